@@ -1,0 +1,17 @@
+//! Compiles the `.proto` files without protoc, and keeps a descriptor set for reflection.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = ["conclave/v1/signal.proto", "conclave/v1/tap.proto", "conclave/v1/jobs.proto"];
+    for file in files {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(files, ["."])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("conclave.bin"), prost_encode(&descriptors))?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn prost_encode(set: &impl prost::Message) -> Vec<u8> {
+    set.encode_to_vec()
+}

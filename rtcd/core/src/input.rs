@@ -1,0 +1,235 @@
+//! Everything a core can be told.
+
+use crate::ids::{CallId, Kind, Link, PeerId, Side, Source, TapId, TrackId};
+
+/// One input. The shell gives it with `now` to [`crate::Core::handle`] and then polls to rest.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram (or one RFC 4571 frame). Decrypted in place, hence `mut`.
+    Datagram {
+        /// Where it came from.
+        link: Link,
+        /// The bytes; their content is meaningless afterwards.
+        bytes: &'a mut [u8],
+    },
+    /// A TCP connection is gone.
+    LinkClosed {
+        /// Which.
+        link: Link,
+    },
+    /// The time asked for by [`crate::Output::Timeout`] has come.
+    Timeout,
+    /// A participant joins; its transports come with the first offer or subscription.
+    Join(Box<Join>),
+    /// The participant is gone for good.
+    Leave {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The client's offer ([`Side::Publish`]). Answered by [`crate::output::Signal::Answer`].
+    Offer {
+        /// Who.
+        peer: PeerId,
+        /// SDP text, bounded by [`crate::limits::SDP_LEN_MAX`].
+        sdp: &'a str,
+        /// LiveKit's number of the offer; comes back with the answer.
+        id: u32,
+    },
+    /// The client's answer to our offer ([`Side::Subscribe`]).
+    Answer {
+        /// Who.
+        peer: PeerId,
+        /// SDP text.
+        sdp: &'a str,
+        /// The number of the offer answered.
+        id: u32,
+    },
+    /// A trickled remote candidate. We are ICE-lite: only kept for the ops page, nothing is ever sent to it unproved.
+    Candidate {
+        /// Who.
+        peer: PeerId,
+        /// Which transport.
+        side: Side,
+        /// The `candidate:` line.
+        candidate: &'a str,
+    },
+    /// The client asks for new ICE credentials on its subscriber transport (it answers a restart offer); on the
+    /// publisher transport the client's own offer restarts.
+    RestartIce {
+        /// Who.
+        peer: PeerId,
+    },
+    /// A track is announced before its media section appears in an offer (LiveKit `AddTrackRequest`).
+    Publish(Box<Publish>),
+    /// The peer takes a track back.
+    Unpublish {
+        /// Who.
+        peer: PeerId,
+        /// Which.
+        track: TrackId,
+    },
+    /// Mute or unmute; muted tracks are not forwarded to anybody, taps included.
+    Mute {
+        /// Whose track.
+        peer: PeerId,
+        /// Which.
+        track: TrackId,
+        /// New state.
+        muted: bool,
+    },
+    /// A peer wants, or no longer wants, a track. With `auto_subscribe` in [`Join`] every track is wanted from the start.
+    Subscribe {
+        /// Who wants.
+        peer: PeerId,
+        /// What.
+        track: TrackId,
+        /// Wanted or not.
+        wanted: bool,
+    },
+    /// A subscriber's wishes for one track (LiveKit `UpdateTrackSettings`).
+    TrackSettings {
+        /// Who.
+        peer: PeerId,
+        /// Of which subscription.
+        track: TrackId,
+        /// What is wanted now.
+        settings: TrackSettings,
+    },
+    /// Which layers a publisher really sends is told by packets; this changes which rids exist (republish with other encodings).
+    /// A data message from the shell to peers: encoded LiveKit `DataPacket`.
+    SendData {
+        /// Call.
+        call: CallId,
+        /// Receivers; empty: every peer of the call.
+        to: &'a [PeerId],
+        /// Reliable or lossy channel.
+        reliable: bool,
+        /// Encoded packet, at most [`crate::limits::DATAGRAM_LEN_MAX`] × 32.
+        payload: &'a [u8],
+    },
+    /// What a participant answered to the recording notice.
+    Consent {
+        /// Who.
+        peer: PeerId,
+        /// May this peer's media be stored?
+        granted: bool,
+    },
+    /// A worker opens a tap on a call.
+    TapOpen {
+        /// The call; must exist, otherwise [`crate::output::Output::TapClosed`] comes at once.
+        call: CallId,
+        /// The tap.
+        tap: TapId,
+        /// What it may see.
+        scope: TapScope,
+    },
+    /// The tap's reader is gone.
+    TapClose {
+        /// Which.
+        tap: TapId,
+    },
+    /// A tap needs a key frame of a track.
+    TapKeyFrame {
+        /// Which tap.
+        tap: TapId,
+        /// Of which track.
+        track: TrackId,
+    },
+    /// Remove everybody, end the call.
+    EndCall {
+        /// Which.
+        call: CallId,
+    },
+    /// Reads counters and states; answered by [`crate::Output::Report`].
+    Report {
+        /// Comes back with the answer.
+        token: u64,
+    },
+}
+
+/// A participant joins.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// The call; created by its first peer.
+    pub call: CallId,
+    /// The peer's id, unique in this core.
+    pub peer: PeerId,
+    /// True: one transport carries both ways and the client always offers.
+    pub single_transport: bool,
+    /// May publish media.
+    pub can_publish: bool,
+    /// May receive media.
+    pub can_subscribe: bool,
+    /// May send data messages.
+    pub can_publish_data: bool,
+    /// Subscribe to every track from the start.
+    pub auto_subscribe: bool,
+    /// The client reports what it shows; video stays paused until it does.
+    pub adaptive_stream: bool,
+}
+
+/// A track is announced.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Who publishes.
+    pub peer: PeerId,
+    /// The id other peers will see.
+    pub track: TrackId,
+    /// The client's own name: the msid track id of its offer (LiveKit `cid`).
+    pub cid: String,
+    /// Sound or picture.
+    pub kind: Kind,
+    /// What it shows.
+    pub source: Source,
+    /// Announced muted.
+    pub muted: bool,
+    /// Announced layers, lowest first; empty for audio. Filled from the offer's rids where absent.
+    pub layers: Vec<Layer>,
+    /// Opus DTX is on (for silence statistics).
+    pub dtx: bool,
+    /// Opus stereo.
+    pub stereo: bool,
+}
+
+/// One announced simulcast layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// `q`, `h`, `f`, or empty for the only layer.
+    pub rid: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Announced upper bitrate, bit/s.
+    pub bitrate_bps_max: u32,
+}
+
+/// A subscriber's wishes for one track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrackSettings {
+    /// Nothing of it is wanted for now.
+    pub disabled: bool,
+    /// Highest layer wanted, 0 = lowest.
+    pub layer_max: u8,
+    /// Shown size, pixels; 0 = not said.
+    pub width: u32,
+    /// Shown size, pixels.
+    pub height: u32,
+    /// Wanted frame rate; 0 = not said.
+    pub fps: u32,
+    /// Higher first when bandwidth is short.
+    pub priority: u32,
+}
+
+/// What a tap may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TapScope {
+    /// Only tracks of peers that consented to recording.
+    pub consent_needed: bool,
+    /// Sound.
+    pub audio: bool,
+    /// Pictures.
+    pub video: bool,
+    /// Of the pictures only shared screens.
+    pub screen_only: bool,
+}

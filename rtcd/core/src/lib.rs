@@ -1,0 +1,24 @@
+//! The media core of Conclave: who gets which packet, decided without touching the world.
+//!
+//! [`Core`] is told `(now, input)` and asked with [`Core::poll`] until it answers [`Output::Timeout`]. It opens no
+//! socket, reads no clock, starts no thread and asks no operating system for randomness (a seed comes with
+//! [`CoreConfig`]). The shell (`rtcd`) does what the outputs say.
+//!
+//! Words: a **call** holds **peers** (one per participant). A peer has one or two **transports** (ICE + DTLS +
+//! SRTP): one when the client speaks over a single peer connection, otherwise one to publish and one to subscribe.
+//! A peer publishes **tracks** (each with one or more simulcast layers) and holds **subscriptions** to the tracks of others.
+
+pub mod config;
+pub mod ids;
+pub mod input;
+pub mod limits;
+pub mod output;
+pub mod report;
+
+pub use config::CoreConfig;
+pub use ids::{CallId, PeerId, Side, TapId, TrackId};
+pub use input::Input;
+pub use output::Output;
+
+/// The core. See the crate's documentation.
+pub struct Core;

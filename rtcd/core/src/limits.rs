@@ -1,0 +1,14 @@
+//! Every bound on what others can make us hold, with its reason and the memory it commits.
+
+/// Candidates advertised per protocol: a site has few addresses, an SDP line each.
+pub const CANDIDATES_MAX: usize = 8;
+/// Largest SDP accepted, bytes: a Chromium offer with 100 m-lines has about 250 KiB.
+pub const SDP_LEN_MAX: usize = 512 * 1024;
+/// Largest datagram handled: Ethernet minus headers, with room for tunnels' jumbo of RTP (1500). Larger ones are counted and dropped.
+pub const DATAGRAM_LEN_MAX: usize = 2048;
+/// Tracks one peer may publish: microphone, camera, screen, its sound, twice over and some.
+pub const TRACKS_PER_PEER_MAX: usize = 16;
+/// Peers of one call.
+pub const PEERS_PER_CALL_MAX: usize = 1024;
+/// Simulcast layers of a track (f, h, q).
+pub const LAYERS_MAX: usize = 3;

@@ -1,0 +1,308 @@
+//! Everything a core can answer.
+
+use std::time::Instant;
+
+use crate::ids::{CallId, Kind, Link, PeerId, Side, Source, TapId, TrackId};
+use crate::input::Layer;
+
+/// One output. Poll until [`Output::Timeout`].
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// Datagrams for one destination: `bytes` is cut every `segment` bytes, the last may be shorter. What GSO wants.
+    Transmit(Transmit<'a>),
+    /// For one peer's signalling.
+    Signal {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        signal: Signal,
+    },
+    /// Something happened in a call, for everybody who watches it.
+    Event {
+        /// Which call.
+        call: CallId,
+        /// What.
+        event: Event,
+    },
+    /// A data message from a peer (encoded LiveKit `DataPacket`), already forwarded to the other peers where its bounds and rights allow.
+    Data {
+        /// Call.
+        call: CallId,
+        /// Sender.
+        peer: PeerId,
+        /// Channel.
+        reliable: bool,
+        /// The packet.
+        payload: &'a [u8],
+    },
+    /// For a tap.
+    Tap {
+        /// Which.
+        tap: TapId,
+        /// What.
+        item: TapItem<'a>,
+    },
+    /// The tap's call is over or never was.
+    TapClosed {
+        /// Which.
+        tap: TapId,
+    },
+    /// Answer to [`crate::Input::Report`].
+    Report {
+        /// From the input.
+        token: u64,
+        /// The figures.
+        report: Box<crate::report::Report>,
+    },
+    /// Nothing more now; wake the core at this time with [`crate::Input::Timeout`]. `None`: only by another input.
+    Timeout(Option<Instant>),
+}
+
+/// Datagrams for one destination.
+#[derive(Debug)]
+pub struct Transmit<'a> {
+    /// Where to.
+    pub link: Link,
+    /// All segments, back to back.
+    pub bytes: &'a [u8],
+    /// Length of each but the last.
+    pub segment: usize,
+}
+
+/// For one peer's signalling.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Signal {
+    /// Our answer to an [`crate::Input::Offer`].
+    Answer {
+        /// SDP.
+        sdp: String,
+        /// The offer's number.
+        id: u32,
+        /// Which m-line carries which track, for clients that want it (LiveKit `mid_to_track_id`).
+        mids: Vec<(String, TrackId)>,
+    },
+    /// Our offer on the subscriber transport.
+    Offer {
+        /// SDP.
+        sdp: String,
+        /// Its number.
+        id: u32,
+        /// Which m-line carries which track.
+        mids: Vec<(String, TrackId)>,
+    },
+    /// Single transport: the client has to add this many receiving m-lines and offer again (LiveKit `MediaSectionsRequirement`).
+    NeedSections {
+        /// More audio.
+        audio: u32,
+        /// More video.
+        video: u32,
+    },
+    /// An offer or answer could not be used; the text says what is wrong. The connection stays as it was.
+    Refused {
+        /// Which side.
+        side: Side,
+        /// For people.
+        reason: String,
+    },
+    /// What the publisher should send: layers somebody wants (dynacast). Lowest first.
+    WantedLayers {
+        /// The publisher's track.
+        track: TrackId,
+        /// `(layer, wanted)`.
+        layers: Vec<(u8, bool)>,
+    },
+    /// A subscription's stream was paused or resumed by the allocator.
+    StreamState {
+        /// The subscribed track.
+        track: TrackId,
+        /// Paused for want of bandwidth.
+        paused: bool,
+    },
+    /// The subscription is live: the m-line is negotiated.
+    Subscribed {
+        /// The track.
+        track: TrackId,
+    },
+    /// The peer is ended by the core. Nothing more comes for it.
+    Ended {
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// Why the core ended a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// It left or was removed through [`crate::Input::Leave`].
+    Left,
+    /// [`crate::Input::EndCall`].
+    CallEnded,
+    /// Consent or DTLS ran out and the grace time passed.
+    MediaLost,
+    /// It broke the protocol beyond repair.
+    Protocol,
+    /// Our bug; the catch around this peer held.
+    Internal,
+}
+
+/// Something happened in a call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// First authenticated packet or announcement bound: the track is live for others.
+    TrackLive {
+        /// Publisher.
+        peer: PeerId,
+        /// Track.
+        track: TrackId,
+        /// Kind.
+        kind: Kind,
+        /// Source.
+        source: Source,
+        /// `audio/opus`, `video/VP8` …
+        mime: String,
+        /// Layers as negotiated.
+        layers: Vec<Layer>,
+    },
+    /// A track ended.
+    TrackEnded {
+        /// Publisher.
+        peer: PeerId,
+        /// Track.
+        track: TrackId,
+    },
+    /// A track was muted or unmuted.
+    TrackMuted {
+        /// Publisher.
+        peer: PeerId,
+        /// Track.
+        track: TrackId,
+        /// State.
+        muted: bool,
+    },
+    /// Loudness changed: `(peer, level 0…1, active)`; sent at most every 300 ms, only changes.
+    Speakers(Vec<(PeerId, f32, bool)>),
+    /// A peer's connection quality changed.
+    Quality {
+        /// Whose.
+        peer: PeerId,
+        /// Verdict.
+        quality: Quality,
+        /// 1…5.
+        score: f32,
+    },
+    /// How far a peer's media got.
+    Step {
+        /// Whose.
+        peer: PeerId,
+        /// Which transport.
+        side: Side,
+        /// What worked last.
+        step: Step,
+        /// Detail for operators, without addresses.
+        detail: String,
+    },
+    /// The last peer left: the call is over in this core.
+    Ended,
+}
+
+/// Connection quality, in LiveKit's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// Much lost.
+    Poor,
+    /// Some lost.
+    Good,
+    /// Hardly anything lost.
+    Excellent,
+    /// Nothing comes.
+    Lost,
+}
+
+/// Steps of a transport, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Signalling only.
+    Joined,
+    /// SDP exchanged.
+    Negotiated,
+    /// A check with a valid integrity code came.
+    IceChecked,
+    /// Keys are there.
+    DtlsDone,
+    /// First authenticated packet in.
+    RtpIn,
+    /// First packet out.
+    RtpOut,
+    /// Consent ran out.
+    Lost,
+}
+
+/// For a tap. Packets come with RTX undone, padding and header extensions removed.
+#[derive(Debug)]
+pub enum TapItem<'a> {
+    /// A track is visible from now.
+    Track {
+        /// Publisher.
+        peer: PeerId,
+        /// Track.
+        track: TrackId,
+        /// Kind.
+        kind: Kind,
+        /// Source.
+        source: Source,
+        /// Codec, `audio/opus` …
+        mime: &'a str,
+        /// Hz.
+        clock_rate: u32,
+        /// Channels.
+        channels: u8,
+        /// As the publisher sends it.
+        payload_type: u8,
+        /// Format parameters.
+        fmtp: &'a str,
+        /// Announced width, pixels (0: unknown).
+        width: u32,
+        /// Announced height, pixels.
+        height: u32,
+    },
+    /// A packet of the best layer a publisher sends.
+    Packet {
+        /// Track.
+        track: TrackId,
+        /// Arrival, Unix µs.
+        at_us: u64,
+        /// Extended sequence number, rewritten so that layer changes leave no hole.
+        seq: u64,
+        /// Extended timestamp.
+        timestamp: u64,
+        /// Marker bit.
+        marker: bool,
+        /// First packet of a key frame.
+        key_frame: bool,
+        /// RFC 6464 level, 0 loud … 127; 255 unknown.
+        audio_level: u8,
+        /// Payload.
+        payload: &'a [u8],
+    },
+    /// Packets that never came.
+    Gap {
+        /// Track.
+        track: TrackId,
+        /// First missing.
+        from_seq: u64,
+        /// How many.
+        packets: u64,
+    },
+    /// Muted or not.
+    Muted {
+        /// Track.
+        track: TrackId,
+        /// State.
+        muted: bool,
+    },
+    /// The track is over for this tap (ended, or consent taken back).
+    TrackEnded {
+        /// Track.
+        track: TrackId,
+    },
+}
