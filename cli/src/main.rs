@@ -1,2 +1,69 @@
-//! Placeholder.
-fn main() {}
+//! `conclave`: the one command an operator types. Starts the system, asks it questions, checks evidence.
+//!
+//! Holds no logic another package owns: it starts processes, calls gRPC, and prints.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the program that speaks to a person at a terminal")]
+
+mod jobs;
+mod node;
+mod up;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Conclave: calls that stay on your site.
+#[derive(Parser)]
+#[command(name = "conclave", version, about, long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start everything on this machine, on embedded defaults
+    Up(Box<up::UpSettings>),
+    /// Check an exported evidence bundle, offline; names the first bad segment
+    Verify {
+        /// The `.tar` a compliance officer downloaded
+        bundle: PathBuf,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the media node: calls, participants, warnings
+    Status(node::NodeAddress),
+    /// Take no new calls; end when the running ones end or the deadline passes
+    Drain {
+        #[command(flatten)]
+        node: node::NodeAddress,
+        /// Seconds until running calls are ended
+        #[arg(long, default_value_t = 600)]
+        deadline_s: u32,
+    },
+    /// List recording, caption, render and transcription jobs
+    Jobs(jobs::OffloaderAddress),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    // Two rustls providers may be in the tree; name ours before anything opens a connection.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let done = match Cli::parse().command {
+        Command::Up(settings) => up::run(*settings).await,
+        Command::Verify { bundle, json } => return verify::run(&bundle, json),
+        Command::Status(node) => node::status(&node).await,
+        Command::Drain { node, deadline_s } => node::drain(&node, deadline_s).await,
+        Command::Jobs(offloader) => jobs::list(&offloader).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("conclave: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

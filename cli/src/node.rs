@@ -1,0 +1,89 @@
+//! Questions to a media node over its gRPC control calls.
+
+use anyhow::Context as _;
+use clap::Args;
+use conclave_proto::v1;
+use conclave_proto::v1::signal_client::SignalClient;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+
+use crate::up::secrets;
+
+/// Where the node is and how to prove that we may ask.
+#[derive(Args)]
+pub(crate) struct NodeAddress {
+    /// gRPC address of the media node
+    #[arg(long, env = "CONCLAVE_RTCD", default_value = "http://127.0.0.1:8045")]
+    rtcd: String,
+    /// Its shared secret; default: the one `conclave up` keeps in the data folder
+    #[arg(long, env = "RTCD_SIGNAL_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Data folder of `conclave up`
+    #[arg(long, env = "CONCLAVE_DATA", default_value = "var")]
+    data: std::path::PathBuf,
+}
+
+impl NodeAddress {
+    async fn client(&self) -> anyhow::Result<(SignalClient<Channel>, String)> {
+        let token = secrets::given_or_kept(self.token.as_deref(), &self.data, secrets::SIGNAL)?;
+        let channel = Channel::from_shared(self.rtcd.clone())
+            .with_context(|| format!("--rtcd {} is not an address like http://127.0.0.1:8045", self.rtcd))?
+            .connect()
+            .await
+            .with_context(|| format!("no media node answers at {}; is it running? (--rtcd moves the address)", self.rtcd))?;
+        Ok((SignalClient::new(channel), token))
+    }
+}
+
+/// A request that carries the bearer token.
+pub(crate) fn with_bearer<T>(message: T, token: &str) -> anyhow::Result<tonic::Request<T>> {
+    let mut request = tonic::Request::new(message);
+    let value: MetadataValue<_> = format!("Bearer {token}").parse().context("the token holds characters that no header may carry")?;
+    request.metadata_mut().insert("authorization", value);
+    Ok(request)
+}
+
+pub(crate) async fn status(node: &NodeAddress) -> anyhow::Result<()> {
+    let (mut client, token) = node.client().await?;
+    let status = client.node_status(with_bearer(v1::NodeStatusRequest {}, &token)?).await?.into_inner();
+    println!(
+        "node {}  version {}  up {} s  {} shard(s)  {} call(s)  {} participant(s)  {} MiB{}",
+        status.node_id,
+        status.version,
+        status.uptime_s,
+        status.shards,
+        status.calls,
+        status.participants,
+        status.rss_bytes >> 20,
+        if status.draining { "  DRAINING" } else { "" }
+    );
+    println!("media at {}", status.advertised.join(", "));
+    for warning in &status.warnings {
+        println!("warning: {warning}");
+    }
+    let calls = client.list_calls(with_bearer(v1::ListCallsRequest { tenant: String::new() }, &token)?).await?.into_inner();
+    for call in calls.calls {
+        println!("call {}  shard {}", call.call_id, call.shard);
+        for person in call.participants {
+            println!(
+                "  {:<24} {:<24} {:>4} ms  in {:>6} kbit/s  out {:>6} kbit/s  loss {:.1} % / {:.1} %  {}",
+                person.display_name,
+                person.step().as_str_name().trim_start_matches("MEDIA_STEP_").to_lowercase(),
+                person.rtt_ms,
+                person.bitrate_in_bps / 1000,
+                person.bitrate_out_bps / 1000,
+                person.loss_in * 100.0,
+                person.loss_out * 100.0,
+                person.step_detail,
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn drain(node: &NodeAddress, deadline_s: u32) -> anyhow::Result<()> {
+    let (mut client, token) = node.client().await?;
+    client.drain(with_bearer(v1::DrainRequest { deadline_s }, &token)?).await?;
+    println!("draining: no new calls; running ones end by themselves or in {deadline_s} s. Watch with `conclave status`.");
+    Ok(())
+}

@@ -1,0 +1,94 @@
+# What ./x test, ./x fuzz and ./x lint run.
+# shellcheck shell=bash
+
+run_tests() { # run_tests [web|rust|browser|shots …]
+  local parts=("$@"); [ ${#parts[@]} -gt 0 ] || parts=(web rust browser)
+  local failed=0 part log=target/test-logs
+  mkdir -p "$log"
+  need_build_packages; need_test_packages; need_rust; need_node; need_models; need_nextest; build_web
+  for part in "${parts[@]}"; do
+    case $part in
+      web) run_and_keep "$log/web" web_tests || failed=1 ;;
+      rust) run_and_keep "$log/rust" rust_tests || failed=1 ;;
+      browser) run_and_keep "$log/browser" browser_stories || failed=1 ;;
+      shots) run_and_keep "$log/shots" browser_stories screenshots || failed=1 ;;
+      *) fail "there is no test part '$part': web, rust, browser" ;;
+    esac
+  done
+  count_tests "$log"
+  [ $failed = 0 ] || fail "some tests failed; the whole output is in $log"
+}
+
+run_and_keep() { # run_and_keep FILE COMMAND… : output to the terminal and to FILE
+  local file=$1; shift
+  ( set -o pipefail; "$@" 2>&1 | tee "$file" )
+}
+
+web_tests() {
+  say "checking and testing the pages"
+  (cd web && npm run check && npm test)
+}
+
+rust_tests() {
+  say "building the programs and their tests (one profile: dev)"
+  cargo build --locked --workspace --bins || return 1
+  say "running the Rust tests"
+  cargo nextest run --locked --workspace --no-fail-fast
+}
+
+# Real browsers against the real programs, in a network of their own that holds nothing but loopback and one
+# virtual wire (Firefox gathers no loopback candidates).
+browser_stories() { # browser_stories [NAME]
+  say "building the programs for the browser stories"
+  cargo build --locked -p conclave -p rtcd -p message-server -p offloader -p offload-worker || return 1
+  (cd integration-tests/browser && { [ -d node_modules ] && fresh_stories; } || npm_stories) || return 1
+  say "browser stories"
+  local isolate=(unshare -n); [ "$(id -u)" = 0 ] || isolate=(unshare -rn)
+  "${isolate[@]}" integration-tests/browser/in-own-network.sh node --test --test-concurrency=1 --test-reporter=spec \
+    "integration-tests/browser/stories/${1:-*}.test.mjs"
+}
+fresh_stories() { (cd "$root" && fresh stories integration-tests/browser/package-lock.json); }
+npm_stories() {
+  say "getting the browser drivers (npm ci)"
+  npm ci --no-audit --no-fund && (cd "$root" && stamp stories integration-tests/browser/package-lock.json)
+}
+
+# One closing line over all runners, for people and machines.
+count_tests() { # count_tests LOGS
+  python3 - "$1" <<'P'
+import pathlib, re, sys
+passed = failed = skipped = 0
+for log in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
+    found = re.findall(r"^\s*Summary \[.*?\]\s+(\d+)(?:/\d+)? tests? run: (\d+) passed(?: \(.*?\))?(?:, (\d+) failed)?(?:, (\d+) (?:timed out))?(?:, (\d+) skipped)?", text, re.M)
+    for _, p, f, t, s in found[-1:]:
+        passed += int(p); failed += int(f or 0) + int(t or 0); skipped += int(s or 0)
+    vitest = re.findall(r"^\s*Tests\s+(?:(\d+) failed \| )?(\d+) passed", text, re.M)
+    for f, p in vitest[-1:]:
+        passed += int(p); failed += int(f or 0)
+    node = dict(re.findall(r"^[ℹ#] (pass|fail|skipped) (\d+)", text, re.M))
+    passed += int(node.get("pass", 0)); failed += int(node.get("fail", 0)); skipped += int(node.get("skipped", 0))
+    print(f"{log.name}: done")
+print(f"{passed} passed, {failed} failed, {skipped} skipped")
+P
+}
+
+run_fuzz() { # run_fuzz SECONDS
+  need_build_packages; need_rust; need_cargo_fuzz
+  local target
+  # libFuzzer's flags are unstable ones; this asks the pinned stable compiler to take them, for this crate alone.
+  export RUSTC_BOOTSTRAP=1
+  for target in $(cargo fuzz list); do
+    say "fuzzing $target for $1 s"
+    cargo fuzz run "$target" -- -max_total_time="$1" -rss_limit_mb=2048 -verbosity=0
+  done
+}
+
+run_lint() {
+  need_build_packages; need_rust; need_packages linting $LINT_PACKAGES; need_deny
+  say "formatting"; cargo fmt --all --check
+  say "clippy"; cargo clippy --locked --workspace --all-targets -- -D warnings
+  say "licences, sources, duplicates"; cargo deny --all-features check bans licenses sources
+  say "shell"; shellcheck -x x tools/x/*.sh tools/whisper/*.sh .ci/run integration-tests/browser/*.sh
+  [ ! -x "$(command -v hadolint)" ] || { say "Docker files"; hadolint docker/*.Dockerfile; }
+}
