@@ -1,0 +1,115 @@
+// Debian's Chromium and Firefox, as people would use them.
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { chromium } from "playwright-core";
+
+const which = (program) => execFileSync("which", [program], { encoding: "utf8" }).trim();
+
+/** A Chromium whose microphone plays `wav` (once when `once`). One browser per participant: the flag is per browser. */
+export async function chromiumWith(wav, { once = true, shareTab = true, args = [] } = {}) {
+  return chromium.launch({
+    executablePath: which("chromium"),
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+      "--disable-sync", "--autoplay-policy=no-user-gesture-required", "--allow-loopback-in-peer-connection",
+      "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding", "--disable-background-timer-throttling",
+      "--use-fake-device-for-media-stream",
+      ...(wav ? [`--use-file-for-fake-audio-capture=${wav}${once ? "%noloop" : ""}`] : []),
+      // The real tab is shared only without the fake permission dialog; microphone and camera are granted by the context.
+      ...(shareTab ? ["--auto-accept-this-tab-capture"] : ["--use-fake-ui-for-media-stream"]),
+      ...args,
+    ],
+  });
+}
+
+/** A page of a signed-in person. */
+export async function openAs(browser, system, username, password, options = {}) {
+  const context = await browser.newContext({ permissions: ["microphone", "camera"], viewport: { width: 1280, height: 800 }, ...options });
+  const page = await context.newPage();
+  page.problems = [];
+  page.on("pageerror", (error) => page.problems.push(String(error)));
+  page.on("console", (message) => { if (message.type() === "error") page.problems.push(message.text()); });
+  await page.goto(`${system.http}/signin`);
+  await page.getByTestId("signin-username").fill(username);
+  await page.getByTestId("signin-password").fill(password);
+  await page.getByTestId("signin-submit").click();
+  await page.waitForURL((url) => !url.pathname.startsWith("/signin"));
+  return page;
+}
+
+/** Starts to record everything the page plays; `stop()` gives the file. */
+export async function listen(page, file) {
+  await page.evaluate(() => {
+    const context = new AudioContext({ sampleRate: 48_000 });
+    const out = context.createMediaStreamDestination();
+    const joined = new WeakSet();
+    const join = () => {
+      for (const element of document.querySelectorAll("audio, video")) {
+        const stream = element.srcObject;
+        if (!(stream instanceof MediaStream) || element.muted || joined.has(stream) || stream.getAudioTracks().length === 0) continue;
+        joined.add(stream);
+        context.createMediaStreamSource(stream).connect(out);
+      }
+    };
+    join();
+    const timer = setInterval(join, 100);
+    const recorder = new MediaRecorder(out.stream, { mimeType: "audio/webm;codecs=opus", audioBitsPerSecond: 96_000 });
+    const pieces = [];
+    recorder.ondataavailable = (event) => pieces.push(event.data);
+    recorder.start(500);
+    globalThis.stopListening = () => new Promise((done) => {
+      recorder.onstop = async () => {
+        clearInterval(timer);
+        const bytes = new Uint8Array(await new Blob(pieces).arrayBuffer());
+        let text = "";
+        for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
+        done(btoa(text));
+      };
+      recorder.stop();
+    });
+  });
+  return async () => {
+    fs.writeFileSync(file, Buffer.from(await page.evaluate(() => globalThis.stopListening()), "base64"));
+    return file;
+  };
+}
+
+/** Serious findings of axe-core on the page as it is now. */
+export async function axe(page) {
+  await page.addScriptTag({ path: path.join(import.meta.dirname, "../node_modules/axe-core/axe.min.js") }).catch(async () => {
+    // The pages' content policy allows no foreign script; the debugger may.
+    await page.evaluate(fs.readFileSync(path.join(import.meta.dirname, "../node_modules/axe-core/axe.min.js"), "utf8"));
+  });
+  const result = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  return result.violations.map((found) => `${found.id} (${found.impact}): ${found.help} — ${found.nodes.map((node) => node.target.join(" ")).slice(0, 3).join(" | ")}`);
+}
+
+/** Keeps a picture when asked for (`./x shots`, or SHOTS=folder). */
+export async function shot(page, name) {
+  if (!process.env.SHOTS) return;
+  fs.mkdirSync(process.env.SHOTS, { recursive: true });
+  await page.screenshot({ path: path.join(process.env.SHOTS, `${name}.png`) });
+}
+
+/** Firefox, through WebDriver BiDi (playwright-core cannot drive Debian's). */
+export async function firefox() {
+  const { launch } = await import("puppeteer-core");
+  return launch({
+    browser: "firefox",
+    executablePath: which("firefox-esr"),
+    headless: true,
+    acceptInsecureCerts: true,
+    extraPrefsFirefox: {
+      "media.navigator.streams.fake": true,
+      "media.navigator.permission.disabled": true,
+      "media.peerconnection.ice.obfuscate_host_addresses": false,
+      "media.autoplay.default": 0,
+      "media.autoplay.blocking_policy": 0,
+      "app.update.enabled": false,
+      "toolkit.telemetry.enabled": false,
+      "network.captive-portal-service.enabled": false,
+      "network.connectivity-service.enabled": false,
+    },
+  });
+}
