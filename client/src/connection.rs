@@ -1,0 +1,86 @@
+//! One peer connection of the `webrtc` crate, with its events as a queue.
+
+use std::sync::Arc;
+
+use rtc::peer_connection::configuration::media_engine::MediaEngine;
+use tokio::sync::mpsc;
+use webrtc::data_channel::DataChannel;
+use webrtc::media_stream::track_remote::TrackRemote;
+use webrtc::peer_connection::{
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder, RTCPeerConnectionState,
+    RTCSessionDescription, Registry, register_default_interceptors,
+};
+
+use crate::ClientError;
+
+/// What a peer connection tells.
+pub(crate) enum ConnectionEvent {
+    State(RTCPeerConnectionState),
+    Track(Arc<dyn TrackRemote>),
+    Data(Arc<dyn DataChannel>),
+}
+
+struct Handler {
+    events: mpsc::UnboundedSender<ConnectionEvent>,
+}
+
+#[async_trait::async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        let _ = self.events.send(ConnectionEvent::State(state));
+    }
+
+    async fn on_track(&self, track: Arc<dyn TrackRemote>) {
+        let _ = self.events.send(ConnectionEvent::Track(track));
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        let _ = self.events.send(ConnectionEvent::Data(channel));
+    }
+}
+
+/// A peer connection bound to one local address. The server is ICE-lite with host candidates in its SDP: nothing is trickled.
+pub(crate) struct Connection {
+    inner: Arc<dyn PeerConnection>,
+}
+
+impl Connection {
+    pub(crate) async fn open(local: &str) -> Result<(Self, mpsc::UnboundedReceiver<ConnectionEvent>), ClientError> {
+        let mut media = MediaEngine::default();
+        media.register_default_codecs()?;
+        let registry = register_default_interceptors(Registry::new(), &mut media)?;
+        let (events, queue) = mpsc::unbounded_channel();
+        let inner = PeerConnectionBuilder::new()
+            .with_configuration(RTCConfigurationBuilder::new().build())
+            .with_media_engine(media)
+            .with_interceptor_registry(registry)
+            .with_handler(Arc::new(Handler { events }))
+            .with_udp_addrs(vec![format!("{local}:0")])
+            .build()
+            .await?;
+        Ok((Self { inner: Arc::new(inner) }, queue))
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<dyn PeerConnection> {
+        &self.inner
+    }
+
+    /// Our offer, already set as local description.
+    pub(crate) async fn offer(&self) -> Result<String, ClientError> {
+        let offer = self.inner.create_offer(None).await?;
+        self.inner.set_local_description(offer.clone()).await?;
+        Ok(self.inner.local_description().await.map_or(offer.sdp, |description| description.sdp))
+    }
+
+    pub(crate) async fn take_answer(&self, sdp: String) -> Result<(), ClientError> {
+        Ok(self.inner.set_remote_description(RTCSessionDescription::answer(sdp)?).await?)
+    }
+
+    /// Our answer to an offer, already set as local description.
+    pub(crate) async fn answer(&self, offer: String) -> Result<String, ClientError> {
+        self.inner.set_remote_description(RTCSessionDescription::offer(offer)?).await?;
+        let answer = self.inner.create_answer(None).await?;
+        self.inner.set_local_description(answer.clone()).await?;
+        Ok(self.inner.local_description().await.map_or(answer.sdp, |description| description.sdp))
+    }
+}

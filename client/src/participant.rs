@@ -1,0 +1,328 @@
+//! A participant: joins, publishes Opus, hears the others, sends data, leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use livekit_protocol as lk;
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::signal_response::Message as Response;
+use prost::Message as _;
+use rtc::media_stream::MediaStreamTrack;
+use rtc::peer_connection::configuration::media_engine::MIME_TYPE_OPUS;
+use rtc::rtp;
+use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
+use tokio::sync::mpsc;
+use webrtc::data_channel::{DataChannel, DataChannelEvent};
+use webrtc::media_stream::track_local::TrackLocal;
+use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
+use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
+use webrtc::peer_connection::RTCPeerConnectionState;
+
+use crate::ClientError;
+use crate::connection::{Connection, ConnectionEvent};
+use crate::link::{self, Dial, LinkReceiver, LinkSender};
+
+/// Samples of a 20 ms Opus frame at 48 kHz.
+const FRAME_SAMPLES: u32 = 960;
+
+/// What a participant sees.
+#[derive(Debug)]
+pub enum Event {
+    /// An RTP packet of a track, as `webrtc` gave it: authenticated, decrypted, in arrival order.
+    Rtp {
+        /// The track's id in the SDP's msid (LiveKit track sid).
+        track: String,
+        /// Payload type, sequence number, timestamp, SSRC and payload.
+        packet: rtp::Packet,
+    },
+    /// Participants joined, changed or left.
+    Participants(Vec<lk::ParticipantInfo>),
+    /// A data message.
+    Data(lk::DataPacket),
+    /// A peer connection changed its state; `true`: the one that publishes.
+    Connection(bool, RTCPeerConnectionState),
+    /// Any other signalling message, for tests that look closer.
+    Signal(Box<Response>),
+    /// The session is over.
+    Ended,
+}
+
+/// A participant in a call.
+pub struct Participant {
+    link: LinkSender,
+    commands: mpsc::Sender<Command>,
+    /// Our sid.
+    pub sid: String,
+}
+
+enum Command {
+    Publish { cid: String, track: Arc<TrackLocalStaticRTP>, done: tokio::sync::oneshot::Sender<Result<(), ClientError>> },
+    Data { reliable: bool, payload: Vec<u8> },
+}
+
+/// A published Opus track.
+pub struct OpusTrack {
+    track: Arc<TrackLocalStaticRTP>,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+}
+
+impl Participant {
+    /// Joins the call over `local` (an address of this machine). Events come on the returned queue until it is dropped.
+    ///
+    /// # Errors
+    /// When the node cannot be reached, refuses us, or the WebRTC stack fails.
+    pub async fn join(dial: &Dial, local: &str) -> Result<(Self, mpsc::UnboundedReceiver<Event>), ClientError> {
+        let (link, mut signals) = link::open(dial).await?;
+        let Some(Response::Join(join)) = signals.next().await? else {
+            return Err(ClientError::Signalling("the first message was no JoinResponse".to_owned()));
+        };
+        let sid = join.participant.as_ref().map(|participant| participant.sid.clone()).unwrap_or_default();
+        let (events, queue) = mpsc::unbounded_channel();
+        let _ = events.send(Event::Participants(join.other_participants));
+        let (publisher, from_publisher) = Connection::open(local).await?;
+        let (subscriber, from_subscriber) = Connection::open(local).await?;
+        let (commands, inbox) = mpsc::channel(64);
+        let session = Session { link: link.clone(), publisher, subscriber, events, channels: Vec::new(), offers: 0, waiting: Vec::new() };
+        tokio::spawn(session.run(signals, from_publisher, from_subscriber, inbox));
+        Ok((Self { link, commands, sid }, queue))
+    }
+
+    /// Publishes an Opus track; returns when the server has answered the offer.
+    ///
+    /// # Errors
+    /// When the session is over, or no answer comes within 10 s.
+    pub async fn publish_opus(&self, cid: &str, ssrc: u32) -> Result<OpusTrack, ClientError> {
+        let codec = RTCRtpCodec {
+            mime_type: MIME_TYPE_OPUS.to_owned(),
+            clock_rate: 48_000,
+            channels: 2,
+            sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
+            rtcp_feedback: Vec::new(),
+        };
+        let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() };
+        let encoding = RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec, ..Default::default() };
+        let track = MediaStreamTrack::new(cid.to_owned(), cid.to_owned(), cid.to_owned(), RtpCodecKind::Audio, vec![encoding]);
+        let track = Arc::new(TrackLocalStaticRTP::new(track));
+        let add = lk::AddTrackRequest {
+            cid: cid.to_owned(),
+            name: cid.to_owned(),
+            r#type: lk::TrackType::Audio as i32,
+            source: lk::TrackSource::Microphone as i32,
+            ..Default::default()
+        };
+        self.link.request(Request::AddTrack(add)).await?;
+        let (done, answered) = tokio::sync::oneshot::channel();
+        let command = Command::Publish { cid: cid.to_owned(), track: track.clone(), done };
+        self.commands.send(command).await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))?;
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, answered)
+            .await
+            .map_err(|_| ClientError::Late(limit, "the answer to our offer"))?
+            .map_err(|_| ClientError::Signalling("the session is over".to_owned()))??;
+        Ok(OpusTrack { track, ssrc, sequence: 0, timestamp: 0 })
+    }
+
+    /// Sends a LiveKit user packet to everybody.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn send_data(&self, reliable: bool, topic: &str, payload: &[u8]) -> Result<(), ClientError> {
+        let user = lk::UserPacket { topic: Some(topic.to_owned()), payload: payload.to_vec(), ..Default::default() };
+        let packet = lk::DataPacket { value: Some(lk::data_packet::Value::User(user)), ..Default::default() };
+        let command = Command::Data { reliable, payload: packet.encode_to_vec() };
+        self.commands.send(command).await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))
+    }
+
+    /// Mutes or unmutes one of our tracks.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn mute(&self, track_sid: &str, muted: bool) -> Result<(), ClientError> {
+        self.link.request(Request::Mute(lk::MuteTrackRequest { sid: track_sid.to_owned(), muted })).await
+    }
+
+    /// Any other request, for tests that look closer.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn request(&self, request: Request) -> Result<(), ClientError> {
+        self.link.request(request).await
+    }
+
+    /// Leaves for good.
+    ///
+    /// # Errors
+    /// When the session is over already.
+    pub async fn leave(self) -> Result<(), ClientError> {
+        self.link.leave().await
+    }
+}
+
+impl OpusTrack {
+    /// Sends one 20 ms Opus frame. The caller paces.
+    ///
+    /// # Errors
+    /// When the peer connection is gone.
+    pub async fn send(&mut self, frame: Bytes) -> Result<(), ClientError> {
+        let header = rtp::Header {
+            version: 2,
+            payload_type: 111,
+            sequence_number: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: self.ssrc,
+            marker: self.sequence == 0,
+            ..Default::default()
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        self.timestamp = self.timestamp.wrapping_add(FRAME_SAMPLES);
+        Ok(self.track.write_rtp(rtp::Packet { header, payload: frame }).await?)
+    }
+}
+
+struct Session {
+    link: LinkSender,
+    publisher: Connection,
+    subscriber: Connection,
+    events: mpsc::UnboundedSender<Event>,
+    channels: Vec<(String, Arc<dyn DataChannel>)>,
+    offers: u32,
+    waiting: Vec<tokio::sync::oneshot::Sender<Result<(), ClientError>>>,
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        mut signals: LinkReceiver,
+        mut from_publisher: mpsc::UnboundedReceiver<ConnectionEvent>,
+        mut from_subscriber: mpsc::UnboundedReceiver<ConnectionEvent>,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        loop {
+            let done = tokio::select! {
+                signal = signals.next() => match signal {
+                    Ok(Some(message)) => self.signalled(message).await,
+                    Ok(None) => break,
+                    Err(error) => Err(error),
+                },
+                Some(event) = from_publisher.recv() => { self.connection(true, event); Ok(()) }
+                Some(event) = from_subscriber.recv() => { self.connection(false, event); Ok(()) }
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => break,
+                },
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "the participant's session ends");
+                break;
+            }
+        }
+        let _ = self.publisher.inner().close().await;
+        let _ = self.subscriber.inner().close().await;
+        let _ = self.events.send(Event::Ended);
+    }
+
+    async fn signalled(&mut self, message: Response) -> Result<(), ClientError> {
+        match message {
+            Response::Answer(answer) => {
+                let taken = self.publisher.take_answer(answer.sdp).await;
+                for waiting in self.waiting.drain(..) {
+                    let _ = waiting.send(Ok(()));
+                }
+                taken
+            }
+            Response::Offer(offer) => {
+                let sdp = self.subscriber.answer(offer.sdp).await?;
+                let answer = lk::SessionDescription { r#type: "answer".to_owned(), sdp, id: offer.id, ..Default::default() };
+                self.link.request(Request::Answer(answer)).await
+            }
+            Response::Update(update) => {
+                let _ = self.events.send(Event::Participants(update.participants));
+                Ok(())
+            }
+            other => {
+                let _ = self.events.send(Event::Signal(Box::new(other)));
+                Ok(())
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) -> Result<(), ClientError> {
+        match command {
+            Command::Publish { cid, track, done } => {
+                tracing::debug!(cid, "publishing");
+                if self.channels.is_empty() {
+                    self.open_channels().await?;
+                }
+                self.publisher.inner().add_track(track as Arc<dyn TrackLocal>).await?;
+                self.waiting.push(done);
+                self.offer().await
+            }
+            Command::Data { reliable, payload } => {
+                if self.channels.is_empty() {
+                    self.open_channels().await?;
+                    self.offer().await?;
+                }
+                let label = if reliable { "_reliable" } else { "_lossy" };
+                if let Some((_, channel)) = self.channels.iter().find(|(name, _)| name == label) {
+                    channel.send(BytesMut::from(payload.as_slice())).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn open_channels(&mut self) -> Result<(), ClientError> {
+        for (label, retransmits) in [("_reliable", None), ("_lossy", Some(0))] {
+            let init = rtc::data_channel::RTCDataChannelInit { ordered: true, max_retransmits: retransmits, ..Default::default() };
+            let channel = self.publisher.inner().create_data_channel(label, Some(init)).await?;
+            self.channels.push((label.to_owned(), channel));
+        }
+        Ok(())
+    }
+
+    async fn offer(&mut self) -> Result<(), ClientError> {
+        self.offers += 1;
+        let sdp = self.publisher.offer().await?;
+        let offer = lk::SessionDescription { r#type: "offer".to_owned(), sdp, id: self.offers, ..Default::default() };
+        self.link.request(Request::Offer(offer)).await
+    }
+
+    fn connection(&self, publishes: bool, event: ConnectionEvent) {
+        match event {
+            ConnectionEvent::State(state) => {
+                let _ = self.events.send(Event::Connection(publishes, state));
+            }
+            ConnectionEvent::Track(track) => {
+                tokio::spawn(read_track(track, self.events.clone()));
+            }
+            ConnectionEvent::Data(channel) => {
+                tokio::spawn(read_channel(channel, self.events.clone()));
+            }
+        }
+    }
+}
+
+async fn read_track(track: Arc<dyn TrackRemote>, events: mpsc::UnboundedSender<Event>) {
+    let name = track.track_id().await;
+    while let Some(event) = track.poll().await {
+        if let TrackRemoteEvent::OnRtpPacket(packet) = event
+            && events.send(Event::Rtp { track: name.to_string(), packet }).is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn read_channel(channel: Arc<dyn DataChannel>, events: mpsc::UnboundedSender<Event>) {
+    while let Some(event) = channel.poll().await {
+        if let DataChannelEvent::OnMessage(message) = event
+            && let Ok(packet) = lk::DataPacket::decode(&message.data[..])
+            && events.send(Event::Data(packet)).is_err()
+        {
+            return;
+        }
+    }
+}
