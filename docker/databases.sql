@@ -1,0 +1,2 @@
+CREATE DATABASE messages;
+CREATE DATABASE offloader;
