@@ -12,6 +12,7 @@ pub mod config;
 pub mod ids;
 pub mod input;
 pub mod limits;
+pub mod negotiate;
 pub mod output;
 pub mod report;
 
