@@ -15,6 +15,9 @@ pub mod limits;
 pub mod negotiate;
 pub mod output;
 pub mod report;
+pub mod rtp;
+pub mod srtp;
+pub mod wire;
 
 pub use config::CoreConfig;
 pub use ids::{CallId, PeerId, Side, TapId, TrackId};

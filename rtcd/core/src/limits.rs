@@ -12,3 +12,6 @@ pub const TRACKS_PER_PEER_MAX: usize = 16;
 pub const PEERS_PER_CALL_MAX: usize = 1024;
 /// Simulcast layers of a track (f, h, q).
 pub const LAYERS_MAX: usize = 3;
+/// Sources (SSRCs) that one transport may send from: 16 tracks × 3 layers × 2 (media and RTX), and as many ended but not yet
+/// forgotten. 152 bytes of replay window each, RTP and RTCP apart: at most 76 KiB; a usual peer has two to eight.
+pub const SRTP_SOURCES_MAX: usize = 256;

@@ -1,0 +1,104 @@
+//! Redundant audio (RFC 2198): a primary block and earlier ones that may have been lost.
+
+use thiserror::Error;
+
+/// Blocks in one RED packet: Opus in browsers uses 2, Meet up to 3; more would only serve to make us work.
+pub const RED_BLOCKS_MAX: usize = 8;
+
+/// Why a RED payload cannot be read. The sender's fault.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum RedError {
+    /// Shorter than its block headers announce.
+    #[error("RED payload shorter than its blocks announce")]
+    Truncated,
+    /// More than [`RED_BLOCKS_MAX`] blocks.
+    #[error("RED payload has more than {RED_BLOCKS_MAX} blocks")]
+    TooMany,
+}
+
+/// One block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedBlock<'a> {
+    /// The block's own payload type.
+    pub payload_type: u8,
+    /// How far its timestamp lies before the packet's; 0 for the primary block.
+    pub timestamp_offset: u16,
+    /// Its payload.
+    pub payload: &'a [u8],
+}
+
+/// The blocks of one RED payload, oldest first, the primary last.
+#[derive(Clone, Copy, Debug)]
+pub struct RedBlocks<'a> {
+    blocks: [RedBlock<'a>; RED_BLOCKS_MAX],
+    count: usize,
+}
+
+impl<'a> RedBlocks<'a> {
+    /// Reads all block headers and cuts the payload.
+    pub fn parse(payload: &'a [u8]) -> Result<Self, RedError> {
+        let mut blocks = [RedBlock { payload_type: 0, timestamp_offset: 0, payload: &[] }; RED_BLOCKS_MAX];
+        let mut lens = [0usize; RED_BLOCKS_MAX];
+        let mut count = 0;
+        let mut rest = payload;
+        loop {
+            let (block, len) = match (blocks.get_mut(count), lens.get_mut(count)) {
+                (Some(block), Some(len)) => (block, len),
+                _ => return Err(RedError::TooMany),
+            };
+            count += 1;
+            let (&first, after) = rest.split_first().ok_or(RedError::Truncated)?;
+            block.payload_type = first & 0x7F;
+            if first & 0x80 == 0 {
+                rest = after;
+                break;
+            }
+            let (&[_, a, b, c], after) = rest.split_first_chunk::<4>().ok_or(RedError::Truncated)?;
+            block.timestamp_offset = (u16::from(a) << 6) | (u16::from(b) >> 2);
+            *len = (usize::from(b & 0x03) << 8) | usize::from(c);
+            rest = after;
+        }
+        for (block, len) in blocks.iter_mut().zip(lens).take(count - 1) {
+            (block.payload, rest) = rest.split_at_checked(len).ok_or(RedError::Truncated)?;
+        }
+        if let Some(primary) = blocks.get_mut(count - 1) {
+            primary.payload = rest;
+        }
+        Ok(Self { blocks, count })
+    }
+
+    /// All blocks, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &RedBlock<'a>> {
+        self.blocks.iter().take(self.count)
+    }
+
+    /// The newest block.
+    #[must_use]
+    pub fn primary(&self) -> RedBlock<'a> {
+        self.blocks.get(self.count.saturating_sub(1)).copied().unwrap_or(RedBlock { payload_type: 0, timestamp_offset: 0, payload: &[] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_blocks() {
+        // payload type 111, offset 960, length 3; then the primary
+        let payload = [0x80 | 111, (960u16 >> 6) as u8, ((960u16 << 2) & 0xFF) as u8, 3, 111, 1, 2, 3, 9, 9];
+        let red = RedBlocks::parse(&payload).unwrap();
+        let blocks: Vec<_> = red.iter().copied().collect();
+        assert_eq!(blocks[0], RedBlock { payload_type: 111, timestamp_offset: 960, payload: &[1, 2, 3] });
+        assert_eq!(blocks[1], RedBlock { payload_type: 111, timestamp_offset: 0, payload: &[9, 9] });
+        assert_eq!(red.primary().payload, [9, 9]);
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        assert_eq!(RedBlocks::parse(&[]).unwrap_err(), RedError::Truncated);
+        assert_eq!(RedBlocks::parse(&[0x80 | 111, 0, 0]).unwrap_err(), RedError::Truncated);
+        assert_eq!(RedBlocks::parse(&[0x80 | 111, 0, 0, 9, 111, 1]).unwrap_err(), RedError::Truncated);
+        assert_eq!(RedBlocks::parse(&[0x80; 64]).unwrap_err(), RedError::TooMany);
+    }
+}
