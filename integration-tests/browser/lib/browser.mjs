@@ -6,8 +6,8 @@ import { chromium } from "playwright-core";
 
 const which = (program) => execFileSync("which", [program], { encoding: "utf8" }).trim();
 
-/** A Chromium whose microphone plays `wav` (once when `once`). One browser per participant: the flag is per browser. */
-export async function chromiumWith(wav, { once = true, shareTab = true, args = [] } = {}) {
+/** A Chromium. `wav`: what the fake microphone plays in a loop; without one, `withVoice` gives the page a microphone that speaks on demand. */
+export async function openChromium({ wav, args = [] } = {}) {
   return chromium.launch({
     executablePath: which("chromium"),
     args: [
@@ -15,27 +15,93 @@ export async function chromiumWith(wav, { once = true, shareTab = true, args = [
       "--disable-sync", "--autoplay-policy=no-user-gesture-required", "--allow-loopback-in-peer-connection",
       "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding", "--disable-background-timer-throttling",
       "--use-fake-device-for-media-stream",
-      ...(wav ? [`--use-file-for-fake-audio-capture=${wav}${once ? "%noloop" : ""}`] : []),
+      ...(wav ? [`--use-file-for-fake-audio-capture=${wav}`] : []),
       // The real tab is shared only without the fake permission dialog; microphone and camera are granted by the context.
-      ...(shareTab ? ["--auto-accept-this-tab-capture"] : ["--use-fake-ui-for-media-stream"]),
+      "--auto-accept-this-tab-capture",
       ...args,
     ],
   });
 }
 
-/** A page of a signed-in person. */
-export async function openAs(browser, system, username, password, options = {}) {
+/** A page of its own person (own cookies), with every page error kept in `page.problems`. */
+export async function openPage(browser, options = {}) {
   const context = await browser.newContext({ permissions: ["microphone", "camera"], viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();
   page.problems = [];
   page.on("pageerror", (error) => page.problems.push(String(error)));
-  page.on("console", (message) => { if (message.type() === "error") page.problems.push(message.text()); });
-  await page.goto(`${system.http}/signin`);
-  await page.getByTestId("signin-username").fill(username);
-  await page.getByTestId("signin-password").fill(password);
-  await page.getByTestId("signin-submit").click();
-  await page.waitForURL((url) => !url.pathname.startsWith("/signin"));
   return page;
+}
+
+export async function signIn(page, system, username, password) {
+  await page.goto(`${system.http}/signin`);
+  await page.getByTestId("username").fill(username);
+  await page.getByTestId("password").fill(password);
+  await page.getByTestId("submit").click();
+  await page.waitForURL((url) => !url.pathname.startsWith("/signin"));
+}
+
+/**
+ * Gives the page a microphone that says recorded speech when told to, so that a story knows who spoke when. Everything
+ * behind `getUserMedia` is the browser's own: track, Opus, SRTP.
+ */
+export async function withVoice(page) {
+  await page.addInitScript(() => {
+    const real = navigator.mediaDevices?.getUserMedia?.bind(navigator.mediaDevices);
+    if (!real) return;
+    let mouth;
+    const open = () => {
+      if (mouth) return mouth;
+      const context = new AudioContext({ sampleRate: 48_000 });
+      const out = context.createMediaStreamDestination();
+      // A microphone is never digitally silent: faint noise keeps the encoder honest.
+      const noise = context.createBuffer(1, 48_000, 48_000);
+      const samples = noise.getChannelData(0);
+      let seed = 1;
+      for (let i = 0; i < samples.length; i++) {
+        seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+        samples[i] = (seed / 1_073_741_824 - 1) * 0.0005;
+      }
+      const floor = context.createBufferSource();
+      floor.buffer = noise;
+      floor.loop = true;
+      floor.connect(out);
+      floor.start();
+      mouth = { context, out };
+      return mouth;
+    };
+    globalThis.say = async (base64) => {
+      const { context, out } = open();
+      await context.resume();
+      const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+      const source = context.createBufferSource();
+      source.buffer = await context.decodeAudioData(bytes.buffer);
+      source.connect(out);
+      await new Promise((done) => {
+        source.onended = done;
+        source.start();
+      });
+    };
+    navigator.mediaDevices.getUserMedia = async (wish) => {
+      if (!wish?.audio) return real(wish);
+      const stream = wish.video ? await real({ video: wish.video }) : new MediaStream();
+      const { context, out } = open();
+      await context.resume();
+      for (const track of out.stream.getAudioTracks()) stream.addTrack(track.clone());
+      return stream;
+    };
+  });
+}
+
+/** Speaks a WAV file into the page's microphone; returns when it is said. */
+export async function say(page, file) {
+  await page.evaluate((bytes) => globalThis.say(bytes), fs.readFileSync(file).toString("base64"));
+}
+
+/** From the call's page to being in it. */
+export async function joinCall(page, system, callId) {
+  await page.goto(`${system.http}/call/${callId}`);
+  await page.getByTestId("join-call").click();
+  await page.locator('[data-testid="call-page"][data-phase="in"][data-media="connected"]').waitFor({ timeout: 30_000 });
 }
 
 /** Starts to record everything the page plays; `stop()` gives the file. */

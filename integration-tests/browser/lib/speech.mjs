@@ -23,7 +23,8 @@ export function recognise(file) {
   return JSON.parse(out).segments.map((segment) => segment.text).join(" ");
 }
 
-const SPELL = { mr: "mister", mrs: "missus", dr: "doctor", st: "saint" };
+// British spellings of the readings, American ones of the model.
+const SPELL = { mr: "mister", mrs: "missus", rumours: "rumors", practised: "practiced", neighbours: "neighbors", flavour: "flavor" };
 /** Lower case, no punctuation, a few spellings made one. */
 export function words(text) {
   return text.toLowerCase().replace(/[’']/g, "").replace(/[^a-z0-9 ]+/g, " ").split(/\s+/).filter(Boolean).map((word) => SPELL[word] ?? word);

@@ -1,0 +1,55 @@
+// What most stories begin with: a running system, people with accounts, a channel, a call.
+import path from "node:path";
+import fs from "node:fs";
+import { openChromium, openPage, signIn, withVoice } from "./browser.mjs";
+import { PASSWORD, Person, System, populate } from "./system.mjs";
+
+export const CAST = [
+  ["alice", "Alice Host", ["user", "host"]],
+  ["bob", "Bob", ["user"]],
+  ["carol", "Carol", ["user"]],
+  ["olga", "Olga Officer", ["user", "officer"]],
+  ["otto", "Otto Ops", ["user", "ops"]],
+];
+
+export class Stage {
+  static async set(options = {}) {
+    const stage = new Stage();
+    stage.closers = [];
+    stage.system = await new System(options).start();
+    stage.admin = await populate(stage.system, CAST);
+    stage.channel = (await stage.admin.post("/channels", { name: "planning", topic: "What we do next" })).id;
+    stage.folder = path.join(stage.system.data, "story");
+    fs.mkdirSync(stage.folder);
+    return stage;
+  }
+
+  /** A signed-in page of that person, with a microphone that speaks on demand, in a browser of its own. */
+  async page(name, { browser, ...options } = {}) {
+    const own = browser ?? (await openChromium());
+    if (!browser) this.closers.push(() => own.close());
+    const page = await openPage(own, options);
+    await withVoice(page);
+    await page.addInitScript(() => localStorage.setItem("conclave.share", "tab"));
+    await signIn(page, this.system, name, PASSWORD);
+    return page;
+  }
+
+  /** A REST client of that person. */
+  async person(name) {
+    const person = new Person(this.system, name);
+    await person.post("/session", { username: name, password: PASSWORD });
+    return person;
+  }
+
+  /** The call of the channel, started by `person`. */
+  async call(person) {
+    const { call } = await person.post(`/channels/${this.channel}/call`);
+    return call.id;
+  }
+
+  async strike() {
+    for (const close of this.closers.reverse()) await close().catch(() => {});
+    await this.system.stop();
+  }
+}

@@ -1,0 +1,83 @@
+// Firefox joins the same call as Chromium; each hears the other.
+import assert from "node:assert/strict";
+import path from "node:path";
+import { after, before, describe, it } from "node:test";
+import { firefox, joinCall, listen, say } from "../lib/browser.mjs";
+import { speech } from "../lib/speech.mjs";
+import { Stage } from "../lib/stage.mjs";
+import { PASSWORD, until } from "../lib/system.mjs";
+import fs from "node:fs";
+
+const LINES = JSON.parse(fs.readFileSync(new URL("../lib/lines.json", import.meta.url), "utf8"));
+
+describe("Firefox and Chromium in one call", { concurrency: false, timeout: 300_000 }, () => {
+  let stage, alice, fox, page, callId;
+
+  before(async () => {
+    stage = await Stage.set();
+    const rest = await stage.person("alice");
+    callId = await stage.call(rest);
+    alice = await stage.page("alice");
+    await joinCall(alice, stage.system, callId);
+    fox = await firefox();
+    stage.closers.push(() => fox.close());
+  });
+  after(() => stage?.strike());
+
+  it("Firefox signs in and joins", async () => {
+    page = await fox.newPage();
+    await page.goto(`${stage.system.http}/signin`);
+    await page.waitForSelector('[data-testid="username"]');
+    await page.type('[data-testid="username"]', "bob");
+    await page.type('[data-testid="password"]', PASSWORD);
+    await page.click('[data-testid="submit"]');
+    await until("signed in", async () => !(await page.evaluate(() => location.pathname)).startsWith("/signin"));
+    await page.goto(`${stage.system.http}/call/${callId}`);
+    await page.waitForSelector('[data-testid="join-call"]');
+    await page.click('[data-testid="join-call"]');
+    await page.waitForSelector('[data-testid="call-page"][data-phase="in"][data-media="connected"]', { timeout: 30_000 });
+  });
+
+  it("Firefox hears what Chromium says", async () => {
+    await until("the sound is attached", () => page.evaluate(() => document.querySelectorAll('[data-testid="remote-audio"]').length > 0));
+    const energy = page.evaluate(async () => {
+      const stream = document.querySelector('[data-testid="remote-audio"]').srcObject;
+      const context = new AudioContext();
+      const meter = context.createAnalyser();
+      context.createMediaStreamSource(stream).connect(meter);
+      const samples = new Float32Array(meter.fftSize);
+      let loud = 0;
+      for (let i = 0; i < 120; i++) {
+        await new Promise((wake) => setTimeout(wake, 50));
+        meter.getFloatTimeDomainData(samples);
+        loud = Math.max(loud, Math.sqrt(samples.reduce((sum, value) => sum + value * value, 0) / samples.length));
+      }
+      return loud;
+    });
+    await say(alice, path.join(speech, LINES.b1.file));
+    assert.ok((await energy) > 0.01, "silence");
+  });
+
+  it("Chromium hears Firefox's microphone", async () => {
+    // Firefox's fake microphone is a steady tone.
+    const loud = await until("sound comes", async () => {
+      const file = path.join(stage.folder, "tone.webm");
+      const stop = await listen(alice, file);
+      await alice.waitForTimeout(2_000);
+      await stop();
+      const { execFileSync } = await import("node:child_process");
+      const raw = execFileSync("ffmpeg", ["-nostdin", "-loglevel", "error", "-i", file, "-ac", "1", "-f", "f32le", "-"], { maxBuffer: 1 << 26 });
+      const samples = new Float32Array(raw.buffer, raw.byteOffset, Math.floor(raw.length / 4));
+      return Math.sqrt(samples.reduce((sum, value) => sum + value * value, 0) / samples.length) > 0.005;
+    }, 40_000);
+    assert.ok(loud);
+  });
+
+  it("the negotiated protection is AES-GCM for both", async () => {
+    const ops = await stage.person("otto");
+    const text = JSON.stringify(await ops.get("/ops/calls"));
+    const profiles = [...text.matchAll(/AEAD_AES_\d+_GCM|AES_CM_128_HMAC_SHA1_80/g)].map((found) => found[0]);
+    assert.ok(profiles.length >= 2, text);
+    assert.ok(profiles.every((profile) => profile.startsWith("AEAD")), profiles.join());
+  });
+});
