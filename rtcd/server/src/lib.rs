@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The SFU daemon: media threads with their sockets, signalling over gRPC, the media tap, metrics.
+//!
+//! It decides nothing about who gets which packet: that is [`rtcd_core`]. It does what the core says, and carries
+//! signalling between message servers and the core.
+
+pub mod addresses;
+pub mod certificate;
+pub mod config;
+pub mod limits;
+pub mod logging;
+pub mod net;
+pub mod shard;
+pub mod signal;
+pub mod tap;

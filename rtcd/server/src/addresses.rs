@@ -1,0 +1,176 @@
+//! Which addresses this node offers to clients as ICE candidates, and which it listens on.
+//!
+//! From configuration where given, otherwise from the local interfaces. Never asks anybody outside (no STUN server).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::config::{Config, HostOverride};
+
+/// An address of a local interface that is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// Belongs to a loopback interface.
+    pub loopback: bool,
+}
+
+/// What to bind for one protocol and what to offer for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Addresses to bind; a wildcard where nothing was configured.
+    pub listen: Vec<IpAddr>,
+    /// Addresses for candidates, best first, without port.
+    pub advertise: Vec<IpAddr>,
+}
+
+/// Addresses of all interfaces that are up.
+///
+/// # Errors
+/// When the operating system does not tell.
+pub fn local() -> std::io::Result<Vec<LocalAddress>> {
+    Ok(if_addrs::get_if_addrs()?
+        .into_iter()
+        .filter(if_addrs::Interface::is_oper_up)
+        .map(|interface| LocalAddress { ip: interface.ip(), loopback: interface.is_loopback() })
+        .collect())
+}
+
+/// Decides what to bind and offer.
+///
+/// `listen` is what the configuration names for this protocol (empty: every interface).
+///
+/// # Errors
+/// Text for the operator when no address is left to offer.
+pub fn plan(local: &[LocalAddress], listen: &[IpAddr], config: &Config) -> Result<Plan, String> {
+    let bind = if listen.is_empty() {
+        let mut wildcards = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        if config.enable_ipv6 && local.iter().any(|address| address.ip.is_ipv6()) {
+            wildcards.push(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        }
+        wildcards
+    } else {
+        listen.to_vec()
+    };
+    let mut offered = reachable(local, listen, config.enable_ipv6);
+    offered = match &config.ice_host_override {
+        None => offered,
+        Some(HostOverride::Single(ip)) => vec![*ip],
+        Some(HostOverride::Map(pairs)) => offered
+            .into_iter()
+            .map(|ip| pairs.iter().find(|(_, internal)| *internal == ip).map_or(ip, |(external, _)| *external))
+            .collect(),
+    };
+    offered.dedup();
+    offered.truncate(rtcd_core::limits::CANDIDATES_MAX);
+    if offered.is_empty() {
+        return Err("no address to offer to clients: no interface is up, or rtc.ice_address_udp names none of them; \
+                    set rtc.ice_host_override (RTCD_RTC_ICEHOSTOVERRIDE) to the address clients can reach"
+            .to_owned());
+    }
+    Ok(Plan { listen: bind, advertise: offered })
+}
+
+/// Addresses clients might reach: configured ones as they are, otherwise those of the interfaces; loopback only when
+/// there is nothing else (a machine without network, a hermetic test).
+fn reachable(local: &[LocalAddress], listen: &[IpAddr], ipv6: bool) -> Vec<IpAddr> {
+    let named: Vec<IpAddr> = listen.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let usable = |address: &&LocalAddress| match address.ip {
+        IpAddr::V4(ip) => !ip.is_link_local() && !ip.is_unspecified(),
+        // Link-local addresses need a zone, which candidates cannot carry.
+        IpAddr::V6(ip) => ipv6 && !ip.is_unicast_link_local() && !ip.is_unspecified(),
+    };
+    let mut found: Vec<IpAddr> =
+        local.iter().filter(usable).filter(|address| !address.loopback).map(|address| address.ip).collect();
+    if found.is_empty() {
+        found = local.iter().filter(usable).filter(|address| address.loopback).map(|address| address.ip).collect();
+    }
+    // IPv4 first: it is what sites route; browsers try all pairs anyway.
+    found.sort_by_key(IpAddr::is_ipv6);
+    found
+}
+
+/// Candidates: the offered addresses with the port bound, or the port announced instead of it.
+#[must_use]
+pub fn candidates(plan: &Plan, bound_port: u16, announced_port: Option<u16>) -> Vec<SocketAddr> {
+    plan.advertise.iter().map(|ip| SocketAddr::new(*ip, announced_port.unwrap_or(bound_port))).collect()
+}
+
+/// What an operator should know about the offered addresses before the first person has no sound.
+#[must_use]
+pub fn warnings(candidates: &[SocketAddr]) -> Vec<String> {
+    let mut found = Vec::new();
+    if candidates.iter().all(|candidate| candidate.ip().is_loopback()) {
+        found.push(
+            "only loopback addresses are offered to clients: calls work on this machine only; \
+             set rtc.ice_host_override (RTCD_RTC_ICEHOSTOVERRIDE) to the address others can reach"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    }
+
+    fn machine() -> Vec<LocalAddress> {
+        vec![
+            LocalAddress { ip: v4(127, 0, 0, 1), loopback: true },
+            LocalAddress { ip: "2001:db8::5".parse().expect("an address"), loopback: false },
+            LocalAddress { ip: "fe80::1".parse().expect("an address"), loopback: false },
+            LocalAddress { ip: v4(10, 1, 1, 1), loopback: false },
+        ]
+    }
+
+    fn config(pairs: &[(&str, &str)]) -> Config {
+        let mut all = vec![("RTCD_SIGNAL_TOKEN", "0123456789abcdef"), ("RTCD_TAP_SECRET", "0123456789abcdef")];
+        all.extend_from_slice(pairs);
+        Config::from_sources(None, &|name| all.iter().rev().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+            .expect("a valid configuration")
+            .config
+    }
+
+    #[test]
+    fn interfaces_are_offered_ipv4_first_without_loopback_and_link_local() {
+        let plan = plan(&machine(), &[], &config(&[])).expect("a plan");
+        assert_eq!(plan.advertise, [v4(10, 1, 1, 1), "2001:db8::5".parse().expect("an address")]);
+        assert_eq!(plan.listen.len(), 2, "both wildcards");
+    }
+
+    #[test]
+    fn a_machine_with_only_loopback_offers_loopback() {
+        let only = [LocalAddress { ip: v4(127, 0, 0, 1), loopback: true }];
+        let plan = plan(&only, &[], &config(&[])).expect("a plan");
+        assert_eq!(plan.advertise, [v4(127, 0, 0, 1)]);
+        assert_eq!(warnings(&candidates(&plan, 8443, None)).len(), 1);
+    }
+
+    #[test]
+    fn a_configured_address_is_bound_and_offered_as_it_is() {
+        let plan = plan(&machine(), &[v4(127, 0, 0, 1)], &config(&[])).expect("a plan");
+        assert_eq!(plan, Plan { listen: vec![v4(127, 0, 0, 1)], advertise: vec![v4(127, 0, 0, 1)] });
+    }
+
+    #[test]
+    fn an_override_replaces_and_a_map_translates() {
+        let single = plan(&machine(), &[], &config(&[("RTCD_RTC_ICEHOSTOVERRIDE", "192.0.2.7")])).expect("a plan");
+        assert_eq!(single.advertise, [v4(192, 0, 2, 7)]);
+        let mapped = config(&[("RTCD_RTC_ICEHOSTOVERRIDE", "192.0.2.7/10.1.1.1"), ("RTCD_RTC_ENABLEIPV6", "false")]);
+        assert_eq!(plan(&machine(), &[], &mapped).expect("a plan").advertise, [v4(192, 0, 2, 7)]);
+        assert_eq!(candidates(&single, 8443, Some(443)), ["192.0.2.7:443".parse().expect("an address")]);
+    }
+
+    #[test]
+    fn nothing_to_offer_is_said_with_the_setting_that_helps() {
+        let error = plan(&[], &[], &config(&[])).expect_err("no address");
+        assert!(error.contains("RTCD_RTC_ICEHOSTOVERRIDE"), "{error}");
+    }
+}

@@ -1,0 +1,120 @@
+//! Every bound of the daemon on what others can make it hold, with its reason and the memory it commits.
+//! Bounds of the media core itself are in [`rtcd_core::limits`].
+
+use std::time::Duration;
+
+// ---- shards ----
+
+/// Commands waiting for one shard. A join storm of 1000 people makes about 4000; 100 bytes each plus their SDP.
+pub const COMMANDS_MAX: usize = 4096;
+/// Notes (signals, events, data) of one shard waiting for its desk. Beyond it notes wait in [`NOTE_BACKLOG_MAX`].
+pub const NOTES_MAX: usize = 8192;
+/// Notes kept inside the shard while the desk is behind. Beyond it they are dropped and counted: an operator has to know.
+pub const NOTE_BACKLOG_MAX: usize = 65_536;
+/// Datagrams handled before the core is polled: one `recvmmsg` of 32 buffers, each perhaps a train of several (GRO).
+pub const DATAGRAMS_PER_PASS_MAX: usize = 64;
+/// Messages from other shards waiting for one shard. At 1500 bytes each this commits 6 MiB per shard at most.
+pub const NEIGHBOUR_MESSAGES_MAX: usize = 4096;
+/// Remote addresses of which a shard knows that another shard owns them: 64 bytes each, 4 MiB per shard.
+pub const ROUTES_MAX: usize = 65_536;
+/// A route nobody used for so long is forgotten: twice the consent time of RFC 7675.
+pub const ROUTE_IDLE: Duration = Duration::from_secs(60);
+/// Longest sleep of a shard: also the beat that `/healthz` watches.
+pub const SHARD_BEAT: Duration = Duration::from_secs(1);
+/// A shard that has not turned for so long is stuck: `/healthz` fails.
+pub const SHARD_STUCK: Duration = Duration::from_secs(5);
+/// Asked for both socket buffers. 8 MiB hold 0.4 s of a 50 kpps flood beside the calls.
+pub const SOCKET_BUFFER_WANTED: usize = 8 << 20;
+
+// ---- TCP ----
+
+/// Largest RFC 4571 frame taken: what the core takes from UDP.
+pub const TCP_FRAME_MAX: usize = rtcd_core::limits::DATAGRAM_LEN_MAX;
+/// Connections of one shard, 4 KiB of reading buffer each.
+pub const TCP_CONNECTIONS_MAX: usize = 8192;
+/// Of these, connections that have not passed an ICE check yet.
+pub const TCP_UNPROVED_MAX: usize = 1024;
+/// Unproved connections per source: /24 of IPv4, /48 of IPv6. A NAT with a whole class behind it passes.
+pub const TCP_UNPROVED_PER_SOURCE_MAX: usize = 64;
+/// Time for the first valid check. rtcd gives 30 s; browsers need one round trip.
+pub const TCP_PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+/// A proved connection that says nothing for so long is closed: twice the consent time.
+pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes waiting for a slow TCP reader: 1 s of a 2.5 Mbit/s share and some. Beyond it whole frames are dropped.
+pub const TCP_WRITE_MAX: usize = 512 * 1024;
+/// Connections accepted per wake-up, so that a connection flood cannot starve media.
+pub const TCP_ACCEPTS_PER_PASS: usize = 16;
+
+// ---- signalling ----
+
+/// Links (message-server nodes), broken ones within their grace included.
+pub const LINKS_MAX: usize = 256;
+/// Sessions of one link.
+pub const LINK_SESSIONS_MAX: usize = 20_000;
+/// Frames waiting for one session; an honest client has a handful.
+pub const SESSION_QUEUE_FRAMES_MAX: usize = 1024;
+/// Bytes waiting for one session: room for a few large SDPs.
+pub const SESSION_QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Events waiting for one call's watchers. Speakers and quality are dropped first; anything else lost loses the link.
+pub const CALL_QUEUE_EVENTS_MAX: usize = 2048;
+/// Frames sent and not acknowledged; kept for a resume.
+pub const REPLAY_FRAMES_MAX: usize = 16_384;
+/// Their bytes.
+pub const REPLAY_BYTES_MAX: usize = 32 << 20;
+/// A frame is acknowledged by itself when nothing else was sent after so many …
+pub const ACK_EVERY_FRAMES: u64 = 64;
+/// … or after this time.
+pub const ACK_EVERY: Duration = Duration::from_millis(200);
+/// Time for the first message of a link or tap.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a broken link keeps its sessions. Media goes on meanwhile.
+pub const LINK_GRACE: Duration = Duration::from_secs(30);
+/// Signalling frames of one session per second, sustained. A browser joining a 50-person call sends about 60 in its first second.
+pub const SESSION_FRAMES_PER_S: f64 = 100.0;
+/// And at once.
+pub const SESSION_FRAMES_BURST: f64 = 600.0;
+/// Largest message from a message server: an SDP of [`rtcd_core::limits::SDP_LEN_MAX`] with its envelope.
+pub const GRPC_MESSAGE_MAX: usize = 1 << 20;
+/// Inputs waiting for one desk.
+pub const DESK_INPUTS_MAX: usize = 4096;
+/// Longest tenant name; with the call id it has to fit [`rtcd_core::ids::NAME_LEN_MAX`].
+pub const TENANT_LEN_MAX: usize = 32;
+/// Longest display name, bytes (LiveKit: 256).
+pub const DISPLAY_NAME_LEN_MAX: usize = 256;
+/// Metadata and attributes of one participant together, bytes (LiveKit: 64 KiB each).
+pub const METADATA_LEN_MAX: usize = 64 * 1024;
+
+// ---- taps ----
+
+/// Open taps of the node; each may hold [`TAP_QUEUE_BYTES_MAX`].
+pub const TAPS_MAX: usize = 256;
+/// Media bytes waiting for one tap's reader: 4 MiB, over 2 s of everything a large call sends.
+pub const TAP_QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Packets waiting for one tap's reader.
+pub const TAP_QUEUE_PACKETS_MAX: usize = 16_384;
+/// Room beside the packets for items that may not be lost (tracks, gaps, mutes).
+pub const TAP_QUEUE_CONTROL_MAX: usize = 4096;
+/// Packets are gathered for so long before a message is made of them: 50 messages a second instead of one per packet.
+pub const TAP_BATCH: Duration = Duration::from_millis(20);
+/// Packets in one message.
+pub const TAP_BATCH_PACKETS_MAX: usize = 256;
+/// Longest caption line, bytes.
+pub const CAPTION_LEN_MAX: usize = 4096;
+/// Captions of one tap per second: ten speakers with two updates a second.
+pub const CAPTIONS_PER_S: f64 = 40.0;
+
+// ---- HTTP ----
+
+/// HTTP connections. Message servers need one each, scrapers a few.
+pub const HTTP_CONNECTIONS_MAX: usize = 1024;
+/// gRPC streams on one connection (hyper's cap, which tonic lifts).
+pub const HTTP2_STREAMS_MAX: u32 = 512;
+
+// ---- load ----
+
+/// Busy share of the fullest shard above which new calls are refused …
+pub const LOAD_NO_NEW_CALLS: f64 = 0.85;
+/// … until it falls below this.
+pub const LOAD_AGAIN: f64 = 0.70;
+/// Above it joins are refused too; resumes and hosts never.
+pub const LOAD_NO_JOINS: f64 = 0.95;

@@ -1,0 +1,200 @@
+//! What the async side tells a shard: owned mirrors of [`rtcd_core::Input`], and the shell's own requests.
+
+use bytes::Bytes;
+use rtcd_core::ids::{CallId, PeerId, Side, TapId, TrackId};
+use rtcd_core::input::{Input, Join, Publish, TapScope, TrackSettings};
+use tokio::sync::oneshot;
+
+use super::ShardReport;
+use crate::tap::queue::TapSender;
+
+/// One command. Handled in order.
+#[derive(Debug)]
+pub enum Command {
+    /// See [`Input::Join`].
+    Join(Box<Join>),
+    /// See [`Input::Leave`].
+    Leave {
+        /// Who.
+        peer: PeerId,
+    },
+    /// See [`Input::Offer`].
+    Offer {
+        /// Who.
+        peer: PeerId,
+        /// SDP.
+        sdp: String,
+        /// Its number.
+        id: u32,
+    },
+    /// See [`Input::Answer`].
+    Answer {
+        /// Who.
+        peer: PeerId,
+        /// SDP.
+        sdp: String,
+        /// The offer's number.
+        id: u32,
+    },
+    /// See [`Input::Candidate`].
+    Candidate {
+        /// Who.
+        peer: PeerId,
+        /// Which transport.
+        side: Side,
+        /// The line.
+        candidate: String,
+    },
+    /// See [`Input::RestartIce`].
+    RestartIce {
+        /// Who.
+        peer: PeerId,
+    },
+    /// See [`Input::Publish`].
+    Publish(Box<Publish>),
+    /// See [`Input::Unpublish`].
+    Unpublish {
+        /// Who.
+        peer: PeerId,
+        /// Which.
+        track: TrackId,
+    },
+    /// See [`Input::Mute`].
+    Mute {
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        track: TrackId,
+        /// New state.
+        muted: bool,
+    },
+    /// See [`Input::Subscribe`].
+    Subscribe {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        track: TrackId,
+        /// Wanted or not.
+        wanted: bool,
+    },
+    /// See [`Input::TrackSettings`].
+    TrackSettings {
+        /// Who.
+        peer: PeerId,
+        /// Of which.
+        track: TrackId,
+        /// What is wanted.
+        settings: TrackSettings,
+    },
+    /// See [`Input::SendData`].
+    SendData {
+        /// Call.
+        call: CallId,
+        /// Receivers; empty: all.
+        to: Vec<PeerId>,
+        /// Channel.
+        reliable: bool,
+        /// Encoded LiveKit `DataPacket`.
+        payload: Bytes,
+    },
+    /// See [`Input::Consent`].
+    Consent {
+        /// Who.
+        peer: PeerId,
+        /// May be stored.
+        granted: bool,
+    },
+    /// See [`Input::EndCall`].
+    EndCall {
+        /// Which.
+        call: CallId,
+    },
+    /// See [`Input::TapOpen`]; items go to `sink`.
+    TapOpen {
+        /// Call.
+        call: CallId,
+        /// Tap.
+        tap: TapId,
+        /// What it may see.
+        scope: TapScope,
+        /// Its queue.
+        sink: TapSender,
+    },
+    /// See [`Input::TapClose`].
+    TapClose {
+        /// Which.
+        tap: TapId,
+    },
+    /// See [`Input::TapKeyFrame`].
+    TapKeyFrame {
+        /// Which tap.
+        tap: TapId,
+        /// Of which track.
+        track: TrackId,
+    },
+    /// Figures of core and shell.
+    Report {
+        /// Where to.
+        reply: oneshot::Sender<ShardReport>,
+    },
+    /// End the thread after what is queued.
+    Stop,
+}
+
+/// A command for the core, borrowed from the owned form. `Err` gives the shell's own commands back.
+pub(super) fn as_input(command: &Command) -> Option<Input<'_>> {
+    Some(match command {
+        Command::Join(join) => Input::Join(join.clone()),
+        Command::Leave { peer } => Input::Leave { peer: peer.clone() },
+        Command::Offer { peer, sdp, id } => Input::Offer { peer: peer.clone(), sdp, id: *id },
+        Command::Answer { peer, sdp, id } => Input::Answer { peer: peer.clone(), sdp, id: *id },
+        Command::Candidate { peer, side, candidate } => Input::Candidate { peer: peer.clone(), side: *side, candidate },
+        Command::RestartIce { peer } => Input::RestartIce { peer: peer.clone() },
+        Command::Publish(publish) => Input::Publish(publish.clone()),
+        Command::Unpublish { peer, track } => Input::Unpublish { peer: peer.clone(), track: track.clone() },
+        Command::Mute { peer, track, muted } => Input::Mute { peer: peer.clone(), track: track.clone(), muted: *muted },
+        Command::Subscribe { peer, track, wanted } => Input::Subscribe { peer: peer.clone(), track: track.clone(), wanted: *wanted },
+        Command::TrackSettings { peer, track, settings } => {
+            Input::TrackSettings { peer: peer.clone(), track: track.clone(), settings: *settings }
+        }
+        Command::SendData { call, to, reliable, payload } => {
+            Input::SendData { call: call.clone(), to, reliable: *reliable, payload }
+        }
+        Command::Consent { peer, granted } => Input::Consent { peer: peer.clone(), granted: *granted },
+        Command::EndCall { call } => Input::EndCall { call: call.clone() },
+        Command::TapKeyFrame { tap, track } => Input::TapKeyFrame { tap: tap.clone(), track: track.clone() },
+        Command::TapClose { tap } => Input::TapClose { tap: tap.clone() },
+        Command::TapOpen { call, tap, scope, .. } => Input::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope },
+        Command::Report { .. } | Command::Stop => return None,
+    })
+}
+
+/// What a shard tells the async side about its calls, in order.
+#[derive(Debug)]
+pub enum Note {
+    /// See [`rtcd_core::Output::Signal`].
+    Signal {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        signal: rtcd_core::output::Signal,
+    },
+    /// See [`rtcd_core::Output::Event`].
+    Event {
+        /// Which call.
+        call: CallId,
+        /// What.
+        event: rtcd_core::output::Event,
+    },
+    /// See [`rtcd_core::Output::Data`].
+    Data {
+        /// Call.
+        call: CallId,
+        /// Sender.
+        peer: PeerId,
+        /// Channel.
+        reliable: bool,
+        /// Encoded LiveKit `DataPacket`.
+        payload: Bytes,
+    },
+}

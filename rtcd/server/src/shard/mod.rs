@@ -1,0 +1,120 @@
+//! Media threads. Each owns a [`rtcd_core::Core`], its sockets and its timers; nothing is shared, nothing is locked.
+//!
+//! Commands come in through a bounded queue that wakes the thread; notes go out through a bounded queue. Packets never
+//! leave the thread, except once to another shard when the kernel delivered them to the wrong one.
+
+mod command;
+mod counters;
+mod neighbours;
+mod routes;
+// mod run;
+// mod start;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rtcd_core::ids::CallId;
+use tokio::sync::{mpsc, oneshot};
+
+pub use command::{Command, Note};
+pub use counters::ShardCounters;
+// pub use start::{Listening, Shards, StartError, start};
+
+use crate::net::poller::Waker;
+use crate::net::tcp::TcpCounters;
+
+/// Figures of one shard.
+#[derive(Debug)]
+pub struct ShardReport {
+    /// Of the core.
+    pub core: rtcd_core::report::Report,
+    /// Of the shell.
+    pub shell: ShardCounters,
+    /// Of its TCP connections.
+    pub tcp: TcpCounters,
+    /// Open TCP connections.
+    pub tcp_connections: usize,
+}
+
+/// What a running shard shows without being asked.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    born: Instant,
+    beat_ms: AtomicU64,
+    load_permille: AtomicU32,
+    dead: AtomicBool,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        Self { born: Instant::now(), beat_ms: AtomicU64::new(0), load_permille: AtomicU32::new(0), dead: AtomicBool::new(false) }
+    }
+
+    fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.born).as_millis();
+        self.beat_ms.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// The async side's hold on one shard.
+#[derive(Clone)]
+pub struct ShardHandle {
+    commands: mpsc::Sender<Command>,
+    waker: Waker,
+    pulse: Arc<Pulse>,
+}
+
+/// The shard's thread has ended.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the media thread has ended")]
+pub struct ShardGone;
+
+impl ShardHandle {
+    /// Queues a command, waiting while the queue is full.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn send(&self, command: Command) -> Result<(), ShardGone> {
+        self.commands.send(command).await.map_err(|_| ShardGone)?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Asks for figures.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn report(&self) -> Result<ShardReport, ShardGone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Report { reply }).await?;
+        answer.await.map_err(|_| ShardGone)
+    }
+
+    /// Share of the last second the thread was busy, 0…1.
+    #[must_use]
+    pub fn load(&self) -> f64 {
+        f64::from(self.pulse.load_permille.load(Ordering::Relaxed)) / 1000.0
+    }
+
+    /// Time since the thread last turned.
+    #[must_use]
+    pub fn silent_for(&self) -> Duration {
+        let beat = Duration::from_millis(self.pulse.beat_ms.load(Ordering::Relaxed));
+        self.pulse.born.elapsed().saturating_sub(beat)
+    }
+
+    /// The thread has ended by a panic: the process must end too, so that its supervisor starts a fresh one.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.pulse.dead.load(Ordering::Relaxed)
+    }
+}
+
+/// The shard a call lives on.
+#[must_use]
+pub fn shard_of_call(call: &CallId, shards: usize) -> usize {
+    // FNV-1a: the choice must be the same in every process that computes it, and ids are random anyway.
+    let hash = call.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    usize::try_from(hash % u64::try_from(shards.max(1)).unwrap_or(1)).unwrap_or_default()
+}

@@ -1,0 +1,3 @@
+//! Signalling: the gRPC link to message servers, and the dialects carried over it.
+
+pub mod seam;

@@ -1,0 +1,225 @@
+//! Between the shell and a dialect: what an adapter is told and what it answers.
+//!
+//! An adapter (LiveKit) is plain synchronous code: one per shard, owned by that shard's desk. Joins reach it admitted.
+//! It makes participants of sessions, commands for the core out of frames, frames and events out of what the core says.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use conclave_proto::v1;
+use rtcd_core::ids::{CallId, PeerId};
+
+use crate::shard::Command;
+
+/// Now, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Monotonic: for timers.
+    pub instant: Instant,
+    /// Unix, ms: for people.
+    pub unix_ms: i64,
+}
+
+/// What an adapter is born with.
+#[derive(Clone, Debug)]
+pub struct AdapterSettings {
+    /// This node's stable name.
+    pub node_id: String,
+    /// Of this program.
+    pub version: &'static str,
+    /// How long a participant without signalling is kept.
+    pub grace: Duration,
+    /// Where this node is; shown to clients, may be empty.
+    pub region: String,
+}
+
+/// One signalling connection of a participant, as opened by a browser on a message server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// The logical link it came over: survives broken streams.
+    pub link: u64,
+    /// `Join.session_id`, unique on its link.
+    pub id: Arc<str>,
+}
+
+/// What an adapter is told.
+#[derive(Debug)]
+pub enum AdapterInput {
+    /// An admitted join. The core's call id is `tenant/call_id`; `join.call_id` is plain.
+    Join {
+        /// The connection.
+        session: SessionKey,
+        /// The call.
+        call: CallId,
+        /// As the message server sent it, within bounds.
+        join: Box<v1::Join>,
+    },
+    /// An encoded LiveKit `SignalRequest`.
+    Frame {
+        /// Of which connection.
+        session: SessionKey,
+        /// At most [`crate::limits::GRPC_MESSAGE_MAX`] bytes.
+        livekit: Bytes,
+    },
+    /// The connection is gone. `connection_lost`: keep the participant for the grace.
+    Leave {
+        /// Which.
+        session: SessionKey,
+        /// Not on purpose.
+        connection_lost: bool,
+    },
+    /// A host does something.
+    HostAction {
+        /// Where the result goes.
+        link: u64,
+        /// The call.
+        call: CallId,
+        /// What.
+        action: v1::HostAction,
+    },
+    /// An answer to the recording notice.
+    Consent {
+        /// The call.
+        call: CallId,
+        /// The answer.
+        consent: v1::RecordingConsent,
+    },
+    /// Application data for participants.
+    SendData {
+        /// The call.
+        call: CallId,
+        /// What and for whom.
+        data: v1::SendData,
+    },
+    /// Recording badge and room metadata.
+    CallState {
+        /// The call.
+        call: CallId,
+        /// New state.
+        state: v1::SetCallState,
+    },
+    /// A caption from a worker.
+    Caption {
+        /// The call.
+        call: CallId,
+        /// The line, within bounds.
+        caption: v1::Caption,
+    },
+    /// A tap was opened or closed.
+    TapState {
+        /// The call.
+        call: CallId,
+        /// Which and how.
+        state: v1::TapState,
+    },
+    /// From the core.
+    Signal {
+        /// Whose.
+        peer: PeerId,
+        /// What.
+        signal: rtcd_core::output::Signal,
+    },
+    /// From the core.
+    Event {
+        /// Which call.
+        call: CallId,
+        /// What.
+        event: rtcd_core::output::Event,
+    },
+    /// A data message from a peer, already forwarded by the core.
+    Data {
+        /// The call.
+        call: CallId,
+        /// Sender.
+        peer: PeerId,
+        /// Channel.
+        reliable: bool,
+        /// Encoded LiveKit `DataPacket`.
+        payload: Bytes,
+    },
+    /// The node empties itself: clients should go elsewhere. [`AdapterInput::EndAll`] follows at the deadline.
+    Drain {
+        /// Unix, ms.
+        deadline_unix_ms: i64,
+    },
+    /// The node ends: every session too.
+    EndAll {
+        /// What clients are told.
+        reason: v1::EndReason,
+    },
+    /// Every 250 ms, for timers.
+    Tick,
+}
+
+/// What an adapter answers.
+#[derive(Debug)]
+pub enum AdapterOutput {
+    /// For the core of this shard.
+    Core(Command),
+    /// The join's answer; before any frame of the session.
+    JoinAck {
+        /// Of which connection.
+        session: SessionKey,
+        /// The answer.
+        ack: v1::JoinAck,
+    },
+    /// An encoded LiveKit `SignalResponse`.
+    Frame {
+        /// For which connection.
+        session: SessionKey,
+        /// The frame.
+        livekit: Bytes,
+    },
+    /// The last thing said on a session.
+    SessionEnded {
+        /// Which.
+        session: SessionKey,
+        /// Why.
+        ended: v1::SessionEnded,
+    },
+    /// Answer to a host action.
+    HostActionResult {
+        /// Whose.
+        link: u64,
+        /// The answer.
+        result: v1::HostActionResult,
+    },
+    /// For every link of the call's tenant. `event.call_id` is plain.
+    Event {
+        /// The core's id of the call.
+        call: CallId,
+        /// What happened.
+        event: v1::CallEvent,
+    },
+}
+
+/// Who is in a call, for queries.
+#[derive(Clone, Debug)]
+pub struct RosterCall {
+    /// The call.
+    pub call: CallId,
+    /// Unix, ms.
+    pub started_at_ms: i64,
+    /// Its badge is on.
+    pub recording: bool,
+    /// Everybody in it.
+    pub participants: Vec<RosterParticipant>,
+}
+
+/// One participant, for queries.
+#[derive(Clone, Debug)]
+pub struct RosterParticipant {
+    /// The core's id, LiveKit's participant sid.
+    pub peer: PeerId,
+    /// Unique in the call.
+    pub identity: String,
+    /// For people.
+    pub display_name: String,
+    /// Unix, ms.
+    pub joined_at_ms: i64,
+    /// SDK, browser and versions, in a line.
+    pub client: String,
+    /// Its signalling connection is there.
+    pub attached: bool,
+}
