@@ -9,6 +9,7 @@
 //! A peer publishes **tracks** (each with one or more simulcast layers) and holds **subscriptions** to the tracks of others.
 
 pub mod config;
+pub mod ice;
 pub mod ids;
 pub mod input;
 pub mod limits;
@@ -17,6 +18,7 @@ pub mod output;
 pub mod report;
 pub mod rtp;
 pub mod srtp;
+pub mod stun;
 pub mod wire;
 
 pub use config::CoreConfig;

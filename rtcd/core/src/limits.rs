@@ -15,3 +15,9 @@ pub const LAYERS_MAX: usize = 3;
 /// Sources (SSRCs) that one transport may send from: 16 tracks × 3 layers × 2 (media and RTX), and as many ended but not yet
 /// forgotten. 152 bytes of replay window each, RTP and RTCP apart: at most 76 KiB; a usual peer has two to eight.
 pub const SRTP_SOURCES_MAX: usize = 256;
+/// Attributes read of one STUN message: browsers send eight or nine.
+pub const STUN_ATTRIBUTES_MAX: usize = 32;
+/// Unknown attributes named in a 420 answer; the answer must stay shorter than the request.
+pub const STUN_UNKNOWN_MAX: usize = 8;
+/// Addresses of one transport that passed a check and are remembered (a browser with four interfaces, IPv4 and IPv6): 64 bytes each.
+pub const ICE_LINKS_MAX: usize = 16;

@@ -11,6 +11,6 @@
 mod agreed;
 
 pub use agreed::{
-    Agreed, Codec, CodecKind, DataSection, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing,
-    Receive, ReceiveStream, RemoteTransport, Section, SendStream,
+    Agreed, Codec, CodecKind, DataSection, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing, Receive,
+    ReceiveStream, RemoteTransport, Section, SendStream,
 };
