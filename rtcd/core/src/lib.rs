@@ -17,6 +17,8 @@ pub mod negotiate;
 pub mod output;
 pub mod report;
 pub mod rtp;
+pub mod sctp;
+pub mod speakers;
 pub mod srtp;
 pub mod stun;
 pub mod wire;

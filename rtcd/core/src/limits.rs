@@ -21,3 +21,9 @@ pub const STUN_ATTRIBUTES_MAX: usize = 32;
 pub const STUN_UNKNOWN_MAX: usize = 8;
 /// Addresses of one transport that passed a check and are remembered (a browser with four interfaces, IPv4 and IPv6): 64 bytes each.
 pub const ICE_LINKS_MAX: usize = 16;
+/// Data channels a peer may open: LiveKit uses two (and a third for data tracks).
+pub const DATA_CHANNELS_MAX: usize = 8;
+/// Longest data message, bytes: LiveKit's SDKs cut at 15 KiB and stream larger things in pieces; 64 KiB is what every browser takes.
+pub const DATA_MESSAGE_LEN_MAX: usize = 64 * 1024;
+/// Bytes that may wait per channel for a peer that does not read, and that a peer may have half-sent to us. 256 KiB × 2 per peer at worst.
+pub const DATA_BUFFERED_MAX: usize = 256 * 1024;
