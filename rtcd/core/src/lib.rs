@@ -8,10 +8,13 @@
 //! SRTP): one when the client speaks over a single peer connection, otherwise one to publish and one to subscribe.
 //! A peer publishes **tracks** (each with one or more simulcast layers) and holds **subscriptions** to the tracks of others.
 
+pub mod budget;
 pub mod config;
+pub mod demand;
 pub mod ice;
 pub mod ids;
 pub mod input;
+pub mod keyframe;
 pub mod limits;
 pub mod negotiate;
 pub mod output;
