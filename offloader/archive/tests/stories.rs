@@ -1,0 +1,250 @@
+//! Stories of a recording: begun, broken, continued, sealed, changed by somebody.
+
+use std::path::Path;
+
+use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};
+use archive::keys::{AttemptGrant, DataKey, SiteKey, SiteSigner};
+use archive::manifest::{Consent, TrackInfo};
+use archive::read::Recording;
+use archive::record::{GapReason, Packet, Record};
+use archive::seal::{SealError, seal};
+use archive::{MANIFEST_FILE, SEGMENTS_DIR};
+use bytes::Bytes;
+
+const T0: i64 = 1_700_000_000_000_000;
+
+struct Site {
+    key: SiteKey,
+    signer: SiteSigner,
+    data_key: DataKey,
+}
+
+impl Site {
+    fn new() -> Self {
+        Self {
+            key: SiteKey::generate().unwrap(),
+            signer: SiteSigner::from_pkcs8(&SiteSigner::generate_pkcs8().unwrap()).unwrap(),
+            data_key: DataKey::generate().unwrap(),
+        }
+    }
+
+    fn grant(&self, fence: u64) -> AttemptGrant {
+        let wrapped = self.key.wrap("rec-1", &self.data_key).unwrap();
+        self.signer.grant("rec-1", fence, &self.data_key, &wrapped, &self.key.id()).unwrap()
+    }
+}
+
+fn track(sid: &str, identity: &str) -> TrackInfo {
+    TrackInfo {
+        track_sid: sid.into(),
+        identity: identity.into(),
+        display_name: identity.to_uppercase(),
+        kind: "audio".into(),
+        source: "microphone".into(),
+        mime: "audio/opus".into(),
+        clock_rate: 48_000,
+        channels: 2,
+        payload_type: 111,
+        ..TrackInfo::default()
+    }
+}
+
+fn yes(identity: &str, granted: bool) -> Consent {
+    Consent { identity: identity.into(), display_name: identity.into(), granted, answered_at_ms: 1, notice_version: "1".into() }
+}
+
+fn packet(seq: u64, at_us: i64) -> Packet {
+    Packet {
+        at_us,
+        seq,
+        timestamp: seq * 960,
+        marker: false,
+        key_frame: false,
+        audio_level: 30,
+        payload: Bytes::from(vec![seq as u8; 60]),
+    }
+}
+
+/// Speaks for `packets` × 20 ms from `seq` on.
+fn speak(writer: &mut CaptureWriter, sid: &str, seq: u64, packets: u64, from_us: i64) -> i64 {
+    for i in 0..packets {
+        let at = from_us + i as i64 * 20_000;
+        assert_eq!(writer.push(sid, packet(seq + i, at)).unwrap(), Pushed::Stored);
+        if i % 25 == 0 {
+            writer.tick(at).unwrap();
+        }
+    }
+    from_us + packets as i64 * 20_000
+}
+
+fn begin(dir: &Path, site: &Site) -> CaptureWriter {
+    let (mut writer, recovery) = CaptureWriter::open(dir, &site.grant(1), StartInfo::default(), T0).unwrap();
+    assert!(!recovery.continued);
+    writer.consent(T0, yes("ann", true)).unwrap();
+    writer.track(T0, track("TR_a", "ann")).unwrap();
+    writer
+}
+
+fn seqs(recording: &Recording, track: u32) -> Vec<u64> {
+    recording
+        .records(track)
+        .filter_map(|record| match record.unwrap() {
+            Record::Packet(packet) => Some(packet.seq),
+            Record::Gap(_) => None,
+        })
+        .collect()
+}
+
+#[test]
+fn ten_seconds_of_speech_come_back_whole_and_sealed() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let mut writer = begin(dir.path(), &site);
+    let end = speak(&mut writer, "TR_a", 0, 500, T0);
+    writer.end(end, "call_ended").unwrap();
+    let first = seal(dir.path(), &site.signer, 5).unwrap();
+    let again = seal(dir.path(), &site.signer, 6).unwrap();
+    assert_eq!(first, again);
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    assert_eq!(seqs(&recording, 0), (0..500).collect::<Vec<_>>());
+    assert_eq!(recording.tracks()[0].segments.len(), 5);
+    assert_eq!(first.segments, 5);
+    first.verify(recording.manifest()).unwrap();
+    assert!(recording.manifest().checkpoints >= 1);
+}
+
+#[test]
+fn nobody_is_stored_before_they_agree_nor_after_they_decline() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let mut writer = begin(dir.path(), &site);
+    writer.track(T0, track("TR_b", "ben")).unwrap();
+    assert_eq!(writer.push("TR_b", packet(1, T0)).unwrap(), Pushed::NoConsent);
+    writer.consent(T0 + 1, yes("ben", false)).unwrap();
+    assert_eq!(writer.push("TR_b", packet(2, T0 + 2)).unwrap(), Pushed::NoConsent);
+    writer.gap("TR_b", T0 + 3, 3, 5, GapReason::Network).unwrap();
+    writer.consent(T0 + 4, yes("ben", true)).unwrap();
+    assert_eq!(writer.push("TR_b", packet(9, T0 + 5)).unwrap(), Pushed::Stored);
+    writer.consent(T0 + 6, yes("ben", false)).unwrap();
+    assert_eq!(writer.push("TR_b", packet(10, T0 + 7)).unwrap(), Pushed::NoConsent);
+    assert_eq!(writer.push("TR_x", packet(1, T0 + 7)).unwrap(), Pushed::UnknownTrack);
+    writer.end(T0 + 100, "stopped").unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    assert_eq!(seqs(&recording, 1), [9]);
+    assert_eq!(seqs(&recording, 0), [0; 0]);
+    assert_eq!(recording.manifest().consent_of("ben"), Some(false));
+}
+
+#[test]
+fn late_packets_come_out_in_order_and_gaps_are_told() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let mut writer = begin(dir.path(), &site);
+    for (seq, at) in [(1, 0), (2, 20), (5, 80), (3, 90), (4, 95), (5, 99)] {
+        writer.push("TR_a", packet(seq, T0 + at * 1000)).unwrap();
+    }
+    writer.gap("TR_a", T0 + 200_000, 6, 40, GapReason::Network).unwrap();
+    writer.push("TR_a", packet(46, T0 + 900_000)).unwrap();
+    writer.end(T0 + 1_000_000, "stopped").unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    assert_eq!(seqs(&recording, 0), [1, 2, 3, 4, 5, 46]);
+    let track = &recording.tracks()[0];
+    assert_eq!(track.segments[0].lost, 40);
+    let [gap] = &track.gaps[..] else { panic!("one gap: {:?}", track.gaps) };
+    assert_eq!((gap.packets, gap.to_us - gap.from_us), (40, 900_000 - 99_000 + 4_000));
+}
+
+#[test]
+fn next_attempt_goes_on_and_marks_the_gap() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let mut writer = begin(dir.path(), &site);
+    let end = speak(&mut writer, "TR_a", 0, 160, T0);
+    drop(writer); // what a crash leaves: 200 ms after the last flush are gone with the process
+    let later = end + 3_000_000;
+    let (mut writer, recovery) = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), later).unwrap();
+    assert!(recovery.continued);
+    assert_eq!(recovery.segments_recovered, 1);
+    assert_eq!(writer.track(later, track("TR_a", "ann")).unwrap(), 0);
+    // The answers of before still count.
+    let end = speak(&mut writer, "TR_a", 400, 100, later);
+    writer.end(end, "call_ended").unwrap();
+    seal(dir.path(), &site.signer, 5).unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    let seqs = seqs(&recording, 0);
+    let before = seqs.iter().filter(|seq| **seq < 160).count();
+    assert!((150..=160).contains(&before), "{before} of 160 kept");
+    assert_eq!(seqs.iter().filter(|seq| **seq >= 400).count(), 100);
+    assert_eq!(recording.manifest().gaps.len(), 1);
+    assert_eq!(recording.tracks()[0].gaps[0].reason, GapReason::Worker);
+    assert!(recording.records(0).any(|record| matches!(record.unwrap(), Record::Gap(gap) if gap.reason == GapReason::Worker)));
+}
+
+#[test]
+fn stale_attempt_is_refused() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let writer = begin(dir.path(), &site);
+    // While the first lives, nobody else may write.
+    let busy = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), T0);
+    assert!(matches!(busy, Err(CaptureError::Busy(_))));
+    drop(writer);
+    let (writer, _) = CaptureWriter::open(dir.path(), &site.grant(5), StartInfo::default(), T0).unwrap();
+    drop(writer);
+    for fence in [1, 4, 5] {
+        let stale = CaptureWriter::open(dir.path(), &site.grant(fence), StartInfo::default(), T0);
+        assert!(matches!(stale, Err(CaptureError::Stale { .. })), "fence {fence}");
+    }
+}
+
+#[test]
+fn writer_stops_when_another_one_has_written() {
+    use std::io::Write;
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let mut writer = begin(dir.path(), &site);
+    let mut file = std::fs::OpenOptions::new().append(true).open(dir.path().join(MANIFEST_FILE)).unwrap();
+    file.write_all(b"x").unwrap();
+    assert!(matches!(writer.consent(T0, yes("cat", true)), Err(CaptureError::Stale { .. })));
+    assert!(matches!(writer.tick(T0), Err(CaptureError::Broken(_))));
+}
+
+#[test]
+fn ended_recording_takes_nothing_more() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let writer = begin(dir.path(), &site);
+    assert!(matches!(seal(dir.path(), &site.signer, 1), Err(SealError::NotEnded)));
+    writer.end(T0, "stopped").unwrap();
+    let more = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), T0);
+    assert!(matches!(more, Err(CaptureError::Ended)));
+}
+
+#[test]
+fn every_changed_byte_of_manifest_or_segment_breaks_the_seal() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let mut writer = begin(dir.path(), &site);
+    let end = speak(&mut writer, "TR_a", 0, 20, T0);
+    writer.end(end, "stopped").unwrap();
+    seal(dir.path(), &site.signer, 5).unwrap();
+    let segment = std::fs::read_dir(dir.path().join(SEGMENTS_DIR)).unwrap().next().unwrap().unwrap().path();
+    for path in [dir.path().join(MANIFEST_FILE), segment, dir.path().join(archive::SEAL_FILE)] {
+        let bytes = std::fs::read(&path).unwrap();
+        for at in 0..bytes.len() {
+            // White space between the seal's fields is no statement.
+            if path.ends_with(archive::SEAL_FILE) && bytes[at].is_ascii_whitespace() {
+                continue;
+            }
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            std::fs::write(&path, &changed).unwrap();
+            assert!(seal(dir.path(), &site.signer, 5).is_err(), "{} byte {at}", path.display());
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        seal(dir.path(), &site.signer, 5).unwrap();
+    }
+}
+
+#[test]
+fn good_lines_after_a_bad_one_are_not_taken_for_a_crash() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    drop(begin(dir.path(), &site));
+    let path = dir.path().join(MANIFEST_FILE);
+    let text = std::fs::read_to_string(&path).unwrap().replacen("\"granted\":true", "\"granted\":null", 1);
+    std::fs::write(&path, text).unwrap();
+    let opened = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), T0);
+    assert!(matches!(opened, Err(CaptureError::Changed(_))));
+}

@@ -1,0 +1,199 @@
+//! A job's row.
+
+use serde::{Deserialize, Serialize};
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Capture of a call, until it ends or is stopped.
+    Record,
+    /// Live captions, until the call ends or they are stopped.
+    Caption,
+    /// Derived: one file for people.
+    Render,
+    /// Derived: words with times.
+    Transcribe,
+}
+
+impl Kind {
+    /// All kinds, the most urgent first.
+    pub const ALL: [Self; 4] = [Self::Record, Self::Caption, Self::Transcribe, Self::Render];
+
+    /// Its name, as on the worker's command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Caption => "caption",
+            Self::Render => "render",
+            Self::Transcribe => "transcribe",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Made from a finished recording; can be repeated at any time.
+    pub fn is_derived(self) -> bool {
+        match self {
+            Self::Record | Self::Caption => false,
+            Self::Render | Self::Transcribe => true,
+        }
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for a worker.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// A worker has it and was asked to end.
+    Stopping,
+    /// Ended as it should.
+    Done,
+    /// Given up; the error says what to do.
+    Failed,
+}
+
+impl State {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::Queued, Self::Running, Self::Stopping, Self::Done, Self::Failed];
+
+    /// Its name in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    /// Nothing changes any more.
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Queued | Self::Running | Self::Stopping => false,
+            Self::Done | Self::Failed => true,
+        }
+    }
+
+    /// A worker has it.
+    pub fn is_leased(self) -> bool {
+        match self {
+            Self::Running | Self::Stopping => true,
+            Self::Queued | Self::Done | Self::Failed => false,
+        }
+    }
+}
+
+/// Who works on it, and until when without a word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The worker.
+    pub owner: String,
+    /// When it was taken, by the store's clock.
+    pub since_ms: i64,
+    /// When it ends, by the store's clock.
+    pub until_ms: i64,
+}
+
+/// What somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// What to do.
+    pub kind: Kind,
+    /// For whom.
+    pub tenant: String,
+    /// The call.
+    pub call_id: String,
+    /// The recording, if there is one.
+    pub recording_id: String,
+    /// Asking twice with the same key gives the same job.
+    pub idempotency_key: String,
+    /// Parameters as JSON.
+    pub params: String,
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its id.
+    pub id: String,
+    /// What was asked for.
+    pub spec: Spec,
+    /// Where it stands.
+    pub state: State,
+    /// How many times it was leased.
+    pub attempt: u32,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Grows with every lease, never falls. Whoever writes must name the latest.
+    pub fence: u64,
+    /// Who works on it.
+    pub lease: Option<Lease>,
+    /// Not before this time.
+    pub run_after_ms: i64,
+    /// 0…1 for derived jobs.
+    pub progress: f32,
+    /// The latest error; kept when a later attempt succeeds only as history in the log, not here.
+    pub error: String,
+    /// Where the next attempt may go on.
+    pub checkpoint: String,
+    /// Numbers that the worker tells while it runs.
+    pub stats: String,
+    /// What the worker gave at the end.
+    pub result: String,
+    /// When it was asked for.
+    pub created_at_ms: i64,
+    /// Last change.
+    pub updated_at_ms: i64,
+}
+
+impl Job {
+    /// A new job, waiting.
+    pub fn new(id: String, spec: Spec, now_ms: i64) -> Self {
+        Self {
+            id,
+            spec,
+            state: State::Queued,
+            attempt: 0,
+            failures: 0,
+            fence: 0,
+            lease: None,
+            run_after_ms: now_ms,
+            progress: 0.0,
+            error: String::new(),
+            checkpoint: String::new(),
+            stats: String::new(),
+            result: String::new(),
+            created_at_ms: now_ms,
+            updated_at_ms: now_ms,
+        }
+    }
+
+    /// What follows from a job that is done: a recording is made into a file for people and into words.
+    pub fn follow_ups(&self) -> Vec<Spec> {
+        if self.spec.kind != Kind::Record || self.state != State::Done {
+            return Vec::new();
+        }
+        [Kind::Transcribe, Kind::Render]
+            .into_iter()
+            .map(|kind| Spec {
+                kind,
+                idempotency_key: format!("{}:{}", kind.name(), self.spec.recording_id),
+                ..self.spec.clone()
+            })
+            .collect()
+    }
+}

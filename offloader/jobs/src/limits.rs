@@ -1,0 +1,47 @@
+//! Bounds of jobs, with their reasons.
+
+use crate::Kind;
+
+/// Length of a lease, by the store's clock. A dead worker's call is taken over within this and a sweep.
+pub const LEASE_MS: i64 = 10_000;
+
+/// How often a worker renews: a third, so that two may be lost.
+pub const RENEW_MS: i64 = 3_000;
+
+/// Attempts of one job altogether. A recording that is handed over every few minutes for hours stays below.
+pub const ATTEMPTS_MAX: u32 = 100;
+
+/// An attempt that lived this long was healthy: the failures before it are forgotten.
+pub const HEALTHY_MS: i64 = 60_000;
+
+/// Longest wait before another try.
+pub const BACKOFF_MS_MAX: i64 = 60_000;
+
+/// Recordings at a time on one machine: each writes a few hundred kB/s and needs one small process.
+pub const RECORDS_MAX: usize = 64;
+
+/// Text of a job that came from outside: parameters, checkpoint, statistics.
+pub const JSON_BYTES_MAX: usize = 256 * 1024;
+
+/// Error text kept in the row.
+pub const ERROR_BYTES_MAX: usize = 2_000;
+
+/// Failures in a row before a job is given up.
+pub fn failures_max(kind: Kind) -> u32 {
+    match kind {
+        // A call cannot be recorded later: try for as long as the disk or the node may need to come back.
+        Kind::Record => 12,
+        Kind::Caption => 8,
+        // Poison input fails each time; three tries tell it from bad luck.
+        Kind::Render | Kind::Transcribe => 3,
+    }
+}
+
+/// First wait before another try.
+pub fn backoff_ms_first(kind: Kind) -> i64 {
+    match kind {
+        // Every second is missing from the recording.
+        Kind::Record | Kind::Caption => 200,
+        Kind::Render | Kind::Transcribe => 2_000,
+    }
+}

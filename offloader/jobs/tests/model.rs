@@ -1,0 +1,220 @@
+//! Random interleavings of everything that can happen to a job, against what must always hold.
+
+use offloader_jobs::limits::{ATTEMPTS_MAX, LEASE_MS, failures_max};
+use offloader_jobs::{Job, Kind, Outcome, Refused, Spec, State};
+use proptest::prelude::*;
+
+const WORKERS: usize = 4;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Lease(usize),
+    Renew(usize),
+    Checkpoint(usize),
+    Finish(usize, u8),
+    /// The supervisor saw the worker's process end.
+    Exit(usize),
+    /// The worker is gone and nobody saw it.
+    Vanish(usize),
+    Sweep,
+    Stop,
+    /// Time passes; sometimes the store's clock is set back.
+    Pass(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let worker = 0..WORKERS;
+    prop_oneof![
+        4 => worker.clone().prop_map(Step::Lease),
+        4 => worker.clone().prop_map(Step::Renew),
+        2 => worker.clone().prop_map(Step::Checkpoint),
+        2 => (worker.clone(), 0u8..4).prop_map(|(worker, how)| Step::Finish(worker, how)),
+        2 => worker.clone().prop_map(Step::Exit),
+        1 => worker.prop_map(Step::Vanish),
+        4 => Just(Step::Sweep),
+        1 => Just(Step::Stop),
+        5 => (-2_000i64..15_000).prop_map(Step::Pass),
+    ]
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop::sample::select(Kind::ALL.to_vec())
+}
+
+fn job(kind: Kind) -> Job {
+    let spec = Spec { kind, tenant: "t".into(), call_id: "c".into(), recording_id: "r".into(), idempotency_key: "k".into(), params: "{}".into() };
+    Job::new("job".into(), spec, 0)
+}
+
+/// What an observer knows without looking into the job.
+struct Model {
+    /// The fence each worker believes it holds.
+    held: [Option<u64>; WORKERS],
+    latest: u64,
+    owner: Option<usize>,
+    stopped: bool,
+    ended: Option<Job>,
+}
+
+impl Model {
+    /// A worker wrote with its fence: only the latest lease's owner may have been heard.
+    fn check_write<T>(&self, worker: usize, fence: u64, result: &Result<T, Refused>) -> Result<(), TestCaseError> {
+        if result.is_ok() {
+            prop_assert_eq!(fence, self.latest, "a stale fence was accepted");
+            prop_assert_eq!(self.owner, Some(worker), "somebody else's lease was used");
+            prop_assert!(self.ended.is_none(), "an ended job was written");
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_interleaving_keeps_the_rules(kind in kind(), steps in prop::collection::vec((step(), any::<u32>()), 1..120)) {
+        let mut job = job(kind);
+        let mut model = Model { held: [None; WORKERS], latest: 0, owner: None, stopped: false, ended: None };
+        let mut now = 0i64;
+        for (step, random) in steps {
+            let before = job.clone();
+            match step {
+                Step::Lease(worker) => {
+                    if job.lease(&format!("w{worker}"), now).is_ok() {
+                        prop_assert_eq!(before.state, State::Queued, "two owners at a time");
+                        prop_assert!(!model.stopped, "leased again after a stop");
+                        prop_assert!(job.fence > model.latest, "the fence did not grow");
+                        model.latest = job.fence;
+                        model.held[worker] = Some(job.fence);
+                        model.owner = Some(worker);
+                    }
+                }
+                Step::Renew(worker) => if let Some(fence) = model.held[worker] {
+                    let result = job.renew(fence, 0.5, "", now);
+                    model.check_write(worker, fence, &result)?;
+                    if let Ok(stop) = result {
+                        prop_assert_eq!(stop, model.stopped, "a stop was not told, or invented");
+                        prop_assert!(job.lease.as_ref().unwrap().until_ms >= now + LEASE_MS);
+                    }
+                },
+                Step::Checkpoint(worker) => if let Some(fence) = model.held[worker] {
+                    let result = job.note_checkpoint(fence, "{}", now);
+                    model.check_write(worker, fence, &result)?;
+                },
+                Step::Finish(worker, how) => if let Some(fence) = model.held[worker] {
+                    let outcome = match how {
+                        0 => Outcome::Done { result: "{}".into() },
+                        1 => Outcome::Released,
+                        2 => Outcome::Failed { error: "x".into(), retry: true },
+                        _ => Outcome::Failed { error: "x".into(), retry: false },
+                    };
+                    let result = job.finish(fence, outcome, now, random);
+                    model.check_write(worker, fence, &result)?;
+                    if result.is_ok() {
+                        prop_assert!(!job.state.is_leased());
+                        model.owner = None;
+                    }
+                },
+                Step::Exit(worker) => if let Some(fence) = model.held[worker].take() {
+                    let result = job.exited(fence, "signal 9", now, random);
+                    model.check_write(worker, fence, &result)?;
+                    if result.is_ok() {
+                        model.owner = None;
+                    }
+                },
+                Step::Vanish(worker) => model.held[worker] = None,
+                Step::Sweep => if job.expire(now, random).is_ok() {
+                    prop_assert!(before.lease.as_ref().unwrap().until_ms <= now, "a live lease was taken away");
+                    model.owner = None;
+                },
+                Step::Stop => {
+                    job.stop("asked", now);
+                    model.stopped |= before.state != State::Done && before.state != State::Failed;
+                    prop_assert_ne!(job.state, State::Queued);
+                    prop_assert_ne!(job.state, State::Running);
+                }
+                Step::Pass(ms) => now += ms,
+            }
+            prop_assert!(job.fence >= before.fence);
+            prop_assert!(job.failures <= failures_max(kind));
+            prop_assert!(job.attempt <= ATTEMPTS_MAX);
+            prop_assert_eq!(job.lease.is_some(), job.state.is_leased());
+            if model.stopped {
+                prop_assert!(job.state == State::Stopping || job.state.is_final(), "a stop was lost: {:?}", job.state);
+            }
+            if let Some(ended) = &model.ended {
+                prop_assert_eq!(&job, ended, "an ended job changed");
+            } else if job.state.is_final() {
+                model.ended = Some(job.clone());
+            }
+        }
+        // From any state: if workers only ever die, the job ends after a bounded number of attempts.
+        let mut tries = 0;
+        while !job.state.is_final() {
+            now = now.max(job.run_after_ms) + LEASE_MS * 2;
+            let _ = job.lease("w", now);
+            now += LEASE_MS;
+            job.expire(now, 7).unwrap();
+            tries += 1;
+            prop_assert!(tries <= failures_max(kind), "never ends");
+        }
+    }
+
+    #[test]
+    fn worker_that_only_gives_back_is_not_asked_forever(kind in kind()) {
+        let mut job = job(kind);
+        let mut leases = 0;
+        while job.lease("w", 0).is_ok() {
+            job.finish(job.fence, Outcome::Released, 0, 0).unwrap();
+            leases += 1;
+        }
+        prop_assert_eq!(leases, ATTEMPTS_MAX);
+        prop_assert_eq!(job.state, State::Failed);
+    }
+}
+
+#[test]
+fn poison_job_is_given_up_after_its_tries_and_says_why() {
+    let mut job = job(Kind::Render);
+    let mut now = 0;
+    while job.lease("w", now).is_ok() {
+        job.exited(job.fence, "signal 11", now, 1).unwrap();
+        now = job.run_after_ms;
+    }
+    assert_eq!((job.state, job.attempt), (State::Failed, 3));
+    assert!(job.error.contains("signal 11"), "{}", job.error);
+}
+
+#[test]
+fn long_recording_survives_more_deaths_than_its_tries_if_it_worked_in_between() {
+    let mut job = job(Kind::Record);
+    let mut now = 0;
+    for _ in 0..50 {
+        job.lease("w", now).unwrap();
+        now += 61_000;
+        job.renew(job.fence, 0.0, "", now).unwrap();
+        job.exited(job.fence, "signal 9", now, 1).unwrap();
+        now = job.run_after_ms;
+    }
+    assert_eq!((job.state, job.failures), (State::Queued, 1));
+}
+
+#[test]
+fn done_recording_asks_for_words_and_for_one_file_once() {
+    let mut job = job(Kind::Record);
+    assert!(job.follow_ups().is_empty());
+    job.lease("w", 0).unwrap();
+    job.finish(1, Outcome::Done { result: "{}".into() }, 1, 0).unwrap();
+    let keys: Vec<_> = job.follow_ups().into_iter().map(|spec| spec.idempotency_key).collect();
+    assert_eq!(keys, ["transcribe:r", "render:r"]);
+}
+
+#[test]
+fn finishing_twice_changes_nothing() {
+    let mut job = job(Kind::Record);
+    job.lease("w", 0).unwrap();
+    job.finish(1, Outcome::Done { result: "{}".into() }, 1, 0).unwrap();
+    let ended = job.clone();
+    assert_eq!(job.finish(1, Outcome::Released, 2, 0), Err(Refused::Ended));
+    assert_eq!(job, ended);
+}
