@@ -22,12 +22,11 @@ use std::time::Duration;
 use crate::files;
 use crate::keys::{AttemptGrant, AttemptSigner, DataKey, KeyError};
 use crate::limits::{
-    CHECKPOINT_SEGMENTS, CHECKPOINT_US, FLUSH_US, GAP_LINE_US, LOCK_WAIT_MS, NOTICE_BYTES_MAX, PAYLOAD_BYTES_MAX,
-    SEGMENT_BYTES_MAX, SEGMENT_US, TEXT_BYTES_MAX, TRACKS_MAX,
+    CHECKPOINT_SEGMENTS, CHECKPOINT_US, FLUSH_US, GAP_LINE_US, LOCK_WAIT_MS, NOTICE_BYTES_MAX, PAYLOAD_BYTES_MAX, SEGMENT_BYTES_MAX,
+    SEGMENT_US, TEXT_BYTES_MAX, TRACKS_MAX,
 };
 use crate::manifest::{
-    Attempt, Chain, Checkpoint, Consent, End, Entry, Manifest, Muted, Participant, Start, TrackEnd, TrackInfo,
-    TrackLine,
+    Attempt, Chain, Checkpoint, Consent, End, Entry, Manifest, Muted, Participant, Start, TrackEnd, TrackInfo, TrackLine,
 };
 use crate::record::{Gap, GapReason, Packet, Record};
 use crate::segment::{SegmentError, WriteError};

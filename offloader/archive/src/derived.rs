@@ -114,7 +114,14 @@ pub struct Stored {
 }
 
 /// Encrypts `plain_bytes` from `source` into `out`.
-pub fn encrypt(mut source: impl Read, plain_bytes: u64, mut out: impl Write, recording_id: &str, name: &str, data_key: &DataKey) -> Result<Stored, DerivedError> {
+pub fn encrypt(
+    mut source: impl Read,
+    plain_bytes: u64,
+    mut out: impl Write,
+    recording_id: &str,
+    name: &str,
+    data_key: &DataKey,
+) -> Result<Stored, DerivedError> {
     let head = head(random()?, plain_bytes);
     let key = chunk_key(&head, recording_id, name, data_key)?;
     let (mut plain_hash, mut stored_hash) = (Context::new(&SHA256), Context::new(&SHA256));
@@ -126,8 +133,7 @@ pub fn encrypt(mut source: impl Read, plain_bytes: u64, mut out: impl Write, rec
         let mut block = vec![0; length];
         source.read_exact(&mut block)?;
         plain_hash.update(&block);
-        key.seal_in_place_append_tag(nonce(chunk, plain_bytes), Aad::from(head), &mut block)
-            .map_err(|_| KeyError::Library("AES-GCM"))?;
+        key.seal_in_place_append_tag(nonce(chunk, plain_bytes), Aad::from(head), &mut block).map_err(|_| KeyError::Library("AES-GCM"))?;
         out.write_all(&block)?;
         stored_hash.update(&block);
         stored_bytes += block.len() as u64;
@@ -245,8 +251,16 @@ mod tests {
     fn statement_holds_until_a_field_changes() {
         let signer = SiteSigner::from_pkcs8(&SiteSigner::generate_pkcs8().unwrap()).unwrap();
         let statement = Derivative {
-            recording_id: "r".into(), derived_from: "00".into(), name: "a".into(), mime: "b".into(), bytes: 1,
-            sha256: "cc".into(), tool: "t".into(), made_at_ms: 5, public_key: String::new(), signature: String::new(),
+            recording_id: "r".into(),
+            derived_from: "00".into(),
+            name: "a".into(),
+            mime: "b".into(),
+            bytes: 1,
+            sha256: "cc".into(),
+            tool: "t".into(),
+            made_at_ms: 5,
+            public_key: String::new(),
+            signature: String::new(),
         }
         .signed(&signer);
         assert_eq!(statement.verify().unwrap(), signer.public());

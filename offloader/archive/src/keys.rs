@@ -112,9 +112,7 @@ impl SiteKey {
         let refused = |_| KeyError::Library("AES-GCM");
         let wrapping = RandomizedNonceKey::new(&AES_256_GCM, &self.0).map_err(refused)?;
         let mut sealed = key.0.to_vec();
-        let nonce = wrapping
-            .seal_in_place_append_tag(Aad::from(wrap_context(recording_id)), &mut sealed)
-            .map_err(refused)?;
+        let nonce = wrapping.seal_in_place_append_tag(Aad::from(wrap_context(recording_id)), &mut sealed).map_err(refused)?;
         let mut wrapped = nonce.as_ref().to_vec();
         wrapped.extend_from_slice(&sealed);
         Ok(hex::encode(wrapped))
@@ -127,9 +125,8 @@ impl SiteKey {
         let mut sealed = sealed.to_vec();
         let key = UnboundKey::new(&AES_256_GCM, &self.0).map_err(|_| KeyError::Library("AES-GCM"))?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| KeyError::Unwrap)?;
-        let plain = LessSafeKey::new(key)
-            .open_in_place(nonce, Aad::from(wrap_context(recording_id)), &mut sealed)
-            .map_err(|_| KeyError::Unwrap)?;
+        let plain =
+            LessSafeKey::new(key).open_in_place(nonce, Aad::from(wrap_context(recording_id)), &mut sealed).map_err(|_| KeyError::Unwrap)?;
         Ok(DataKey(plain.try_into().map_err(|_| KeyError::Unwrap)?))
     }
 }
@@ -175,7 +172,14 @@ impl SiteSigner {
     }
 
     /// Everything a capture process needs for one attempt.
-    pub fn grant(&self, recording_id: &str, fence: u64, data_key: &DataKey, wrapped_key: &str, site_key_id: &str) -> Result<AttemptGrant, KeyError> {
+    pub fn grant(
+        &self,
+        recording_id: &str,
+        fence: u64,
+        data_key: &DataKey,
+        wrapped_key: &str,
+        site_key_id: &str,
+    ) -> Result<AttemptGrant, KeyError> {
         let seed: [u8; 32] = random()?;
         let attempt = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| KeyError::Library("Ed25519"))?;
         let key = public_of(&attempt).to_hex();

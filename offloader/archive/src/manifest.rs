@@ -456,10 +456,8 @@ impl Manifest {
                 if attempt.fence <= self.fence() {
                     return order("an attempt's fence did not grow");
                 }
-                let (site, key) = attempt
-                    .certificate
-                    .verify(&self.start.recording_id, attempt.fence)
-                    .map_err(|error| ManifestError::Key(n, error))?;
+                let (site, key) =
+                    attempt.certificate.verify(&self.start.recording_id, attempt.fence).map_err(|error| ManifestError::Key(n, error))?;
                 if !self.site_keys.contains(&site) {
                     self.site_keys.push(site);
                 }

@@ -91,11 +91,7 @@ impl Recording {
         }
         let opened = segment::open(Bytes::from(bytes), line.id(), &self.manifest.start.recording_id, &self.data_key)
             .map_err(|error| ReadError::Segment(name.clone(), error))?;
-        if opened.complete || (line.cut && opened.whole_bytes == line.bytes) {
-            Ok(opened.records)
-        } else {
-            Err(ReadError::Short(name))
-        }
+        if opened.complete || (line.cut && opened.whole_bytes == line.bytes) { Ok(opened.records) } else { Err(ReadError::Short(name)) }
     }
 }
 

@@ -225,7 +225,12 @@ mod tests {
 
     fn packet(seq: u64) -> Record {
         Record::Packet(Packet {
-            at_us: seq as i64, seq, timestamp: seq * 960, marker: false, key_frame: false, audio_level: 20,
+            at_us: seq as i64,
+            seq,
+            timestamp: seq * 960,
+            marker: false,
+            key_frame: false,
+            audio_level: 20,
             payload: Bytes::from(vec![seq as u8; 100]),
         })
     }

@@ -37,9 +37,16 @@ fn child_that_is_killed() {
     let (mut writer, _) = CaptureWriter::open(Path::new(&dir), &grant, StartInfo::default(), at_us).unwrap();
     for track in 0..TRACKS {
         let identity = format!("u-{track}");
-        let consent = Consent { identity: identity.clone(), display_name: identity.clone(), granted: true, answered_at_ms: 0, notice_version: "1".into() };
+        let consent = Consent {
+            identity: identity.clone(),
+            display_name: identity.clone(),
+            granted: true,
+            answered_at_ms: 0,
+            notice_version: "1".into(),
+        };
         writer.consent(at_us, consent).unwrap();
-        let info = TrackInfo { track_sid: format!("TR_{track}"), identity, mime: "video/VP8".into(), clock_rate: 90_000, ..TrackInfo::default() };
+        let info =
+            TrackInfo { track_sid: format!("TR_{track}"), identity, mime: "video/VP8".into(), clock_rate: 90_000, ..TrackInfo::default() };
         writer.track(at_us, info).unwrap();
     }
     let mut out = std::io::stdout().lock();
@@ -48,7 +55,12 @@ fn child_that_is_killed() {
         for track in 0..TRACKS {
             let seq = (at_us / STEP_US) as u64;
             let packet = Packet {
-                at_us, seq, timestamp: seq * 1800, marker: true, key_frame: seq.is_multiple_of(50), audio_level: 255,
+                at_us,
+                seq,
+                timestamp: seq * 1800,
+                marker: true,
+                key_frame: seq.is_multiple_of(50),
+                audio_level: 255,
                 payload: Bytes::from(vec![seq as u8; 1000]),
             };
             writer.push(&format!("TR_{track}"), packet).unwrap();
@@ -75,7 +87,11 @@ fn sixty_kills_at_random_moments_lose_at_most_the_open_segment_each() {
     let mut handed: Vec<(i64, i64)> = Vec::new();
     for fence in 1..=KILLS {
         // The moment of the kill: after so many steps, plus a little time that falls anywhere in a write.
-        let random: [u8; 2] = { let mut bytes = [0; 2]; aws_lc_rs::rand::fill(&mut bytes).unwrap(); bytes };
+        let random: [u8; 2] = {
+            let mut bytes = [0; 2];
+            aws_lc_rs::rand::fill(&mut bytes).unwrap();
+            bytes
+        };
         let steps = usize::from(random[0]);
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["child_that_is_killed", "--exact", "--nocapture", "--test-threads=1"])

@@ -54,15 +54,7 @@ fn yes(identity: &str, granted: bool) -> Consent {
 }
 
 fn packet(seq: u64, at_us: i64) -> Packet {
-    Packet {
-        at_us,
-        seq,
-        timestamp: seq * 960,
-        marker: false,
-        key_frame: false,
-        audio_level: 30,
-        payload: Bytes::from(vec![seq as u8; 60]),
-    }
+    Packet { at_us, seq, timestamp: seq * 960, marker: false, key_frame: false, audio_level: 30, payload: Bytes::from(vec![seq as u8; 60]) }
 }
 
 /// Speaks for `packets` × 20 ms from `seq` on.

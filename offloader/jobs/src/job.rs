@@ -189,11 +189,7 @@ impl Job {
         }
         [Kind::Transcribe, Kind::Render]
             .into_iter()
-            .map(|kind| Spec {
-                kind,
-                idempotency_key: format!("{}:{}", kind.name(), self.spec.recording_id),
-                ..self.spec.clone()
-            })
+            .map(|kind| Spec { kind, idempotency_key: format!("{}:{}", kind.name(), self.spec.recording_id), ..self.spec.clone() })
             .collect()
     }
 }

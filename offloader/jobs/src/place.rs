@@ -65,7 +65,14 @@ mod tests {
     use crate::Spec;
 
     fn waiting(kind: Kind, created_at_ms: i64) -> Job {
-        let spec = Spec { kind, tenant: String::new(), call_id: String::new(), recording_id: String::new(), idempotency_key: String::new(), params: String::new() };
+        let spec = Spec {
+            kind,
+            tenant: String::new(),
+            call_id: String::new(),
+            recording_id: String::new(),
+            idempotency_key: String::new(),
+            params: String::new(),
+        };
         Job::new(format!("{}-{created_at_ms}", kind.name()), spec, created_at_ms)
     }
 

@@ -42,7 +42,8 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn job(kind: Kind) -> Job {
-    let spec = Spec { kind, tenant: "t".into(), call_id: "c".into(), recording_id: "r".into(), idempotency_key: "k".into(), params: "{}".into() };
+    let spec =
+        Spec { kind, tenant: "t".into(), call_id: "c".into(), recording_id: "r".into(), idempotency_key: "k".into(), params: "{}".into() };
     Job::new("job".into(), spec, 0)
 }
 

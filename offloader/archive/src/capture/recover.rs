@@ -8,13 +8,13 @@ use bytes::Bytes;
 
 use super::track::{TrackWriter, count, empty_line};
 use super::{CaptureError, CaptureWriter};
+use crate::SEGMENTS_DIR;
 use crate::files;
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::manifest::{Entry, GapLine, Line, Manifest, SegmentLine};
 use crate::record::{GapReason, Record};
 use crate::segment::{self, SegmentId};
 use crate::tree::sha256;
-use crate::SEGMENTS_DIR;
 
 /// What the next attempt found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,9 +112,10 @@ impl CaptureWriter {
         left.sort_by_key(|(id, _)| (id.track, id.index, id.fence));
         let mut lines: Vec<SegmentLine> = Vec::new();
         for (id, name) in left {
-            let next = manifest.tracks.get(id.track as usize).map(|track| {
-                track.segments.len() + lines.iter().filter(|line| line.track == id.track).count()
-            });
+            let next = manifest
+                .tracks
+                .get(id.track as usize)
+                .map(|track| track.segments.len() + lines.iter().filter(|line| line.track == id.track).count());
             let path = dir.join(&name);
             match self.recover_segment(&path, id, recovery)? {
                 // Anything that is not the track's next piece was left by an attempt before the last.
