@@ -21,6 +21,7 @@ pub mod output;
 pub mod report;
 pub mod rtp;
 pub mod sctp;
+pub mod sdp;
 pub mod speakers;
 pub mod srtp;
 pub mod stun;

@@ -27,3 +27,30 @@ pub const DATA_CHANNELS_MAX: usize = 8;
 pub const DATA_MESSAGE_LEN_MAX: usize = 64 * 1024;
 /// Bytes that may wait per channel for a peer that does not read, and that a peer may have half-sent to us. 256 KiB × 2 per peer at worst.
 pub const DATA_BUFFERED_MAX: usize = 256 * 1024;
+/// Longest SDP line: an H.264 fmtp with parameter sets has under 1 KiB, an m-line with 128 payload types about 500 bytes.
+pub const SDP_LINE_LEN_MAX: usize = 4096;
+/// Sections of one description: 1 data, 16 published, the rest subscribed. A single-transport client of a 100-camera call fits.
+/// A section costs about 20 KiB of text and as much parsed, so a whole description stays under [`SDP_LEN_MAX`].
+pub const SDP_MEDIA_MAX: usize = 256;
+/// Payload types of one section: there are 128 numbers, Chromium uses 30 of them.
+pub const SDP_CODECS_MAX: usize = 64;
+/// Feedback lines of one payload type; Chromium writes 5.
+pub const SDP_FEEDBACK_MAX: usize = 16;
+/// Longest fmtp kept.
+pub const SDP_FMTP_LEN_MAX: usize = 1024;
+/// Header extensions of one section; Chromium offers 13.
+pub const SDP_EXTENSIONS_MAX: usize = 32;
+/// Streams of one section's simulcast list or SSRC group, before ours ([`LAYERS_MAX`]) is applied.
+pub const SDP_RIDS_MAX: usize = 8;
+/// SSRCs of one description: Firefox declares 6 for a camera with 3 layers and RTX, one per receiving section.
+pub const SDP_SSRCS_MAX: usize = 1024;
+/// SSRC groups of one section: one FID per layer and one SIM.
+pub const SDP_SSRC_GROUPS_MAX: usize = 8;
+/// Candidates of one description. We are ICE-lite and do not use them; a client with many addresses repeats them per section.
+pub const SDP_CANDIDATES_MAX: usize = 2048;
+/// Longest mid: it has to fit the one-byte header extension's 16 bytes to be of use.
+pub const SDP_MID_LEN_MAX: usize = 16;
+/// Longest rid, for the same reason.
+pub const SDP_RID_LEN_MAX: usize = 16;
+/// Longest MediaStream id, track id or cname.
+pub const SDP_ID_LEN_MAX: usize = 256;

@@ -75,7 +75,7 @@ pub struct Agreed {
 /// One media section (m-line) that is not rejected.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section {
-    /// The `a=mid` value: at most 32 bytes. Also in the mid header extension.
+    /// The `a=mid` value: at most [`crate::limits::SDP_MID_LEN_MAX`] bytes. Also in the mid header extension.
     pub mid: String,
     /// Sound or picture.
     pub kind: Kind,

@@ -9,8 +9,20 @@
 //! An error changes nothing: the transport stays as it was agreed before.
 
 mod agreed;
+mod answerer;
+mod codecs;
+mod error;
+mod offerer;
+mod sections;
 
 pub use agreed::{
     Agreed, Codec, CodecKind, DataSection, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing, Receive,
     ReceiveStream, RemoteTransport, Section, SendStream,
 };
+pub use answerer::{Answer, Answerer, Fresh};
+pub use codecs::matching;
+pub use error::NegotiateError;
+pub use offerer::{Offer, Offerer};
+
+#[cfg(test)]
+mod tests;
