@@ -19,6 +19,7 @@ pub mod limits;
 pub mod negotiate;
 pub mod output;
 pub mod report;
+pub mod rtcp;
 pub mod rtp;
 pub mod sctp;
 pub mod sdp;

@@ -54,3 +54,13 @@ pub const SDP_MID_LEN_MAX: usize = 16;
 pub const SDP_RID_LEN_MAX: usize = 16;
 /// Longest MediaStream id, track id or cname.
 pub const SDP_ID_LEN_MAX: usize = 256;
+/// Packets read of one RTCP compound: browsers send up to a dozen; a datagram could hold 500 empty ones.
+pub const RTCP_PACKETS_MAX: usize = 64;
+/// Packets that one transport-wide feedback may speak of. Its format allows 65 535 in a few bytes, which would be work for nothing.
+pub const TWCC_STATUSES_MAX: usize = 8192;
+/// Packets remembered per receiver with transport-wide feedback: 2 s at 1000 packets/s. 16 bytes each, 32 KiB.
+pub const SEND_HISTORY_MAX: usize = 2048;
+/// A gap longer than this is not asked for: at video rates it is more than a second, and a key frame is cheaper.
+pub const NACK_GAP_MAX: u64 = 512;
+/// Missing packets tracked per incoming stream: 48 bytes each, 24 KiB in the worst case.
+pub const NACK_MISSING_MAX: usize = 512;

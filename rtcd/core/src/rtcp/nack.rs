@@ -1,0 +1,206 @@
+//! Which packets of one incoming stream are missing, and when to ask for them.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::{NACK_GAP_MAX, NACK_MISSING_MAX};
+
+/// A gap may still close by itself: Wi-Fi and multi-queue cards reorder by a few milliseconds.
+const REORDER_WAIT: Duration = Duration::from_millis(5);
+/// Between two requests for the same packet at least this, however short the round trip: the sender may pace.
+const RETRY_MIN: Duration = Duration::from_millis(20);
+/// Requests per packet, as libwebrtc.
+const TRIES_MAX: u8 = 10;
+/// After this a packet is of no use to anybody's jitter buffer.
+const AGE_MAX: Duration = Duration::from_secs(1);
+
+/// What a packet's arrival meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// The next one, or the first.
+    InOrder,
+    /// Newer than the next: so many are missing before it.
+    AfterGap(u64),
+    /// One that was missing.
+    Recovered,
+    /// Older than what we still wait for, or never missing.
+    Late,
+    /// So many are missing that asking is hopeless; everything missing was given up. Ask for a key frame.
+    TooFar,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    seq: u64,
+    since: Instant,
+    // When to ask (again).
+    due: Instant,
+    tries: u8,
+}
+
+/// Tracks one stream. After its first gaps it allocates nothing more than up to [`NACK_MISSING_MAX`] entries.
+#[derive(Clone, Debug, Default)]
+pub struct NackTracker {
+    highest: Option<u64>,
+    // Ascending.
+    missing: Vec<Missing>,
+    given_up: u64,
+}
+
+impl NackTracker {
+    /// Nothing seen.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A packet came, directly or by RTX: its extended sequence number.
+    #[inline]
+    pub fn handle_packet(&mut self, now: Instant, seq: u64) -> Arrival {
+        let Some(highest) = self.highest else {
+            self.highest = Some(seq);
+            return Arrival::InOrder;
+        };
+        if seq == highest + 1 {
+            self.highest = Some(seq);
+            return Arrival::InOrder;
+        }
+        if seq <= highest {
+            return self.remove(seq);
+        }
+        self.highest = Some(seq);
+        self.open_gap(now, highest + 1, seq)
+    }
+
+    fn remove(&mut self, seq: u64) -> Arrival {
+        match self.missing.binary_search_by_key(&seq, |missing| missing.seq) {
+            Ok(at) => {
+                self.missing.remove(at);
+                Arrival::Recovered
+            }
+            Err(_) => Arrival::Late,
+        }
+    }
+
+    fn open_gap(&mut self, now: Instant, from: u64, to: u64) -> Arrival {
+        let count = to - from;
+        if count > NACK_GAP_MAX {
+            self.given_up += self.missing.len() as u64 + count;
+            self.missing.clear();
+            return Arrival::TooFar;
+        }
+        let over = (self.missing.len() + count as usize).saturating_sub(NACK_MISSING_MAX);
+        if over > 0 {
+            self.given_up += over as u64;
+            self.missing.drain(..over.min(self.missing.len()));
+        }
+        self.missing.extend((from..to).map(|seq| Missing { seq, since: now, due: now + REORDER_WAIT, tries: 0 }));
+        Arrival::AfterGap(count)
+    }
+
+    /// When [`NackTracker::poll`] has something to ask for.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.missing.iter().map(|missing| missing.due).min()
+    }
+
+    /// Appends the sequence numbers to ask for now, ascending, to `ask`; answers how many packets were given up in this call
+    /// (if any: decoders will stall, a key frame helps).
+    pub fn poll(&mut self, now: Instant, round_trip: Duration, ask: &mut Vec<u16>) -> u64 {
+        let before = self.given_up;
+        let retry = RETRY_MIN.max(round_trip + round_trip / 4);
+        let given_up = &mut self.given_up;
+        self.missing.retain_mut(|missing| {
+            if missing.due > now {
+                return true;
+            }
+            if missing.tries >= TRIES_MAX || now.saturating_duration_since(missing.since) >= AGE_MAX {
+                *given_up += 1;
+                return false;
+            }
+            missing.tries += 1;
+            missing.due = now + retry;
+            ask.push(missing.seq as u16);
+            true
+        });
+        self.given_up - before
+    }
+
+    /// Forgets what is missing (after a key frame nobody needs it) but not the position.
+    pub fn clear(&mut self) {
+        self.missing.clear();
+    }
+
+    /// Packets missing now.
+    #[must_use]
+    pub fn missing(&self) -> usize {
+        self.missing.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn a_gap_is_asked_for_after_a_short_wait_and_again_after_a_round_trip() {
+        let now = Instant::now();
+        let mut tracker = NackTracker::new();
+        assert_eq!(tracker.handle_packet(now, 65_535), Arrival::InOrder);
+        assert_eq!(tracker.handle_packet(now, 65_539), Arrival::AfterGap(3));
+        let mut ask = Vec::new();
+        tracker.poll(now, RTT, &mut ask);
+        assert!(ask.is_empty(), "too early: it may only be reordered");
+        assert_eq!(tracker.handle_packet(now, 65_537), Arrival::Recovered);
+        let due = tracker.poll_timeout().unwrap();
+        tracker.poll(due, RTT, &mut ask);
+        assert_eq!(ask, [0, 2]);
+        ask.clear();
+        tracker.poll(due + RTT, RTT, &mut ask);
+        assert!(ask.is_empty(), "the answer may still be on its way");
+        assert_eq!(tracker.handle_packet(due + RTT, 65_536), Arrival::Recovered);
+        let due = tracker.poll_timeout().unwrap();
+        tracker.poll(due, RTT, &mut ask);
+        assert_eq!(ask, [2]);
+        assert_eq!(tracker.handle_packet(now, 65_538), Arrival::Recovered);
+        assert_eq!(tracker.handle_packet(now, 65_538), Arrival::Late);
+        assert_eq!(tracker.poll_timeout(), None);
+    }
+
+    #[test]
+    fn it_gives_up_and_says_so() {
+        let now = Instant::now();
+        let mut tracker = NackTracker::new();
+        tracker.handle_packet(now, 1);
+        tracker.handle_packet(now, 3);
+        let (mut asked, mut given_up) = (Vec::new(), 0);
+        while let Some(due) = tracker.poll_timeout() {
+            given_up += tracker.poll(due, Duration::from_millis(1), &mut asked);
+        }
+        assert_eq!((asked.len(), given_up), (usize::from(TRIES_MAX), 1));
+    }
+
+    #[test]
+    fn hopeless_gaps_are_not_asked_for() {
+        let now = Instant::now();
+        let mut tracker = NackTracker::new();
+        tracker.handle_packet(now, 1);
+        tracker.handle_packet(now, 3);
+        assert_eq!(tracker.handle_packet(now, 3 + NACK_GAP_MAX + 2), Arrival::TooFar);
+        assert_eq!((tracker.missing(), tracker.poll_timeout()), (0, None));
+        assert_eq!(tracker.handle_packet(now, 3 + NACK_GAP_MAX + 3), Arrival::InOrder);
+    }
+
+    #[test]
+    fn what_is_missing_is_bounded() {
+        let now = Instant::now();
+        let mut tracker = NackTracker::new();
+        let mut seq = 0;
+        for _ in 0..200 {
+            tracker.handle_packet(now, seq);
+            seq += NACK_GAP_MAX / 2;
+        }
+        assert!(tracker.missing() <= NACK_MISSING_MAX);
+    }
+}
