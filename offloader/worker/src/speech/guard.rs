@@ -1,0 +1,98 @@
+//! Keeps out what the model makes up: loops, and text where nobody spoke.
+
+use super::recogniser::Token;
+
+/// People speak at most about five words a second, that is seven tokens; more is a loop.
+pub const TOKENS_PER_SECOND: f32 = 7.0;
+/// Room for short pieces (numbers, names).
+pub const TOKENS_EXTRA: usize = 8;
+
+/// How many tokens a piece of this length may have.
+pub fn token_budget(seconds: f32) -> usize {
+    (seconds * TOKENS_PER_SECOND) as usize + TOKENS_EXTRA
+}
+
+/// If the last tokens repeat, how many of them to drop so that one copy stays.
+///
+/// Long phrases may not repeat at all, short ones only as often as people do ("no, no, no, no").
+pub fn repetition(tokens: &[i32]) -> Option<usize> {
+    let copies_of = |n: usize| match n {
+        8.. => 2,
+        3..8 => 3,
+        _ => 5,
+    };
+    for n in 1..=tokens.len() / 2 {
+        let copies = copies_of(n);
+        if tokens.len() < n * copies {
+            continue;
+        }
+        let tail = &tokens[tokens.len() - n..];
+        if (1..copies).all(|k| &tokens[tokens.len() - n * (k + 1)..tokens.len() - n * k] == tail) {
+            return Some(n * (copies - 1));
+        }
+    }
+    None
+}
+
+/// Below this mean log-probability the model itself does not believe it (Whisper's own threshold).
+const LOGPROB_FLOOR: f32 = -1.0;
+/// With this much "no speech" a piece needs better words (Whisper's own threshold).
+const NO_SPEECH_CEILING: f32 = 0.6;
+/// What the words need when the model says there is none: real speech in the test set is above −0.5.
+const LOGPROB_DOUBTED: f32 = -0.7;
+
+/// Whether a piece's words are to be believed.
+pub fn believable(tokens: &[Token], no_speech: f32) -> bool {
+    if tokens.is_empty() {
+        return false;
+    }
+    let mean = tokens.iter().map(|t| t.p.max(1e-9).ln()).sum::<f32>() / tokens.len() as f32;
+    mean > LOGPROB_FLOOR && (no_speech < NO_SPEECH_CEILING || mean > LOGPROB_DOUBTED)
+}
+
+/// Whisper writes sounds in brackets or as notes ("[Music]", "(coughs)", "♪"). They are not words that were spoken.
+pub fn without_sounds(tokens: Vec<Token>) -> Vec<Token> {
+    let mut depth = 0_u32;
+    tokens
+        .into_iter()
+        .filter(|token| {
+            let (mut inside, text) = (depth > 0, String::from_utf8_lossy(&token.bytes));
+            for c in text.chars() {
+                match c {
+                    '[' | '(' => depth += 1,
+                    ']' | ')' => depth = depth.saturating_sub(1),
+                    '♪' | '♫' | '*' => inside = true,
+                    _ => {}
+                }
+                inside |= depth > 0;
+            }
+            !inside
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_is_cut_to_one_copy() {
+        assert_eq!(repetition(&[1, 2, 3, 4]), None);
+        assert_eq!(repetition(&[9, 1, 1, 1, 1]), None, "people say no four times");
+        assert_eq!(repetition(&[9, 1, 1, 1, 1, 1]), Some(4));
+        assert_eq!(repetition(&[1, 2, 3, 1, 2, 3]), None);
+        assert_eq!(repetition(&[7, 1, 2, 3, 1, 2, 3, 1, 2, 3]), Some(6));
+        let phrase: Vec<i32> = (0..9).chain(0..9).collect();
+        assert_eq!(repetition(&phrase), Some(9), "a long phrase twice is a loop");
+    }
+
+    #[test]
+    fn sounds_are_not_words() {
+        let spoken = |parts: &[&str]| {
+            let tokens = parts.iter().map(|p| Token { id: 0, p: 1.0, bytes: p.as_bytes().to_vec(), end_s: None }).collect();
+            without_sounds(tokens).iter().map(|t| String::from_utf8_lossy(&t.bytes).to_string()).collect::<String>()
+        };
+        assert_eq!(spoken(&[" [", "BL", "ANK", "_", "AUDIO", "]"]), "");
+        assert_eq!(spoken(&[" (", "up", "beat", " music", ")", " Hello", " ♪", " there"]), " Hello there");
+    }
+}

@@ -1,0 +1,16 @@
+//! Speech to words: the model, the voice detector, and the rules that keep invented text out.
+//!
+//! [`Model`] is loaded once a process and shared; a [`Recogniser`] is one thread's working memory on it. Nothing here knows
+//! of calls, tracks or jobs.
+
+pub mod chunks;
+pub mod guard;
+pub mod model;
+pub mod recogniser;
+pub mod vad;
+pub mod words;
+
+pub use model::{Model, ModelError, ModelFiles};
+pub use recogniser::{Heard, Recogniser, Request, Token};
+pub use vad::VoiceDetector;
+pub use words::Word;

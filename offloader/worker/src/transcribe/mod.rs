@@ -1,0 +1,4 @@
+//! Transcripts: every speaker's track to words with times and confidence, merged into one conversation.
+
+pub mod speaker;
+pub mod transcript;

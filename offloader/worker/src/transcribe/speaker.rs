@@ -1,0 +1,155 @@
+//! One speaker's sound, piece by piece, into segments of words. Memory is bounded by the voice detector's window.
+
+use whisper_rs::WhisperError;
+
+use super::transcript::{Segment, TimedWord};
+use crate::audio::opus_track::Piece;
+use crate::limits::{CHUNK_SECONDS, SPEECH_RATE, VAD_WINDOW_SECONDS};
+use crate::speech::{ModelError, Recogniser, Request, VoiceDetector, chunks::chunks, guard, recogniser::known_language, words::words};
+
+/// A pause this long starts a new segment, so that a reader sees turns and a player can jump to them.
+const PAUSE_MS: i64 = 800;
+/// After this many words a sentence's end starts one too.
+const LONG_SEGMENT_WORDS: usize = 12;
+/// Nothing is heard in less; the model makes things up.
+const SHORTEST_CHUNK: usize = SPEECH_RATE / 5;
+
+/// Why a track could not be transcribed.
+#[derive(Debug, thiserror::Error)]
+pub enum SpeakerError {
+    /// The voice detector.
+    #[error(transparent)]
+    Detector(#[from] ModelError),
+    /// The recogniser.
+    #[error("speech recognition failed: {0}")]
+    Recogniser(#[from] WhisperError),
+}
+
+/// Who speaks on the track.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// Unique in the call.
+    pub identity: String,
+    /// For people.
+    pub display_name: String,
+}
+
+/// Transcribes one track.
+pub struct Speaker<'m> {
+    recogniser: &'m mut Recogniser,
+    detector: &'m mut VoiceDetector,
+    who: Who,
+    language: Option<String>,
+    origin_us: i64,
+    run: u32,
+    start_us: i64,
+    buffer: Vec<f32>,
+    segments: Vec<Segment>,
+}
+
+impl<'m> Speaker<'m> {
+    /// Times will be relative to `origin_us`. Without a language the first speech decides which it is.
+    pub fn new(recogniser: &'m mut Recogniser, detector: &'m mut VoiceDetector, who: Who, language: Option<String>, origin_us: i64) -> Self {
+        let language = language.filter(|l| known_language(l));
+        Self { recogniser, detector, who, language, origin_us, run: 0, start_us: 0, buffer: Vec::new(), segments: Vec::new() }
+    }
+
+    /// Told of the next piece of sound (mono, 16 kHz).
+    pub fn handle_piece(&mut self, piece: &Piece) -> Result<(), SpeakerError> {
+        if piece.run != self.run {
+            self.drain(true)?;
+            (self.run, self.start_us) = (piece.run, piece.start_us);
+        }
+        self.buffer.extend_from_slice(&piece.samples);
+        if self.buffer.len() >= (VAD_WINDOW_SECONDS * SPEECH_RATE as f32) as usize {
+            self.drain(false)?;
+        }
+        Ok(())
+    }
+
+    /// The track is at its end.
+    pub fn finish(mut self) -> Result<(Vec<Segment>, Option<String>), SpeakerError> {
+        self.drain(true)?;
+        Ok((self.segments, self.language))
+    }
+
+    /// Hears all chunks whose end is certain; keeps the rest unless this is the end of the run.
+    fn drain(&mut self, end: bool) -> Result<(), SpeakerError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let found = chunks(self.detector.probabilities(&buffer)?, buffer.len(), CHUNK_SECONDS);
+        let settled = buffer.len().saturating_sub(SPEECH_RATE * 2);
+        let mut keep_from = settled;
+        for (n, chunk) in found.iter().enumerate() {
+            let last = n + 1 == found.len();
+            if !end && last && chunk.end > settled && n > 0 {
+                // It may go on beyond the window: heard whole next time.
+                keep_from = chunk.start;
+                break;
+            }
+            self.hear(&buffer[chunk.clone()], self.start_us + micros(chunk.start))?;
+            keep_from = keep_from.max(chunk.end);
+        }
+        if !end {
+            self.buffer.extend_from_slice(&buffer[keep_from.min(buffer.len())..]);
+            self.start_us += micros(keep_from.min(buffer.len()));
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, samples: &[f32], start_us: i64) -> Result<(), SpeakerError> {
+        if samples.len() < SHORTEST_CHUNK {
+            return Ok(());
+        }
+        if self.language.is_none() {
+            self.language = Some(self.recogniser.detect_language(samples)?);
+        }
+        let language = self.language.clone().unwrap_or_default();
+        let mut heard = self.recogniser.hear(samples, &Request { language: self.language.clone(), prefix: Vec::new() })?;
+        if !heard.believable() {
+            return Ok(());
+        }
+        heard.tokens = guard::without_sounds(std::mem::take(&mut heard.tokens));
+        for word in words(&heard.tokens, &language, samples) {
+            if word.text.chars().any(char::is_alphanumeric) {
+                let ms = |s: f32| (start_us - self.origin_us + (f64::from(s) * 1e6) as i64) / 1_000;
+                self.add(TimedWord { start_ms: ms(word.start_s), end_ms: ms(word.end_s), text: word.text, confidence: word.confidence });
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, word: TimedWord) {
+        let goes_on = self.segments.last().is_some_and(|segment| {
+            let sentence_ended = segment.text.ends_with(['.', '?', '!', '。', '？', '！']);
+            word.start_ms - segment.end_ms < PAUSE_MS && !(sentence_ended && segment.words.len() >= LONG_SEGMENT_WORDS)
+        });
+        if !goes_on {
+            self.segments.push(Segment {
+                id: String::new(),
+                identity: self.who.identity.clone(),
+                display_name: self.who.display_name.clone(),
+                start_ms: word.start_ms,
+                end_ms: word.end_ms,
+                text: String::new(),
+                confidence: 0.0,
+                words: Vec::new(),
+            });
+        }
+        let Some(segment) = self.segments.last_mut() else { return };
+        if !segment.text.is_empty() {
+            segment.text.push(' ');
+        }
+        segment.text.push_str(&word.text);
+        segment.end_ms = segment.end_ms.max(word.end_ms);
+        let count = segment.words.len() as f32;
+        segment.confidence = (segment.confidence * count + word.confidence) / (count + 1.0);
+        segment.words.push(word);
+    }
+}
+
+fn micros(samples: usize) -> i64 {
+    samples as i64 * 1_000_000 / SPEECH_RATE as i64
+}

@@ -1,0 +1,73 @@
+//! What the worker's tests share: real speech with its text, the real model, and how wrong words are counted.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "test support; not every test uses all of it")]
+
+pub mod wer;
+
+use std::path::PathBuf;
+
+use offload_worker::audio::wav;
+use offload_worker::speech::{Model, ModelFiles, model::Purpose};
+
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The model the tests run with: OFFLOADER_MODEL_PATH, else ./models/ggml-tiny.en-q8_0.bin.
+pub fn model_files() -> ModelFiles {
+    let models = repository().join("models");
+    let model = std::env::var_os("OFFLOADER_MODEL_PATH").map_or_else(|| models.join("ggml-tiny.en-q8_0.bin"), PathBuf::from);
+    let vad = std::env::var_os("OFFLOADER_VAD_PATH").map_or_else(|| models.join("ggml-silero-v6.2.0.bin"), PathBuf::from);
+    assert!(model.exists(), "{} is not there: run `./x models` first", model.display());
+    ModelFiles { model: Some(model), vad: Some(vad), ..ModelFiles::default() }
+}
+
+pub fn model(purpose: Purpose) -> Model {
+    Model::open(&model_files(), purpose).unwrap()
+}
+
+pub fn speech_dir() -> PathBuf {
+    repository().join("integration-tests/speech")
+}
+
+pub struct Utterance {
+    pub name: String,
+    pub samples: Vec<f32>,
+    pub text: String,
+}
+
+/// Single utterances, 16 kHz.
+pub fn utterances() -> Vec<Utterance> {
+    rows(&speech_dir().join("manifest.tsv"))
+        .into_iter()
+        .map(|row| Utterance { samples: wav::read_for_speech(&speech_dir().join(&row[0])).unwrap(), name: row[0].clone(), text: row[4].clone() })
+        .collect()
+}
+
+pub struct Turn {
+    pub start_s: f32,
+    pub end_s: f32,
+    pub speaker: String,
+    pub text: String,
+}
+
+/// The meeting: three tracks of the same length, and who says what when.
+pub fn meeting() -> (Vec<(String, Vec<f32>)>, Vec<Turn>) {
+    let dir = speech_dir().join("meeting");
+    let tracks = ["lj", "ls27", "ls19"].map(|name| (name.to_string(), wav::read_for_speech(&dir.join(format!("{name}.wav"))).unwrap()));
+    let turns = rows(&dir.join("turns.tsv"))
+        .into_iter()
+        .map(|row| Turn { start_s: row[0].parse().unwrap(), end_s: row[1].parse().unwrap(), speaker: row[2].clone(), text: row[3].clone() })
+        .collect();
+    (tracks.into(), turns)
+}
+
+fn rows(path: &std::path::Path) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().skip(1).map(|line| line.split('\t').map(str::to_string).collect()).collect()
+}
+
+/// CPU seconds this thread has used.
+pub fn cpu_seconds() -> f64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+}

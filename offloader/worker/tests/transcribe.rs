@@ -1,0 +1,93 @@
+//! Real speech through the real model: words right, times right, and nothing where nobody spoke.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "test")]
+
+mod common;
+
+use common::wer;
+use offload_worker::recognise::transcribe;
+use offload_worker::speech::model::Purpose;
+
+#[test]
+fn clean_utterances_have_few_wrong_words() {
+    let model = common::model(Purpose::Transcript);
+    let (mut wrong, mut all, mut seconds) = (0, 0, 0.0);
+    let cpu = common::cpu_seconds();
+    for utterance in common::utterances() {
+        let transcript = transcribe(&model, &utterance.samples, Some("en".into())).unwrap();
+        let heard: String = transcript.segments.iter().map(|s| format!("{} ", s.text)).collect();
+        let (errors, words) = wer::errors(&utterance.text, &heard);
+        println!("{}: {errors}/{words} {heard}", utterance.name);
+        (wrong, all, seconds) = (wrong + errors, all + words, seconds + utterance.samples.len() as f64 / 16_000.0);
+    }
+    let cpu = common::cpu_seconds() - cpu;
+    let rate = wrong as f64 / all as f64;
+    println!("{}: WER {:.1} %, {seconds:.0} s in {cpu:.2} CPU s, {:.0} x real time", model.name(), rate * 100.0, seconds / cpu);
+    assert!(rate <= 0.08, "word error rate {rate}");
+}
+
+#[test]
+fn silence_and_noise_give_no_text() {
+    let model = common::model(Purpose::Transcript);
+    let mut seed = 1_u32;
+    let mut white = move || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    let n = 16_000 * 20;
+    let silence = vec![0.0; n];
+    let hiss: Vec<f32> = (0..n).map(|_| white() * 0.05).collect();
+    // Pink by Voss: the sum of sources that change half as often each.
+    let mut rows = [0.0_f32; 12];
+    let pink: Vec<f32> = (0..n)
+        .map(|k| {
+            rows[(k as u32 + 1).trailing_zeros().min(11) as usize] = white();
+            rows.iter().sum::<f32>() / 12.0
+        })
+        .collect();
+    let hum: Vec<f32> = (0..n).map(|k| (k as f32 * 50.0 * std::f32::consts::TAU / 16_000.0).sin() * 0.2 + white() * 0.002).collect();
+    // A tune: harmonic notes, half a second each, with decay.
+    let tune: Vec<f32> = (0..n)
+        .map(|k| {
+            let (note, t) = (k / 8_000, (k % 8_000) as f32 / 16_000.0);
+            let pitch = [262.0, 330.0, 392.0, 523.0, 392.0, 330.0][note % 6];
+            (1..5).map(|h| (t * pitch * h as f32 * std::f32::consts::TAU).sin() / h as f32).sum::<f32>() * 0.2 * (-3.0 * t).exp()
+        })
+        .collect();
+    // Somebody types: sharp clicks over room noise.
+    let typing: Vec<f32> = (0..n).map(|k| white() * if k % 3_700 < 90 { 0.6 } else { 0.004 }).collect();
+    for (name, samples) in [("silence", silence), ("white", hiss), ("pink", pink), ("hum", hum), ("tune", tune), ("typing", typing)] {
+        let transcript = transcribe(&model, &samples, Some("en".into())).unwrap();
+        let texts: Vec<&str> = transcript.segments.iter().map(|s| s.text.as_str()).collect();
+        assert!(texts.is_empty(), "{name}: {texts:?}");
+    }
+}
+
+#[test]
+fn a_meeting_is_heard_speaker_by_speaker_at_the_right_times() {
+    let model = common::model(Purpose::Transcript);
+    let (tracks, turns) = common::meeting();
+    let (mut wrong, mut all) = (0, 0);
+    for (speaker, samples) in &tracks {
+        let transcript = transcribe(&model, samples, Some("en".into())).unwrap();
+        let words: Vec<_> = transcript.segments.iter().flat_map(|s| &s.words).collect();
+        for pair in words.windows(2) {
+            assert!(pair[0].start_ms <= pair[0].end_ms && pair[0].end_ms <= pair[1].start_ms + 20, "{pair:?}");
+        }
+        for turn in turns.iter().filter(|t| &t.speaker == speaker) {
+            let within: Vec<_> =
+                words.iter().filter(|w| w.start_ms as f32 > turn.start_s * 1e3 - 300.0 && (w.end_ms as f32) < turn.end_s * 1e3 + 300.0).collect();
+            let heard: String = within.iter().map(|w| format!("{} ", w.text)).collect();
+            let (errors, words) = wer::errors(&turn.text, &heard);
+            println!("{speaker} {:.2}-{:.2}: {errors}/{words} {heard}", turn.start_s, turn.end_s);
+            (wrong, all) = (wrong + errors, all + words);
+            // Readers leave at most half a second of silence at either end of an utterance.
+            let (first, last) = (within.first().unwrap(), within.last().unwrap());
+            println!("   first word {:+.2} s, last word {:+.2} s", first.start_ms as f32 / 1e3 - turn.start_s, last.end_ms as f32 / 1e3 - turn.end_s);
+            assert!((first.start_ms as f32 / 1e3 - turn.start_s).abs() < 0.8, "{first:?}");
+            assert!((last.end_ms as f32 / 1e3 - turn.end_s).abs() < 0.8, "{last:?}");
+        }
+    }
+    let rate = wrong as f64 / all as f64;
+    println!("meeting: WER {:.1} %", rate * 100.0);
+    assert!(rate <= 0.10, "word error rate {rate}");
+}
