@@ -1,0 +1,2 @@
+/** Reactions that the server accepts. */
+export const EMOJI = ['👍', '👏', '❤️', '😂', '😮', '🎉'] as const

@@ -1,0 +1,496 @@
+/**
+ * The call as one person sees it: told by the server's events and by the media engine, asked by the views.
+ * It owns no sockets and no elements; what it needs from outside comes in through `CallPorts`.
+ */
+import { ApiError } from '../../api/http'
+import type { Attendance, Call, HostAction, JoinResult, Message, Notice, ServerEvent } from '../../api/types'
+import { Captions } from './captions.svelte'
+import { problemOf, type DeviceProblem } from './devices.svelte'
+import type { DeviceChoice, EndCause, Media, MediaEvents, MediaPerson, MediaPhase, Source } from './media'
+import { advise, type LinkStats } from './quality'
+import { stageOf, type Layout } from './tiles'
+
+export interface CallApi {
+  one(id: string): Promise<Call>
+  join(id: string): Promise<JoinResult>
+  leave(id: string): Promise<void>
+  end(id: string): Promise<void>
+  raiseHand(id: string, raised: boolean): Promise<void>
+  react(id: string, emoji: string): Promise<void>
+  hostAction(id: string, identity: string, action: HostAction): Promise<void>
+  recording(id: string, action: 'start' | 'stop'): Promise<void>
+  consent(id: string, granted: boolean, noticeVersion: string): Promise<void>
+  captions(id: string, enabled: boolean, language: string): Promise<void>
+  guestLink(id: string): Promise<{ url: string; expires_at_ms: number }>
+  messages(channel: string, callId: string): Promise<Message[]>
+  send(channel: string, text: string, callId: string): Promise<Message>
+}
+
+/** Things a person should be told; the views choose words and place. */
+export type CallNews =
+  | { kind: 'joined' | 'left' | 'hand'; name: string }
+  | { kind: 'muted-by-host' | 'recording-started' | 'recording-stopped' | 'share-lost' }
+  | { kind: 'device'; source: Source; problem: DeviceProblem }
+  | { kind: 'failed'; error: unknown }
+
+export interface CallPorts {
+  api: CallApi
+  listen(listener: (event: ServerEvent) => void): () => void
+  /** Whether the event stream is up; captions take the media path while it is not. */
+  streamOpen(): boolean
+  makeMedia(events: MediaEvents, devices: DeviceChoice): Media | Promise<Media>
+  news(news: CallNews): void
+  now(): number
+}
+
+export type CallPhase = 'loading' | 'prejoin' | 'joining' | 'in' | 'rejoining' | 'ended' | 'missing'
+export type Panel = 'chat' | 'people' | 'captions' | null
+
+export interface Reaction {
+  id: number
+  identity: string
+  emoji: string
+}
+
+const REJOIN_FIRST_MS = 1_000
+const REJOIN_MAX_MS = 10_000
+/** A node that restarts is back in seconds; after five minutes a person should decide, not a loop. */
+const REJOIN_GIVE_UP_MS = 5 * 60_000
+const STATS_EVERY_MS = 3_000
+const REACTION_SHOWN_MS = 4_000
+const CHAT_MAX = 500
+
+export class CallModel {
+  phase: CallPhase = $state('loading')
+  call: Call | null = $state.raw(null)
+  loadError: unknown = $state.raw(null)
+  joinError: unknown = $state.raw(null)
+  endCause: EndCause | null = $state(null)
+  attendance: Attendance[] = $state.raw([])
+
+  mediaPhase: MediaPhase = $state('idle')
+  people: MediaPerson[] = $state.raw([])
+  recentSpeakers: string[] = $state.raw([])
+  playbackBlocked = $state(false)
+  stats: LinkStats | null = $state.raw(null)
+  deviceProblems: Partial<Record<Source, DeviceProblem>> = $state({})
+  changing: Partial<Record<Source | 'hand' | 'record' | 'captions' | 'consent', boolean>> = $state({})
+
+  layout: Layout = $state('auto')
+  pinned: string | null = $state(null)
+  panel: Panel = $state(null)
+  captionsShown = $state(true)
+  readonly captions = new Captions()
+  chat: Message[] = $state.raw([])
+  unread = $state(0)
+  reactions: Reaction[] = $state.raw([])
+
+  readonly id: string
+  readonly myIdentity: string
+  readonly #ports: CallPorts
+  readonly #notice: Notice
+  #media: Media | null = null
+  #wanted = { microphone: false, camera: false }
+  #devices: DeviceChoice = { microphone: null, camera: null, speaker: null }
+  #stopListening: () => void
+  #statsTimer: ReturnType<typeof setInterval> | undefined
+  #rejoinTimer: ReturnType<typeof setTimeout> | undefined
+  #nextReaction = 1
+  #disposed = false
+
+  constructor(id: string, myIdentity: string, notice: Notice, ports: CallPorts) {
+    this.id = id
+    this.myIdentity = myIdentity
+    this.#notice = notice
+    this.#ports = ports
+    this.#stopListening = ports.listen((event) => this.#handleEvent(event))
+  }
+
+  // ---- asked by the views ----
+
+  me = $derived(this.people.find((person) => person.local) ?? null)
+  isHost = $derived.by(() => {
+    const mine = this.call?.participants.find((p) => p.identity === this.identity)
+    return mine?.host ?? this.call?.you?.host ?? false
+  })
+  micOn = $derived(this.me?.tracks.microphone !== undefined && !this.me.tracks.microphone.muted)
+  cameraOn = $derived(this.me?.tracks.camera !== undefined && !this.me.tracks.camera.muted)
+  sharing = $derived(this.me?.tracks.screen !== undefined)
+  stage = $derived(
+    stageOf({ people: this.people, layout: this.layout, pinned: this.pinned, recentSpeakers: this.recentSpeakers }),
+  )
+  advice = $derived(advise(this.stats, this.me?.quality === 'lost'))
+  hands = $derived(
+    (this.call?.participants ?? [])
+      .filter((p) => p.hand_raised_at_ms !== null)
+      .sort((a, b) => (a.hand_raised_at_ms ?? 0) - (b.hand_raised_at_ms ?? 0)),
+  )
+  handRaised = $derived(this.hands.some((p) => p.identity === this.identity))
+  myConsent = $derived(this.call?.participants.find((p) => p.identity === this.identity)?.consent ?? 'none')
+  consentAsked = $derived.by(() => {
+    const state = this.call?.recording.state
+    return this.phase === 'in' && (state === 'asking' || state === 'recording') && this.myConsent === 'none'
+  })
+
+  get identity(): string {
+    return this.call?.you?.identity ?? this.myIdentity
+  }
+
+  nameOf(identity: string): string {
+    return (
+      this.people.find((p) => p.identity === identity)?.name ??
+      this.call?.participants.find((p) => p.identity === identity)?.display_name ??
+      identity
+    )
+  }
+
+  // ---- told by the views ----
+
+  async load(): Promise<void> {
+    this.phase = 'loading'
+    this.loadError = null
+    try {
+      this.call = await this.#ports.api.one(this.id)
+      this.phase = this.call.ended_at_ms === null ? 'prejoin' : 'ended'
+      if (this.phase === 'ended') this.endCause = 'call-ended'
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) this.phase = 'missing'
+      this.loadError = error
+    }
+  }
+
+  async join(want: { microphone: boolean; camera: boolean }, devices: DeviceChoice): Promise<void> {
+    this.phase = 'joining'
+    this.joinError = null
+    this.#wanted = { ...want }
+    this.#devices = { ...devices }
+    try {
+      await this.#enter()
+      this.phase = 'in'
+      this.#startStats()
+      void this.#loadChat()
+    } catch (error) {
+      await this.#dropMedia()
+      this.joinError = error
+      this.phase = 'prejoin'
+    }
+  }
+
+  async leave(): Promise<void> {
+    this.#finish('left')
+    await this.#ports.api.leave(this.id).catch(() => undefined)
+  }
+
+  async end(): Promise<void> {
+    await this.#try(async () => {
+      await this.#ports.api.end(this.id)
+      this.#finish('call-ended')
+    })
+  }
+
+  async setMicrophone(on: boolean): Promise<void> {
+    this.#wanted.microphone = on
+    await this.#switch('microphone', () => this.#media?.setMicrophone(on))
+  }
+
+  async setCamera(on: boolean): Promise<void> {
+    this.#wanted.camera = on
+    await this.#switch('camera', () => this.#media?.setCamera(on))
+  }
+
+  async setShare(on: boolean): Promise<void> {
+    await this.#switch('screen', () => this.#media?.setShare(on))
+  }
+
+  async useDevice(kind: keyof DeviceChoice, id: string): Promise<void> {
+    this.#devices[kind] = id
+    const source: Source = kind === 'camera' ? 'camera' : 'microphone'
+    await this.#switch(source, () => this.#media?.useDevice(kind, id))
+  }
+
+  async allowPlayback(): Promise<void> {
+    await this.#media?.allowPlayback()
+  }
+
+  async toggleHand(): Promise<void> {
+    const raised = !this.handRaised
+    await this.#once('hand', () => this.#ports.api.raiseHand(this.id, raised))
+  }
+
+  async react(emoji: string): Promise<void> {
+    await this.#try(() => this.#ports.api.react(this.id, emoji))
+  }
+
+  async act(identity: string, action: HostAction): Promise<void> {
+    await this.#try(() => this.#ports.api.hostAction(this.id, identity, action))
+  }
+
+  async record(action: 'start' | 'stop'): Promise<void> {
+    await this.#once('record', () => this.#ports.api.recording(this.id, action))
+  }
+
+  async answerConsent(granted: boolean): Promise<void> {
+    await this.#once('consent', async () => {
+      await this.#ports.api.consent(this.id, granted, this.#notice.version)
+      // The server's event says the same a moment later; the question should not stay until then.
+      this.#patchMe({ consent: granted ? 'granted' : 'declined' })
+    })
+  }
+
+  async setCaptions(enabled: boolean, language: string): Promise<void> {
+    await this.#once('captions', () => this.#ports.api.captions(this.id, enabled, language))
+  }
+
+  guestLink(): Promise<{ url: string; expires_at_ms: number }> {
+    return this.#ports.api.guestLink(this.id)
+  }
+
+  async say(text: string): Promise<boolean> {
+    const channel = this.call?.channel_id
+    if (!channel) return false
+    return this.#try(async () => this.#addMessage(await this.#ports.api.send(channel, text, this.id)))
+  }
+
+  show(panel: Panel): void {
+    this.panel = this.panel === panel ? null : panel
+    if (this.panel === 'chat') this.unread = 0
+  }
+
+  pin(id: string): void {
+    this.pinned = this.pinned === id ? null : id
+  }
+
+  /** The page goes away. The media engine says goodbye by itself. */
+  dispose(): void {
+    this.#disposed = true
+    this.#stopListening()
+    this.#stopTimers()
+    void this.#media?.leave()
+    this.#media = null
+  }
+
+  // ---- entering and coming back ----
+
+  async #enter(): Promise<void> {
+    const { url, token, call } = await this.#ports.api.join(this.id)
+    this.#takeCall(call)
+    const media = await this.#ports.makeMedia(this.#mediaEvents(), this.#devices)
+    this.#media = media
+    await media.connect(url, token)
+    // A microphone that fails must not keep anybody out: one can still listen, read and write.
+    if (this.#wanted.microphone) await this.#switch('microphone', () => media.setMicrophone(true))
+    if (this.#wanted.camera) await this.#switch('camera', () => media.setCamera(true))
+  }
+
+  #mediaEvents(): MediaEvents {
+    return {
+      people: (people) => this.#handlePeople(people),
+      phase: (phase, cause) => this.#handlePhase(phase, cause),
+      spoken: (line) => {
+        if (!this.#ports.streamOpen()) this.captions.handleSpoken(line, this.nameOf(line.identity), this.#ports.now())
+      },
+      playbackBlocked: (blocked) => (this.playbackBlocked = blocked),
+      deviceFailed: (source, error) => this.#handleDeviceError(source, error),
+      devicesChanged: () => undefined,
+    }
+  }
+
+  #handlePhase(phase: MediaPhase, cause: EndCause = 'lost'): void {
+    this.mediaPhase = phase
+    if (phase !== 'ended' || this.phase !== 'in') return
+    if (cause !== 'lost') return this.#finish(cause)
+    if (this.sharing) this.#ports.news({ kind: 'share-lost' })
+    this.phase = 'rejoining'
+    this.#planRejoin(REJOIN_FIRST_MS, this.#ports.now() + REJOIN_GIVE_UP_MS)
+  }
+
+  #planRejoin(waitMs: number, until: number): void {
+    clearTimeout(this.#rejoinTimer)
+    this.#rejoinTimer = setTimeout(() => void this.#rejoin(waitMs, until), waitMs)
+  }
+
+  async #rejoin(waitMs: number, until: number): Promise<void> {
+    if (this.phase !== 'rejoining' || this.#disposed) return
+    await this.#dropMedia()
+    try {
+      await this.#enter()
+      if (this.phase === 'rejoining') this.phase = 'in'
+    } catch (error) {
+      if (error instanceof ApiError && (error.status === 404 || error.status === 410)) return this.#finish('call-ended')
+      if (error instanceof ApiError && (error.status === 401 || error.status === 403)) return this.#finish('removed')
+      if (this.#ports.now() > until) return this.#finish('lost')
+      this.#planRejoin(Math.min(REJOIN_MAX_MS, waitMs * 2), until)
+    }
+  }
+
+  async #dropMedia(): Promise<void> {
+    const media = this.#media
+    this.#media = null
+    await media?.leave().catch(() => undefined)
+  }
+
+  #finish(cause: EndCause): void {
+    if (this.phase === 'ended') return
+    this.endCause = cause
+    this.phase = 'ended'
+    this.#stopTimers()
+    void this.#dropMedia()
+    this.people = []
+  }
+
+  #stopTimers(): void {
+    clearInterval(this.#statsTimer)
+    clearTimeout(this.#rejoinTimer)
+  }
+
+  #startStats(): void {
+    clearInterval(this.#statsTimer)
+    this.#statsTimer = setInterval(() => {
+      void this.#media?.stats().then((stats) => (this.stats = stats), () => undefined)
+    }, STATS_EVERY_MS)
+  }
+
+  // ---- told by the media engine ----
+
+  #handlePeople(people: MediaPerson[]): void {
+    const speaking = people.filter((p) => p.speaking).map((p) => p.identity)
+    if (speaking.some((identity, i) => this.recentSpeakers[i] !== identity))
+      this.recentSpeakers = [...speaking, ...this.recentSpeakers.filter((id) => !speaking.includes(id))].slice(0, 32)
+    const mine = people.find((p) => p.local)
+    // Somebody else's doing, if we still want it on and are not in the middle of switching.
+    if (this.#wanted.microphone && this.micOn && mine?.tracks.microphone?.muted && !this.changing.microphone) {
+      this.#wanted.microphone = false
+      this.#ports.news({ kind: 'muted-by-host' })
+    }
+    this.people = people
+    if (this.pinned && !people.some((p) => this.pinned === p.identity || (this.pinned === `${p.identity}/screen` && p.tracks.screen)))
+      this.pinned = null
+  }
+
+  #handleDeviceError(source: Source, error: unknown): void {
+    const problem = problemOf(error)
+    this.deviceProblems[source] = problem
+    this.#ports.news({ kind: 'device', source, problem })
+  }
+
+  // ---- told by the server ----
+
+  #handleEvent(event: ServerEvent): void {
+    switch (event.type) {
+      case 'call':
+        if (event.call.id === this.id) this.#takeCall(event.call)
+        break
+      case 'call_ended':
+        if (event.call_id === this.id) {
+          this.attendance = event.attendance ?? []
+          this.#finish('call-ended')
+        }
+        break
+      case 'caption':
+        if (event.call_id === this.id) this.captions.handleCaption(event, this.#ports.now())
+        break
+      case 'reaction':
+        if (event.call_id === this.id) this.#showReaction(event.identity, event.emoji)
+        break
+      case 'message':
+        if (event.message.call_id === this.id) this.#addMessage(event.message)
+        break
+      case 'hello':
+        // The stream was away and may have missed things.
+        if (this.phase === 'in') void this.#ports.api.one(this.id).then((call) => this.#takeCall(call), () => undefined)
+        break
+      case 'ring':
+      case 'job':
+      case 'pong':
+        break
+    }
+  }
+
+  #takeCall(call: Call): void {
+    const before = this.call
+    // Events are the same for everybody and may leave out who is asking.
+    this.call = { ...call, you: call.you ?? before?.you }
+    if (!before || this.phase !== 'in') return
+    this.#tellChanges(before, call)
+  }
+
+  #tellChanges(before: Call, now: Call): void {
+    const known = new Map(before.participants.map((p) => [p.identity, p]))
+    const still = new Set(now.participants.map((p) => p.identity))
+    for (const p of now.participants) {
+      if (p.identity === this.identity) continue
+      const old = known.get(p.identity)
+      if (!old) this.#ports.news({ kind: 'joined', name: p.display_name })
+      else if (old.hand_raised_at_ms === null && p.hand_raised_at_ms !== null)
+        this.#ports.news({ kind: 'hand', name: p.display_name })
+    }
+    for (const p of before.participants) {
+      if (!still.has(p.identity) && p.identity !== this.identity) this.#ports.news({ kind: 'left', name: p.display_name })
+    }
+    const was = before.recording.state === 'recording'
+    const is = now.recording.state === 'recording'
+    if (is && !was) this.#ports.news({ kind: 'recording-started' })
+    if (was && now.recording.state === 'off') this.#ports.news({ kind: 'recording-stopped' })
+  }
+
+  #showReaction(identity: string, emoji: string): void {
+    const reaction = { id: this.#nextReaction++, identity, emoji }
+    this.reactions = [...this.reactions, reaction].slice(-24)
+    setTimeout(() => (this.reactions = this.reactions.filter((other) => other.id !== reaction.id)), REACTION_SHOWN_MS)
+  }
+
+  async #loadChat(): Promise<void> {
+    const channel = this.call?.channel_id
+    if (!channel) return
+    const messages = await this.#ports.api.messages(channel, this.id).catch(() => [])
+    const mine = messages.filter((message) => message.call_id === this.id)
+    const have = new Set(mine.map((message) => message.id))
+    this.chat = [...mine, ...this.chat.filter((message) => !have.has(message.id))].slice(-CHAT_MAX)
+  }
+
+  #addMessage(message: Message): void {
+    if (this.chat.some((other) => other.id === message.id)) return
+    this.chat = [...this.chat, message].slice(-CHAT_MAX)
+    if (this.panel !== 'chat' && message.author.id !== this.identity) this.unread += 1
+  }
+
+  #patchMe(change: { consent: 'granted' | 'declined' }): void {
+    if (!this.call) return
+    const participants = this.call.participants.map((p) => (p.identity === this.identity ? { ...p, ...change } : p))
+    this.call = { ...this.call, participants }
+  }
+
+  // ---- doing things once, and saying when they fail ----
+
+  async #switch(source: Source, run: () => Promise<unknown> | undefined): Promise<void> {
+    if (this.changing[source]) return
+    this.changing[source] = true
+    try {
+      await run()
+      delete this.deviceProblems[source]
+    } catch (error) {
+      // Closing the browser's "what to share" dialog is an answer, not a failure.
+      if (source === 'screen' && problemOf(error) === 'denied') return
+      this.#handleDeviceError(source, error)
+    } finally {
+      this.changing[source] = false
+    }
+  }
+
+  async #once(what: 'hand' | 'record' | 'captions' | 'consent', run: () => Promise<unknown>): Promise<void> {
+    if (this.changing[what]) return
+    this.changing[what] = true
+    await this.#try(run)
+    this.changing[what] = false
+  }
+
+  async #try(run: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await run()
+      return true
+    } catch (error) {
+      this.#ports.news({ kind: 'failed', error })
+      return false
+    }
+  }
+}

@@ -1,0 +1,259 @@
+/** The media engine on `livekit-client`: its room, its tracks and its reconnecting, seen through our port. */
+import {
+  ConnectionQuality,
+  DisconnectReason,
+  Room,
+  RoomEvent,
+  ScreenSharePresets,
+  Track,
+  VideoPresets,
+  type LocalTrack,
+  type Participant,
+  type RemoteTrack,
+  type RoomOptions,
+  type TrackPublication,
+} from 'livekit-client'
+import type { Quality } from '../../api/types'
+import { load } from '../storage'
+import type { DeviceChoice, EndCause, Media, MediaEvents, MediaPerson, MediaTrack, Source } from './media'
+import { readStats, type LinkStats, type StatsMemory } from './quality'
+
+const SOURCES: Record<Source, Track.Source> = {
+  microphone: Track.Source.Microphone,
+  camera: Track.Source.Camera,
+  screen: Track.Source.ScreenShare,
+  screen_audio: Track.Source.ScreenShareAudio,
+}
+
+/** Text on a shared screen has to stay sharp, so resolution wins over frame rate; 15 fps is enough to follow a mouse. */
+const SHARE = ScreenSharePresets.h1080fps15
+
+function roomOptions(devices: DeviceChoice): RoomOptions {
+  return {
+    adaptiveStream: true,
+    dynacast: true,
+    stopLocalTrackOnUnpublish: true,
+    audioCaptureDefaults: {
+      deviceId: devices.microphone ?? undefined,
+      echoCancellation: true,
+      noiseSuppression: true,
+      autoGainControl: true,
+    },
+    videoCaptureDefaults: { deviceId: devices.camera ?? undefined, resolution: VideoPresets.h720.resolution },
+    audioOutput: devices.speaker ? { deviceId: devices.speaker } : undefined,
+    publishDefaults: {
+      simulcast: true,
+      videoCodec: 'vp8',
+      // Silence costs almost nothing with DTX. RED would double the sound's rate; in-band FEC covers single losses.
+      dtx: true,
+      red: false,
+      screenShareEncoding: SHARE.encoding,
+      screenShareSimulcastLayers: [],
+      degradationPreference: 'maintain-resolution',
+    },
+  }
+}
+
+/**
+ * Browser tests cannot answer the dialog that asks what to share. With `localStorage['conclave.share'] = 'tab'`
+ * the page asks for its own tab, which headless Chromium grants under `--auto-accept-this-tab-capture`.
+ */
+const sharesOwnTab = () => load('share') === 'tab'
+
+export class LiveKitMedia implements Media {
+  readonly #room: Room
+  readonly #events: MediaEvents
+  readonly #memory: StatsMemory = new Map()
+  #leaving = false
+  #planned = false
+
+  constructor(events: MediaEvents, devices: DeviceChoice) {
+    this.#events = events
+    this.#room = new Room(roomOptions(devices))
+    this.#listen()
+  }
+
+  async connect(url: string, token: string): Promise<void> {
+    this.#events.phase('connecting')
+    await this.#room.connect(new URL(url, location.href).href.replace(/^http/, 'ws'), token)
+    this.#events.phase('connected')
+    this.#changed()
+  }
+
+  async leave(): Promise<void> {
+    this.#leaving = true
+    await this.#room.disconnect()
+    this.#room.removeAllListeners()
+  }
+
+  async setMicrophone(on: boolean): Promise<void> {
+    await this.#room.localParticipant.setMicrophoneEnabled(on)
+    this.#changed()
+  }
+
+  async setCamera(on: boolean): Promise<void> {
+    await this.#room.localParticipant.setCameraEnabled(on)
+    this.#changed()
+  }
+
+  async setShare(on: boolean): Promise<boolean> {
+    const me = this.#room.localParticipant
+    await me.setScreenShareEnabled(
+      on,
+      {
+        audio: true,
+        contentHint: 'detail',
+        resolution: SHARE.resolution,
+        surfaceSwitching: 'include',
+        systemAudio: 'include',
+        selfBrowserSurface: sharesOwnTab() ? 'include' : 'exclude',
+        preferCurrentTab: sharesOwnTab(),
+      },
+      { simulcast: false },
+    )
+    this.#changed()
+    return me.isScreenShareEnabled
+  }
+
+  async useDevice(kind: keyof DeviceChoice, id: string): Promise<void> {
+    const kinds = { microphone: 'audioinput', camera: 'videoinput', speaker: 'audiooutput' } as const
+    await this.#room.switchActiveDevice(kinds[kind], id)
+  }
+
+  async allowPlayback(): Promise<void> {
+    await this.#room.startAudio()
+  }
+
+  async stats(): Promise<LinkStats | null> {
+    const reports: RTCStatsReport[] = []
+    for (const person of [this.#room.localParticipant, ...this.#room.remoteParticipants.values()]) {
+      for (const publication of person.trackPublications.values()) {
+        const track = publication.track as LocalTrack | RemoteTrack | undefined
+        const report = await track?.getRTCStatsReport().catch(() => undefined)
+        if (report) reports.push(report)
+      }
+    }
+    return readStats(reports, this.#memory)
+  }
+
+  #listen(): void {
+    const changed = () => this.#changed()
+    const changes = [
+      RoomEvent.ParticipantConnected,
+      RoomEvent.ParticipantDisconnected,
+      RoomEvent.ParticipantNameChanged,
+      RoomEvent.TrackPublished,
+      RoomEvent.TrackUnpublished,
+      RoomEvent.TrackSubscribed,
+      RoomEvent.TrackUnsubscribed,
+      RoomEvent.TrackMuted,
+      RoomEvent.TrackUnmuted,
+      RoomEvent.LocalTrackPublished,
+      RoomEvent.LocalTrackUnpublished,
+      RoomEvent.ActiveSpeakersChanged,
+      RoomEvent.ConnectionQualityChanged,
+    ] as const
+    for (const event of changes) this.#room.on(event, changed)
+    this.#room
+      .on(RoomEvent.SignalReconnecting, () => this.#events.phase('signal-lost'))
+      .on(RoomEvent.Reconnecting, () => this.#events.phase('reconnecting'))
+      .on(RoomEvent.Reconnected, () => {
+        this.#events.phase('connected')
+        this.#changed()
+      })
+      .on(RoomEvent.Disconnected, (reason) => {
+        if (!this.#leaving) this.#events.phase('ended', endCause(reason))
+      })
+      .on(RoomEvent.TranscriptionReceived, (segments, participant, publication) => {
+        for (const segment of segments) {
+          this.#events.spoken({
+            identity: participant?.identity ?? '',
+            trackSid: publication?.trackSid ?? '',
+            segmentId: segment.id,
+            text: segment.text,
+            final: segment.final,
+            language: segment.language,
+          })
+        }
+      })
+      .on(RoomEvent.AudioPlaybackStatusChanged, () => this.#events.playbackBlocked(!this.#room.canPlaybackAudio))
+      .on(RoomEvent.MediaDevicesError, (error, kind) =>
+        this.#events.deviceFailed(kind === 'videoinput' ? 'camera' : 'microphone', error),
+      )
+      .on(RoomEvent.MediaDevicesChanged, () => this.#events.devicesChanged())
+  }
+
+  /** One read of everybody per task, however many events came in it. */
+  #changed(): void {
+    if (this.#planned) return
+    this.#planned = true
+    queueMicrotask(() => {
+      this.#planned = false
+      const room = this.#room
+      this.#events.people([room.localParticipant, ...room.remoteParticipants.values()].filter((p) => p.identity).map(personOf))
+    })
+  }
+}
+
+function personOf(participant: Participant): MediaPerson {
+  const tracks: MediaPerson['tracks'] = {}
+  for (const [name, source] of Object.entries(SOURCES) as [Source, Track.Source][]) {
+    const track = trackOf(participant.getTrackPublication(source))
+    if (track) tracks[name] = track
+  }
+  return {
+    identity: participant.identity,
+    name: participant.name || participant.identity,
+    local: participant.isLocal,
+    speaking: participant.isSpeaking,
+    quality: qualityOf(participant.connectionQuality),
+    joinedAt: participant.joinedAt?.getTime() ?? 0,
+    tracks,
+  }
+}
+
+function trackOf(publication: TrackPublication | undefined): MediaTrack | undefined {
+  const track = publication?.track
+  if (!publication || !track) return undefined
+  return {
+    key: `${publication.trackSid}/${track.mediaStreamTrack.id}`,
+    muted: publication.isMuted,
+    attach(element) {
+      track.attach(element)
+      return () => void track.detach(element)
+    },
+  }
+}
+
+function qualityOf(quality: ConnectionQuality): Quality {
+  switch (quality) {
+    case ConnectionQuality.Excellent:
+      return 'excellent'
+    case ConnectionQuality.Good:
+      return 'good'
+    case ConnectionQuality.Poor:
+      return 'poor'
+    case ConnectionQuality.Lost:
+      return 'lost'
+    default:
+      return ''
+  }
+}
+
+function endCause(reason: DisconnectReason | undefined): EndCause {
+  switch (reason) {
+    case DisconnectReason.CLIENT_INITIATED:
+      return 'left'
+    case DisconnectReason.PARTICIPANT_REMOVED:
+      return 'removed'
+    case DisconnectReason.ROOM_DELETED:
+    case DisconnectReason.ROOM_CLOSED:
+      return 'call-ended'
+    case DisconnectReason.DUPLICATE_IDENTITY:
+      return 'elsewhere'
+    default:
+      return 'lost'
+  }
+}
+
+export type { LinkStats }

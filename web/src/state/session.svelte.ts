@@ -1,0 +1,76 @@
+/** Who is signed in on this page, and what they may see. */
+import * as api from '../api/session'
+import { events, type StreamState } from '../api/events'
+import { ApiError } from '../api/http'
+import type { Role, SessionInfo } from '../api/types'
+
+type Phase = 'loading' | 'out' | 'in' | 'unreachable'
+
+/** How long to wait before asking again while the server does not answer. */
+const RETRY_MS = 3_000
+
+class Session {
+  phase: Phase = $state('loading')
+  info: SessionInfo | null = $state.raw(null)
+  stream: StreamState = $state('closed')
+
+  constructor() {
+    events.watch((state) => (this.stream = state))
+  }
+
+  get user() {
+    return this.info?.user ?? null
+  }
+
+  has(role: Role): boolean {
+    return this.user?.roles.includes(role) ?? false
+  }
+
+  async load(): Promise<void> {
+    try {
+      this.#enter(await api.current())
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 401) return this.#exit()
+      this.phase = 'unreachable'
+      setTimeout(() => void this.load(), RETRY_MS)
+    }
+  }
+
+  async signIn(username: string, password: string): Promise<void> {
+    this.#enter(await this.#full(await api.signIn(username, password)))
+  }
+
+  async setUp(input: Parameters<typeof api.setUp>[0]): Promise<void> {
+    this.#enter(await this.#full(await api.setUp(input)))
+  }
+
+  async joinAsGuest(token: string, name: string): Promise<SessionInfo> {
+    const info = await this.#full(await api.joinAsGuest(token, name))
+    this.#enter(info)
+    return info
+  }
+
+  async signOut(): Promise<void> {
+    await api.signOut()
+    this.#exit()
+  }
+
+  /** The sign-in answer may be brief; features and the notice come with GET /session. */
+  async #full(answer: SessionInfo | undefined): Promise<SessionInfo> {
+    return answer?.user && answer.features && answer.notice ? answer : api.current()
+  }
+
+  #enter(info: SessionInfo): void {
+    this.info = info
+    this.phase = 'in'
+    events.start()
+  }
+
+  #exit(): void {
+    this.info = null
+    this.phase = 'out'
+    events.stop()
+  }
+}
+
+export const session = new Session()
