@@ -9,7 +9,10 @@
 //! back the media of people who did not agree.
 
 pub mod audio;
+pub mod capture;
+pub mod job;
 pub mod limits;
 pub mod recognise;
+pub mod run;
 pub mod speech;
 pub mod transcribe;

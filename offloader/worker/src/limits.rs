@@ -22,3 +22,39 @@ pub const CONCEAL: Duration = Duration::from_millis(100);
 
 /// The longest Opus packet there is (120 ms, RFC 6716 section 2.1.4), in samples a channel at 48 kHz.
 pub const OPUS_PACKET_SAMPLES: usize = 5_760;
+
+/// Renewals of the lease. Three fit into its 10 s.
+pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+
+/// Without a successful renewal for this long the worker stops writing; the lease ends after 10 s by the offloader's clock,
+/// so 2 s are left for the last write to end.
+pub const LEASE_SILENCE: Duration = Duration::from_secs(8);
+
+/// A call to the offloader that takes longer is tried again; less than a third of the lease.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two tries of a call that failed.
+pub const RETRY_PAUSE: Duration = Duration::from_millis(300);
+
+/// A work order: some consents and settings. 4 MiB is a call of thousands.
+pub const JOB_MESSAGE_BYTES: usize = 4 << 20;
+
+/// Events that may wait for the disk: at 50 packets a second and ten tracks 8 s, with 1.2 kB packets 5 MB. When it is full the
+/// tap is read no further, and the media node drops this reader's packets and says so.
+pub const CAPTURE_QUEUE: usize = 4_096;
+
+/// The archive's writer flushes by time; it is told this often.
+pub const CAPTURE_TICK: Duration = Duration::from_millis(250);
+
+/// Pause before the tap is opened again; doubles up to the second number.
+pub const TAP_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+
+/// A media node that restarted does not know the call until its people are back; one that still does not know it after this
+/// long has no such call any more.
+pub const CALL_UNKNOWN: Duration = Duration::from_secs(45);
+
+/// Key frames of one track are asked for at most this often; the media node damps as well.
+pub const KEY_FRAME_EVERY: Duration = Duration::from_millis(500);
+
+/// One message of the tap: a batch of packets, at most some hundred kB.
+pub const TAP_MESSAGE_BYTES: usize = 8 << 20;

@@ -6,7 +6,7 @@ use crate::audio::{opus_track::Piece, wav};
 use crate::speech::{Model, ModelFiles, model::Purpose};
 use crate::transcribe::{
     speaker::{Speaker, Who},
-    transcript::Transcript,
+    transcript::{Transcript, merge},
 };
 
 /// Opens the model and transcribes the file.
@@ -28,5 +28,5 @@ pub fn transcribe(model: &Model, samples: &[f32], language: Option<String>) -> a
         speaker.handle_piece(&Piece { run: 1, start_us: n as i64 * 1_000_000, samples: part.to_vec() })?;
     }
     let (segments, language) = speaker.finish()?;
-    Ok(Transcript::merge(language.unwrap_or_else(|| "en".into()), model.name().to_string(), segments))
+    Ok(merge(language.unwrap_or_else(|| "en".into()), model.name().to_string(), segments))
 }

@@ -74,15 +74,21 @@ fn a_meeting_is_heard_speaker_by_speaker_at_the_right_times() {
             assert!(pair[0].start_ms <= pair[0].end_ms && pair[0].end_ms <= pair[1].start_ms + 20, "{pair:?}");
         }
         for turn in turns.iter().filter(|t| &t.speaker == speaker) {
-            let within: Vec<_> =
-                words.iter().filter(|w| w.start_ms as f32 > turn.start_s * 1e3 - 300.0 && (w.end_ms as f32) < turn.end_s * 1e3 + 300.0).collect();
+            let within: Vec<_> = words
+                .iter()
+                .filter(|w| w.start_ms as f32 > turn.start_s * 1e3 - 300.0 && (w.end_ms as f32) < turn.end_s * 1e3 + 300.0)
+                .collect();
             let heard: String = within.iter().map(|w| format!("{} ", w.text)).collect();
             let (errors, words) = wer::errors(&turn.text, &heard);
             println!("{speaker} {:.2}-{:.2}: {errors}/{words} {heard}", turn.start_s, turn.end_s);
             (wrong, all) = (wrong + errors, all + words);
             // Readers leave at most half a second of silence at either end of an utterance.
             let (first, last) = (within.first().unwrap(), within.last().unwrap());
-            println!("   first word {:+.2} s, last word {:+.2} s", first.start_ms as f32 / 1e3 - turn.start_s, last.end_ms as f32 / 1e3 - turn.end_s);
+            println!(
+                "   first word {:+.2} s, last word {:+.2} s",
+                first.start_ms as f32 / 1e3 - turn.start_s,
+                last.end_ms as f32 / 1e3 - turn.end_s
+            );
             assert!((first.start_ms as f32 / 1e3 - turn.start_s).abs() < 0.8, "{first:?}");
             assert!((last.end_ms as f32 / 1e3 - turn.end_s).abs() < 0.8, "{last:?}");
         }

@@ -90,8 +90,7 @@ impl OpusTrack {
                 self.run += 1;
                 // A decoder that has been idle would fade from what it said last.
                 let _ = self.decoder.reset_state();
-                let open =
-                    OpenRun { start_us: sent_us, samples: 0, next_seq: seq, next_timestamp: timestamp, first_timestamp: timestamp };
+                let open = OpenRun { start_us: sent_us, samples: 0, next_seq: seq, next_timestamp: timestamp, first_timestamp: timestamp };
                 (open, 0)
             }
             Some(open) => {

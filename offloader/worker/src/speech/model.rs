@@ -102,8 +102,8 @@ impl Model {
             parameters.dtw_parameters(DtwParameters { mode: preset, dtw_mem_size: 64 << 20 });
         }
         let text = path.display().to_string();
-        let context = WhisperContext::new_with_params(&text, parameters)
-            .map_err(|e| ModelError::Load { path: path.clone(), what: e.to_string() })?;
+        let context =
+            WhisperContext::new_with_params(&text, parameters).map_err(|e| ModelError::Load { path: path.clone(), what: e.to_string() })?;
         let name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().trim_start_matches("ggml-").to_string());
         let model = Self { context: Arc::new(context), vad_path, name, timed };
         model.self_test()?;
@@ -133,8 +133,7 @@ impl Model {
     /// One second of a soft tone through detector, encoder and decoder: shows a broken file or CPU before a call depends on it.
     fn self_test(&self) -> Result<(), ModelError> {
         let started = std::time::Instant::now();
-        let tone: Vec<f32> =
-            (0..16_000).map(|n| (n as f32 * 220.0 * std::f32::consts::TAU / 16_000.0).sin() * 0.1).collect();
+        let tone: Vec<f32> = (0..16_000).map(|n| (n as f32 * 220.0 * std::f32::consts::TAU / 16_000.0).sin() * 0.1).collect();
         let mut detector = self.voice_detector()?;
         let probabilities = detector.probabilities(&tone)?;
         if probabilities.is_empty() || probabilities.iter().any(|p| !p.is_finite()) {
@@ -205,7 +204,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("model.bin");
         std::fs::write(&file, b"not a model").unwrap();
-        let files = ModelFiles { model: Some(file.clone()), model_sha256: Some("00".repeat(32)), vad: Some(file.clone()), vad_sha256: None };
+        let files =
+            ModelFiles { model: Some(file.clone()), model_sha256: Some("00".repeat(32)), vad: Some(file.clone()), vad_sha256: None };
         let sum = Model::open(&files, Purpose::Live).err().unwrap().to_string();
         assert!(sum.contains("SHA-256") && sum.contains("model.bin"), "{sum}");
 

@@ -170,7 +170,8 @@ mod tests {
     #[test]
     fn a_pause_belongs_to_no_word() {
         // 0.5 s sound, 1 s silence, 0.5 s sound; the aligner puts the first word's end into the silence.
-        let samples: Vec<f32> = (0..32_000).map(|n| if (8_000..24_000).contains(&n) { 0.0 } else { 0.4 * (n as f32 * 0.3).sin() }).collect();
+        let samples: Vec<f32> =
+            (0..32_000).map(|n| if (8_000..24_000).contains(&n) { 0.0 } else { 0.4 * (n as f32 * 0.3).sin() }).collect();
         let words = words(&[token(" one", Some(0.8)), token(" two", Some(2.0))], "en", &samples);
         assert!((words[0].end_s - 0.5).abs() < 0.03, "{words:?}");
         assert!((words[1].start_s - 1.5).abs() < 0.03, "{words:?}");

@@ -49,7 +49,13 @@ pub struct Speaker<'m> {
 
 impl<'m> Speaker<'m> {
     /// Times will be relative to `origin_us`. Without a language the first speech decides which it is.
-    pub fn new(recogniser: &'m mut Recogniser, detector: &'m mut VoiceDetector, who: Who, language: Option<String>, origin_us: i64) -> Self {
+    pub fn new(
+        recogniser: &'m mut Recogniser,
+        detector: &'m mut VoiceDetector,
+        who: Who,
+        language: Option<String>,
+        origin_us: i64,
+    ) -> Self {
         let language = language.filter(|l| known_language(l));
         Self { recogniser, detector, who, language, origin_us, run: 0, start_us: 0, buffer: Vec::new(), segments: Vec::new() }
     }

@@ -1,94 +1,47 @@
-//! What a transcript is, and the three forms people and programs read it in.
+//! The speakers' words in one order, and the forms that people and players read them in.
 
-use serde::{Deserialize, Serialize};
+pub use offloader_jobs::order::{Transcript, TranscriptSegment as Segment, TranscriptWord as TimedWord};
 
-/// A whole conversation. Times are milliseconds from the start of the recording.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Transcript {
-    /// Two-letter code: the language configured, or the one heard most.
-    pub language: String,
-    /// The speech model that heard it.
-    pub model: String,
-    /// In order of their start.
-    pub segments: Vec<Segment>,
+/// Puts the speakers' segments into one order and numbers them.
+pub fn merge(language: String, model: String, mut segments: Vec<Segment>) -> Transcript {
+    segments.sort_by(|a, b| (a.start_ms, a.end_ms, &a.identity).cmp(&(b.start_ms, b.end_ms, &b.identity)));
+    for (n, segment) in segments.iter_mut().enumerate() {
+        segment.id = format!("s{}", n + 1);
+    }
+    Transcript { language, model, segments }
 }
 
-/// Something one person said without a longer pause.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Segment {
-    /// Stable within the transcript: s1, s2 …
-    pub id: String,
-    /// Who spoke.
-    pub identity: String,
-    /// Their name at the time.
-    pub display_name: String,
-    /// Start of the first word.
-    pub start_ms: i64,
-    /// End of the last word.
-    pub end_ms: i64,
-    /// The words with spaces between.
-    pub text: String,
-    /// Mean of the words' confidence, 0 to 1.
-    pub confidence: f32,
-    /// One by one.
-    pub words: Vec<TimedWord>,
+/// How many words there are.
+pub fn words(transcript: &Transcript) -> u64 {
+    transcript.segments.iter().map(|segment| segment.words.len() as u64).sum()
 }
 
-/// A word and when it was said.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TimedWord {
-    /// With its punctuation.
-    pub text: String,
-    /// From the start of the recording.
-    pub start_ms: i64,
-    /// From the start of the recording.
-    pub end_ms: i64,
-    /// 0 to 1.
-    pub confidence: f32,
+/// WebVTT with a voice span a cue (<https://www.w3.org/TR/webvtt1/>).
+pub fn vtt(transcript: &Transcript) -> String {
+    let mut out = String::from("WEBVTT\n");
+    for segment in &transcript.segments {
+        out.push_str(&format!(
+            "\n{}\n{} --> {}\n<v {}>{}</v>\n",
+            segment.id,
+            stamp(segment.start_ms),
+            // A cue without length is not shown by players.
+            stamp(segment.end_ms.max(segment.start_ms + 1)),
+            escape(&segment.display_name),
+            escape(&segment.text),
+        ));
+    }
+    out
 }
 
-impl Transcript {
-    /// Puts the speakers' segments into one order and numbers them.
-    pub fn merge(language: String, model: String, mut segments: Vec<Segment>) -> Self {
-        segments.sort_by(|a, b| (a.start_ms, a.end_ms, &a.identity).cmp(&(b.start_ms, b.end_ms, &b.identity)));
-        for (n, segment) in segments.iter_mut().enumerate() {
-            segment.id = format!("s{}", n + 1);
-        }
-        Self { language, model, segments }
+/// For reading: time, name, words.
+pub fn text(transcript: &Transcript) -> String {
+    let mut out = String::new();
+    for segment in &transcript.segments {
+        let seconds = segment.start_ms / 1_000;
+        let clock = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        out.push_str(&format!("[{clock}] {}: {}\n", one_line(&segment.display_name), segment.text));
     }
-
-    /// How many words there are.
-    pub fn words(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.words.len() as u64).sum()
-    }
-
-    /// WebVTT with a voice span a cue (<https://www.w3.org/TR/webvtt1/>).
-    pub fn vtt(&self) -> String {
-        let mut out = String::from("WEBVTT\n");
-        for segment in &self.segments {
-            out.push_str(&format!(
-                "\n{}\n{} --> {}\n<v {}>{}</v>\n",
-                segment.id,
-                stamp(segment.start_ms),
-                // A cue without length is not shown by players.
-                stamp(segment.end_ms.max(segment.start_ms + 1)),
-                escape(&segment.display_name),
-                escape(&segment.text),
-            ));
-        }
-        out
-    }
-
-    /// For reading: time, name, words.
-    pub fn text(&self) -> String {
-        let mut out = String::new();
-        for segment in &self.segments {
-            let seconds = segment.start_ms / 1_000;
-            let clock = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
-            out.push_str(&format!("[{clock}] {}: {}\n", one_line(&segment.display_name), segment.text));
-        }
-        out
-    }
+    out
 }
 
 fn stamp(ms: i64) -> String {
@@ -125,16 +78,16 @@ mod tests {
 
     #[test]
     fn speakers_are_merged_by_time() {
-        let transcript = Transcript::merge("en".into(), "m".into(), vec![segment("b", 3_661_001, "later"), segment("a", 500, "first of all")]);
+        let transcript = merge("en".into(), "m".into(), vec![segment("b", 3_661_001, "later"), segment("a", 500, "first of all")]);
         assert_eq!(transcript.segments[0].id, "s1");
         assert_eq!(transcript.segments[0].identity, "a");
-        assert_eq!(transcript.words(), 4);
-        assert!(transcript.text().contains("[01:01:01] <b> --> & Co: later"));
+        assert_eq!(super::words(&transcript), 4);
+        assert!(super::text(&transcript).contains("[01:01:01] <b> --> & Co: later"));
     }
 
     #[test]
     fn names_cannot_break_the_vtt() {
-        let vtt = Transcript::merge("en".into(), "m".into(), vec![segment("a", 500, "x < y")]).vtt();
+        let vtt = super::vtt(&merge("en".into(), "m".into(), vec![segment("a", 500, "x < y")]));
         assert_eq!(vtt, "WEBVTT\n\ns1\n00:00:00.500 --> 00:00:01.400\n<v &lt;a&gt; --&gt; &amp; Co>x &lt; y</v>\n");
     }
 }

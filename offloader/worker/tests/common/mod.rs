@@ -1,6 +1,17 @@
 //! What the worker's tests share: real speech with its text, the real model, and how wrong words are counted.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "test support; not every test uses all of it")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "test support; not every test uses all of it"
+)]
 
+pub mod call;
+pub mod servers;
 pub mod wer;
 
 use std::path::PathBuf;
@@ -39,7 +50,11 @@ pub struct Utterance {
 pub fn utterances() -> Vec<Utterance> {
     rows(&speech_dir().join("manifest.tsv"))
         .into_iter()
-        .map(|row| Utterance { samples: wav::read_for_speech(&speech_dir().join(&row[0])).unwrap(), name: row[0].clone(), text: row[4].clone() })
+        .map(|row| Utterance {
+            samples: wav::read_for_speech(&speech_dir().join(&row[0])).unwrap(),
+            name: row[0].clone(),
+            text: row[4].clone(),
+        })
         .collect()
 }
 

@@ -1,0 +1,390 @@
+//! Recording a call: what the source gives goes to the disk, untouched.
+//!
+//! Two halves. The *follower* reads the source, reopens it when it breaks, asks for key frames and notices what is missing; the
+//! *writer* is a thread that owns the archive's writer and may wait for the disk. Between them is a bounded queue: when the
+//! disk is too slow the source is read no further, the media node drops this reader's packets and marks the gap.
+
+pub mod source;
+pub mod tap;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};
+use archive::keys::AttemptGrant;
+use archive::manifest::Consent;
+use archive::record::GapReason;
+use offloader_jobs::order::{RecordOrder, RecordResult, TapOrder, WorkOrder};
+use tokio::sync::{mpsc, oneshot};
+
+use self::source::{Event, Source, SourceError};
+use self::tap::{TapPurpose, TapSource};
+use crate::job::{JobAddress, Lease, Outcome, Word, now_us};
+use crate::limits;
+
+/// What the writer is told.
+#[derive(Debug)]
+enum Command {
+    Event(Event),
+    Tick,
+    End(&'static str),
+    Pause,
+}
+
+/// What the writer has to say at its end.
+#[derive(Debug, Default)]
+struct Written {
+    packets: u64,
+    segments: u64,
+}
+
+/// Does a record job.
+pub async fn run(address: &JobAddress, order: RecordOrder, lease: &Lease) -> Outcome {
+    let grant: AttemptGrant = match serde_json::from_value(order.grant.clone()) {
+        Ok(grant) => grant,
+        Err(e) => return Outcome::Failed { error: format!("the order's grant is not readable: {e}"), retry: false },
+    };
+    let (commands, queue) = mpsc::channel(limits::CAPTURE_QUEUE);
+    let (ended, mut end) = oneshot::channel();
+    let writing = order.clone();
+    let spawned = std::thread::Builder::new().name("capture".into()).spawn(move || {
+        let _ = ended.send(write(&writing, &grant, queue));
+    });
+    if let Err(e) = spawned {
+        return Outcome::Failed { error: format!("cannot start the writer: {e}"), retry: true };
+    }
+
+    let mut follower = Follower { commands, lease, next_seq: HashMap::new(), video: HashMap::new(), reopened: false };
+    let last = tokio::select! {
+        last = follower.follow(address, order.tap.clone()) => last,
+        // The writer ends by itself only when it cannot write any more.
+        written = &mut end => return outcome("", written.unwrap_or_else(|_| Err(lost_writer()))),
+    };
+    let reason = match last {
+        Last::End(reason) => {
+            let _ = follower.commands.send(Command::End(reason)).await;
+            reason
+        }
+        Last::Pause => {
+            let _ = follower.commands.send(Command::Pause).await;
+            ""
+        }
+        Last::Drop => return Outcome::Fenced,
+        Last::Failed(error) => {
+            let _ = follower.commands.send(Command::Pause).await;
+            let _ = (&mut end).await;
+            return Outcome::Failed { error, retry: true };
+        }
+    };
+    drop(follower);
+    let written = end.await.unwrap_or_else(|_| Err(lost_writer()));
+    match (lease.word(), reason) {
+        (Word::Fenced, _) => Outcome::Fenced,
+        (Word::Expired, "") => Outcome::Expired,
+        (_, "") if written.is_ok() => Outcome::Released,
+        (_, reason) => outcome(reason, written),
+    }
+}
+
+fn lost_writer() -> CaptureError {
+    CaptureError::Broken("the writer's thread is gone".into())
+}
+
+fn outcome(reason: &str, written: Result<Written, CaptureError>) -> Outcome {
+    match written {
+        Ok(written) => {
+            let result = RecordResult { reason: reason.into(), packets: written.packets, segments: written.segments };
+            Outcome::Done(serde_json::to_string(&result).unwrap_or_default())
+        }
+        Err(CaptureError::Stale { .. }) => Outcome::Fenced,
+        // Sealed by an earlier attempt that died between the last line and its report.
+        Err(CaptureError::Ended) => Outcome::Done(
+            serde_json::to_string(&RecordResult { reason: "call_ended".into(), ..RecordResult::default() }).unwrap_or_default(),
+        ),
+        Err(error) => {
+            Outcome::Failed { error: error.to_string(), retry: !matches!(error, CaptureError::Foreign(_) | CaptureError::Changed(_)) }
+        }
+    }
+}
+
+/// The writer's thread.
+fn write(order: &RecordOrder, grant: &AttemptGrant, mut queue: mpsc::Receiver<Command>) -> Result<Written, CaptureError> {
+    let params = &order.params;
+    let start = StartInfo {
+        call_id: params.call_id.clone(),
+        tenant: params.tenant.clone(),
+        title: params.title.clone(),
+        channel_id: params.channel_id.clone(),
+        channel_name: params.channel_name.clone(),
+        started_by: params.started_by.clone(),
+        notice_version: params.notice_version.clone(),
+        notice_text: params.notice_text.clone(),
+        language: params.language.clone(),
+    };
+    let (mut writer, recovery) = CaptureWriter::open(&order.dir, grant, start, now_us())?;
+    tracing::info!(recording = %order.recording_id, ?recovery, "recording");
+    let mut names: HashMap<String, String> = HashMap::new();
+    for consent in &params.consents {
+        names.insert(consent.identity.clone(), consent.display_name.clone());
+        writer.consent(
+            now_us(),
+            Consent {
+                identity: consent.identity.clone(),
+                display_name: consent.display_name.clone(),
+                granted: consent.granted,
+                answered_at_ms: consent.answered_at_ms,
+                notice_version: params.notice_version.clone(),
+            },
+        )?;
+    }
+    let mut packets = 0_u64;
+    while let Some(command) = queue.blocking_recv() {
+        match command {
+            Command::Tick => writer.tick(now_us())?,
+            Command::Event(event) => packets += store(&mut writer, event, &mut names)?,
+            Command::End(reason) => {
+                let segments = writer.segments();
+                writer.end(now_us(), reason)?;
+                return Ok(Written { packets, segments });
+            }
+            Command::Pause => {
+                let segments = writer.segments();
+                writer.pause(now_us())?;
+                return Ok(Written { packets, segments });
+            }
+        }
+    }
+    // The other half is gone without a word: leave it as a crash would, the next attempt knows how to go on.
+    Ok(Written { packets, segments: writer.segments() })
+}
+
+/// Writes one event; answers how many packets were kept.
+fn store(writer: &mut CaptureWriter, event: Event, names: &mut HashMap<String, String>) -> Result<u64, CaptureError> {
+    let mut kept = 0;
+    match event {
+        Event::Opened | Event::CallEnded => {}
+        Event::Track { at_us, info } => {
+            if let Err(error) = writer.track(at_us, info) {
+                // One track too many must not end the others' recording.
+                if !matches!(error, CaptureError::Tracks) {
+                    return Err(error);
+                }
+                tracing::warn!("{error}: this one is not recorded");
+            }
+        }
+        Event::Packets { track_sid, packets } => {
+            for packet in packets {
+                kept += u64::from(writer.push(&track_sid, packet)? == Pushed::Stored);
+            }
+        }
+        Event::Gap { track_sid, at_us, from_seq, packets, reason } => writer.gap(&track_sid, at_us, from_seq, packets, reason)?,
+        Event::TrackEnded { track_sid, at_us } => writer.track_ended(at_us, &track_sid)?,
+        Event::Participant { at_us, identity, display_name, present } => {
+            names.insert(identity.clone(), display_name.clone());
+            writer.participant(at_us, identity, display_name, present)?;
+        }
+        Event::Muted { track_sid, at_us, muted } => writer.muted(at_us, &track_sid, muted)?,
+        Event::Consent { at_us, mut consent } => {
+            if let Some(name) = names.get(&consent.identity) {
+                consent.display_name.clone_from(name);
+            }
+            writer.consent(at_us, consent)?;
+        }
+    }
+    Ok(kept)
+}
+
+/// How following ended.
+#[derive(Debug)]
+enum Last {
+    /// Properly, with the manifest's reason.
+    End(&'static str),
+    /// Another attempt goes on.
+    Pause,
+    /// Another attempt has it already.
+    Drop,
+    /// Cannot be gone on with here.
+    Failed(String),
+}
+
+struct Follower<'l> {
+    commands: mpsc::Sender<Command>,
+    lease: &'l Lease,
+    /// Per track, the sequence number expected next.
+    next_seq: HashMap<String, u64>,
+    /// Video tracks and when a key frame was last asked for.
+    video: HashMap<String, Option<Instant>>,
+    /// Since the source was reopened nothing has been seen of these tracks: what is missing is ours, not the network's.
+    reopened: bool,
+}
+
+impl Follower<'_> {
+    /// Opens the tap again and again until the call or the job ends.
+    async fn follow(&mut self, address: &JobAddress, mut order: TapOrder) -> Last {
+        let mut word = self.lease.watch();
+        let mut backoff = limits::TAP_BACKOFF.0;
+        let mut unknown_since: Option<Instant> = None;
+        let mut refusals = 0;
+        loop {
+            if let Some(last) = told(*word.borrow()) {
+                return last;
+            }
+            let opened = tokio::select! {
+                opened = TapSource::open(&order, &address.id, TapPurpose::Record) => opened,
+                _ = word.changed() => continue,
+            };
+            let error = match opened {
+                Ok(mut source) => {
+                    let began = Instant::now();
+                    match self.read(&mut source, &mut word).await {
+                        Ok(last) => {
+                            source.close().await;
+                            return last;
+                        }
+                        Err(error) => {
+                            if !matches!(error, SourceError::UnknownCall(_) | SourceError::Refused(_))
+                                || began.elapsed() > limits::TAP_BACKOFF.1
+                            {
+                                (unknown_since, refusals) = (None, 0);
+                            }
+                            if began.elapsed() > limits::TAP_BACKOFF.1 {
+                                backoff = limits::TAP_BACKOFF.0;
+                            }
+                            error
+                        }
+                    }
+                }
+                Err(error) => error,
+            };
+            self.reopened = true;
+            tracing::warn!(job = %address.id, "{error}; trying again in {} ms", backoff.as_millis());
+            match error {
+                SourceError::UnknownCall(_) => {
+                    if unknown_since.get_or_insert_with(Instant::now).elapsed() > limits::CALL_UNKNOWN {
+                        return Last::End("call_ended");
+                    }
+                }
+                SourceError::Refused(text) => {
+                    // Tokens are short-lived: the offloader has a fresh one.
+                    refusals += 1;
+                    if refusals > 3 {
+                        return Last::Failed(SourceError::Refused(text).to_string());
+                    }
+                    if let Ok(WorkOrder::Record(fresh)) = address.order().await {
+                        order = fresh.tap;
+                    }
+                }
+                SourceError::Broken(_) => {}
+            }
+            // Ticks go on, so that what was received before the break gets to the disk.
+            if self.commands.send(Command::Tick).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff) => {}
+                _ = word.changed() => {}
+            }
+            backoff = (backoff * 2).min(limits::TAP_BACKOFF.1);
+        }
+    }
+
+    /// Reads one opened source until it or the job ends.
+    async fn read<S: Source>(&mut self, source: &mut S, word: &mut tokio::sync::watch::Receiver<Word>) -> Result<Last, SourceError> {
+        let mut tick = tokio::time::interval(limits::CAPTURE_TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let event = tokio::select! {
+                biased;
+                _ = word.changed() => {
+                    if let Some(last) = told(*word.borrow()) {
+                        return Ok(last);
+                    }
+                    continue;
+                }
+                _ = tick.tick() => {
+                    self.pass(Command::Tick).await;
+                    continue;
+                }
+                event = source.next() => event?,
+            };
+            let Some(event) = event else { return Err(SourceError::Broken("the media node closed it".into())) };
+            if matches!(event, Event::CallEnded) {
+                return Ok(Last::End("call_ended"));
+            }
+            for wanted in self.look_at(&event).await {
+                source.request_key_frame(&wanted);
+            }
+            self.pass(Command::Event(event)).await;
+        }
+    }
+
+    /// Hands a command on. When the writer is gone its end decides; see [`run`].
+    async fn pass(&self, command: Command) {
+        if self.commands.send(command).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Marks what the source does not say itself, and answers which tracks need a key frame now.
+    async fn look_at(&mut self, event: &Event) -> Vec<String> {
+        match event {
+            Event::Track { info, .. } if info.kind == "video" => {
+                self.video.insert(info.track_sid.clone(), None);
+                self.want_key_frame(&info.track_sid)
+            }
+            Event::Gap { track_sid, from_seq, packets, .. } => {
+                self.next_seq.insert(track_sid.clone(), from_seq.saturating_add(*packets));
+                self.want_key_frame(track_sid)
+            }
+            Event::Packets { track_sid, packets } => {
+                let (Some(first), Some(last)) = (packets.first(), packets.last()) else { return Vec::new() };
+                let expected = self.next_seq.insert(track_sid.clone(), last.seq.saturating_add(1));
+                // A gap between batches that no Gap announced is what went by while the tap was broken.
+                match expected {
+                    Some(expected) if self.reopened && first.seq > expected => {
+                        let gap = Event::Gap {
+                            track_sid: track_sid.clone(),
+                            at_us: first.at_us,
+                            from_seq: expected,
+                            packets: first.seq - expected,
+                            reason: GapReason::Reader,
+                        };
+                        self.pass(Command::Event(gap)).await;
+                        self.want_key_frame(track_sid)
+                    }
+                    _ => Vec::new(),
+                }
+            }
+            Event::TrackEnded { track_sid, .. } => {
+                self.video.remove(track_sid);
+                self.next_seq.remove(track_sid);
+                Vec::new()
+            }
+            Event::Opened
+            | Event::Track { .. }
+            | Event::Participant { .. }
+            | Event::Muted { .. }
+            | Event::Consent { .. }
+            | Event::CallEnded => Vec::new(),
+        }
+    }
+
+    fn want_key_frame(&mut self, track_sid: &str) -> Vec<String> {
+        match self.video.get_mut(track_sid) {
+            Some(last) if last.is_none_or(|at| at.elapsed() >= limits::KEY_FRAME_EVERY) => {
+                *last = Some(Instant::now());
+                vec![track_sid.to_string()]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn told(word: Word) -> Option<Last> {
+    match word {
+        Word::Work => None,
+        Word::Stop => Some(Last::End("stopped")),
+        Word::Release | Word::Expired => Some(Last::Pause),
+        Word::Fenced => Some(Last::Drop),
+    }
+}

@@ -1,0 +1,185 @@
+//! The media tap of our own rtcd as a [`Source`].
+
+use archive::manifest::{Consent, TrackInfo};
+use archive::record::{GapReason, Packet};
+use conclave_proto::v1::{self as pb, tap_client::TapClient, tap_gap::Reason, tap_item::Item, tap_request::Body};
+use offloader_jobs::order::TapOrder;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status, Streaming};
+
+use super::source::{Event, Source, SourceError};
+use crate::limits;
+
+/// What the tap is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TapPurpose {
+    /// Everything, of those who agreed.
+    Record,
+    /// Microphones only.
+    Caption,
+}
+
+/// Requests that may wait for the media node: key frames and captions, small.
+const REQUEST_QUEUE: usize = 256;
+
+/// An open tap.
+pub struct TapSource {
+    requests: mpsc::Sender<pb::TapRequest>,
+    items: Streaming<pb::TapItem>,
+}
+
+impl TapSource {
+    /// Opens the tap of one call.
+    pub async fn open(order: &TapOrder, tap_id: &str, purpose: TapPurpose) -> Result<Self, SourceError> {
+        let broken = |e: &dyn std::error::Error| SourceError::Broken(chain(e));
+        let endpoint = Endpoint::from_shared(order.url.clone()).map_err(|e| broken(&e))?;
+        let channel = endpoint
+            .connect_timeout(limits::CALL_TIMEOUT)
+            // A media node that vanished without a word must be noticed before its packets are missed for long.
+            .http2_keep_alive_interval(limits::CALL_TIMEOUT)
+            .keep_alive_timeout(limits::CALL_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .connect()
+            .await
+            .map_err(|e| broken(&e))?;
+        let mut client = TapClient::new(channel).max_decoding_message_size(limits::TAP_MESSAGE_BYTES);
+        let (requests, queue) = mpsc::channel(REQUEST_QUEUE);
+        let open = pb::TapOpen {
+            call_id: order.call_id.clone(),
+            token: order.token.clone(),
+            purpose: match purpose {
+                TapPurpose::Record => pb::TapPurpose::Record.into(),
+                TapPurpose::Caption => pb::TapPurpose::Caption.into(),
+            },
+            tap_id: tap_id.to_string(),
+            audio: true,
+            video: purpose == TapPurpose::Record,
+            screen_only: false,
+            from_packet: 0,
+        };
+        let first = pb::TapRequest { body: Some(Body::Open(open)) };
+        requests.try_send(first).map_err(|e| SourceError::Broken(e.to_string()))?;
+        let items = client.open(ReceiverStream::new(queue)).await.map_err(|s| refused(&s))?.into_inner();
+        Ok(Self { requests, items })
+    }
+
+    /// A line for every participant. Dropped when the media node does not read: the next one replaces it anyway.
+    pub fn send_caption(&self, caption: pb::Caption) -> bool {
+        self.requests.try_send(pb::TapRequest { body: Some(Body::Caption(caption)) }).is_ok()
+    }
+
+    /// Says goodbye, so that the media node need not wonder.
+    pub async fn close(self) {
+        let _ = self.requests.send(pb::TapRequest { body: Some(Body::Close(pb::TapClose {})) }).await;
+    }
+}
+
+impl Source for TapSource {
+    async fn next(&mut self) -> Result<Option<Event>, SourceError> {
+        loop {
+            let Some(item) = self.items.message().await.map_err(|s| refused(&s))? else { return Ok(None) };
+            if let Some(event) = event(item) {
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    fn request_key_frame(&mut self, track_sid: &str) {
+        let body = Body::KeyFrame(pb::TapKeyFrame { track_sid: track_sid.to_string() });
+        let _ = self.requests.try_send(pb::TapRequest { body: Some(body) });
+    }
+}
+
+fn refused(status: &Status) -> SourceError {
+    let text = if status.message().is_empty() { status.code().to_string() } else { status.message().to_string() };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "gRPC's codes: every other one means to try again")]
+    match status.code() {
+        Code::NotFound => SourceError::UnknownCall(text),
+        Code::Unauthenticated | Code::PermissionDenied => SourceError::Refused(text),
+        _ => SourceError::Broken(text),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text.push_str(&format!(": {e}"));
+        cause = e.source();
+    }
+    text
+}
+
+/// The wire's words into ours. `None`: nothing we know, from a newer media node.
+fn event(item: pb::TapItem) -> Option<Event> {
+    let at_us = item.at_us;
+    Some(match item.item? {
+        Item::Opened(_) => Event::Opened,
+        Item::Track(track) => Event::Track { at_us, info: track_info(track) },
+        Item::Packets(batch) => Event::Packets { track_sid: batch.track_sid, packets: batch.packets.into_iter().map(packet).collect() },
+        Item::Gap(gap) => {
+            let reason = match gap.reason() {
+                Reason::Reader => GapReason::Reader,
+                Reason::Network | Reason::Unspecified => GapReason::Network,
+            };
+            Event::Gap { track_sid: gap.track_sid, at_us, from_seq: gap.from_seq, packets: gap.packets, reason }
+        }
+        Item::TrackEnded(ended) => Event::TrackEnded { track_sid: ended.track_sid, at_us },
+        Item::Participant(p) => Event::Participant { at_us, identity: p.identity, display_name: p.display_name, present: p.present },
+        Item::Muted(muted) => Event::Muted { track_sid: muted.track_sid, at_us, muted: muted.muted },
+        Item::CallEnded(_) => Event::CallEnded,
+        Item::Consent(c) => Event::Consent {
+            at_us,
+            consent: Consent {
+                identity: c.identity,
+                display_name: String::new(),
+                granted: c.granted,
+                answered_at_ms: c.answered_at_ms,
+                notice_version: c.notice_version,
+            },
+        },
+    })
+}
+
+fn packet(packet: pb::TapPacket) -> Packet {
+    Packet {
+        at_us: packet.at_us,
+        seq: packet.seq,
+        timestamp: packet.timestamp,
+        marker: packet.marker,
+        key_frame: packet.key_frame,
+        audio_level: u8::try_from(packet.audio_level).unwrap_or(u8::MAX),
+        payload: packet.payload,
+    }
+}
+
+fn track_info(track: pb::TapTrack) -> TrackInfo {
+    let kind = match track.kind() {
+        pb::TrackKind::Video => "video",
+        pb::TrackKind::Audio | pb::TrackKind::Unspecified => "audio",
+    };
+    let source = match track.source() {
+        pb::TrackSource::Camera => "camera",
+        pb::TrackSource::ScreenShare => "screen_share",
+        pb::TrackSource::ScreenShareAudio => "screen_share_audio",
+        pb::TrackSource::Microphone => "microphone",
+        pb::TrackSource::Unspecified if kind == "video" => "camera",
+        pb::TrackSource::Unspecified => "microphone",
+    };
+    TrackInfo {
+        track_sid: track.track_sid,
+        identity: track.identity,
+        display_name: track.display_name,
+        kind: kind.into(),
+        source: source.into(),
+        mime: track.mime,
+        clock_rate: track.clock_rate,
+        channels: track.channels,
+        payload_type: track.payload_type,
+        fmtp: track.fmtp,
+        width: track.width,
+        height: track.height,
+    }
+}
