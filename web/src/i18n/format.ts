@@ -11,16 +11,16 @@ export function clock(ms: number): string {
 }
 
 export function time(ms: number): string {
-  return new Intl.DateTimeFormat(i18n.language, { hour: '2-digit', minute: '2-digit' }).format(ms)
+  return new Intl.DateTimeFormat(i18n.locale, { hour: '2-digit', minute: '2-digit' }).format(ms)
 }
 
 export function date(ms: number): string {
-  return new Intl.DateTimeFormat(i18n.language, { dateStyle: 'medium' }).format(ms)
+  return new Intl.DateTimeFormat(i18n.locale, { dateStyle: 'medium' }).format(ms)
 }
 
 /** With the zone's name: an officer compares times across sites. */
 export function dateTime(ms: number): string {
-  return new Intl.DateTimeFormat(i18n.language, {
+  return new Intl.DateTimeFormat(i18n.locale, {
     year: 'numeric',
     month: 'short',
     day: 'numeric',
@@ -45,13 +45,13 @@ const scaled = (value: number, step: number, units: string[], digits = 1) => {
     value /= step
     unit += 1
   }
-  return `${value.toLocaleString(i18n.language, { maximumFractionDigits: unit === 0 || value >= 100 ? 0 : digits })} ${units[unit]}`
+  return `${value.toLocaleString(i18n.locale, { maximumFractionDigits: unit === 0 || value >= 100 ? 0 : digits })} ${units[unit]}`
 }
 
 export const bytes = (n: number) => scaled(n, 1024, ['B', 'KiB', 'MiB', 'GiB', 'TiB'])
 export const bitrate = (bps: number) => scaled(bps, 1000, ['bit/s', 'kbit/s', 'Mbit/s', 'Gbit/s'])
-export const percent = (share: number) => share.toLocaleString(i18n.language, { style: 'percent', maximumFractionDigits: share < 0.1 ? 1 : 0 })
-export const ms = (n: number) => `${Math.round(n).toLocaleString(i18n.language)} ms`
+export const percent = (share: number) => share.toLocaleString(i18n.locale, { style: 'percent', maximumFractionDigits: share < 0.1 ? 1 : 0 })
+export const ms = (n: number) => `${Math.round(n).toLocaleString(i18n.locale)} ms`
 
 export function age(seconds: number): string {
   const d = Math.floor(seconds / 86_400)

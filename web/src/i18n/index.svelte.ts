@@ -19,6 +19,8 @@ const loaders: Partial<Record<Language, () => Promise<Dictionary>>> = {}
 class I18n {
   language: Language = $state('en')
   dictionary: Dictionary = $state.raw(en)
+  /** The language with the person's region: dates in British and American English differ. */
+  locale: string = $derived(navigator.languages.find((name) => name === this.language || name.startsWith(`${this.language}-`)) ?? this.language)
 
   async use(language: Language): Promise<void> {
     this.dictionary = (await loaders[language]?.()) ?? en
@@ -46,4 +48,4 @@ export function tn(stem: Counted, n: number, params: Params = {}): string {
   return t(`${stem}.${form}` as Key, { n: number(n), ...params })
 }
 
-export const number = (n: number) => n.toLocaleString(i18n.language)
+export const number = (n: number) => n.toLocaleString(i18n.locale)

@@ -7,9 +7,11 @@ const NAMES = ['Maria Keller', 'Jonas Brandt', 'Aylin Demir', 'Samuel Okafor', '
 
 export async function startDemo(model: CallModel, count: number): Promise<void> {
   const share = new URLSearchParams(location.search).has('share')
+  const listed = model.call?.participants ?? []
+  const order = [...listed.filter((p) => p.identity === model.identity), ...listed.filter((p) => p.identity !== model.identity)]
   const people = Array.from({ length: count }, (_, i): MediaPerson => ({
-    identity: i === 0 ? model.identity : (model.call?.participants[i]?.identity ?? `u-demo-${i}`),
-    name: model.call?.participants[i]?.display_name ?? NAMES[i % NAMES.length] ?? `Person ${i}`,
+    identity: i === 0 ? model.identity : (order[i]?.identity ?? `u-demo-${i}`),
+    name: order[i]?.display_name ?? NAMES[i % NAMES.length] ?? `Person ${i}`,
     local: i === 0,
     speaking: i === 2,
     quality: i === 5 ? 'poor' : i % 3 === 0 ? 'good' : 'excellent',
