@@ -141,6 +141,7 @@ pub fn encrypt(
     if source.read(&mut [0])? != 0 {
         return Err(DerivedError::Length);
     }
+    out.flush()?;
     Ok(Stored { plain_sha256: finish(plain_hash), stored_sha256: finish(stored_hash), stored_bytes })
 }
 

@@ -2,10 +2,11 @@
 //!
 //! A recording is a folder that only grows while a call is captured ([`capture`]), is sealed once
 //! ([`seal`]), read for what is derived from it ([`read`]) and exported as one file that anybody can check
-//! without us. The bytes are described in `docs/recording-format.md`.
+//! without us ([`bundle`]). The bytes are described in `docs/recording-format.md`.
 //!
 //! Needs no server and no network. It does not read the clock: whoever calls says what time it is.
 
+pub mod bundle;
 pub mod capture;
 pub mod derived;
 pub mod keys;
@@ -15,6 +16,7 @@ pub mod read;
 pub mod record;
 pub mod seal;
 pub mod segment;
+pub mod tracks;
 pub mod tree;
 
 mod files;

@@ -1,0 +1,243 @@
+//! A bundle is made, opened with standard tools, and changed in every single byte.
+
+use std::path::{Path, PathBuf};
+
+use archive::bundle::{Extra, Report, prepare, verify_bundle};
+use archive::capture::{CaptureWriter, StartInfo};
+use archive::derived::Derivative;
+use archive::keys::{DataKey, SiteKey, SiteSigner};
+use archive::manifest::{Consent, TrackInfo};
+use archive::record::Packet;
+use archive::seal::seal;
+use archive::tree::sha256;
+use bytes::Bytes;
+
+const T0: i64 = 1_700_000_000_000_000;
+
+struct Made {
+    dir: tempfile::TempDir,
+    signer: SiteSigner,
+    data_key: DataKey,
+    seconds: u64,
+}
+
+fn signer() -> SiteSigner {
+    SiteSigner::from_pkcs8(&SiteSigner::generate_pkcs8().unwrap()).unwrap()
+}
+
+/// A sealed recording of one voice and one screen.
+fn recorded(seconds: u64) -> Made {
+    let dir = tempfile::tempdir().unwrap();
+    let (site, signer, data_key) = (SiteKey::generate().unwrap(), signer(), DataKey::generate().unwrap());
+    let wrapped = site.wrap("rec-1", &data_key).unwrap();
+    let grant = signer.grant("rec-1", 1, &data_key, &wrapped, &site.id()).unwrap();
+    let recording = dir.path().join("rec-1");
+    let (mut writer, _) = CaptureWriter::open(&recording, &grant, StartInfo::default(), T0).unwrap();
+    writer
+        .consent(
+            T0,
+            Consent { identity: "u-1".into(), display_name: "Ann".into(), granted: true, answered_at_ms: 1, notice_version: "1".into() },
+        )
+        .unwrap();
+    let base = TrackInfo { identity: "u-1".into(), display_name: "Ann".into(), ..TrackInfo::default() };
+    writer
+        .track(
+            T0,
+            TrackInfo {
+                track_sid: "TR_a".into(),
+                kind: "audio".into(),
+                source: "microphone".into(),
+                mime: "audio/opus".into(),
+                clock_rate: 48_000,
+                channels: 1,
+                ..base.clone()
+            },
+        )
+        .unwrap();
+    writer
+        .track(
+            T0,
+            TrackInfo {
+                track_sid: "TR_v".into(),
+                kind: "video".into(),
+                source: "screen_share".into(),
+                mime: "video/H264".into(),
+                clock_rate: 90_000,
+                payload_type: 102,
+                ..base
+            },
+        )
+        .unwrap();
+    for i in 0..seconds * 50 {
+        let at_us = T0 + i as i64 * 20_000;
+        // The shortest silent Opus packet: CELT, 20 ms, mono.
+        let sound = Packet {
+            at_us,
+            seq: i,
+            timestamp: i * 960,
+            marker: false,
+            key_frame: false,
+            audio_level: 90,
+            payload: Bytes::from_static(&[0xf8, 0xff, 0xfe]),
+        };
+        writer.push("TR_a", sound).unwrap();
+        if i % 10 == 0 {
+            let picture = Packet {
+                at_us,
+                seq: i / 10,
+                timestamp: i * 1800,
+                marker: true,
+                key_frame: i == 0,
+                audio_level: 255,
+                payload: Bytes::from(vec![0x65; 40]),
+            };
+            writer.push("TR_v", picture).unwrap();
+        }
+    }
+    let end = T0 + seconds as i64 * 1_000_000;
+    writer.end(end, "call_ended").unwrap();
+    seal(&recording, &signer, end / 1000).unwrap();
+    Made { dir, signer, data_key, seconds }
+}
+
+fn transcript(made: &Made) -> Extra {
+    let recording = made.dir.path().join("rec-1");
+    let root = archive::seal::Seal::from_bytes(&std::fs::read(recording.join("seal.json")).unwrap()).unwrap().root;
+    let path = made.dir.path().join("transcript.txt");
+    let text = b"Ann: good morning\n";
+    std::fs::write(&path, text).unwrap();
+    let statement = Derivative {
+        recording_id: "rec-1".into(),
+        derived_from: root,
+        name: "transcript.txt".into(),
+        mime: "text/plain".into(),
+        bytes: text.len() as u64,
+        sha256: hex::encode(sha256(text)),
+        tool: "test".into(),
+        made_at_ms: 7,
+        public_key: String::new(),
+        signature: String::new(),
+    };
+    Extra { statement: statement.signed(&made.signer), path }
+}
+
+fn bundle(made: &Made) -> Vec<u8> {
+    let work = tempfile::tempdir().unwrap();
+    let prepared =
+        prepare(&made.dir.path().join("rec-1"), &made.data_key, vec![transcript(made)], &made.signer, work.path(), 1_700_000_100_000)
+            .unwrap();
+    let mut bytes = Vec::new();
+    prepared.write(&mut bytes).unwrap();
+    assert_eq!(prepared.bytes(), bytes.len() as u64);
+    bytes
+}
+
+fn check(bytes: &[u8]) -> Report {
+    verify_bundle(bytes, &[]).unwrap()
+}
+
+fn unpack(made: &Made, bytes: &[u8]) -> PathBuf {
+    let to = made.dir.path().join("unpacked");
+    std::fs::create_dir(&to).unwrap();
+    let file = made.dir.path().join("bundle.tar");
+    std::fs::write(&file, bytes).unwrap();
+    run(Path::new("."), "tar", &["-xf", file.to_str().unwrap(), "-C", to.to_str().unwrap()]);
+    to
+}
+
+fn run(dir: &Path, program: &str, arguments: &[&str]) -> String {
+    let output =
+        std::process::Command::new(program).args(arguments).current_dir(dir).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn whole_bundle_verifies_and_says_who_signed() {
+    let made = recorded(3);
+    let report = check(&bundle(&made));
+    assert_eq!(report.first_bad, None);
+    assert!(report.ok && report.signature_ok);
+    assert_eq!(report.checked_segments, 4);
+    assert_eq!(report.key_id, made.signer.public().id());
+    assert_eq!(report.seal_key_id, report.key_id);
+}
+
+#[test]
+fn every_single_flipped_bit_pattern_in_every_byte_is_found() {
+    let bytes = bundle(&recorded(1));
+    for at in 0..bytes.len() {
+        // 0x20 turns letters into their other case, 0x01 digits into their neighbours, 0x80 leaves ASCII.
+        for flip in [0x01, 0x20, 0x80] {
+            let mut changed = bytes.clone();
+            changed[at] ^= flip;
+            let report = check(&changed);
+            assert!(!report.ok && report.first_bad.is_some(), "byte {at} ^ {flip:#x} of {} went unnoticed", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn changed_segment_is_named() {
+    let made = recorded(5);
+    let bytes = bundle(&made);
+    let segment = std::fs::read(made.dir.path().join("rec-1/segments/00000-0000001-1.seg")).unwrap();
+    let at = bytes.windows(segment.len()).position(|window| window == segment).unwrap();
+    for within in [0, 30, segment.len() - 1] {
+        let mut changed = bytes.clone();
+        changed[at + within] ^= 4;
+        let bad = check(&changed).first_bad.unwrap();
+        assert_eq!(bad.segment, "segments/00000-0000001-1.seg");
+    }
+}
+
+#[test]
+fn cut_swapped_or_lengthened_bundle_is_found() {
+    let bytes = bundle(&recorded(3));
+    for length in (0..bytes.len()).step_by(97) {
+        assert!(!check(&bytes[..length]).ok, "cut at {length}");
+    }
+    assert!(!check(&[&bytes[..], &[0; 512]].concat()).ok);
+    // Two blocks change places.
+    let blocks = bytes.len() / 512;
+    for (a, b) in [(0, 1), (blocks / 2, blocks / 2 + 1), (4, blocks - 4)] {
+        let mut swapped = bytes.clone();
+        let (first, second) = (bytes[a * 512..a * 512 + 512].to_vec(), bytes[b * 512..b * 512 + 512].to_vec());
+        swapped[a * 512..a * 512 + 512].copy_from_slice(&second);
+        swapped[b * 512..b * 512 + 512].copy_from_slice(&first);
+        assert!(swapped == bytes || !check(&swapped).ok, "blocks {a} and {b}");
+    }
+}
+
+#[test]
+fn bundle_signed_by_somebody_else_is_not_trusted() {
+    let made = recorded(1);
+    let bytes = bundle(&made);
+    assert!(verify_bundle(&bytes[..], &[made.signer.public()]).unwrap().ok);
+    assert!(!verify_bundle(&bytes[..], &[signer().public()]).unwrap().ok);
+}
+
+#[test]
+fn standard_tools_check_and_open_it() {
+    let made = recorded(5);
+    let to = unpack(&made, &bundle(&made));
+    run(&to, "sha256sum", &["-c", "--quiet", "SHA256SUMS"]);
+    run(
+        &to,
+        "openssl",
+        &["pkeyutl", "-verify", "-pubin", "-inkey", "public-key.pem", "-rawin", "-in", "index.json", "-sigfile", "index.json.sig"],
+    );
+    let ogg = to.join("tracks/00000-u-1-microphone.ogg");
+    if std::process::Command::new("ffprobe").arg("-version").output().is_err() {
+        eprintln!("ffprobe is not here: the track was not opened with it");
+        return;
+    }
+    let probe = run(
+        &to,
+        "ffprobe",
+        &["-v", "error", "-show_entries", "stream=codec_name:format=duration", "-of", "csv=p=0", ogg.to_str().unwrap()],
+    );
+    assert!(probe.contains("opus"), "{probe}");
+    let duration: f64 = probe.lines().last().unwrap().trim().parse().unwrap();
+    assert!((duration - made.seconds as f64).abs() < 0.1, "{duration} s");
+}
