@@ -12,6 +12,8 @@ pub mod budget;
 pub mod codec;
 pub mod config;
 pub mod demand;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod ice;
 pub mod ids;
 pub mod input;
