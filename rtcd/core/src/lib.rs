@@ -9,6 +9,7 @@
 //! A peer publishes **tracks** (each with one or more simulcast layers) and holds **subscriptions** to the tracks of others.
 
 pub mod budget;
+pub mod bwe;
 pub mod codec;
 pub mod config;
 pub mod demand;

@@ -1,0 +1,197 @@
+//! The estimate itself: falls at once, rises by time.
+
+use std::time::{Duration, Instant};
+
+use super::acked_rate::AckedRate;
+use super::arrival::ArrivalGroups;
+use super::trend::{Trend, Usage};
+use crate::rtcp::Acked;
+
+/// Below this nothing but sound is left, and the allocator pauses pictures anyway.
+const FLOOR_BPS: u64 = 50_000;
+/// Nobody's downlink matters beyond: an estimate that grew here is forgotten, the way is taken for wide again.
+const WIDE_BPS: u64 = 50_000_000;
+/// Part of the acknowledged rate that is kept when the queue grows: it has to drain too.
+const BACK_OFF: f64 = 0.85;
+/// Growth per second while everything is quiet.
+const GROWTH: f64 = 1.08;
+/// Growth above what a probe showed to fail before is half of that.
+const GROWTH_NEAR: f64 = 1.04;
+/// Waits before growing again: the first, and the longest after failed probes.
+const HOLD_MIN: Duration = Duration::from_secs(3);
+const HOLD_MAX: Duration = Duration::from_secs(48);
+/// So long without congestion, and the next failure counts as the first.
+const FORGIVE: Duration = Duration::from_secs(60);
+/// Loss above this is congestion, below the lower one it is not (libwebrtc's bounds); between them nothing grows.
+const LOSS_HIGH: f64 = 0.10;
+const LOSS_LOW: f64 = 0.02;
+/// Loss is judged over at least so many packets and so long.
+const LOSS_PACKETS_MIN: u32 = 20;
+const LOSS_INTERVAL: Duration = Duration::from_millis(500);
+/// Two falls are at least this plus a round trip apart: the first must have had its effect.
+const FALL_INTERVAL: Duration = Duration::from_millis(300);
+/// A REMB is repeated every second; older ones say nothing any more.
+const REMB_VALID: Duration = Duration::from_secs(5);
+const ROUND_TRIP_DEFAULT: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LossCount {
+    since: Option<Instant>,
+    packets: u32,
+    lost: u32,
+}
+
+/// What one viewer's way carries.
+#[derive(Clone, Debug, Default)]
+pub struct BandwidthEstimate {
+    groups: ArrivalGroups,
+    trend: Trend,
+    rate: AckedRate,
+    loss: LossCount,
+    // Last judgement of loss, 0…1.
+    loss_share: f64,
+    // None: nothing ever said that the way is narrow.
+    estimate_bps: Option<f64>,
+    // Rate that congested the way last.
+    congested_bps: Option<f64>,
+    last_fall: Option<Instant>,
+    hold_until: Option<Instant>,
+    hold: Duration,
+    last_growth: Option<Instant>,
+    remb: Option<(Instant, u64)>,
+    round_trip: Option<Duration>,
+}
+
+impl BandwidthEstimate {
+    /// A way of which nothing is known.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The round trip, from report blocks.
+    pub fn handle_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = Some(round_trip.min(Duration::from_secs(2)));
+    }
+
+    /// What transport-wide feedback said. True: the estimate fell, choose layers now.
+    pub fn handle_acked(&mut self, now: Instant, acked: &[Acked]) -> bool {
+        let mut over = false;
+        for packet in acked {
+            self.loss.packets += 1;
+            let Some(arrived_us) = packet.arrived_us else {
+                self.loss.lost += 1;
+                continue;
+            };
+            self.rate.note(arrived_us, packet.len);
+            if let Some(variation) = self.groups.handle_packet(packet.sent, arrived_us) {
+                self.trend.handle(variation.delay_ms, variation.arrived_ms);
+                over |= self.trend.usage() == Usage::Over;
+            }
+        }
+        let lossy = self.judge_loss(now);
+        let Some(acked_bps) = self.rate.bps().map(|bps| bps as f64) else { return false };
+        if over && self.may_fall(now) {
+            return self.fall(now, acked_bps, acked_bps * BACK_OFF);
+        }
+        if let Some(share) = lossy.filter(|share| *share > LOSS_HIGH)
+            && self.may_fall(now)
+        {
+            let from = self.estimate_bps.unwrap_or(acked_bps).min(acked_bps / (1.0 - share));
+            return self.fall(now, acked_bps, from * (1.0 - 0.5 * share));
+        }
+        self.grow(now, over);
+        false
+    }
+
+    /// A viewer's report block, for viewers without transport-wide feedback; `sent_bps` is what we send it now. True: the
+    /// estimate fell.
+    pub fn handle_loss_report(&mut self, now: Instant, fraction_lost: f64, sent_bps: u64) -> bool {
+        self.loss_share = fraction_lost.clamp(0.0, 1.0);
+        if self.loss_share > LOSS_HIGH && sent_bps > 0 && self.may_fall(now) {
+            let sent_bps = sent_bps as f64;
+            let from = self.estimate_bps.unwrap_or(sent_bps).min(sent_bps);
+            return self.fall(now, sent_bps, from * (1.0 - 0.5 * self.loss_share));
+        }
+        self.grow(now, false);
+        false
+    }
+
+    /// The receiver's own estimate. True: it is below what we thought.
+    pub fn handle_remb(&mut self, now: Instant, bitrate_bps: u64) -> bool {
+        let before = self.estimate_bps(now);
+        self.remb = Some((now, bitrate_bps.max(FLOOR_BPS)));
+        before.is_none_or(|before| bitrate_bps < before)
+    }
+
+    /// What the way carries, bit/s; `None`: nothing says that it is narrow.
+    #[must_use]
+    pub fn estimate_bps(&self, now: Instant) -> Option<u64> {
+        let remb = self.remb.filter(|(at, _)| now.saturating_duration_since(*at) < REMB_VALID).map(|(_, bps)| bps);
+        let own = self.estimate_bps.map(|bps| bps as u64);
+        match (own, remb) {
+            (Some(own), Some(remb)) => Some(own.min(remb)),
+            (own, remb) => own.or(remb),
+        }
+    }
+
+    /// Share of packets lost in the last interval, 0…1.
+    #[must_use]
+    pub fn loss_share(&self) -> f64 {
+        self.loss_share
+    }
+
+    /// What arrives at the receiver, bit/s.
+    #[must_use]
+    pub fn acked_bps(&self) -> Option<u64> {
+        self.rate.bps()
+    }
+
+    /// A new judgement of loss, once an interval is full.
+    fn judge_loss(&mut self, now: Instant) -> Option<f64> {
+        let since = *self.loss.since.get_or_insert(now);
+        if self.loss.packets < LOSS_PACKETS_MIN || now.saturating_duration_since(since) < LOSS_INTERVAL {
+            return None;
+        }
+        let count = std::mem::take(&mut self.loss);
+        self.loss.since = Some(now);
+        self.loss_share = f64::from(count.lost) / f64::from(count.packets);
+        Some(self.loss_share)
+    }
+
+    fn may_fall(&self, now: Instant) -> bool {
+        let apart = FALL_INTERVAL + self.round_trip.unwrap_or(ROUND_TRIP_DEFAULT);
+        self.last_fall.is_none_or(|last| now.saturating_duration_since(last) >= apart)
+    }
+
+    fn fall(&mut self, now: Instant, congested_bps: f64, to_bps: f64) -> bool {
+        let to_bps = to_bps.clamp(FLOOR_BPS as f64, WIDE_BPS as f64);
+        // Congestion soon after growing is a failed probe; more of the same fall is not another one.
+        let same_fall = self.last_fall.is_some_and(|last| now.saturating_duration_since(last) < HOLD_MIN);
+        if !same_fall {
+            let forgiven = self.last_fall.is_none_or(|last| now.saturating_duration_since(last) >= FORGIVE + self.hold);
+            self.hold = if forgiven { HOLD_MIN } else { (self.hold * 2).clamp(HOLD_MIN, HOLD_MAX) };
+        }
+        self.congested_bps = Some(congested_bps);
+        self.last_fall = Some(now);
+        self.hold_until = Some(now + self.hold);
+        let fell = self.estimate_bps.is_none_or(|before| to_bps < before);
+        if fell {
+            self.estimate_bps = Some(to_bps);
+        }
+        fell
+    }
+
+    fn grow(&mut self, now: Instant, over: bool) {
+        let since = self.last_growth.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let Some(estimate_bps) = self.estimate_bps else { return };
+        let held = self.hold_until.is_some_and(|until| now < until);
+        if held || over || self.trend.usage() != Usage::Normal || self.loss_share > LOSS_LOW {
+            return;
+        }
+        let near = self.congested_bps.is_some_and(|congested| estimate_bps > congested * 0.95);
+        let growth = if near { GROWTH_NEAR } else { GROWTH };
+        let grown = estimate_bps * growth.powf(since.as_secs_f64().min(1.0));
+        self.estimate_bps = (grown < WIDE_BPS as f64).then_some(grown);
+    }
+}
