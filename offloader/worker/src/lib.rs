@@ -9,6 +9,7 @@
 //! back the media of people who did not agree.
 
 pub mod audio;
+pub mod caption;
 pub mod capture;
 pub mod job;
 pub mod limits;

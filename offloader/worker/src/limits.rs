@@ -58,3 +58,15 @@ pub const KEY_FRAME_EVERY: Duration = Duration::from_millis(500);
 
 /// One message of the tap: a batch of packets, at most some hundred kB.
 pub const TAP_MESSAGE_BYTES: usize = 8 << 20;
+
+/// Packets that may wait for the listener of live captions: 20 s of three talkers. Beyond that captions are too late anyway.
+pub const CAPTION_QUEUE: usize = 4_096;
+
+/// Lines that may wait to be sent.
+pub const CAPTIONS_WAITING: usize = 256;
+
+/// Tracks with captions in one call; each holds 1 s of sound while quiet, 12 s (0.8 MB) while talking.
+pub const CAPTION_TRACKS: usize = 256;
+
+/// Recognisers of one caption job at most; each holds about 130 MB (tiny.en) besides the shared model.
+pub const CAPTION_THREADS: usize = 8;

@@ -3,7 +3,7 @@
 use offloader_jobs::order::WorkOrder;
 
 use crate::job::{JobAddress, Lease, Outcome, Word};
-use crate::{capture, transcribe};
+use crate::{caption, capture, transcribe};
 
 /// Does one job. The answer is the process's exit code.
 pub async fn run(address: JobAddress) -> anyhow::Result<u8> {
@@ -41,17 +41,20 @@ async fn work(address: &JobAddress, order: WorkOrder, lease: std::sync::Arc<Leas
     };
     match order {
         WorkOrder::Record(order) => capture::run(address, order, &lease).await,
+        WorkOrder::Caption(order) => caption::job::run(address, order, &lease).await,
         WorkOrder::Transcribe(order) => {
-            lower_priority();
-            blocking(Box::new(move || transcribe::job::run(&order, &lease))).await
+            blocking(Box::new(move || {
+                lower_priority();
+                transcribe::job::run(&order, &lease)
+            }))
+            .await
         }
-        WorkOrder::Caption(_) | WorkOrder::Render(_) => {
-            Outcome::Failed { error: "this worker cannot do that kind of job yet".into(), retry: false }
-        }
+        WorkOrder::Render(_) => Outcome::Failed { error: "this worker cannot do that kind of job yet".into(), retry: false },
     }
 }
 
-/// What is derived can wait: calls and captions on the same machine come first.
+/// What is derived can wait: calls and captions on the same machine come first. On Linux this is the calling thread and those
+/// that it starts.
 fn lower_priority() {
     if let Err(e) = rustix::process::nice(19) {
         tracing::warn!("cannot lower the priority: {e}");

@@ -1,0 +1,212 @@
+//! Live captions of real speech by the real model.
+//!
+//! The first test runs the whole path on a virtual clock in which a run of the recogniser lasts the CPU time that it took:
+//! the machine's other load changes nothing but the figures that are printed. The second runs the real program over gRPC.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "test")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::servers::{Step, World};
+use common::{call, wer};
+use offload_worker::audio::opus_track::Piece;
+use offload_worker::caption::ears::Ears;
+use offload_worker::caption::job::hear;
+use offload_worker::caption::live::{Line, Live, Run};
+use offload_worker::job::now_us;
+use offload_worker::recognise::transcribe;
+use offload_worker::speech::{Heard, model::Purpose};
+use offloader_jobs::order::{CaptionOrder, CaptionParams, CaptionResult, ModelOrder, TapOrder, WorkOrder};
+
+struct Played {
+    /// When each line came on the screen, µs.
+    lines: Vec<(i64, Line)>,
+    cpu_s: f64,
+    seconds: f64,
+}
+
+/// Plays tracks in 20 ms steps to one recogniser.
+fn play(mut live: Live, tracks: &[Vec<f32>]) -> Played {
+    let model = common::model(Purpose::Live);
+    let (mut recogniser, mut detector) = (model.recogniser().unwrap(), model.voice_detector().unwrap());
+    let mut ears: Vec<(usize, Ears)> = tracks.iter().map(|_| (live.handle_track(Some("en".into())), Ears::new().unwrap())).collect();
+    let longest = tracks.iter().map(Vec::len).max().unwrap();
+    let mut played = Played { lines: Vec::new(), cpu_s: 0.0, seconds: longest as f64 / 16_000.0 };
+    let mut running: Option<(i64, Run, Option<Heard>)> = None;
+    let (mut now, mut n) = (0_i64, 0);
+    loop {
+        now += 20_000;
+        for ((index, ears), samples) in ears.iter_mut().zip(tracks) {
+            // Packets of the last 20 ms; after the end nothing comes, as from a muted microphone.
+            if let Some(samples) = samples.get(n * 320..((n + 1) * 320).min(samples.len())).filter(|s| !s.is_empty()) {
+                let piece = Piece { run: 1, start_us: n as i64 * 20_000, samples: samples.to_vec() };
+                for block in ears.handle_piece(&mut detector, &piece).unwrap() {
+                    live.handle_sound(*index, block.start_us, &block.samples, &block.probabilities);
+                }
+            } else if let Some(block) = ears.flush(&mut detector).unwrap() {
+                live.handle_sound(*index, block.start_us, &block.samples, &block.probabilities);
+            }
+            live.handle_quiet(*index, now - 200_000);
+        }
+        n += 1;
+        if let Some((at, run, heard)) = running.take_if(|(at, ..)| *at <= now) {
+            let line = live.handle_heard(&run, heard.unwrap(), None);
+            played.lines.extend(line.map(|line| (at, line)));
+        }
+        if running.is_none()
+            && let Some(run) = live.poll_run(now)
+        {
+            let cpu = common::cpu_seconds();
+            let (heard, _) = hear(&mut recogniser, &run);
+            let cost = common::cpu_seconds() - cpu;
+            played.cpu_s += cost;
+            running = Some((now + (cost * 1e6) as i64, run, heard));
+        }
+        if n * 320 > longest + 32_000 && running.is_none() && live.unfinished() == 0 {
+            return played;
+        }
+    }
+}
+
+fn assert_stable(lines: &[(i64, Line)]) {
+    let mut last: BTreeMap<(usize, u64), String> = BTreeMap::new();
+    for (_, line) in lines {
+        let before = last.insert((line.track, line.line), line.committed.clone()).unwrap_or_default();
+        assert!(line.committed.starts_with(&before), "{before:?} became {:?}", line.committed);
+    }
+}
+
+fn finals(lines: &[(i64, Line)], track: usize) -> String {
+    lines.iter().filter(|(_, l)| l.last && l.track == track).map(|(_, l)| format!("{} ", l.committed)).collect()
+}
+
+fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get((values.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN)
+}
+
+/// From the end of each word's sound, by the transcript's alignment, until the screen shows it and everything before it in its
+/// line for good.
+fn shown_delays(played: &Played, track: usize, samples: &[f32]) -> Vec<f64> {
+    let model = common::model(Purpose::Transcript);
+    let transcript = transcribe(&model, samples, Some("en".into())).unwrap();
+    let spoken: Vec<(String, f64)> =
+        transcript.segments.iter().flat_map(|s| &s.words).map(|w| (wer::normalise(&w.text).join(" "), w.end_ms as f64 / 1e3)).collect();
+    let mut delays = Vec::new();
+    let mut from = 0;
+    let lasts = played.lines.iter().filter(|(_, l)| l.last && l.track == track);
+    for (_, last) in lasts {
+        let words: Vec<&str> = last.committed.split_whitespace().collect();
+        for count in 1..=words.len() {
+            let wanted = wer::normalise(&words[..count].join(" "));
+            // The first time from which on every update shows at least these words.
+            let mut since = None;
+            for (at, line) in played.lines.iter().filter(|(_, l)| l.track == track && l.line == last.line) {
+                let shows = wer::normalise(&format!("{} {}", line.committed, line.pending)).starts_with(&wanted);
+                since = if shows { since.or(Some(*at)) } else { None };
+            }
+            let word = wer::normalise(words[count - 1]).join(" ");
+            let found = spoken[from..].iter().take(8).position(|(w, _)| *w == word);
+            if let (Some(at), Some(skip)) = (since, found) {
+                from += skip;
+                delays.push(at as f64 / 1e6 - spoken[from].1);
+                from += 1;
+            }
+        }
+    }
+    delays
+}
+
+#[test]
+fn captions_of_a_meeting_have_the_right_words_and_never_take_one_back() {
+    let (tracks, turns) = common::meeting();
+    let samples: Vec<Vec<f32>> = tracks.iter().map(|(_, s)| s.clone()).collect();
+    for (name, live) in [("0.5 s step", Live::with_step(0)), ("1 s step", Live::with_step(1)), ("adaptive", Live::new())] {
+        let played = play(live, &samples);
+        assert_stable(&played.lines);
+        let (mut wrong, mut all, mut delays) = (0, 0, Vec::new());
+        for (n, (speaker, track)) in tracks.iter().enumerate() {
+            let text: String = turns.iter().filter(|t| &t.speaker == speaker).map(|t| format!("{} ", t.text)).collect();
+            let heard = finals(&played.lines, n);
+            let (errors, words) = wer::errors(&text, &heard);
+            println!("{speaker}: {errors}/{words} {heard}");
+            (wrong, all) = (wrong + errors, all + words);
+            delays.extend(shown_delays(&played, n, track));
+        }
+        let rate = wrong as f64 / all as f64;
+        println!(
+            "{name}: WER {:.1} %, shown p50 {:.2} s, p90 {:.2} s ({} words), {:.2} CPU s for {:.0} s",
+            rate * 100.0,
+            percentile(&mut delays, 0.5),
+            percentile(&mut delays, 0.9),
+            delays.len(),
+            played.cpu_s,
+            played.seconds
+        );
+        assert!(rate <= 0.10, "{name}: word error rate {rate}");
+    }
+}
+
+#[test]
+fn noise_has_no_captions() {
+    let mut seed = 7_u32;
+    let mut white = move || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 8) as f32 / 8_388_608.0 - 1.0
+    };
+    let hiss: Vec<f32> = (0..16_000 * 15).map(|_| white() * 0.05).collect();
+    let typing: Vec<f32> = (0..16_000 * 15).map(|k| white() * if k % 3_700 < 90 { 0.6 } else { 0.004 }).collect();
+    let played = play(Live::new(), &[hiss, typing]);
+    assert!(played.lines.is_empty(), "{:?}", played.lines);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_captions_a_call_over_the_tap() {
+    let speech = common::utterances().into_iter().find(|u| u.name == "jfk.wav").unwrap();
+    let start_us = now_us();
+    let mut steps: Vec<Step> = vec![call::opened(start_us), call::participant(start_us, "jfk"), call::audio_track(start_us, "jfk")]
+        .into_iter()
+        .map(Step::Item)
+        .collect();
+    let packets = call::opus_packets(&speech.samples);
+    steps.extend(packets.iter().enumerate().map(|(n, p)| Step::Item(call::audio_packet(start_us, "jfk", n, p))));
+    steps.push(Step::Hold);
+    let mut world = World::start(vec![steps]).await;
+    let files = common::model_files();
+    let order = CaptionOrder {
+        params: CaptionParams { call_id: "call-1".into(), tenant: "t".into(), language: Some("en-US".into()), ..CaptionParams::default() },
+        tap: TapOrder { url: world.url(), call_id: "call-1".into(), tenant: "t".into(), token: "tap-token".into() },
+        model: ModelOrder { path: files.model, sha256: None, vad_path: files.vad, vad_sha256: None },
+    };
+    world.state.send_modify(|s| s.order_json = serde_json::to_string(&WorkOrder::Caption(order)).unwrap());
+    let mut child = world.worker(1).spawn().unwrap();
+    // The last line ends with the speech; nobody says how many lines there are.
+    world.until(|seen| seen.captions.iter().any(|(_, c)| c.r#final && c.committed.to_lowercase().contains("country"))).await;
+    let ends_with_for_your_country = |seen: &common::servers::Seen| {
+        seen.captions.iter().any(|(_, c)| c.r#final && c.committed.to_lowercase().trim_end_matches('.').ends_with("for your country"))
+    };
+    world.until(ends_with_for_your_country).await;
+    world.until(|seen| seen.stats_json.contains("delay_p50_ms")).await;
+    world.state.send_modify(|s| s.stop = true);
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let seen = world.seen.lock().unwrap().clone();
+    let mut segments: BTreeMap<i64, String> = BTreeMap::new();
+    let mut committed: BTreeMap<String, String> = BTreeMap::new();
+    for (_, caption) in &seen.captions {
+        assert_eq!((caption.identity.as_str(), caption.call_id.as_str(), caption.language.as_str()), ("jfk", "call-1", "en"));
+        assert!(caption.start_ms >= start_us / 1_000 - 1 && caption.end_ms <= start_us / 1_000 + 11_500, "{caption:?}");
+        let before = committed.insert(caption.segment_id.clone(), caption.committed.clone()).unwrap_or_default();
+        assert!(caption.committed.starts_with(&before), "{before:?} → {caption:?}");
+        if caption.r#final {
+            assert!(caption.pending.is_empty());
+            segments.insert(caption.start_ms, caption.committed.clone());
+        }
+    }
+    let heard: String = segments.values().map(|s| format!("{s} ")).collect();
+    let (errors, words) = wer::errors(&speech.text, &heard);
+    assert!(errors * 10 <= words, "{errors}/{words}: {heard}");
+    let finished = seen.finished.unwrap();
+    let result: CaptionResult = serde_json::from_str(&finished.result_json).unwrap();
+    assert_eq!(result.segments as usize, segments.len());
+}
