@@ -95,7 +95,6 @@ pub enum Input<'a> {
         /// What is wanted now.
         settings: TrackSettings,
     },
-    /// Which layers a publisher really sends is told by packets; this changes which rids exist (republish with other encodings).
     /// A data message from the shell to peers: encoded LiveKit `DataPacket`.
     SendData {
         /// Call.

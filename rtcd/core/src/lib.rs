@@ -8,21 +8,34 @@
 //! SRTP): one when the client speaks over a single peer connection, otherwise one to publish and one to subscribe.
 //! A peer publishes **tracks** (each with one or more simulcast layers) and holds **subscriptions** to the tracks of others.
 
+mod arena;
 pub mod budget;
 pub mod bwe;
+mod cache;
+mod call;
+mod census;
 pub mod codec;
 pub mod config;
+mod core;
+mod counters;
 pub mod demand;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod forward;
 pub mod ice;
 pub mod ids;
 pub mod input;
 pub mod keyframe;
+mod layers;
 pub mod limits;
 pub mod negotiate;
+mod outbox;
 pub mod output;
+mod peer;
+mod random;
+mod receive;
 pub mod report;
+mod rewrite;
 pub mod rtcp;
 pub mod rtp;
 pub mod sctp;
@@ -30,12 +43,14 @@ pub mod sdp;
 pub mod speakers;
 pub mod srtp;
 pub mod stun;
+mod subscription;
+mod tap;
+mod timers;
+mod track;
 pub mod wire;
 
 pub use config::CoreConfig;
+pub use core::{Core, CoreError};
 pub use ids::{CallId, PeerId, Side, TapId, TrackId};
 pub use input::Input;
 pub use output::Output;
-
-/// The core. See the crate's documentation.
-pub struct Core;

@@ -64,3 +64,19 @@ pub const SEND_HISTORY_MAX: usize = 2048;
 pub const NACK_GAP_MAX: u64 = 512;
 /// Missing packets tracked per incoming stream: 48 bytes each, 24 KiB in the worst case.
 pub const NACK_MISSING_MAX: usize = 512;
+/// Clear packets kept per incoming layer, for retransmission and for taps: 0.6 s of 8 Mbit/s.
+pub const CACHE_BYTES_MAX: usize = 1024 * 1024;
+/// And how many of them: 0.6 s of 1700 packets/s. 150 bytes each.
+pub const CACHE_ENTRIES_MAX: usize = 1024;
+/// Packets that wait for one viewer until the next poll: 64 datagrams a wake-up, and a burst asked for again. 32 bytes each.
+pub const VIEWER_QUEUE_MAX: usize = 1024;
+/// Data messages per second and peer: a moving mouse pointer sends 60. More are dropped and counted.
+pub const DATA_MESSAGES_PER_S_MAX: u32 = 500;
+/// Calls in one core. 1 KiB each.
+pub const CALLS_MAX: usize = 65_536;
+/// Peers in one core: memory ends before.
+pub const PEERS_MAX: usize = 65_536;
+/// Subscriptions of one peer: what one description can carry. Half a KiB each.
+pub const SUBSCRIPTIONS_PER_PEER_MAX: usize = SDP_MEDIA_MAX - 1;
+/// Taps of one call: recorder, captions, and both again while one replaces the other.
+pub const TAPS_PER_CALL_MAX: usize = 8;

@@ -24,7 +24,8 @@ pub enum Output<'a> {
         /// What.
         event: Event,
     },
-    /// A data message from a peer (encoded LiveKit `DataPacket`), already forwarded to the other peers where its bounds and rights allow.
+    /// A data message from a peer (encoded LiveKit `DataPacket`), within its bounds and rights. The core does not pass it on: the shell
+    /// stamps the sender into it and sends it with [`crate::Input::SendData`].
     Data {
         /// Call.
         call: CallId,

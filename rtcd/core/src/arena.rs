@@ -1,0 +1,134 @@
+//! Tables whose keys outlive their entries safely: a key of something that ended finds nothing, never its successor.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+
+/// Names an entry of an [`Arena`]. Small, `Copy`, and void once the entry is gone.
+pub(crate) struct Key<T> {
+    index: u32,
+    generation: u32,
+    kind: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    /// Place in the table; used again by later entries.
+    pub(crate) fn index(self) -> u32 {
+        self.index
+    }
+}
+
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Key<T> {}
+impl<T> PartialEq for Key<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index && self.generation == other.generation
+    }
+}
+impl<T> Eq for Key<T> {}
+impl<T> Hash for Key<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.index.hash(state);
+        self.generation.hash(state);
+    }
+}
+impl<T> fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
+struct Place<T> {
+    generation: u32,
+    entry: Option<T>,
+}
+
+/// A table with stable keys and reused places.
+pub(crate) struct Arena<T> {
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Arena<T> {
+    pub(crate) fn new() -> Self {
+        Self { places: Vec::new(), free: Vec::new() }
+    }
+
+    /// Makes an entry that may want to know its own key.
+    pub(crate) fn insert_with(&mut self, make: impl FnOnce(Key<T>) -> T) -> Key<T> {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, entry: None });
+            // 2^32 peers do not fit in memory.
+            (self.places.len() - 1) as u32
+        });
+        let generation = self.places.get(index as usize).map_or(0, |place| place.generation);
+        let key = Key { index, generation, kind: PhantomData };
+        let entry = make(key);
+        if let Some(place) = self.places.get_mut(index as usize) {
+            place.entry = Some(entry);
+        }
+        key
+    }
+
+    pub(crate) fn insert(&mut self, entry: T) -> Key<T> {
+        self.insert_with(|_| entry)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
+        self.places.get(key.index as usize).filter(|place| place.generation == key.generation)?.entry.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+        self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?.entry.as_mut()
+    }
+
+    pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
+        let place = self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
+        let entry = place.entry.take()?;
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(key.index);
+        Some(entry)
+    }
+
+    /// The key of the entry now at a place.
+    pub(crate) fn key_at(&self, index: u32) -> Option<Key<T>> {
+        let place = self.places.get(index as usize)?;
+        place.entry.as_ref()?;
+        Some(Key { index, generation: place.generation, kind: PhantomData })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
+        self.places.iter().enumerate().filter_map(|(index, place)| {
+            let entry = place.entry.as_ref()?;
+            Some((Key { index: index as u32, generation: place.generation, kind: PhantomData }, entry))
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_never_finds_a_successor() {
+        let mut arena = Arena::new();
+        let first = arena.insert("a");
+        assert_eq!(arena.remove(first), Some("a"));
+        let second = arena.insert("b");
+        assert_eq!(first.index(), second.index());
+        assert_eq!((arena.get(first), arena.get(second)), (None, Some(&"b")));
+        assert_eq!(arena.remove(first), None);
+        assert_eq!(arena.len(), 1);
+        assert_eq!(arena.key_at(second.index()), Some(second));
+    }
+}

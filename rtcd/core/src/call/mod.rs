@@ -1,0 +1,39 @@
+//! A call: who is in it. Each verb has its own file.
+
+mod consent;
+mod data;
+mod end;
+mod join;
+mod leave;
+mod mute;
+mod publish;
+mod quality;
+mod settings;
+mod speaking;
+mod subscribe;
+mod unpublish;
+
+use crate::arena::Key;
+use crate::ids::CallId;
+use crate::peer::PeerKey;
+use crate::speakers::Speakers;
+use crate::tap::TapKey;
+use crate::timers::Alarm;
+
+pub(crate) type CallKey = Key<Call>;
+
+/// One call.
+pub(crate) struct Call {
+    pub(crate) id: CallId,
+    pub(crate) peers: Vec<PeerKey>,
+    pub(crate) taps: Vec<TapKey>,
+    pub(crate) speakers: Speakers,
+    pub(crate) speakers_alarm: Alarm,
+    pub(crate) quality_alarm: Alarm,
+}
+
+impl Call {
+    pub(crate) fn new(id: CallId) -> Self {
+        Self { id, peers: Vec::new(), taps: Vec::new(), speakers: Speakers::default(), speakers_alarm: Alarm::default(), quality_alarm: Alarm::default() }
+    }
+}

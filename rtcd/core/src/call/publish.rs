@@ -1,0 +1,86 @@
+//! A track is announced, and later live: then others may have it.
+
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use crate::core::Core;
+use crate::counters::Count;
+use crate::demand::Demand;
+use crate::input::Publish;
+use crate::limits::{LAYERS_MAX, TRACKS_PER_PEER_MAX};
+use crate::output::Event;
+use crate::peer::PeerKey;
+use crate::peer::transport::Negotiator;
+use crate::timers::Alarm;
+use crate::track::{Track, TrackKey};
+
+impl Core {
+    pub(crate) fn publish(&mut self, now: Instant, peer_key: PeerKey, publish: &Publish) {
+        let Some(peer) = self.peers.get(peer_key) else { return };
+        if !peer.rights.publish || peer.tracks.len() >= TRACKS_PER_PEER_MAX || self.track_by_id.contains_key(&publish.track) {
+            self.counters.one(Count::JoinsRefused);
+            return;
+        }
+        let (call, transport) = (peer.call, peer.publish);
+        let mut announced = publish.layers.clone();
+        announced.truncate(LAYERS_MAX);
+        let key = self.tracks.insert(Track {
+            id: publish.track.clone(),
+            call,
+            peer: peer_key,
+            kind: publish.kind,
+            source: publish.source,
+            cid: publish.cid.clone(),
+            muted: publish.muted,
+            announced,
+            stereo: publish.stereo,
+            dtx: publish.dtx,
+            bound: None,
+            layers: SmallVec::new(),
+            subscriptions: Vec::new(),
+            key_frame_alarm: Alarm::default(),
+            demand: Demand::default(),
+            demand_alarm: Alarm::default(),
+        });
+        self.track_by_id.insert(publish.track.clone(), key);
+        if let Some(peer) = self.peers.get_mut(peer_key) {
+            peer.tracks.push(key);
+        }
+        if let Some(transport) = transport {
+            if let Some(Negotiator::Answers(answerer)) = self.transports.get_mut(transport).map(|transport| &mut transport.negotiator) {
+                answerer.publish(&publish.cid, publish.dtx, publish.stereo);
+            }
+            self.bind_announced(now, transport);
+        }
+    }
+
+    /// The track has its section: everybody is told, and whoever wants everything gets it.
+    pub(crate) fn track_is_live(&mut self, now: Instant, key: TrackKey) {
+        let Some(track) = self.tracks.get(key) else { return };
+        let (Some(publisher), Some(call)) = (self.peers.get(track.peer), self.calls.get(track.call)) else { return };
+        let event = Event::TrackLive {
+            peer: publisher.id.clone(),
+            track: track.id.clone(),
+            kind: track.kind,
+            source: track.source,
+            mime: track.codec().map(|codec| codec.kind.mime().to_owned()).unwrap_or_default(),
+            layers: track.announced.clone(),
+        };
+        let (publisher, id, others) = (track.peer, call.id.clone(), call.peers.clone());
+        self.outbox.event(&id, event);
+        for peer in others {
+            if peer != publisher && self.peers.get(peer).is_some_and(|peer| peer.auto_subscribe) {
+                self.subscribe(now, peer, key);
+                self.renegotiate_viewer(peer);
+            }
+        }
+        self.taps_meet(now, key);
+    }
+
+    pub(crate) fn renegotiate_viewer(&mut self, peer: PeerKey) {
+        if let Some(transport) = self.peers.get(peer).and_then(crate::peer::Peer::viewing) {
+            self.renegotiate(transport);
+        }
+    }
+}

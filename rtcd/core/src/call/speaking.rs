@@ -1,0 +1,35 @@
+//! Who is speaking, told to the call.
+
+use std::time::Instant;
+
+use super::CallKey;
+use crate::core::Core;
+use crate::output::Event;
+use crate::peer::PeerKey;
+use crate::timers::Timer;
+
+impl Core {
+    /// A packet of that loudness came.
+    #[inline]
+    pub(crate) fn heard(&mut self, now: Instant, call_key: CallKey, peer: PeerKey, level: u8) {
+        let Some(call) = self.calls.get_mut(call_key) else { return };
+        call.speakers.observe(now, peer.index(), level);
+        if !call.speakers_alarm.is_set()
+            && let Some(at) = call.speakers.poll_timeout()
+        {
+            self.timers.set(&mut call.speakers_alarm, Timer::Speakers(call_key), at);
+        }
+    }
+
+    pub(crate) fn speakers_timeout(&mut self, now: Instant, key: CallKey) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if let Some(changed) = call.speakers.poll(now) {
+            let peers = &self.peers;
+            let told = changed.into_iter().filter_map(|(index, level, active)| Some((peers.get(peers.key_at(index)?)?.id.clone(), level, active))).collect();
+            self.outbox.event(&call.id, Event::Speakers(told));
+        }
+        if let Some(at) = call.speakers.poll_timeout() {
+            self.timers.set(&mut call.speakers_alarm, Timer::Speakers(key), at.max(now + std::time::Duration::from_millis(50)));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! A track ends: for its viewers, its taps, and in every table.
+
+use std::time::Instant;
+
+use crate::core::Core;
+use crate::output::Event;
+use crate::track::TrackKey;
+
+impl Core {
+    pub(crate) fn end_track(&mut self, now: Instant, key: TrackKey) {
+        let Some(track) = self.tracks.get(key) else { return };
+        let (subscriptions, layers, publisher, call) = (track.subscriptions.clone(), track.layers.clone(), track.peer, track.call);
+        let was_live = track.bound.is_some();
+        self.taps_lose(key);
+        let mut viewers = Vec::new();
+        for subscription in subscriptions {
+            if let Some(viewer) = self.subscriptions.get(subscription).map(|subscription| subscription.viewer) {
+                viewers.push(viewer);
+            }
+            self.drop_subscription(now, subscription);
+        }
+        if let Some(bound) = self.tracks.get(key).and_then(|track| track.bound.as_ref())
+            && let Some(transport) = self.transports.get_mut(bound.transport)
+        {
+            transport.incoming.retain(|incoming| incoming.track != key);
+            transport.sources.retain(|_, source| !layers.contains(&source.layer));
+        }
+        for layer in layers {
+            self.layers.remove(layer);
+        }
+        let Some(track) = self.tracks.remove(key) else { return };
+        self.track_by_id.remove(&track.id);
+        let peer_id = self.peers.get_mut(publisher).map(|peer| {
+            peer.tracks.retain(|other| *other != key);
+            peer.id.clone()
+        });
+        if was_live && let (Some(peer), Some(call)) = (peer_id, self.calls.get(call)) {
+            let id = call.id.clone();
+            self.outbox.event(&id, Event::TrackEnded { peer, track: track.id });
+        }
+        for viewer in viewers {
+            self.renegotiate_viewer(viewer);
+        }
+    }
+}

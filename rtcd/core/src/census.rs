@@ -1,0 +1,79 @@
+//! Figures about everything that is here, for operators.
+
+use std::time::Instant;
+
+use crate::core::Core;
+use crate::output::Step;
+use crate::peer::Peer;
+use crate::report::{CallReport, PeerReport, Report, TrackReport};
+use crate::track::Track;
+
+impl Core {
+    pub(crate) fn report(&self, now: Instant) -> Report {
+        let calls = self
+            .calls
+            .iter()
+            .map(|(_, call)| CallReport {
+                call: call.id.clone(),
+                peers: call.peers.iter().filter_map(|key| Some(self.peer_report(now, *key, self.peers.get(*key)?))).collect(),
+            })
+            .collect();
+        Report { counters: self.counters.named(), calls }
+    }
+
+    fn peer_report(&self, now: Instant, key: crate::peer::PeerKey, peer: &Peer) -> PeerReport {
+        let ways = self.ways(now, key).unwrap_or_default();
+        let mut report = PeerReport {
+            peer: peer.id.clone(),
+            step: peer.step,
+            detail: peer.detail.clone(),
+            transport: "",
+            remote: None,
+            srtp_profile: "",
+            dtls_version: "",
+            rtt_ms: ways.rtt.map_or(0, |rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
+            bitrate_in_bps: 0,
+            bitrate_out_bps: 0,
+            loss_in: ways.loss_in,
+            loss_out: ways.loss_out,
+            estimate_bps: 0,
+            tracks: peer.tracks.iter().filter_map(|key| self.tracks.get(*key)).map(|track| self.track_report(track)).collect(),
+        };
+        for transport in peer.transports().filter_map(|key| self.transports.get(key)) {
+            report.bitrate_in_bps += transport.traffic.rate_in.bps(now);
+            report.bitrate_out_bps += transport.traffic.rate_out.bps(now);
+            report.estimate_bps = report.estimate_bps.max(transport.congestion.estimate_bps(now).unwrap_or(0));
+            if let Some(link) = transport.ice.selected() {
+                report.transport = transport.protocol();
+                report.remote = Some(match link {
+                    crate::ids::Link::Udp { remote, .. } | crate::ids::Link::Tcp { remote, .. } => remote,
+                });
+            }
+            if let Some(keys) = &transport.keys {
+                report.srtp_profile = keys.profile.name();
+            }
+            if let Some(dtls) = &transport.dtls
+                && transport.step >= Step::DtlsDone
+            {
+                report.dtls_version = dtls.version();
+            }
+        }
+        report
+    }
+
+    fn track_report(&self, track: &Track) -> TrackReport {
+        let layers = || track.layers.iter().filter_map(|key| self.layers.get(*key));
+        TrackReport {
+            track: track.id.clone(),
+            kind: track.kind,
+            source: track.source,
+            mime: track.codec().map(|codec| codec.kind.mime().to_owned()).unwrap_or_default(),
+            muted: track.muted,
+            packets: layers().map(|layer| layer.arrivals.packets()).sum(),
+            lost: layers().map(|layer| layer.arrivals.lost()).sum(),
+            layers: layers().filter(|layer| layer.arrivals.packets() > 0).count() as u8,
+            subscribers: track.subscriptions.len() as u32,
+            key_frame_requests: layers().map(|layer| layer.key_frames.requests).sum(),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Writes what waits for one viewer: headers as the viewer negotiated them, payloads encrypted straight from the shared clear text.
+//!
+//! All packets of one viewer are written one after another, so that equal ones leave in one send call. Nothing here
+//! allocates once buffers have their size.
+
+use std::time::Instant;
+
+use crate::cache::Entry;
+use crate::core::Core;
+use crate::counters::Count;
+use crate::ids::Kind;
+use crate::codec::Vp8Descriptor;
+use crate::negotiate::CodecKind;
+use crate::output::Step;
+use crate::peer::TransportKey;
+use crate::peer::transport::{Keys, Pending};
+use crate::rewrite::Place;
+use crate::rtp::{Fixed, OwnExtensions, abs_send_time, rtx_wrap_prefix, write_forwarded};
+use crate::subscription::{Sending, Subscription};
+use crate::track::{Layer, LayerKey, Viewer};
+
+/// A picture that jumps further than this over a switch is taken for a broken clock.
+const JUMP_MAX_S: u32 = 10;
+
+impl Core {
+    /// Writes everything that waits for one viewer into the outbox.
+    pub(crate) fn flush(&mut self, now: Instant, key: TransportKey) {
+        let mut switched: smallvec::SmallVec<[crate::subscription::SubscriptionKey; 4]> = smallvec::SmallVec::new();
+        let mut sent_any = false;
+        {
+            let Self { transports, subscriptions, layers, outbox, counters, config, .. } = self;
+            let Some(transport) = transports.get_mut(key) else { return };
+            transport.dirty = false;
+            let mut pending = std::mem::take(&mut transport.pending);
+            let (destination, keys) = (transport.ice.selected(), transport.keys.as_ref());
+            if let (Some(link), Some(keys)) = (destination, keys) {
+                let send_time = abs_send_time(now.saturating_duration_since(config.epoch.0));
+                for wanted in pending.iter().copied() {
+                    let Some(subscription) = subscriptions.get_mut(wanted.subscription) else { continue };
+                    let Some(layer) = layers.get(wanted.layer) else { continue };
+                    let Some((entry, packet)) = layer.cache.get(wanted.seq) else {
+                        if wanted.again {
+                            counters.one(Count::ResendMissing);
+                        }
+                        continue;
+                    };
+                    if !wanted.again && subscription.target == Some(wanted.layer) && subscription.rewrite.layer() != Some(wanted.layer) {
+                        if !begins(subscription, entry) {
+                            continue;
+                        }
+                        let payload = packet.get(entry.header.len..).unwrap_or_default();
+                        let old = subscription.rewrite.last_layer().and_then(|old| layers.get(old));
+                        begin(now, subscription, old, layer, wanted.layer, entry, payload);
+                        switched.push(wanted.subscription);
+                    }
+                    let Some(place) = subscription.rewrite.place(wanted.layer, entry.seq, entry.header.timestamp) else { continue };
+                    let slot = outbox.slot();
+                    let own = OwnExtensions { abs_send_time: Some(send_time), ..OwnExtensions::default() };
+                    match write(now, subscription, &mut transport.congestion, keys, wanted, &place, entry, packet, own, slot) {
+                        Written::Sent(len) => {
+                            outbox.commit(link, len);
+                            transport.traffic.rate_out.note(now, len);
+                            transport.traffic.packets_out += 1;
+                            counters.one(if wanted.again { Count::PacketsResent } else { Count::PacketsForwarded });
+                            counters.add(Count::BytesForwarded, len as u64);
+                            sent_any = true;
+                        }
+                        Written::Refused => counters.one(Count::ResendRefused),
+                        Written::Failed => counters.one(Count::SrtpOther),
+                    }
+                }
+            }
+            pending.clear();
+            transport.pending = pending;
+        }
+        if sent_any {
+            if self.transports.get(key).is_some_and(|transport| transport.step < Step::RtpOut) {
+                self.reached(key, Step::RtpOut, String::new());
+            }
+            self.arm_reports(now, key);
+        }
+        for subscription in switched {
+            self.counters.one(Count::LayerSwitches);
+            self.refresh_viewer(subscription);
+        }
+    }
+
+    /// Puts a subscription on the lists of exactly the layers it needs: the one it follows and the one it waits for.
+    pub(crate) fn refresh_viewer(&mut self, key: crate::subscription::SubscriptionKey) {
+        let Some(subscription) = self.subscriptions.get(key) else { return };
+        let Some(track) = self.tracks.get(subscription.track) else { return };
+        let viewer = Viewer { subscription: key, transport: subscription.transport };
+        let open = subscription.sending.is_some();
+        for layer_key in &track.layers {
+            let Some(layer) = self.layers.get_mut(*layer_key) else { continue };
+            let needed = open && subscription.target.is_some() && (subscription.target == Some(*layer_key) || subscription.rewrite.layer() == Some(*layer_key));
+            let there = layer.viewers.iter().position(|known| *known == viewer);
+            match (needed, there) {
+                (true, None) => layer.viewers.push(viewer),
+                (false, Some(at)) => drop(layer.viewers.swap_remove(at)),
+                (true, Some(_)) | (false, None) => {}
+            }
+        }
+    }
+}
+
+/// May the stream begin with this packet?
+#[inline]
+fn begins(subscription: &Subscription, entry: &Entry) -> bool {
+    match subscription.kind {
+        Kind::Audio => true,
+        Kind::Video => entry.key_frame,
+    }
+}
+
+/// A new stretch begins with this packet: its timestamp goes on where the old stretch was.
+fn begin(now: Instant, subscription: &mut Subscription, old: Option<&Layer>, new: &Layer, new_key: LayerKey, entry: &Entry, payload: &[u8]) {
+    let timestamp = entry.header.timestamp;
+    let clock_rate = new.clock_rate;
+    let aligned = match (subscription.rewrite.timestamp_shift_of(new_key), subscription.rewrite.last_sent()) {
+        // Back on a timeline that this viewer knows.
+        (Some(shift), _) => timestamp.wrapping_add(shift),
+        (None, None) => timestamp,
+        (None, Some((last, at))) => {
+            let by_clock = old.and_then(|old| {
+                let shift = subscription.rewrite.timestamp_shift_of(subscription.rewrite.last_layer()?)?;
+                Some(old.clock.timestamp_of(new.clock.ntp_of(timestamp, clock_rate)?, clock_rate)?.wrapping_add(shift))
+            });
+            let elapsed = now.saturating_duration_since(at).as_micros() as u64 * u64::from(clock_rate) / 1_000_000;
+            let by_arrival = last.wrapping_add(elapsed as u32);
+            by_clock.filter(|by_clock| by_clock.wrapping_sub(last).cast_signed().unsigned_abs() < clock_rate * JUMP_MAX_S).unwrap_or(by_arrival)
+        }
+    };
+    let aligned = match subscription.rewrite.last_sent() {
+        // Never backwards, never twice: a picture with an old time is dropped by the receiver.
+        Some((last, _)) if aligned.wrapping_sub(last).cast_signed() <= 0 => last.wrapping_add(1),
+        Some(_) | None => aligned,
+    };
+    if subscription.codec_kind() == CodecKind::Vp8
+        && let Some(descriptor) = Vp8Descriptor::parse(payload)
+    {
+        subscription.vp8.rewrite(&descriptor, true);
+    }
+    subscription.rewrite.begin(new_key, entry.seq, timestamp, aligned, subscription.vp8.offsets());
+}
+
+enum Written {
+    Sent(usize),
+    Refused,
+    Failed,
+}
+
+#[allow(clippy::too_many_arguments, reason = "facts of one packet for one viewer, each used once; a struct would only name them again")]
+#[inline]
+fn write(
+    now: Instant,
+    subscription: &mut Subscription,
+    congestion: &mut crate::peer::congestion::Congestion,
+    keys: &Keys,
+    wanted: Pending,
+    place: &Place,
+    entry: &Entry,
+    packet: &[u8],
+    mut own: OwnExtensions<'_>,
+    slot: &mut [u8],
+) -> Written {
+    let Some(sending) = &subscription.sending else { return Written::Refused };
+    let payload = packet.get(entry.header.len..).unwrap_or_default();
+    let (rtx, index) = match (wanted.again, sending.rtx) {
+        (false, _) => (None, place.seq),
+        (true, Some(rtx)) => {
+            if !subscription.resend.spend(packet.len()) {
+                return Written::Refused;
+            }
+            subscription.rtx_seq += 1;
+            (Some(rtx), subscription.rtx_seq)
+        }
+        // Sending the same packet again under the same number would use key stream twice with other headers.
+        (true, None) => return Written::Refused,
+    };
+    let fixed = Fixed {
+        marker: entry.header.marker,
+        payload_type: rtx.unwrap_or(sending.payload_type),
+        seq: index as u16,
+        timestamp: place.timestamp,
+        ssrc: if rtx.is_some() { subscription.rtx_ssrc } else { subscription.ssrc },
+    };
+    if sending.transport_cc {
+        // Extensions and tag are about 40 bytes; the estimate does not need it exactly.
+        own.transport_cc = Some(congestion.sent(now, packet.len() + 40));
+    }
+    let Some(header_len) = write_forwarded(slot, &fixed, &sending.extensions, &entry.extensions, packet, &own) else { return Written::Failed };
+    let descriptor = if sending.kind == CodecKind::Vp8 { Vp8Descriptor::parse(payload) } else { None };
+    let mut prefix = Prefix::default();
+    if rtx.is_some() {
+        prefix.push(&rtx_wrap_prefix(place.seq as u16));
+    }
+    let mut skipped = 0;
+    if let Some(descriptor) = &descriptor {
+        prefix.push(place.pictures.apply(descriptor).bytes());
+        skipped = descriptor.len;
+    }
+    let rest = payload.get(skipped..).unwrap_or_default();
+    let Ok(len) = keys.outbound.protect(slot, header_len, prefix.bytes(), rest, index) else { return Written::Failed };
+    if rtx.is_none() {
+        subscription.rewrite.note_sent(now, place);
+        if let Some(descriptor) = &descriptor
+            && place.pictures == subscription.vp8.offsets()
+        {
+            subscription.vp8.rewrite(descriptor, false);
+        }
+        subscription.sent.handle_packet(now, place.timestamp, payload.len());
+        subscription.resend.earn(len);
+    }
+    subscription.rate.note(now, len);
+    Written::Sent(len)
+}
+
+/// What stands before the shared payload: the number of a packet sent again, VP8's descriptor.
+#[derive(Default)]
+struct Prefix {
+    bytes: [u8; 2 + 6],
+    len: usize,
+}
+
+impl Prefix {
+    #[inline]
+    fn push(&mut self, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            place.copy_from_slice(bytes);
+            self.len += bytes.len();
+        }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl Subscription {
+    fn codec_kind(&self) -> CodecKind {
+        self.sending.as_ref().map_or(CodecKind::Opus, |sending: &Sending| sending.kind)
+    }
+}

@@ -1,0 +1,260 @@
+//! Which layer each viewer gets, and which a publisher need not send.
+//!
+//! A viewer's wish (shown size, paused) and its share of bandwidth give a target; the stream moves there with the target's next
+//! key frame and stays where it is until then. What nobody wants for a while is turned off at its publisher (dynacast).
+
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::budget::{Wish, allocate};
+use crate::core::Core;
+use crate::ids::{Kind, Source};
+use crate::limits::LAYERS_MAX;
+use crate::output::Signal;
+use crate::peer::TransportKey;
+use crate::subscription::{Subscription, SubscriptionKey};
+use crate::timers::Timer;
+use crate::track::{LayerKey, Track, TrackKey};
+
+/// Bandwidth is shared out this often while pictures flow.
+const ALLOCATE_EVERY: Duration = Duration::from_millis(500);
+/// A layer need not be larger than this share of the shown size (percent): the last quarter is not seen.
+const SIZE_ENOUGH_PERCENT: u32 = 75;
+
+impl Core {
+    /// Chooses for all of one viewer's pictures, and for its sounds whether they flow.
+    pub(crate) fn choose_layers(&mut self, now: Instant, key: TransportKey) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let mut wishes: SmallVec<[Wish; 8]> = SmallVec::new();
+        let mut of: SmallVec<[SubscriptionKey; 8]> = SmallVec::new();
+        let mut sounds_bps = 0;
+        for subscription_key in &transport.subscriptions {
+            let Some(subscription) = self.subscriptions.get(*subscription_key) else { continue };
+            let Some(track) = self.tracks.get(subscription.track) else { continue };
+            if subscription.sending.is_none() || subscription.settings.disabled || track.muted || track.layers.is_empty() {
+                continue;
+            }
+            match track.kind {
+                Kind::Audio => sounds_bps += subscription.rate.bps(now),
+                Kind::Video => {
+                    wishes.push(self.wish(now, subscription, track));
+                    of.push(*subscription_key);
+                }
+            }
+        }
+        let budget_bps = transport.congestion.estimate_bps(now).map_or(u64::MAX, |estimate| estimate.saturating_sub(sounds_bps));
+        let any = !wishes.is_empty();
+        allocate(budget_bps, &mut wishes);
+        for (subscription, wish) in of.into_iter().zip(wishes) {
+            self.grant(now, subscription, wish.choice);
+        }
+        if any
+            && let Some(transport) = self.transports.get_mut(key)
+            && !transport.alarms.allocation.is_set()
+        {
+            self.timers.set(&mut transport.alarms.allocation, Timer::Allocation(key), now + ALLOCATE_EVERY);
+        }
+    }
+
+    fn wish(&self, now: Instant, subscription: &Subscription, track: &Track) -> Wish {
+        let mut layer_bps = [0; LAYERS_MAX];
+        for (place, layer) in layer_bps.iter_mut().zip(&track.layers) {
+            if let Some(layer) = self.layers.get(*layer).filter(|layer| layer.is_sending(now)) {
+                // A layer that has just begun has no rate yet, but it is there.
+                *place = u32::try_from(layer.arrivals.bitrate_bps(now)).unwrap_or(u32::MAX).max(1);
+            }
+        }
+        let current = subscription.rewrite.layer().and_then(|layer| self.layers.get(layer)).map(|layer| layer.index);
+        Wish {
+            screen: track.source == Source::ScreenShare,
+            priority: subscription.settings.priority,
+            layer_max: layer_max(subscription, track),
+            layer_bps,
+            current,
+            choice: None,
+        }
+    }
+
+    /// The allocator's choice becomes a target; pausing and resuming is told.
+    fn grant(&mut self, now: Instant, key: SubscriptionKey, choice: Option<u8>) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        let Some(track) = self.tracks.get(subscription.track) else { return };
+        let paused = choice.is_none();
+        if subscription.paused != paused {
+            subscription.paused = paused;
+            if let Some(peer) = self.peers.get(subscription.viewer) {
+                self.outbox.signal(&peer.id, Signal::StreamState { track: track.id.clone(), paused });
+            }
+        }
+        let target = choice.and_then(|choice| track.layers.get(usize::from(choice)).or(track.layers.last()).copied());
+        self.aim(now, key, target);
+    }
+
+    /// Sets the layer that a subscription shall follow.
+    pub(crate) fn aim(&mut self, now: Instant, key: SubscriptionKey, target: Option<LayerKey>) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        let (following, kind, track) = (subscription.rewrite.layer(), subscription.kind, subscription.track);
+        let changed = subscription.target != target;
+        subscription.target = target;
+        if target.is_none() {
+            subscription.rewrite.close();
+        }
+        if changed {
+            self.refresh_viewer(key);
+            self.refresh_demand(now, track);
+        }
+        // Asked for again with every allocation until it came: the request or the key frame may have been lost.
+        if kind == Kind::Video
+            && let Some(target) = target
+            && following != Some(target)
+        {
+            self.want_key_frame(now, target);
+        }
+    }
+
+    /// What a subscription gets may have changed for another reason than bandwidth.
+    pub(crate) fn refresh_subscription(&mut self, now: Instant, key: SubscriptionKey) {
+        let Some(subscription) = self.subscriptions.get(key) else { return };
+        let Some(track) = self.tracks.get(subscription.track) else { return };
+        let flows = subscription.sending.is_some() && !subscription.settings.disabled && !track.muted;
+        match (flows, subscription.kind) {
+            (false, _) => self.aim(now, key, None),
+            (true, Kind::Audio) => {
+                let only = track.layers.first().copied();
+                self.aim(now, key, only);
+            }
+            (true, Kind::Video) => {
+                let transport = subscription.transport;
+                self.choose_layers(now, transport);
+            }
+        }
+    }
+
+    /// A layer sends (again): viewers and taps that wanted it may have it.
+    pub(crate) fn layer_woke(&mut self, now: Instant, layer: LayerKey) {
+        let Some(track_key) = self.layers.get(layer).map(|layer| layer.track) else { return };
+        let Some(track) = self.tracks.get(track_key) else { return };
+        if track.kind == Kind::Audio || track.layers.len() < 2 {
+            return;
+        }
+        let transports: SmallVec<[TransportKey; 16]> =
+            track.subscriptions.iter().filter_map(|key| self.subscriptions.get(*key)).map(|subscription| subscription.transport).collect();
+        for transport in transports {
+            self.choose_layers(now, transport);
+        }
+        self.taps_choose(now, track_key);
+    }
+
+    /// Bandwidth is shared out again.
+    pub(crate) fn allocation_timeout(&mut self, now: Instant, key: TransportKey) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let layers: SmallVec<[LayerKey; 16]> = transport
+            .subscriptions
+            .iter()
+            .filter_map(|key| self.subscriptions.get(*key))
+            .filter_map(|subscription| self.tracks.get(subscription.track))
+            .flat_map(|track| track.layers.iter().copied())
+            .collect();
+        for layer in layers {
+            if let Some(layer) = self.layers.get_mut(layer) {
+                layer.awake = layer.is_sending(now);
+            }
+        }
+        self.choose_layers(now, key);
+    }
+
+    /// Somebody cannot go on without a key frame of this layer.
+    pub(crate) fn want_key_frame(&mut self, now: Instant, layer: LayerKey) {
+        let Some(layer) = self.layers.get_mut(layer) else { return };
+        if !layer.key_frames.is_waiting() {
+            layer.key_frames.handle_wish();
+        }
+        let track = layer.track;
+        self.key_frame_timeout(now, track);
+    }
+
+    /// Packets are lost for good: pictures of everybody who follows this layer are broken.
+    pub(crate) fn picture_broke(&mut self, now: Instant, key: LayerKey) {
+        let Some(layer) = self.layers.get(key) else { return };
+        let video = self.tracks.get(layer.track).is_some_and(|track| track.kind == Kind::Video);
+        if video && !(layer.viewers.is_empty() && layer.taps.is_empty()) {
+            self.want_key_frame(now, key);
+        }
+    }
+
+    /// The publisher's source behind a layer changed: numbers start anew, so stretches begin anew.
+    pub(crate) fn restart_layer(&mut self, key: LayerKey) {
+        let Some(layer) = self.layers.get(key) else { return };
+        for viewer in layer.viewers.clone() {
+            if let Some(subscription) = self.subscriptions.get_mut(viewer.subscription)
+                && subscription.rewrite.layer() == Some(key)
+            {
+                subscription.rewrite.forget(key);
+            }
+        }
+        self.taps_restart(key);
+    }
+
+    /// Which layers anybody wants; the publisher is told of changes.
+    pub(crate) fn refresh_demand(&mut self, now: Instant, track_key: TrackKey) {
+        let Some(track) = self.tracks.get(track_key) else { return };
+        if track.kind == Kind::Audio || track.layers.is_empty() {
+            return;
+        }
+        let mut wanted = [false; LAYERS_MAX];
+        for key in &track.subscriptions {
+            let Some(subscription) = self.subscriptions.get(*key) else { continue };
+            if subscription.settings.disabled || subscription.sending.is_none() {
+                continue;
+            }
+            // The wish counts, not what is granted: a layer that is off can only be granted once it is on.
+            let wish = usize::from(layer_max(subscription, track)).min(track.layers.len() - 1);
+            let granted = subscription.target.and_then(|layer| self.layers.get(layer)).map(|layer| usize::from(layer.index));
+            for index in [Some(wish), granted].into_iter().flatten() {
+                if let Some(place) = wanted.get_mut(index) {
+                    *place = true;
+                }
+            }
+            // The lowest stands by: it is what a viewer falls back to when its line gets thin.
+            if let Some(place) = wanted.first_mut() {
+                *place = true;
+            }
+        }
+        if self.is_tapped(track_key)
+            && let Some(place) = wanted.get_mut(track.layers.len() - 1)
+        {
+            *place = true;
+        }
+        if let Some(track) = self.tracks.get_mut(track_key) {
+            track.demand.handle_wanted(now, wanted);
+        }
+        self.demand_timeout(now, track_key);
+    }
+
+    /// Tells the publisher what is wanted, if that changed.
+    pub(crate) fn demand_timeout(&mut self, now: Instant, key: TrackKey) {
+        let Some(track) = self.tracks.get_mut(key) else { return };
+        if let Some(wanted) = track.demand.poll(now)
+            && let Some(peer) = self.peers.get(track.peer)
+        {
+            let layers = (0..).zip(wanted).take(track.layers.len()).collect();
+            self.outbox.signal(&peer.id, Signal::WantedLayers { track: track.id.clone(), layers });
+        }
+        if let Some(at) = track.demand.poll_timeout() {
+            self.timers.set(&mut track.demand_alarm, Timer::Demand(key), at);
+        }
+    }
+}
+
+/// The highest layer a viewer can use: as large as it shows the picture, or as it says.
+fn layer_max(subscription: &Subscription, track: &Track) -> u8 {
+    let top = track.layers.len().saturating_sub(1) as u8;
+    let shown = subscription.settings.width.max(subscription.settings.height);
+    let by_size = (0..=top).find(|index| {
+        let size = track.announced_size(*index);
+        size == 0 || size >= shown / 100 * SIZE_ENOUGH_PERCENT + shown % 100 * SIZE_ENOUGH_PERCENT / 100
+    });
+    let by_size = if shown == 0 { top } else { by_size.unwrap_or(top) };
+    by_size.min(subscription.settings.layer_max).min(top)
+}

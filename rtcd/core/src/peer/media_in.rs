@@ -1,0 +1,217 @@
+//! RTP in: authenticated, decrypted in place, parsed once, stored once, and noted for everybody who gets it.
+
+use std::time::Instant;
+
+use super::bind::{bind_source, identify};
+use super::transport::{Pending, SourceOf, TransportKey};
+use crate::cache::{Arrived, Stored};
+use crate::codec::{self, Vp8Descriptor, Vp9Descriptor};
+use crate::core::Core;
+use crate::counters::Count;
+use crate::ids::Kind;
+use crate::limits::VIEWER_QUEUE_MAX;
+use crate::negotiate::CodecKind;
+use crate::output::Step;
+use crate::rtcp::{Arrival, FEEDBACK_INTERVAL};
+use crate::rtp::{AudioLevel, Extension, rtx_unwrap};
+use crate::srtp::SrtpError;
+use crate::timers::Timer;
+
+impl Core {
+    /// A protected RTP packet from a proved address.
+    pub(crate) fn receive_rtp(&mut self, now: Instant, key: TransportKey, packet: &mut [u8]) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if transport.broken {
+            #[allow(clippy::panic, reason = "only a test sets the flag, to see what a bug costs")]
+            {
+                panic!("asked for by a test");
+            }
+        }
+        let Some(keys) = &mut transport.keys else {
+            self.counters.one(Count::SrtpNoKeys);
+            return;
+        };
+        let clear = match keys.inbound.unprotect(packet) {
+            Ok(clear) => clear,
+            Err(error) => return self.count_srtp(error),
+        };
+        let len = packet.len();
+        self.counters.one(Count::PacketsIn);
+        self.counters.add(Count::BytesIn, len as u64);
+        transport.traffic.rate_in.note(now, len);
+        transport.traffic.packets_in += 1;
+        transport.traffic.last_in = Some(now);
+        let mut header = clear.header;
+        let Some(packet) = packet.get_mut(..clear.len) else { return };
+        let extensions = transport.extensions.locate(&header, packet);
+        if let Some(number) = extensions.value(Extension::TransportCc, packet).and_then(|value| value.first_chunk::<2>()) {
+            transport.congestion.arrived(now, u16::from_be_bytes(*number), header.ssrc);
+            if !transport.alarms.feedback.is_set() {
+                self.timers.set(&mut transport.alarms.feedback, Timer::Feedback(key), now + FEEDBACK_INTERVAL);
+            }
+        }
+        let source = match transport.sources.get(&header.ssrc) {
+            Some(source) => *source,
+            None => {
+                let Some((layer, rtx)) = identify(&transport.incoming, &self.tracks, &self.layers, &header, &extensions, packet) else {
+                    self.counters.one(Count::RtpUnbound);
+                    return;
+                };
+                if bind_source(&mut transport.sources, &mut self.layers, layer, header.ssrc, rtx) {
+                    self.restart_layer(layer);
+                }
+                SourceOf { layer, rtx }
+            }
+        };
+        let Ok(payload_len) = header.payload(packet).map(<[u8]>::len) else {
+            self.counters.one(Count::RtpMalformed);
+            return;
+        };
+        // Padding was for the publisher's leg; it is not passed on.
+        header.padding = false;
+        let end = header.len + payload_len;
+        let Some(packet) = packet.get_mut(..end) else { return };
+        if transport_first(&mut self.transports, key) {
+            self.reached(key, Step::RtpIn, String::new());
+        }
+        if source.rtx {
+            self.recovered(now, source, header, extensions, packet);
+        } else {
+            self.arrived(now, key, source, clear.index, header, extensions, packet, len);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
+    fn arrived(&mut self, now: Instant, key: TransportKey, source: SourceOf, seq: u64, header: crate::rtp::Header, extensions: crate::rtp::Extensions, packet: &[u8], len: usize) {
+        let Some(layer) = self.layers.get_mut(source.layer) else { return };
+        let Some(track) = self.tracks.get(layer.track) else { return };
+        let Some((codec_index, codec)) = track.bound.as_ref().and_then(|bound| bound.codecs.iter().enumerate().find(|(_, codec)| codec.payload_type == header.payload_type)) else {
+            self.counters.one(Count::RtpBadPayloadType);
+            return;
+        };
+        let arrival = layer.arrivals.note(now, seq, header.timestamp, len);
+        let codec_changed = layer.codec != codec_index;
+        layer.codec = codec_index;
+        let woke = !std::mem::replace(&mut layer.awake, true);
+        let (nack, pli, kind) = (codec.nack, codec.pli, codec.kind);
+        match arrival {
+            Arrival::AfterGap(_) if nack => {
+                if let (Some(at), Some(transport)) = (layer.arrivals.nack_due(), self.transports.get_mut(key)) {
+                    self.timers.set_earlier(&mut transport.alarms.feedback, Timer::Feedback(key), at);
+                }
+            }
+            Arrival::AfterGap(_) => layer.arrivals.forgive(),
+            Arrival::TooFar if pli => self.want_key_frame(now, source.layer),
+            Arrival::InOrder | Arrival::Late | Arrival::Recovered | Arrival::TooFar => {}
+        }
+        if woke {
+            self.layer_woke(now, source.layer);
+        }
+        if codec_changed {
+            self.codec_changed(source.layer);
+        }
+        self.arm_reports(now, key);
+        self.store(now, source, seq, header, extensions, packet, kind);
+    }
+
+    /// A packet that was sent again: the same packet under another source number.
+    fn recovered(&mut self, now: Instant, source: SourceOf, mut header: crate::rtp::Header, extensions: crate::rtp::Extensions, packet: &mut [u8]) {
+        let Some(layer) = self.layers.get_mut(source.layer) else { return };
+        let Some(payload) = packet.get(header.len..) else { return };
+        // Padding only: a probe for bandwidth.
+        let Some((original, _)) = rtx_unwrap(payload) else { return };
+        let (Some(highest), Some(ssrc)) = (layer.arrivals.highest(), layer.ssrc) else { return };
+        let Some(bound) = self.tracks.get(layer.track).and_then(|track| track.bound.as_ref()) else { return };
+        let Some(codec) = bound.codecs.iter().find(|codec| codec.rtx == Some(header.payload_type)) else {
+            self.counters.one(Count::RtpBadPayloadType);
+            return;
+        };
+        let kind = codec.kind;
+        header.payload_type = codec.payload_type;
+        header.ssrc = ssrc;
+        header.seq = original;
+        let seq = crate::rtp::extend(highest, original);
+        // The header moves up over the two bytes of the original number.
+        packet.copy_within(..header.len, crate::rtp::RTX_OSN_LEN);
+        let Some(packet) = packet.get(crate::rtp::RTX_OSN_LEN..) else { return };
+        layer.arrivals.note(now, seq, header.timestamp, packet.len());
+        self.counters.one(Count::PacketsRecovered);
+        self.store(now, source, seq, header, extensions, packet, kind);
+    }
+
+    /// Into the cache, and onto the list of everybody who gets it.
+    #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
+    fn store(&mut self, now: Instant, source: SourceOf, seq: u64, header: crate::rtp::Header, extensions: crate::rtp::Extensions, packet: &[u8], kind: CodecKind) {
+        let Some(layer) = self.layers.get_mut(source.layer) else { return };
+        let Some(track) = self.tracks.get(layer.track) else { return };
+        if track.muted {
+            self.counters.one(Count::PacketsMuted);
+            return;
+        }
+        let payload = packet.get(header.len..).unwrap_or_default();
+        let key_frame = track.kind == Kind::Video && starts_key_frame(kind, payload);
+        match layer.cache.store(&Arrived { seq, header, extensions, key_frame, at: now }, packet) {
+            Stored::Kept => {}
+            Stored::Seen => return self.counters.one(Count::RtpDuplicate),
+            Stored::TooOld => return self.counters.one(Count::RtpTooOld),
+        }
+        if key_frame {
+            layer.key_frames.handle_arrival();
+        }
+        for viewer in &layer.viewers {
+            let Some(transport) = self.transports.get_mut(viewer.transport) else { continue };
+            if transport.pending.len() >= VIEWER_QUEUE_MAX {
+                self.counters.one(Count::ViewerOverflow);
+                continue;
+            }
+            transport.pending.push(Pending { subscription: viewer.subscription, layer: source.layer, seq, again: false });
+            if !transport.dirty {
+                transport.dirty = true;
+                self.dirty.push(viewer.transport);
+            }
+        }
+        if track.kind == Kind::Audio
+            && let Some(level) = extensions.value(Extension::AudioLevel, packet).and_then(AudioLevel::parse)
+        {
+            let (peer, call) = (track.peer, track.call);
+            self.heard(now, call, peer, level.level);
+        }
+        let taps = self.layers.get(source.layer).is_some_and(|layer| !layer.taps.is_empty());
+        if taps {
+            self.tap_packet(now, source.layer, seq);
+        }
+    }
+
+    fn count_srtp(&mut self, error: SrtpError) {
+        self.counters.one(match error {
+            SrtpError::Malformed => Count::SrtpMalformed,
+            SrtpError::Tag => Count::SrtpBadTag,
+            SrtpError::Replayed => Count::SrtpReplayed,
+            SrtpError::TooManySources => Count::SrtpTooManySources,
+            SrtpError::NotEncrypted => Count::SrtcpNotEncrypted,
+            SrtpError::SlotTooSmall | SrtpError::Exhausted | SrtpError::Keys => Count::SrtpOther,
+        });
+    }
+
+    pub(crate) fn count_srtp_error(&mut self, error: SrtpError) {
+        self.count_srtp(error);
+    }
+}
+
+/// May a viewer's picture begin with this packet?
+#[inline]
+fn starts_key_frame(codec: CodecKind, payload: &[u8]) -> bool {
+    match codec {
+        CodecKind::Opus => true,
+        CodecKind::Vp8 => Vp8Descriptor::parse(payload).is_some_and(|descriptor| descriptor.starts_key_frame),
+        CodecKind::H264 => codec::h264::starts_key_frame(payload),
+        CodecKind::Vp9 => Vp9Descriptor::parse(payload).is_some_and(|descriptor| descriptor.starts_key_frame()),
+        CodecKind::Av1 => codec::av1::starts_key_frame(payload),
+    }
+}
+
+/// Is this the first packet of the transport?
+#[inline]
+fn transport_first(transports: &mut crate::arena::Arena<super::Transport>, key: TransportKey) -> bool {
+    transports.get(key).is_some_and(|transport| transport.step < Step::RtpIn)
+}

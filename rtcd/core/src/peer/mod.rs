@@ -1,0 +1,88 @@
+//! A participant in the core: its rights, its transports, what it publishes and watches.
+
+pub(crate) mod bind;
+pub(crate) mod congestion;
+pub(crate) mod connect;
+pub(crate) mod dtls;
+pub(crate) mod feedback;
+pub(crate) mod ice;
+pub(crate) mod media_in;
+pub(crate) mod messages;
+pub(crate) mod negotiation;
+pub(crate) mod rtcp_in;
+pub(crate) mod reports;
+pub(crate) mod securing;
+pub(crate) mod transport;
+
+use crate::arena::Key;
+use crate::call::CallKey;
+use crate::ids::PeerId;
+use crate::output::{Quality, Step};
+use crate::subscription::SubscriptionKey;
+use crate::track::TrackKey;
+
+pub(crate) use transport::{Transport, TransportKey};
+
+pub(crate) type PeerKey = Key<Peer>;
+
+/// One participant.
+pub(crate) struct Peer {
+    pub(crate) id: PeerId,
+    pub(crate) call: CallKey,
+    pub(crate) rights: Rights,
+    /// One transport both ways, offered by the client.
+    pub(crate) single: bool,
+    pub(crate) auto_subscribe: bool,
+    pub(crate) adaptive_stream: bool,
+    /// What it answered to the recording notice.
+    pub(crate) consent: bool,
+    pub(crate) publish: Option<TransportKey>,
+    pub(crate) subscribe: Option<TransportKey>,
+    pub(crate) tracks: Vec<TrackKey>,
+    pub(crate) subscriptions: Vec<SubscriptionKey>,
+    pub(crate) quality: Option<Quality>,
+    /// Furthest step of any transport, and what to say of it.
+    pub(crate) step: Step,
+    pub(crate) detail: String,
+}
+
+/// What a participant may do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rights {
+    pub(crate) publish: bool,
+    pub(crate) subscribe: bool,
+    pub(crate) data: bool,
+}
+
+impl Peer {
+    /// The transport that carries what it watches.
+    pub(crate) fn viewing(&self) -> Option<TransportKey> {
+        if self.single { self.publish } else { self.subscribe }
+    }
+
+    pub(crate) fn transports(&self) -> impl Iterator<Item = TransportKey> {
+        [self.publish, self.subscribe].into_iter().flatten()
+    }
+}
+
+#[cfg(test)]
+impl Peer {
+    pub(crate) fn for_tests(call: CallKey) -> Self {
+        Self {
+            id: PeerId::new("PA_x").unwrap(),
+            call,
+            rights: Rights { publish: true, subscribe: true, data: true },
+            single: false,
+            auto_subscribe: true,
+            adaptive_stream: false,
+            consent: false,
+            publish: None,
+            subscribe: None,
+            tracks: Vec::new(),
+            subscriptions: Vec::new(),
+            quality: None,
+            step: Step::Joined,
+            detail: String::new(),
+        }
+    }
+}

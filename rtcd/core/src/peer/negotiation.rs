@@ -1,0 +1,204 @@
+//! Offers and answers of one peer: what they agree on is applied to the transport, its tracks and its subscriptions.
+
+use std::time::Instant;
+
+use super::PeerKey;
+use super::connect::State;
+use super::ice::credentials;
+use super::transport::{Negotiator, Transport, TransportKey};
+use crate::core::Core;
+use crate::counters::Count;
+use crate::ice::{IceAgent, LocalCredentials};
+use crate::ids::Side;
+use crate::negotiate::{Agreed, Answerer, Fresh, IceCredentials, NegotiateError, Offerer};
+use crate::output::{Signal, Step};
+use crate::random::Random;
+use crate::rtp::{Extension, ExtensionMap};
+
+/// Gives an answerer new ICE names for its transport; they are adopted only when the whole description was accepted.
+struct FreshIce<'a> {
+    shard: u8,
+    slot: u32,
+    random: &'a mut Random,
+    made: Option<LocalCredentials>,
+}
+
+impl Fresh for FreshIce<'_> {
+    fn ice(&mut self) -> IceCredentials {
+        let made = credentials(self.shard, self.slot, self.random);
+        let names = names(&made);
+        self.made = Some(made);
+        names
+    }
+}
+
+fn names(credentials: &LocalCredentials) -> IceCredentials {
+    IceCredentials { ufrag: credentials.ufrag().to_owned(), pwd: credentials.password().to_owned() }
+}
+
+/// The header extensions of a description, as the packet path wants them.
+pub(crate) fn extension_map(negotiated: &crate::negotiate::ExtensionMap, map: &mut ExtensionMap) {
+    for (kind, id) in negotiated.iter() {
+        if let Some(extension) = Extension::from_uri(kind.uri()) {
+            map.insert(extension, id);
+        }
+    }
+}
+
+impl Core {
+    /// The client's offer.
+    pub(crate) fn offer(&mut self, now: Instant, peer_key: PeerKey, sdp: &str, id: u32) {
+        let key = self.publishing_transport(now, peer_key);
+        let shard = self.config.shard;
+        let (Some(transport), Some(peer)) = (self.transports.get_mut(key), self.peers.get(peer_key)) else { return };
+        let peer_id = peer.id.clone();
+        let Negotiator::Answers(answerer) = &mut transport.negotiator else { return };
+        let mut fresh = FreshIce { shard, slot: key.index(), random: &mut self.random, made: None };
+        let result = answerer.handle_offer(sdp, &mut fresh);
+        let made = fresh.made;
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(error) => return self.refuse(&peer_id, Side::Publish, &error),
+        };
+        let Some(agreed) = answerer.agreed().cloned() else { return };
+        if let Some(made) = made {
+            if transport.ice.remote_ufrag().is_none() {
+                transport.ice = IceAgent::new(made);
+            } else {
+                transport.ice.restart(made);
+            }
+        }
+        self.adopt(now, key, &agreed);
+        self.bind_sections(now, key, &agreed);
+        self.outbox.signal(&peer_id, Signal::Answer { sdp: answer.sdp, id, mids: answer.mids });
+        self.apply_outgoing(now, key, &agreed);
+        self.renegotiate(key);
+    }
+
+    /// The client's answer to our offer.
+    pub(crate) fn answer(&mut self, now: Instant, peer_key: PeerKey, sdp: &str, id: u32) {
+        let Some(peer) = self.peers.get(peer_key) else { return };
+        let peer_id = peer.id.clone();
+        let Some(key) = peer.subscribe else {
+            return self.outbox.signal(&peer_id, Signal::Refused { side: Side::Subscribe, reason: "there is no transport on which this server offers".to_owned() });
+        };
+        let Some(Negotiator::Offers(offerer)) = self.transports.get_mut(key).map(|transport| &mut transport.negotiator) else { return };
+        if let Err(error) = offerer.handle_answer(sdp, id) {
+            return self.refuse(&peer_id, Side::Subscribe, &error);
+        }
+        if let Some(agreed) = offerer.agreed().cloned() {
+            self.adopt(now, key, &agreed);
+            self.apply_outgoing(now, key, &agreed);
+        }
+        self.renegotiate(key);
+    }
+
+    /// New ICE names for the transport we offer; on the other one the client's offer does that.
+    pub(crate) fn restart_ice(&mut self, peer_key: PeerKey) {
+        let shard = self.config.shard;
+        let Some(key) = self.peers.get(peer_key).and_then(|peer| peer.subscribe) else { return };
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if let Negotiator::Offers(offerer) = &mut transport.negotiator {
+            let fresh = credentials(shard, key.index(), &mut self.random);
+            offerer.restart_ice(names(&fresh));
+            transport.ice.restart(fresh);
+        }
+        self.renegotiate(key);
+    }
+
+    /// Tells the client what changed on what it is sent: an offer, or the wish for one.
+    pub(crate) fn renegotiate(&mut self, key: TransportKey) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Some(peer) = self.peers.get(transport.peer) else { return };
+        match &mut transport.negotiator {
+            Negotiator::Offers(offerer) => {
+                if let Some(offer) = offerer.poll_offer() {
+                    self.outbox.signal(&peer.id, Signal::Offer { sdp: offer.sdp, id: offer.id, mids: offer.mids });
+                }
+            }
+            Negotiator::Answers(answerer) if peer.single => {
+                if let Some((audio, video)) = answerer.poll_need() {
+                    self.outbox.signal(&peer.id, Signal::NeedSections { audio, video });
+                }
+            }
+            Negotiator::Answers(_) => {}
+        }
+    }
+
+    /// The transport the client offers; made with its first offer.
+    pub(crate) fn publishing_transport(&mut self, now: Instant, peer_key: PeerKey) -> TransportKey {
+        if let Some(key) = self.peers.get(peer_key).and_then(|peer| peer.publish) {
+            return key;
+        }
+        let single = self.peers.get(peer_key).is_some_and(|peer| peer.single);
+        let mut answerer = Answerer::new(self.local.clone(), single, self.random.u64());
+        for track in self.peers.get(peer_key).into_iter().flat_map(|peer| &peer.tracks).filter_map(|key| self.tracks.get(*key)) {
+            answerer.publish(&track.cid, track.dtx, track.stereo);
+        }
+        let negotiator = Negotiator::Answers(Box::new(answerer));
+        let key = self.insert_transport(now, peer_key, Side::Publish, negotiator);
+        if let Some(peer) = self.peers.get_mut(peer_key) {
+            peer.publish = Some(key);
+        }
+        key
+    }
+
+    /// The transport we offer; made when the peer joins.
+    pub(crate) fn open_subscribing_transport(&mut self, now: Instant, peer_key: PeerKey) -> TransportKey {
+        let session_id = self.random.u64();
+        let shard = self.config.shard;
+        let (random, local) = (&mut self.random, &self.local);
+        let key = self.transports.insert_with(|key| {
+            let ice = credentials(shard, key.index(), random);
+            let offerer = Offerer::new(local.clone(), session_id, names(&ice));
+            Transport::new(peer_key, Side::Subscribe, Negotiator::Offers(Box::new(offerer)), ice)
+        });
+        self.start_transport(now, key);
+        if let Some(peer) = self.peers.get_mut(peer_key) {
+            peer.subscribe = Some(key);
+        }
+        key
+    }
+
+    fn insert_transport(&mut self, now: Instant, peer: PeerKey, side: Side, negotiator: Negotiator) -> TransportKey {
+        let shard = self.config.shard;
+        let random = &mut self.random;
+        let key = self.transports.insert_with(|key| Transport::new(peer, side, negotiator, credentials(shard, key.index(), random)));
+        self.start_transport(now, key);
+        key
+    }
+
+    fn start_transport(&mut self, now: Instant, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            self.timers.set(&mut transport.alarms.state, crate::timers::Timer::State(key), now + super::connect::INVITED_MAX);
+        }
+    }
+
+    /// Takes over what both ends agreed on for the transport as a whole.
+    fn adopt(&mut self, now: Instant, key: TransportKey, agreed: &Agreed) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        transport.ice.set_remote(&agreed.remote.ice.ufrag);
+        transport.data = agreed.remote.data;
+        let mut map = ExtensionMap::new();
+        for section in agreed.sections.iter().filter(|section| section.receive.is_some()) {
+            extension_map(&section.extensions, &mut map);
+        }
+        transport.extensions = map;
+        let state = transport.state;
+        self.prepare_dtls(now, key, agreed.remote.role, agreed.remote.fingerprint);
+        if state == State::Invited {
+            self.reached(key, Step::Negotiated, String::new());
+            self.enter(now, key, State::Checking);
+            // A check may have come before the answer: then the address is proved already.
+            if let Some(link) = self.transports.get(key).and_then(Transport::destination) {
+                self.ice_event(now, key, crate::ice::IceEvent::Connected(link));
+            }
+        }
+        self.begin_sctp(now, key);
+    }
+
+    fn refuse(&mut self, peer: &crate::ids::PeerId, side: Side, error: &NegotiateError) {
+        self.counters.one(Count::SdpRefused);
+        self.outbox.signal(peer, Signal::Refused { side, reason: error.to_string() });
+    }
+}

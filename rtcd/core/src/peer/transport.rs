@@ -1,0 +1,182 @@
+//! One ICE + DTLS + SRTP transport of a peer: its parts side by side, each kept in its own file.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::time::Instant;
+
+use rustc_hash::FxHasher;
+
+use super::PeerKey;
+use super::connect::State;
+use super::dtls::DtlsSession;
+use crate::arena::Key;
+use crate::ice::IceAgent;
+use crate::ids::{Link, Side};
+use crate::negotiate::{Answerer, DataSection, Offerer};
+use crate::output::Step;
+use crate::receive::Rate;
+use crate::rtp::ExtensionMap;
+use crate::sctp::Sctp;
+use crate::srtp::{Inbound, Outbound, Profile};
+use crate::subscription::SubscriptionKey;
+use crate::timers::Alarm;
+use crate::track::{LayerKey, TrackKey};
+
+pub(crate) type TransportKey = Key<Transport>;
+pub(crate) type ByNumber<T> = HashMap<u32, T, BuildHasherDefault<FxHasher>>;
+
+/// One transport.
+pub(crate) struct Transport {
+    pub(crate) peer: PeerKey,
+    pub(crate) side: Side,
+    pub(crate) state: State,
+    pub(crate) negotiator: Negotiator,
+    pub(crate) ice: IceAgent,
+    /// Addresses that passed a check and so lead here.
+    pub(crate) links: Vec<Link>,
+    pub(crate) dtls: Option<DtlsSession>,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) sctp: Option<Sctp>,
+    pub(crate) data: Option<DataSection>,
+    /// Header extensions the client sends; one map for all sections, as bundling demands.
+    pub(crate) extensions: ExtensionMap,
+    /// Sections the client sends on, with the track each belongs to.
+    pub(crate) incoming: Vec<Incoming>,
+    /// What an authenticated SSRC is.
+    pub(crate) sources: ByNumber<SourceOf>,
+    /// Our own SSRCs, media and RTX.
+    pub(crate) outgoing: ByNumber<SubscriptionKey>,
+    pub(crate) subscriptions: Vec<SubscriptionKey>,
+    /// Packets to write at the next poll.
+    pub(crate) pending: Vec<Pending>,
+    /// Stands in the core's list of transports with something to write.
+    pub(crate) dirty: bool,
+    pub(crate) traffic: Traffic,
+    pub(crate) alarms: Alarms,
+    pub(crate) step: Step,
+    pub(crate) messages: super::messages::MessageRation,
+    pub(crate) congestion: super::congestion::Congestion,
+    pub(crate) rtt: Option<std::time::Duration>,
+    /// Set by a test to see what a bug of ours costs.
+    pub(crate) broken: bool,
+}
+
+/// Whose turn it is to offer.
+pub(crate) enum Negotiator {
+    /// The client offers.
+    Answers(Box<Answerer>),
+    /// We offer.
+    Offers(Box<Offerer>),
+}
+
+/// SRTP, after DTLS.
+pub(crate) struct Keys {
+    pub(crate) inbound: Inbound,
+    pub(crate) outbound: Outbound,
+    pub(crate) profile: Profile,
+}
+
+/// A section the client sends on.
+pub(crate) struct Incoming {
+    pub(crate) mid: String,
+    pub(crate) track: TrackKey,
+}
+
+/// What an SSRC carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SourceOf {
+    pub(crate) layer: LayerKey,
+    /// Retransmissions of it.
+    pub(crate) rtx: bool,
+}
+
+/// A packet waiting to be written for a viewer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    pub(crate) subscription: SubscriptionKey,
+    pub(crate) layer: LayerKey,
+    pub(crate) seq: u64,
+    /// The viewer asked for it again.
+    pub(crate) again: bool,
+}
+
+/// Plain counts.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Traffic {
+    pub(crate) rate_in: Rate,
+    pub(crate) rate_out: Rate,
+    pub(crate) packets_in: u64,
+    pub(crate) packets_out: u64,
+    pub(crate) last_in: Option<Instant>,
+}
+
+/// One alarm per kind of timer.
+#[derive(Default)]
+pub(crate) struct Alarms {
+    pub(crate) state: Alarm,
+    pub(crate) dtls: Alarm,
+    pub(crate) sctp: Alarm,
+    pub(crate) feedback: Alarm,
+    pub(crate) reports: Alarm,
+    pub(crate) allocation: Alarm,
+}
+
+impl Transport {
+    /// May something be sent now, and where to?
+    #[inline]
+    pub(crate) fn destination(&self) -> Option<Link> {
+        self.ice.selected()
+    }
+
+    /// `udp`, `tcp` or empty.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self.ice.selected() {
+            Some(Link::Udp { .. }) => "udp",
+            Some(Link::Tcp { .. }) => "tcp",
+            None => "",
+        }
+    }
+}
+
+#[cfg(test)]
+impl Transport {
+    pub(crate) fn for_tests() -> Self {
+        use std::sync::Arc;
+        let settings = Arc::new(crate::negotiate::LocalSettings { fingerprint: [0; 32], udp: Vec::new(), tcp: Vec::new() });
+        let mut calls = crate::arena::Arena::new();
+        let call = calls.insert_with(|_| crate::call::Call::new(crate::ids::CallId::new("c").unwrap()));
+        let peer = crate::arena::Arena::new().insert_with(|_| super::Peer::for_tests(call));
+        Self::new(peer, Side::Publish, Negotiator::Answers(Box::new(Answerer::new(settings, false, 1))), crate::ice::LocalCredentials::new(0, 0, [7; crate::ice::RANDOM_LEN]))
+    }
+}
+
+impl Transport {
+    pub(crate) fn new(peer: PeerKey, side: Side, negotiator: Negotiator, credentials: crate::ice::LocalCredentials) -> Self {
+        Self {
+            peer,
+            side,
+            state: State::Invited,
+            negotiator,
+            ice: IceAgent::new(credentials),
+            links: Vec::new(),
+            dtls: None,
+            keys: None,
+            sctp: None,
+            data: None,
+            extensions: ExtensionMap::new(),
+            incoming: Vec::new(),
+            sources: ByNumber::default(),
+            outgoing: ByNumber::default(),
+            subscriptions: Vec::new(),
+            pending: Vec::new(),
+            dirty: false,
+            traffic: Traffic::default(),
+            alarms: Alarms::default(),
+            step: Step::Joined,
+            messages: super::messages::MessageRation::default(),
+            congestion: super::congestion::Congestion::default(),
+            rtt: None,
+            broken: false,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One continuous stream out of many pieces: numbers and times as one receiver counts them.
+//!
+//! Between two breaks (a layer switch, a mute, a pause) packets are shifted by fixed amounts; such a stretch is a
+//! [`Span`]. The last few are kept, so that a late packet or a retransmission finds the numbers it had.
+
+use std::time::Instant;
+
+use crate::codec::Vp8Offsets;
+use crate::track::LayerKey;
+
+/// Stretches remembered. A retransmission reaches back half a second; nobody switches eight times in that.
+const SPANS: usize = 8;
+
+#[derive(Clone, Copy)]
+struct Span {
+    layer: LayerKey,
+    /// First packet, as the publisher counts.
+    in_start: u64,
+    /// One past the last; open while `None`.
+    in_end: Option<u64>,
+    /// Number of the first packet, as the receiver counts.
+    out_start: u64,
+    /// Added to timestamps.
+    timestamp_shift: u32,
+    /// False once the publisher began another timeline.
+    timestamp_known: bool,
+    pictures: Vp8Offsets,
+}
+
+/// Where a packet goes in the receiver's stream.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Place {
+    /// Extended sequence number, below 2^48.
+    pub(crate) seq: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) pictures: Vp8Offsets,
+}
+
+/// The state.
+pub(crate) struct Rewrite {
+    spans: [Option<Span>; SPANS],
+    /// Index of the newest span.
+    newest: usize,
+    /// Number the next new packet would get.
+    next_seq: u64,
+    last_timestamp: Option<u32>,
+    last_at: Option<Instant>,
+}
+
+impl Rewrite {
+    /// `first_seq`: random, below 2^15.
+    pub(crate) fn new(first_seq: u64) -> Self {
+        Self { spans: [None; SPANS], newest: 0, next_seq: first_seq, last_timestamp: None, last_at: None }
+    }
+
+    /// Where a packet goes that lies in a known stretch. `None`: it belongs to none (too old, or before its layer's turn).
+    #[inline]
+    pub(crate) fn place(&self, layer: LayerKey, seq: u64, timestamp: u32) -> Option<Place> {
+        let span = self.span_of(layer, seq)?;
+        Some(Place {
+            seq: span.out_start + (seq - span.in_start),
+            timestamp: timestamp.wrapping_add(span.timestamp_shift),
+            pictures: span.pictures,
+        })
+    }
+
+    /// The layer now followed.
+    #[inline]
+    pub(crate) fn layer(&self) -> Option<LayerKey> {
+        self.spans.get(self.newest)?.filter(|span| span.in_end.is_none()).map(|span| span.layer)
+    }
+
+    /// The layer followed last, even when the stretch is over.
+    pub(crate) fn last_layer(&self) -> Option<LayerKey> {
+        self.spans.get(self.newest)?.map(|span| span.layer)
+    }
+
+    /// A packet with this place leaves.
+    #[inline]
+    pub(crate) fn note_sent(&mut self, now: Instant, place: &Place) {
+        if place.seq >= self.next_seq {
+            self.next_seq = place.seq + 1;
+            self.last_timestamp = Some(place.timestamp);
+            self.last_at = Some(now);
+        }
+    }
+
+    /// Ends the current stretch after what was sent: the next begins without a hole.
+    pub(crate) fn close(&mut self) {
+        let next_seq = self.next_seq;
+        if let Some(span) = self.spans.get_mut(self.newest).and_then(Option::as_mut)
+            && span.in_end.is_none()
+        {
+            span.in_end = Some(span.in_start + next_seq.saturating_sub(span.out_start));
+        }
+    }
+
+    /// Begins a stretch with this packet, without a hole. `timestamp_out`: what its timestamp becomes.
+    pub(crate) fn begin(&mut self, layer: LayerKey, seq: u64, timestamp: u32, timestamp_out: u32, pictures: Vp8Offsets) {
+        self.close();
+        self.newest = (self.newest + 1) % SPANS;
+        if let Some(place) = self.spans.get_mut(self.newest) {
+            *place = Some(Span {
+                layer,
+                in_start: seq,
+                in_end: None,
+                out_start: self.next_seq,
+                timestamp_shift: timestamp_out.wrapping_sub(timestamp),
+                timestamp_known: true,
+                pictures,
+            });
+        }
+    }
+
+    /// Its publisher counts from anywhere now: nothing of it finds a place any more.
+    pub(crate) fn forget(&mut self, layer: LayerKey) {
+        self.close();
+        for span in self.spans.iter_mut().flatten().filter(|span| span.layer == layer) {
+            span.in_end = Some(span.in_start);
+            span.timestamp_known = false;
+        }
+    }
+
+    /// The same layer goes on after a break: its timeline is the same.
+    pub(crate) fn timestamp_shift_of(&self, layer: LayerKey) -> Option<u32> {
+        self.newest_first().find(|span| span.layer == layer && span.timestamp_known).map(|span| span.timestamp_shift)
+    }
+
+    /// Timestamp and moment of the newest packet sent.
+    pub(crate) fn last_sent(&self) -> Option<(u32, Instant)> {
+        self.last_timestamp.zip(self.last_at)
+    }
+
+    /// What the receiver's number was at the publisher: for requests to send again.
+    pub(crate) fn original(&self, out_seq: u16) -> Option<(LayerKey, u64)> {
+        let seq = crate::rtp::extend(self.next_seq, out_seq);
+        let span = self.newest_first().find(|span| seq >= span.out_start)?;
+        let original = span.in_start + (seq - span.out_start);
+        (seq < self.next_seq && span.in_end.is_none_or(|end| original < end)).then_some((span.layer, original))
+    }
+
+    #[inline]
+    fn span_of(&self, layer: LayerKey, seq: u64) -> Option<&Span> {
+        self.newest_first().find(|span| span.layer == layer && seq >= span.in_start).filter(|span| span.in_end.is_none_or(|end| seq < end))
+    }
+
+    #[inline]
+    fn newest_first(&self) -> impl Iterator<Item = &Span> {
+        (0..SPANS).filter_map(move |back| self.spans.get((self.newest + SPANS - back) % SPANS)?.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Arena;
+    use crate::peer::TransportKey;
+    use crate::track::{Layer, Track};
+
+    fn layers() -> (LayerKey, LayerKey) {
+        let mut tracks = Arena::new();
+        let track = tracks.insert_with(|_| Track::for_tests());
+        let transport: TransportKey = Arena::new().insert_with(|_: TransportKey| crate::peer::Transport::for_tests());
+        let mut layers = Arena::new();
+        (layers.insert(Layer::new(track, transport, 0, "q".to_owned(), 90_000)), layers.insert(Layer::new(track, transport, 1, "h".to_owned(), 90_000)))
+    }
+
+    #[test]
+    fn a_switch_leaves_no_hole_and_late_packets_keep_their_numbers() {
+        let (low, high) = layers();
+        let now = Instant::now();
+        let mut rewrite = Rewrite::new(100);
+        rewrite.begin(low, 5_000, 90_000, 90_000, Vp8Offsets::default());
+        for seq in [5_000, 5_001, 5_003] {
+            let place = rewrite.place(low, seq, 90_000).unwrap();
+            rewrite.note_sent(now, &place);
+        }
+        assert!(rewrite.place(high, 70, 1).is_none());
+        rewrite.begin(high, 70, 1, 93_000, Vp8Offsets::default());
+        let place = rewrite.place(high, 70, 1).unwrap();
+        assert_eq!((place.seq, place.timestamp), (104, 93_000));
+        rewrite.note_sent(now, &place);
+        // 5002 was late, 5004 comes after the switch and is not wanted any more
+        assert_eq!(rewrite.place(low, 5_002, 90_000).map(|place| place.seq), Some(102));
+        assert!(rewrite.place(low, 5_004, 90_000).is_none());
+        assert_eq!(rewrite.original(104), Some((high, 70)));
+        assert_eq!(rewrite.original(101), Some((low, 5_001)));
+        assert_eq!(rewrite.original(105), None);
+        assert_eq!(rewrite.original(99), None);
+    }
+
+    #[test]
+    fn a_break_of_one_layer_closes_up() {
+        let (low, _) = layers();
+        let now = Instant::now();
+        let mut rewrite = Rewrite::new(1);
+        rewrite.begin(low, 10, 0, 0, Vp8Offsets::default());
+        let place = rewrite.place(low, 10, 0).unwrap();
+        rewrite.note_sent(now, &place);
+        rewrite.close();
+        assert_eq!(rewrite.layer(), None);
+        assert!(rewrite.place(low, 11, 0).is_none());
+        let shift = rewrite.timestamp_shift_of(low).unwrap();
+        rewrite.begin(low, 200, 960, 960u32.wrapping_add(shift), Vp8Offsets::default());
+        assert_eq!(rewrite.place(low, 200, 960).map(|place| (place.seq, place.timestamp)), Some((2, 960)));
+    }
+}

@@ -1,0 +1,106 @@
+//! A viewer's half of a track: what it is sent, and how that differs from what came in.
+
+use std::time::Instant;
+
+use crate::arena::Key;
+use crate::codec::Vp8Rewriter;
+use crate::ids::Kind;
+use crate::input::TrackSettings;
+use crate::negotiate::{Codec, CodecKind};
+use crate::peer::{PeerKey, TransportKey};
+use crate::receive::Rate;
+use crate::rtcp::SenderStats;
+use crate::rewrite::Rewrite;
+use crate::rtp::ExtensionMap;
+use crate::track::{LayerKey, TrackKey};
+
+pub(crate) type SubscriptionKey = Key<Subscription>;
+
+/// What a viewer wants before it said anything: all of it.
+pub(crate) const EVERYTHING: TrackSettings = TrackSettings { disabled: false, layer_max: u8::MAX, width: 0, height: 0, fps: 0, priority: 0 };
+
+/// One subscription.
+pub(crate) struct Subscription {
+    pub(crate) track: TrackKey,
+    pub(crate) viewer: PeerKey,
+    pub(crate) transport: TransportKey,
+    /// Ours, random, unique on the transport; never the publisher's.
+    pub(crate) ssrc: u32,
+    pub(crate) rtx_ssrc: u32,
+    pub(crate) settings: TrackSettings,
+    /// Negotiated with the viewer.
+    pub(crate) sending: Option<Sending>,
+    pub(crate) kind: Kind,
+    pub(crate) rewrite: Rewrite,
+    pub(crate) vp8: Vp8Rewriter,
+    /// The layer it should get: followed at once for sound, from its next key frame on for pictures.
+    pub(crate) target: Option<LayerKey>,
+    /// The viewer was told that its stream is paused.
+    pub(crate) paused: bool,
+    pub(crate) rtx_seq: u64,
+    pub(crate) sent: SenderStats,
+    pub(crate) rate: Rate,
+    /// Middle of the NTP time and moment of the last sender report: for the round trip.
+    pub(crate) last_report: Option<(u32, Instant)>,
+    pub(crate) feedback: Feedback,
+    pub(crate) resend: Ration,
+}
+
+/// What leaves, as the viewer's m-line says.
+#[derive(Clone)]
+pub(crate) struct Sending {
+    pub(crate) codecs: Vec<Codec>,
+    pub(crate) kind: CodecKind,
+    pub(crate) payload_type: u8,
+    pub(crate) rtx: Option<u8>,
+    pub(crate) clock_rate: u32,
+    pub(crate) extensions: ExtensionMap,
+    /// Packets carry transport-wide numbers: pictures only, since each answer costs more than a sound packet.
+    pub(crate) transport_cc: bool,
+}
+
+/// What the viewer reports of the stream.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Feedback {
+    pub(crate) fraction_lost: f32,
+    pub(crate) jitter: u32,
+}
+
+/// Retransmissions may be a fifth of what is sent, with a burst for the start: tokens in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Ration {
+    tokens: i64,
+}
+
+/// Most that may be saved up, bytes: a key frame.
+const RATION_MAX: i64 = 64 * 1024;
+
+impl Default for Ration {
+    fn default() -> Self {
+        Self { tokens: RATION_MAX }
+    }
+}
+
+impl Ration {
+    /// Something was sent: a fifth of it may be sent again. A bad line loses more than that only while it is of no use anyway.
+    #[inline]
+    pub(crate) fn earn(&mut self, len: usize) {
+        self.tokens = (self.tokens + (len / 5) as i64).min(RATION_MAX);
+    }
+
+    /// May so many bytes be sent again?
+    pub(crate) fn spend(&mut self, len: usize) -> bool {
+        let may = self.tokens >= len as i64;
+        if may {
+            self.tokens -= len as i64;
+        }
+        may
+    }
+}
+
+impl Subscription {
+    /// Does anything leave for the viewer right now?
+    pub(crate) fn is_flowing(&self) -> bool {
+        self.sending.is_some() && self.rewrite.layer().is_some()
+    }
+}

@@ -1,0 +1,163 @@
+//! A published track and its layers: what comes in, before anybody's wishes.
+
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::arena::Key;
+use crate::cache::Cache;
+use crate::call::CallKey;
+use crate::demand::Demand;
+use crate::ids::{Kind, Source, TrackId};
+use crate::input;
+use crate::keyframe::KeyFrames;
+use crate::limits::LAYERS_MAX;
+use crate::negotiate::Codec;
+use crate::peer::{PeerKey, TransportKey};
+use crate::receive::{Arrivals, ClockMap};
+use crate::subscription::SubscriptionKey;
+use crate::timers::Alarm;
+
+pub(crate) type TrackKey = Key<Track>;
+pub(crate) type LayerKey = Key<Layer>;
+
+/// A layer that sent nothing for so long is not there: its publisher turned it off, or cannot afford it.
+const LAYER_SILENT: Duration = Duration::from_millis(1500);
+
+/// One published track.
+pub(crate) struct Track {
+    pub(crate) id: TrackId,
+    pub(crate) call: CallKey,
+    pub(crate) peer: PeerKey,
+    pub(crate) kind: Kind,
+    pub(crate) source: Source,
+    /// The client's own name for it, from its offer.
+    pub(crate) cid: String,
+    pub(crate) muted: bool,
+    /// As announced; lowest first.
+    pub(crate) announced: Vec<input::Layer>,
+    pub(crate) stereo: bool,
+    /// Where it comes in, once an offer carried it.
+    pub(crate) bound: Option<Bound>,
+    /// Lowest first.
+    pub(crate) layers: SmallVec<[LayerKey; LAYERS_MAX]>,
+    pub(crate) subscriptions: Vec<SubscriptionKey>,
+    /// Key frames waiting for their turn.
+    pub(crate) key_frame_alarm: Alarm,
+    /// Layers that somebody wants.
+    pub(crate) demand: Demand,
+    pub(crate) demand_alarm: Alarm,
+    pub(crate) dtx: bool,
+}
+
+/// The media section a track comes in on.
+pub(crate) struct Bound {
+    pub(crate) transport: TransportKey,
+    /// Negotiated with the publisher, best first.
+    pub(crate) codecs: Vec<Codec>,
+}
+
+/// One incoming layer.
+pub(crate) struct Layer {
+    pub(crate) track: TrackKey,
+    pub(crate) transport: TransportKey,
+    /// 0 is the lowest.
+    pub(crate) index: u8,
+    pub(crate) rid: String,
+    /// Media source number, once known.
+    pub(crate) ssrc: Option<u32>,
+    /// That of its retransmissions.
+    pub(crate) rtx_ssrc: Option<u32>,
+    /// Codec of its last packet: place in [`Bound::codecs`].
+    pub(crate) codec: usize,
+    pub(crate) clock_rate: u32,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) clock: ClockMap,
+    pub(crate) cache: Cache,
+    /// Who gets its packets.
+    pub(crate) viewers: Vec<Viewer>,
+    /// Taps that read it.
+    pub(crate) taps: SmallVec<[crate::tap::TapKey; 2]>,
+    pub(crate) key_frames: KeyFrames,
+    /// It sent lately, when last looked at.
+    pub(crate) awake: bool,
+}
+
+/// A subscription that takes a layer, and the transport it leaves on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Viewer {
+    pub(crate) subscription: SubscriptionKey,
+    pub(crate) transport: TransportKey,
+}
+
+impl Track {
+    /// Longer side of a layer as announced, pixels; 0 where nothing was said.
+    pub(crate) fn announced_size(&self, index: u8) -> u32 {
+        self.announced.get(usize::from(index)).map_or(0, |layer| layer.width.max(layer.height))
+    }
+
+    /// The codec others are told of.
+    pub(crate) fn codec(&self) -> Option<&Codec> {
+        self.bound.as_ref()?.codecs.first()
+    }
+}
+
+impl Layer {
+    pub(crate) fn new(track: TrackKey, transport: TransportKey, index: u8, rid: String, clock_rate: u32) -> Self {
+        Self {
+            track,
+            transport,
+            index,
+            rid,
+            ssrc: None,
+            rtx_ssrc: None,
+            codec: 0,
+            clock_rate,
+            arrivals: Arrivals::new(clock_rate),
+            clock: ClockMap::default(),
+            cache: Cache::default(),
+            viewers: Vec::new(),
+            taps: SmallVec::new(),
+            key_frames: KeyFrames::default(),
+            awake: false,
+        }
+    }
+
+    /// Does it send?
+    pub(crate) fn is_sending(&self, now: Instant) -> bool {
+        self.is_sending_within(now, LAYER_SILENT)
+    }
+
+    /// Did it send lately?
+    pub(crate) fn is_sending_within(&self, now: Instant, within: Duration) -> bool {
+        self.arrivals.last_at().is_some_and(|at| now.saturating_duration_since(at) < within)
+    }
+}
+
+#[cfg(test)]
+impl Track {
+    pub(crate) fn for_tests() -> Self {
+        let mut calls = crate::arena::Arena::<crate::call::Call>::new();
+        let mut peers = crate::arena::Arena::<crate::peer::Peer>::new();
+        let call = calls.insert_with(|_| crate::call::Call::new(crate::ids::CallId::new("c").unwrap()));
+        let peer = peers.insert_with(|_| crate::peer::Peer::for_tests(call));
+        Self {
+            id: TrackId::new("TR_x").unwrap(),
+            call,
+            peer,
+            kind: Kind::Audio,
+            source: Source::Microphone,
+            cid: String::new(),
+            muted: false,
+            announced: Vec::new(),
+            stereo: false,
+            bound: None,
+            layers: SmallVec::new(),
+            subscriptions: Vec::new(),
+            key_frame_alarm: Alarm::default(),
+            demand: Demand::default(),
+            demand_alarm: Alarm::default(),
+            dtx: false,
+        }
+    }
+}
