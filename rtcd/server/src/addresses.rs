@@ -56,10 +56,9 @@ pub fn plan(local: &[LocalAddress], listen: &[IpAddr], config: &Config) -> Resul
     offered = match &config.ice_host_override {
         None => offered,
         Some(HostOverride::Single(ip)) => vec![*ip],
-        Some(HostOverride::Map(pairs)) => offered
-            .into_iter()
-            .map(|ip| pairs.iter().find(|(_, internal)| *internal == ip).map_or(ip, |(external, _)| *external))
-            .collect(),
+        Some(HostOverride::Map(pairs)) => {
+            offered.into_iter().map(|ip| pairs.iter().find(|(_, internal)| *internal == ip).map_or(ip, |(external, _)| *external)).collect()
+        }
     };
     offered.dedup();
     offered.truncate(rtcd_core::limits::CANDIDATES_MAX);
@@ -83,8 +82,7 @@ fn reachable(local: &[LocalAddress], listen: &[IpAddr], ipv6: bool) -> Vec<IpAdd
         // Link-local addresses need a zone, which candidates cannot carry.
         IpAddr::V6(ip) => ipv6 && !ip.is_unicast_link_local() && !ip.is_unspecified(),
     };
-    let mut found: Vec<IpAddr> =
-        local.iter().filter(usable).filter(|address| !address.loopback).map(|address| address.ip).collect();
+    let mut found: Vec<IpAddr> = local.iter().filter(usable).filter(|address| !address.loopback).map(|address| address.ip).collect();
     if found.is_empty() {
         found = local.iter().filter(usable).filter(|address| address.loopback).map(|address| address.ip).collect();
     }

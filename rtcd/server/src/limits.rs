@@ -118,3 +118,22 @@ pub const LOAD_NO_NEW_CALLS: f64 = 0.85;
 pub const LOAD_AGAIN: f64 = 0.70;
 /// Above it joins are refused too; resumes and hosts never.
 pub const LOAD_NO_JOINS: f64 = 0.95;
+
+// ---- LiveKit dialect ----
+
+/// What clients are told: a ping so often …
+pub const PING_INTERVAL_S: i32 = 5;
+/// … and without any frame from us for so long they take the connection for dead. LiveKit's own numbers.
+pub const PING_TIMEOUT_S: i32 = 15;
+/// Longest client id or name of a track.
+pub const TRACK_TEXT_LEN_MAX: usize = 256;
+/// Track sids in one subscription request: every track of the largest call a browser survives, and some.
+pub const SIDS_PER_REQUEST_MAX: usize = 2048;
+/// Entries of a participant's subscription permissions, 200 bytes each.
+pub const PERMISSIONS_MAX: usize = 1024;
+/// Departures remembered for a participant without signalling. Later ones are told too, by their absence, at its next full join.
+pub const MISSED_DEPARTURES_MAX: usize = 256;
+/// Joins of one call that its attendance list holds, about 100 bytes each.
+pub const ATTENDANCE_MAX: usize = 10_000;
+/// Largest user data packet that message servers are told about (everything is forwarded between clients).
+pub const DATA_EVENT_LEN_MAX: usize = 16 * 1024;

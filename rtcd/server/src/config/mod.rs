@@ -250,9 +250,10 @@ mod tests {
 
     fn with(file: Option<&str>, env: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
         Config::from_sources(file, &|name| {
-            env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()).or_else(|| {
-                matches!(name, "RTCD_SIGNAL_TOKEN" | "RTCD_TAP_SECRET").then(|| "0123456789abcdef".to_owned())
-            })
+            env.iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+                .or_else(|| matches!(name, "RTCD_SIGNAL_TOKEN" | "RTCD_TAP_SECRET").then(|| "0123456789abcdef".to_owned()))
         })
     }
 
@@ -295,8 +296,10 @@ mod tests {
         let committed = std::fs::read_to_string(&path).expect("config.sample.toml is committed");
         assert_eq!(committed, sample_toml(), "run the test once with UPDATE_SAMPLES=1");
         // With every line uncommented it says the defaults, so it must load once the secrets are there.
-        let live: String = committed.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).fold(String::new(), |all, line| all + line + "\n");
-        let secrets = live.replace("token = \"\"", "token = \"0123456789abcdef\"").replace("secret = \"\"", "secret = \"0123456789abcdef\"");
+        let live: String =
+            committed.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).fold(String::new(), |all, line| all + line + "\n");
+        let secrets =
+            live.replace("token = \"\"", "token = \"0123456789abcdef\"").replace("secret = \"\"", "secret = \"0123456789abcdef\"");
         let loaded = Config::from_sources(Some(&secrets), &|_| None).expect("the sample is valid");
         assert!(loaded.unused.is_empty(), "{:?}", loaded.unused);
     }

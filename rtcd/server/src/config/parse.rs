@@ -54,7 +54,9 @@ pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| part.parse().map_err(|_| format!("{part:?} is not an IP address; write addresses separated by commas, or nothing for all")))
+        .map(|part| {
+            part.parse().map_err(|_| format!("{part:?} is not an IP address; write addresses separated by commas, or nothing for all"))
+        })
         .collect()
 }
 
@@ -82,7 +84,11 @@ pub(super) fn host_override(text: &str) -> Result<Option<HostOverride>, String> 
     if text.is_empty() {
         return Ok(None);
     }
-    let ip = |part: &str| part.trim().parse::<IpAddr>().map_err(|_| format!("{part:?} is not an IP address; write external/internal pairs separated by commas"));
+    let ip = |part: &str| {
+        part.trim()
+            .parse::<IpAddr>()
+            .map_err(|_| format!("{part:?} is not an IP address; write external/internal pairs separated by commas"))
+    };
     if text.contains('/') {
         let pairs = text
             .split(',')
@@ -97,7 +103,9 @@ pub(super) fn host_override(text: &str) -> Result<Option<HostOverride>, String> 
         return Ok(Some(HostOverride::Single(ip)));
     }
     // A name is looked up once, here: a failing lookup must not make a join fail later.
-    let found = (text, 0).to_socket_addrs().map_err(|error| format!("{text:?} is neither an IP address nor a host name that can be looked up ({error})"))?;
+    let found = (text, 0)
+        .to_socket_addrs()
+        .map_err(|error| format!("{text:?} is neither an IP address nor a host name that can be looked up ({error})"))?;
     let mut ips: Vec<IpAddr> = found.map(|address| address.ip()).collect();
     ips.sort_by_key(IpAddr::is_ipv6);
     ips.first().map(|ip| Some(HostOverride::Single(*ip))).ok_or_else(|| format!("{text:?} has no address"))

@@ -182,11 +182,7 @@ pub struct Received<'a> {
 
 impl Default for ReceiveBatch {
     fn default() -> Self {
-        Self {
-            bytes: vec![0; BUFFER_LEN * quinn_udp::BATCH_SIZE],
-            metas: [RecvMeta::default(); quinn_udp::BATCH_SIZE],
-            filled: 0,
-        }
+        Self { bytes: vec![0; BUFFER_LEN * quinn_udp::BATCH_SIZE], metas: [RecvMeta::default(); quinn_udp::BATCH_SIZE], filled: 0 }
     }
 }
 

@@ -157,9 +157,7 @@ pub(super) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::TrackSettings { peer, track, settings } => {
             Input::TrackSettings { peer: peer.clone(), track: track.clone(), settings: *settings }
         }
-        Command::SendData { call, to, reliable, payload } => {
-            Input::SendData { call: call.clone(), to, reliable: *reliable, payload }
-        }
+        Command::SendData { call, to, reliable, payload } => Input::SendData { call: call.clone(), to, reliable: *reliable, payload },
         Command::Consent { peer, granted } => Input::Consent { peer: peer.clone(), granted: *granted },
         Command::EndCall { call } => Input::EndCall { call: call.clone() },
         Command::TapKeyFrame { tap, track } => Input::TapKeyFrame { tap: tap.clone(), track: track.clone() },

@@ -115,6 +115,7 @@ impl ShardHandle {
 #[must_use]
 pub fn shard_of_call(call: &CallId, shards: usize) -> usize {
     // FNV-1a: the choice must be the same in every process that computes it, and ids are random anyway.
-    let hash = call.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash =
+        call.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     usize::try_from(hash % u64::try_from(shards.max(1)).unwrap_or(1)).unwrap_or_default()
 }

@@ -1,3 +1,4 @@
 //! Signalling: the gRPC link to message servers, and the dialects carried over it.
 
+pub mod livekit;
 pub mod seam;

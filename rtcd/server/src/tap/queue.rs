@@ -61,10 +61,7 @@ pub fn channel() -> (TapSender, TapReceiver) {
     // Every queued packet has its place, so `try_send` fails only when the reserve for the rest is used up.
     let (sender, receiver) = mpsc::channel(TAP_QUEUE_PACKETS_MAX + TAP_QUEUE_CONTROL_MAX);
     let waiting = Waiting::default();
-    (
-        TapSender { items: sender, waiting: waiting.clone(), dropped: FxHashMap::default() },
-        TapReceiver { items: receiver, waiting },
-    )
+    (TapSender { items: sender, waiting: waiting.clone(), dropped: FxHashMap::default() }, TapReceiver { items: receiver, waiting })
 }
 
 impl TapSender {

@@ -1,0 +1,182 @@
+//! Who is in a call and what they publish, as LiveKit describes it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use conclave_proto::v1;
+use livekit_protocol as lk;
+use lk::participant_info::State;
+use rtcd_core::ids::{CallId, PeerId, TrackId};
+
+use super::translate;
+use crate::limits;
+use crate::signal::seam::SessionKey;
+
+/// A call (LiveKit: room).
+#[derive(Debug)]
+pub(super) struct Call {
+    /// The core's id: tenant and name.
+    pub(super) id: CallId,
+    /// What clients and message servers call it.
+    pub(super) name: String,
+    /// LiveKit's id of this run of the call.
+    pub(super) sid: String,
+    pub(super) started_at_ms: i64,
+    pub(super) recording: bool,
+    /// Room metadata, from the message server.
+    pub(super) metadata: String,
+    /// In order of joining.
+    pub(super) participants: Vec<Participant>,
+    /// Answers to the recording notice, by identity: a rejoin does not ask again.
+    pub(super) consents: HashMap<String, bool>,
+    /// Who was here and has left.
+    pub(super) attendance: Vec<v1::Attendance>,
+}
+
+/// A participant.
+#[derive(Debug)]
+pub(super) struct Participant {
+    pub(super) peer: PeerId,
+    pub(super) identity: String,
+    pub(super) name: String,
+    pub(super) metadata: String,
+    pub(super) attributes: HashMap<String, String>,
+    pub(super) grants: v1::Grants,
+    /// SDK and browser, for operators.
+    pub(super) client: String,
+    pub(super) client_protocol: i32,
+    pub(super) capabilities: Vec<i32>,
+    pub(super) single: bool,
+    pub(super) auto_subscribe: bool,
+    pub(super) joined_at_ms: i64,
+    /// Of its `ParticipantInfo`: clients ignore older ones.
+    pub(super) version: u32,
+    /// Media is connected.
+    pub(super) active: bool,
+    pub(super) session: Option<SessionKey>,
+    /// Since when there is no session.
+    pub(super) detached_at: Option<Instant>,
+    /// Participants that left while there was no session.
+    pub(super) missed_departures: Vec<lk::ParticipantInfo>,
+    pub(super) tracks: Vec<Track>,
+    /// Tracks of others that it chose to have or not to have, where that differs from `auto_subscribe`.
+    pub(super) choices: HashMap<TrackId, bool>,
+    /// Subscriptions paused for want of bandwidth.
+    pub(super) paused: HashSet<TrackId>,
+    /// Who may have its tracks; `None`: everybody.
+    pub(super) permission: Option<lk::SubscriptionPermission>,
+    /// Highest number of its reliable data packets: told when it resumes, so that it repeats what was lost.
+    pub(super) data_sequence: u32,
+}
+
+/// An announced or live track.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) id: TrackId,
+    pub(super) cid: String,
+    pub(super) info: lk::TrackInfo,
+    /// Media is bound: others see it.
+    pub(super) live: bool,
+    /// Dynacast: what the client was told last.
+    pub(super) wanted_layers: Vec<(u8, bool)>,
+    /// The publisher was told that somebody has it.
+    pub(super) subscribed: bool,
+}
+
+impl Call {
+    pub(super) fn new(id: CallId, name: String, started_at_ms: i64) -> Self {
+        Self {
+            id,
+            name,
+            sid: translate::new_sid("RM_"),
+            started_at_ms,
+            recording: false,
+            metadata: String::new(),
+            participants: Vec::new(),
+            consents: HashMap::new(),
+            attendance: Vec::new(),
+        }
+    }
+
+    pub(super) fn participant(&self, peer: &PeerId) -> Option<&Participant> {
+        self.participants.iter().find(|participant| participant.peer == *peer)
+    }
+
+    pub(super) fn participant_mut(&mut self, peer: &PeerId) -> Option<&mut Participant> {
+        self.participants.iter_mut().find(|participant| participant.peer == *peer)
+    }
+
+    pub(super) fn by_identity(&self, identity: &str) -> Option<&Participant> {
+        self.participants.iter().find(|participant| participant.identity == identity)
+    }
+
+    /// A track by its sid, with its publisher.
+    pub(super) fn track(&self, sid: &str) -> Option<(&Participant, &Track)> {
+        self.participants.iter().find_map(|participant| Some((participant, participant.track(sid)?)))
+    }
+
+    /// Adds to the attendance list.
+    pub(super) fn note_departure(&mut self, participant: &Participant, left_at_ms: i64, reason: v1::EndReason) {
+        if self.attendance.len() < limits::ATTENDANCE_MAX {
+            self.attendance.push(v1::Attendance {
+                identity: participant.identity.clone(),
+                display_name: participant.name.clone(),
+                joined_at_ms: participant.joined_at_ms,
+                left_at_ms,
+                reason: reason.into(),
+            });
+        }
+    }
+}
+
+impl Participant {
+    pub(super) fn track(&self, sid: &str) -> Option<&Track> {
+        self.tracks.iter().find(|track| track.id.as_str() == sid)
+    }
+
+    pub(super) fn track_mut(&mut self, sid: &str) -> Option<&mut Track> {
+        self.tracks.iter_mut().find(|track| track.id.as_str() == sid)
+    }
+
+    /// As others see it, with its live tracks.
+    pub(super) fn info(&self) -> lk::ParticipantInfo {
+        self.info_with(if self.active { State::Active } else { State::Joined })
+    }
+
+    pub(super) fn info_with(&self, state: State) -> lk::ParticipantInfo {
+        let tracks: Vec<_> = self.tracks.iter().filter(|track| track.live).map(|track| track.info.clone()).collect();
+        lk::ParticipantInfo {
+            sid: self.peer.as_str().to_owned(),
+            identity: self.identity.clone(),
+            state: state.into(),
+            is_publisher: !tracks.is_empty(),
+            tracks,
+            metadata: self.metadata.clone(),
+            joined_at: self.joined_at_ms / 1000,
+            joined_at_ms: self.joined_at_ms,
+            name: self.name.clone(),
+            version: self.version,
+            permission: Some(translate::permission(&self.grants)),
+            attributes: self.attributes.clone(),
+            client_protocol: self.client_protocol,
+            capabilities: self.capabilities.clone(),
+            ..lk::ParticipantInfo::default()
+        }
+    }
+
+    /// May `other` have this participant's track?
+    pub(super) fn allows(&self, other: &Participant, sid: &str) -> bool {
+        permits(self.permission.as_ref(), other, sid)
+    }
+}
+
+/// Does a publisher's permission, if there is one, let `other` have the track?
+pub(super) fn permits(permission: Option<&lk::SubscriptionPermission>, other: &Participant, sid: &str) -> bool {
+    let Some(permission) = permission else { return true };
+    permission.all_participants
+        || permission.track_permissions.iter().any(|granted| {
+            let named = granted.participant_identity == other.identity
+                || (!granted.participant_sid.is_empty() && granted.participant_sid == other.peer.as_str());
+            named && (granted.all_tracks || granted.track_sids.iter().any(|granted| granted == sid))
+        })
+}

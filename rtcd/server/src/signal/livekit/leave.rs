@@ -1,0 +1,108 @@
+//! All the ways in which a participant's time ends.
+
+use conclave_proto::v1;
+use livekit_protocol as lk;
+use lk::signal_response::Message;
+use rtcd_core::ids::PeerId;
+
+use super::Adapter;
+use super::translate;
+use super::turn::Turn;
+use crate::limits;
+use crate::shard::Command;
+use crate::signal::seam::SessionKey;
+
+impl Adapter {
+    /// The signalling connection is gone: for a while, or for good.
+    pub(super) fn handle_session_gone(&mut self, turn: &mut Turn<'_>, session: &SessionKey, connection_lost: bool) {
+        let Some(peer) = self.sessions.get(session).cloned() else { return };
+        if !connection_lost {
+            return self.end_participant(turn, &peer, v1::EndReason::Left, false);
+        }
+        self.sessions.remove(session);
+        let participant = self.peers.get(&peer).and_then(|call| self.calls.get_mut(call)?.participant_mut(&peer));
+        if let Some(participant) = participant {
+            participant.session = None;
+            participant.detached_at = Some(turn.now.instant);
+            tracing::info!(?peer, "signalling lost, kept for the grace");
+        }
+    }
+
+    /// Ends participants whose signalling did not come back.
+    pub(super) fn handle_tick(&mut self, turn: &mut Turn<'_>) {
+        let grace = turn.settings.grace;
+        let expired = |since: std::time::Instant| turn.now.instant.saturating_duration_since(since) >= grace;
+        let gone: Vec<PeerId> = self
+            .calls
+            .values()
+            .flat_map(|call| &call.participants)
+            .filter(|participant| participant.detached_at.is_some_and(expired))
+            .map(|participant| participant.peer.clone())
+            .collect();
+        for peer in gone {
+            self.end_participant(turn, &peer, v1::EndReason::Left, false);
+        }
+    }
+
+    pub(super) fn handle_end_all(&mut self, turn: &mut Turn<'_>, reason: v1::EndReason) {
+        let everybody: Vec<PeerId> = self.peers.keys().cloned().collect();
+        for peer in everybody {
+            self.end_participant(turn, &peer, reason, true);
+        }
+    }
+
+    /// Takes a participant out of its call and of the core, tells everybody, and ends the call with the last one.
+    /// `tell`: the client hears why.
+    pub(super) fn end_participant(&mut self, turn: &mut Turn<'_>, peer: &PeerId, reason: v1::EndReason, tell: bool) {
+        let Some(call_id) = self.peers.remove(peer) else { return };
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
+        let Some(at) = call.participants.iter().position(|participant| participant.peer == *peer) else { return };
+        let mut participant = call.participants.remove(at);
+        let leave = translate::leave_request(reason);
+        if tell {
+            turn.tell(&participant, Message::Leave(leave.clone()));
+        }
+        if let Some(session) = participant.session.take() {
+            self.sessions.remove(&session);
+            turn.session_ended(session, peer.as_str(), reason);
+        }
+        turn.core(Command::Leave { peer: peer.clone() });
+        tracing::info!(call = ?call_id, ?peer, reason = reason.as_str_name(), "left");
+
+        call.note_departure(&participant, turn.now.unix_ms, reason);
+        turn.event(
+            call,
+            v1::call_event::Event::Left(v1::ParticipantLeft {
+                identity: participant.identity.clone(),
+                participant_sid: peer.as_str().to_owned(),
+                reason: reason.into(),
+            }),
+        );
+        for other in &mut call.participants {
+            other.choices.retain(|track, _| participant.track(track.as_str()).is_none());
+            other.paused.retain(|track| participant.track(track.as_str()).is_none());
+        }
+        if !participant.grants.hidden {
+            participant.version += 1;
+            participant.tracks.clear();
+            let mut info = participant.info_with(lk::participant_info::State::Disconnected);
+            info.disconnect_reason = leave.reason;
+            for other in call.participants.iter_mut().filter(|other| other.session.is_none()) {
+                if other.missed_departures.len() < limits::MISSED_DEPARTURES_MAX {
+                    other.missed_departures.push(info.clone());
+                }
+            }
+            turn.broadcast(call, None, Message::Update(lk::ParticipantUpdate { participants: vec![info] }));
+        }
+        if call.participants.is_empty() {
+            let ended = v1::CallEnded {
+                attendance: std::mem::take(&mut call.attendance),
+                started_at_ms: call.started_at_ms,
+                reason: reason.as_str_name().to_owned(),
+            };
+            turn.event(call, v1::call_event::Event::Ended(ended));
+            tracing::info!(call = ?call_id, "call ended");
+            self.calls.remove(&call_id);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! LiveKit's words and ours.
+
+use conclave_proto::v1;
+use livekit_protocol as lk;
+use rtcd_core::ids::{Kind, Side, Source};
+use rtcd_core::input::Layer;
+use rtcd_core::output::{EndReason, Quality, Step};
+
+/// The release of LiveKit's server whose behaviour this dialect follows. Clients compare it: from 1.8.0 on they use RPC,
+/// after 1.13.6 they may send SVC streams in several encodings, which the core does not take.
+pub(super) const DIALECT_VERSION: &str = "1.9.0";
+/// LiveKit's protocol number that goes with it.
+pub(super) const DIALECT_PROTOCOL: i32 = 16;
+
+/// A new unguessable id with LiveKit's prefix.
+pub(super) fn new_sid(prefix: &str) -> String {
+    format!("{prefix}{}", uuid::Uuid::new_v4().simple())
+}
+
+pub(super) fn enabled_codecs() -> Vec<lk::Codec> {
+    let mimes = ["audio/opus", "video/VP8", "video/H264", "video/VP9", "video/AV1", "video/rtx"];
+    mimes.into_iter().map(|mime| lk::Codec { mime: mime.to_owned(), fmtp_line: String::new() }).collect()
+}
+
+pub(super) fn permission(grants: &v1::Grants) -> lk::ParticipantPermission {
+    lk::ParticipantPermission {
+        can_subscribe: grants.can_subscribe,
+        can_publish: grants.can_publish,
+        can_publish_data: grants.can_publish_data,
+        can_publish_sources: grants.can_publish_sources.iter().map(|name| source_by_name(name).into()).collect(),
+        hidden: grants.hidden,
+        can_update_metadata: grants.can_update_own_metadata,
+        ..lk::ParticipantPermission::default()
+    }
+}
+
+fn source_by_name(name: &str) -> lk::TrackSource {
+    match name {
+        "camera" => lk::TrackSource::Camera,
+        "microphone" => lk::TrackSource::Microphone,
+        "screen_share" => lk::TrackSource::ScreenShare,
+        "screen_share_audio" => lk::TrackSource::ScreenShareAudio,
+        _ => lk::TrackSource::Unknown,
+    }
+}
+
+/// May a participant with these grants publish from this source?
+pub(super) fn may_publish(grants: &v1::Grants, source: lk::TrackSource) -> bool {
+    let sources = &grants.can_publish_sources;
+    grants.can_publish && (sources.is_empty() || sources.iter().any(|name| source_by_name(name) == source))
+}
+
+pub(super) fn source(source: lk::TrackSource) -> Source {
+    match source {
+        lk::TrackSource::Camera => Source::Camera,
+        lk::TrackSource::Microphone => Source::Microphone,
+        lk::TrackSource::ScreenShare => Source::ScreenShare,
+        lk::TrackSource::ScreenShareAudio => Source::ScreenShareAudio,
+        lk::TrackSource::Unknown => Source::Unknown,
+    }
+}
+
+pub(super) fn event_source(source: lk::TrackSource) -> v1::TrackSource {
+    match source {
+        lk::TrackSource::Camera => v1::TrackSource::Camera,
+        lk::TrackSource::Microphone => v1::TrackSource::Microphone,
+        lk::TrackSource::ScreenShare => v1::TrackSource::ScreenShare,
+        lk::TrackSource::ScreenShareAudio => v1::TrackSource::ScreenShareAudio,
+        lk::TrackSource::Unknown => v1::TrackSource::Unspecified,
+    }
+}
+
+pub(super) fn kind(kind: lk::TrackType) -> Option<Kind> {
+    match kind {
+        lk::TrackType::Audio => Some(Kind::Audio),
+        lk::TrackType::Video => Some(Kind::Video),
+        lk::TrackType::Data => None,
+    }
+}
+
+pub(super) fn event_kind(kind: lk::TrackType) -> v1::TrackKind {
+    match kind {
+        lk::TrackType::Audio => v1::TrackKind::Audio,
+        lk::TrackType::Video => v1::TrackKind::Video,
+        lk::TrackType::Data => v1::TrackKind::Unspecified,
+    }
+}
+
+pub(super) fn side(target: lk::SignalTarget) -> Side {
+    match target {
+        lk::SignalTarget::Publisher => Side::Publish,
+        lk::SignalTarget::Subscriber => Side::Subscribe,
+    }
+}
+
+/// The core's layer number as LiveKit's quality, lowest first in both.
+pub(super) fn video_quality(layer: u8) -> lk::VideoQuality {
+    match layer {
+        0 => lk::VideoQuality::Low,
+        1 => lk::VideoQuality::Medium,
+        _ => lk::VideoQuality::High,
+    }
+}
+
+/// Highest layer for a quality.
+pub(super) fn layer_max(quality: lk::VideoQuality) -> u8 {
+    match quality {
+        lk::VideoQuality::Low => 0,
+        lk::VideoQuality::Medium => 1,
+        lk::VideoQuality::High => 2,
+        lk::VideoQuality::Off => 0,
+    }
+}
+
+/// Announced layers, lowest first, with the rids that LiveKit's clients give them.
+pub(super) fn layers(request: &lk::AddTrackRequest) -> Vec<Layer> {
+    if request.r#type() != lk::TrackType::Video {
+        return Vec::new();
+    }
+    let codec = request.simulcast_codecs.first();
+    let announced = codec.map(|codec| &codec.layers).filter(|layers| !layers.is_empty()).unwrap_or(&request.layers);
+    let mut announced: Vec<&lk::VideoLayer> = announced.iter().collect();
+    announced.sort_by_key(|layer| layer.quality);
+    // An SVC stream carries its layers inside one encoding.
+    let svc = codec.is_some_and(|codec| ["vp9", "av1"].contains(&codec.codec.to_ascii_lowercase().as_str()));
+    if svc && announced.len() > 1 {
+        announced.drain(..announced.len() - 1);
+    }
+    let single = announced.len() == 1;
+    let rids = ["q", "h", "f"];
+    let take = rtcd_core::limits::LAYERS_MAX.min(rids.len());
+    let layer = |(layer, rid): (&lk::VideoLayer, &str)| Layer {
+        rid: if single {
+            String::new()
+        } else if layer.rid.is_empty() {
+            rid.to_owned()
+        } else {
+            layer.rid.clone()
+        },
+        width: layer.width,
+        height: layer.height,
+        bitrate_bps_max: layer.bitrate,
+    };
+    announced.into_iter().take(take).zip(rids).map(layer).collect()
+}
+
+/// `vp8`, `VP8` or `video/vp8` as a MIME type; the usual one of the kind where nothing is said.
+pub(super) fn mime(kind: Kind, codec: &str) -> String {
+    let name = codec.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let known = match (kind, name.as_str()) {
+        (Kind::Audio, _) => "audio/opus",
+        (Kind::Video, "h264") => "video/H264",
+        (Kind::Video, "vp9") => "video/VP9",
+        (Kind::Video, "av1") => "video/AV1",
+        (Kind::Video, _) => "video/VP8",
+    };
+    known.to_owned()
+}
+
+pub(super) fn connection_quality(quality: Quality) -> lk::ConnectionQuality {
+    match quality {
+        Quality::Poor => lk::ConnectionQuality::Poor,
+        Quality::Good => lk::ConnectionQuality::Good,
+        Quality::Excellent => lk::ConnectionQuality::Excellent,
+        Quality::Lost => lk::ConnectionQuality::Lost,
+    }
+}
+
+pub(super) fn quality_name(quality: Quality) -> &'static str {
+    match quality {
+        Quality::Poor => "poor",
+        Quality::Good => "good",
+        Quality::Excellent => "excellent",
+        Quality::Lost => "lost",
+    }
+}
+
+pub(super) fn media_step(step: Step) -> v1::MediaStep {
+    match step {
+        Step::Joined => v1::MediaStep::Joined,
+        Step::Negotiated => v1::MediaStep::Negotiated,
+        Step::IceChecked => v1::MediaStep::IceChecked,
+        Step::DtlsDone => v1::MediaStep::DtlsDone,
+        Step::RtpIn => v1::MediaStep::RtpIn,
+        Step::RtpOut => v1::MediaStep::RtpOut,
+        Step::Lost => v1::MediaStep::Lost,
+    }
+}
+
+pub(super) fn end_reason(reason: EndReason) -> v1::EndReason {
+    match reason {
+        EndReason::Left => v1::EndReason::Left,
+        EndReason::CallEnded => v1::EndReason::CallEnded,
+        EndReason::MediaLost => v1::EndReason::MediaLost,
+        EndReason::Protocol => v1::EndReason::Protocol,
+        EndReason::Internal => v1::EndReason::Internal,
+    }
+}
+
+/// What a client is told when it is ended, and what it should do next.
+pub(super) fn leave_request(reason: v1::EndReason) -> lk::LeaveRequest {
+    use lk::DisconnectReason as Why;
+    use lk::leave_request::Action;
+    let (reason, action) = match reason {
+        v1::EndReason::Left | v1::EndReason::Unspecified => (Why::ClientInitiated, Action::Disconnect),
+        v1::EndReason::Replaced => (Why::DuplicateIdentity, Action::Disconnect),
+        v1::EndReason::Removed => (Why::ParticipantRemoved, Action::Disconnect),
+        v1::EndReason::CallEnded => (Why::RoomDeleted, Action::Disconnect),
+        v1::EndReason::Protocol => (Why::StateMismatch, Action::Disconnect),
+        // Another try, from the beginning, has a chance.
+        v1::EndReason::MediaLost => (Why::ConnectionTimeout, Action::Reconnect),
+        v1::EndReason::Internal => (Why::StateMismatch, Action::Reconnect),
+        v1::EndReason::Drained => (Why::ServerShutdown, Action::Reconnect),
+    };
+    lk::LeaveRequest { can_reconnect: action != Action::Disconnect, reason: reason.into(), action: action.into(), regions: None }
+}

@@ -1,0 +1,88 @@
+//! One input being handled: now, and where the outputs go.
+
+use conclave_proto::v1;
+use livekit_protocol as lk;
+use lk::signal_response::Message;
+
+use super::call::{Call, Participant};
+use super::encode;
+use crate::shard::Command;
+use crate::signal::seam::{AdapterOutput, AdapterSettings, Moment, SessionKey};
+
+/// One input being handled.
+pub(super) struct Turn<'a> {
+    pub(super) now: Moment,
+    pub(super) settings: &'a AdapterSettings,
+    pub(super) out: &'a mut Vec<AdapterOutput>,
+}
+
+impl Turn<'_> {
+    pub(super) fn core(&mut self, command: Command) {
+        self.out.push(AdapterOutput::Core(command));
+    }
+
+    pub(super) fn frame(&mut self, session: &SessionKey, message: Message) {
+        self.out.push(AdapterOutput::Frame { session: session.clone(), livekit: encode(message) });
+    }
+
+    /// To one participant; nothing while it has no session (what it must not miss is sent when it resumes).
+    pub(super) fn tell(&mut self, participant: &Participant, message: Message) {
+        if let Some(session) = &participant.session {
+            self.frame(session, message);
+        }
+    }
+
+    /// To everybody in the call but `except`. Encoded once.
+    pub(super) fn broadcast(&mut self, call: &Call, except: Option<&Participant>, message: Message) {
+        let livekit = encode(message);
+        for participant in &call.participants {
+            if except.is_some_and(|except| except.peer == participant.peer) {
+                continue;
+            }
+            if let Some(session) = &participant.session {
+                self.out.push(AdapterOutput::Frame { session: session.clone(), livekit: livekit.clone() });
+            }
+        }
+    }
+
+    pub(super) fn event(&mut self, call: &Call, event: v1::call_event::Event) {
+        let event = v1::CallEvent { call_id: call.name.clone(), at_ms: self.now.unix_ms, event: Some(event) };
+        self.out.push(AdapterOutput::Event { call: call.id.clone(), event });
+    }
+
+    pub(super) fn session_ended(&mut self, session: SessionKey, participant_sid: &str, reason: v1::EndReason) {
+        let ended =
+            v1::SessionEnded { session_id: session.id.to_string(), participant_sid: participant_sid.to_owned(), reason: reason.into() };
+        self.out.push(AdapterOutput::SessionEnded { session, ended });
+    }
+
+    pub(super) fn room(&self, call: &Call) -> lk::Room {
+        let visible = call.participants.iter().filter(|participant| !participant.grants.hidden);
+        let (participants, publishers) = visible.fold((0, 0), |(all, publishing), participant| {
+            (all + 1, publishing + u32::from(participant.tracks.iter().any(|track| track.live)))
+        });
+        lk::Room {
+            sid: call.sid.clone(),
+            name: call.name.clone(),
+            creation_time: call.started_at_ms / 1000,
+            creation_time_ms: call.started_at_ms,
+            metadata: call.metadata.clone(),
+            num_participants: participants,
+            num_publishers: publishers,
+            active_recording: call.recording,
+            enabled_codecs: super::translate::enabled_codecs(),
+            ..lk::Room::default()
+        }
+    }
+
+    pub(super) fn server_info(&self) -> lk::ServerInfo {
+        lk::ServerInfo {
+            version: super::translate::DIALECT_VERSION.to_owned(),
+            protocol: super::translate::DIALECT_PROTOCOL,
+            region: self.settings.region.clone(),
+            node_id: self.settings.node_id.clone(),
+            debug_info: format!("conclave rtcd {}", self.settings.version),
+            ..lk::ServerInfo::default()
+        }
+    }
+}
