@@ -25,6 +25,8 @@ export function newsText(news: CallNews): { kind: Toast['kind']; text: string } 
       return { kind: 'info', text: t('rec.started') }
     case 'recording-stopped':
       return { kind: 'info', text: t('rec.stopped') }
+    case 'captions-on':
+      return { kind: 'info', text: t('captions.available') }
     case 'share-lost':
       return { kind: 'bad', text: t('news.shareLost') }
     case 'device':

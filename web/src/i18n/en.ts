@@ -150,6 +150,7 @@ export const en = {
   'call.people': 'People',
   'call.leave': 'Leave',
   'call.end': 'End call for everyone',
+  'call.endShort': 'End for all',
   'call.endConfirm': 'End the call for everyone?',
   'call.endConfirmText': 'Everybody is disconnected and a running recording is closed.',
   'call.controls': 'Call controls',
@@ -234,7 +235,6 @@ export const en = {
   'consent.declined': 'not recorded',
   'consent.pending': 'not answered',
 
-  'captions.on': 'Turn captions on for everyone',
   'captions.off': 'Turn captions off for everyone',
   'captions.show': 'Show captions',
   'captions.hide': 'Hide captions',
@@ -244,6 +244,7 @@ export const en = {
   'captions.log': 'Captions',
   'captions.none': 'No captions yet. They appear here while people speak.',
   'captions.offHint': 'Captions are off. Turn them on to read what is said.',
+  'captions.available': 'Live captions are on in this call. Press C to read them.',
 
   'chat.title': 'Chat',
   'chat.empty': 'No messages in this call yet.',
@@ -254,7 +255,7 @@ export const en = {
   'people.title': 'People in this call',
   'people.mute': 'Mute {name}',
   'people.remove': 'Remove {name} from the call',
-  'people.stopShare': 'Stop the share of {name}',
+  'people.stopShare': 'Stop sharing: {name}',
   'people.removeConfirm': 'Remove {name} from the call?',
   'people.removeConfirmText': 'They are disconnected now. They can only come back with a new invitation or by joining again.',
   'people.removeShort': 'Remove',

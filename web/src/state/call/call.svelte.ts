@@ -8,6 +8,7 @@ import { Captions } from './captions.svelte'
 import { problemOf, type DeviceProblem } from './devices.svelte'
 import type { DeviceChoice, EndCause, Media, MediaEvents, MediaPerson, MediaPhase, Source } from './media'
 import { advise, type LinkStats } from './quality'
+import { load, save } from '../storage'
 import { stageOf, type Layout } from './tiles'
 
 export interface CallApi {
@@ -29,7 +30,7 @@ export interface CallApi {
 /** Things a person should be told; the views choose words and place. */
 export type CallNews =
   | { kind: 'joined' | 'left' | 'hand'; name: string }
-  | { kind: 'muted-by-host' | 'recording-started' | 'recording-stopped' | 'share-lost' }
+  | { kind: 'muted-by-host' | 'recording-started' | 'recording-stopped' | 'share-lost' | 'captions-on' }
   | { kind: 'device'; source: Source; problem: DeviceProblem }
   | { kind: 'failed'; error: unknown }
 
@@ -79,7 +80,8 @@ export class CallModel {
   layout: Layout = $state('auto')
   pinned: string | null = $state(null)
   panel: Panel = $state(null)
-  captionsShown = $state(true)
+  /** A person's own choice: captions run for the call, but nobody has to look at them. */
+  captionsShown = $state(load('captions') === 'on')
   readonly captions = new Captions()
   chat: Message[] = $state.raw([])
   unread = $state(0)
@@ -235,6 +237,15 @@ export class CallModel {
       // The server's event says the same a moment later; the question should not stay until then.
       this.#patchMe({ consent: granted ? 'granted' : 'declined' })
     })
+  }
+
+  /** Shows captions, and starts them for the call if they are off; or hides them here. */
+  async toggleCaptions(): Promise<void> {
+    const { enabled, language } = this.call?.captions ?? { enabled: false, language: 'auto' }
+    const show = !(enabled && this.captionsShown)
+    this.captionsShown = show
+    save('captions', show ? 'on' : null)
+    if (show && !enabled) await this.setCaptions(true, language || 'auto')
   }
 
   async setCaptions(enabled: boolean, language: string): Promise<void> {
@@ -427,6 +438,7 @@ export class CallModel {
     for (const p of before.participants) {
       if (!still.has(p.identity) && p.identity !== this.identity) this.#ports.news({ kind: 'left', name: p.display_name })
     }
+    if (now.captions.enabled && !before.captions.enabled && !this.captionsShown) this.#ports.news({ kind: 'captions-on' })
     const was = before.recording.state === 'recording'
     const is = now.recording.state === 'recording'
     if (is && !was) this.#ports.news({ kind: 'recording-started' })

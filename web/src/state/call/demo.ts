@@ -23,6 +23,7 @@ export async function startDemo(model: CallModel, count: number): Promise<void> 
     },
   }))
   model.chat = await messages(model.call?.channel_id ?? '', model.id)
+  model.captionsShown = true
   model.phase = 'in'
   model.mediaPhase = 'connected'
   model.people = people

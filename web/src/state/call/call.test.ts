@@ -1,0 +1,243 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { ApiError } from '../../api/http'
+import type { Call, CallParticipant, Message, ServerEvent } from '../../api/types'
+import { CallModel, type CallNews, type CallPorts } from './call.svelte'
+import type { Media, MediaEvents, MediaPerson } from './media'
+
+const participant = (identity: string, more: Partial<CallParticipant> = {}): CallParticipant => ({
+  identity, display_name: identity.toUpperCase(), host: false, hand_raised_at_ms: null, joined_at_ms: 0, consent: 'none', quality: '', ...more,
+})
+const call = (more: Partial<Call> = {}): Call => ({
+  id: 'c', channel_id: 'ch', channel_name: 'Channel', title: '', started_at_ms: 0, ended_at_ms: null, participants: [participant('me'), participant('ann')],
+  recording: { state: 'off', started_at_ms: null, started_by: null, waiting_for: [] }, captions: { enabled: false, language: 'en' }, you: { identity: 'me', host: false }, ...more,
+})
+const person = (identity: string, more: Partial<MediaPerson> = {}): MediaPerson => ({
+  identity, name: identity, local: identity === 'me', speaking: false, quality: 'good', joinedAt: 0, tracks: {}, ...more,
+})
+const track = (muted: boolean) => ({ key: 'k', muted, attach: () => () => undefined })
+
+function stage(options: { micError?: Error } = {}) {
+  const news: CallNews[] = []
+  const medias: { events: MediaEvents; media: Record<keyof Media, ReturnType<typeof vi.fn>> }[] = []
+  let listener: (event: ServerEvent) => void = () => undefined
+  const api = {
+    one: vi.fn(async () => call()),
+    join: vi.fn(async () => ({ url: '/livekit', token: 't', call: call() })),
+    leave: vi.fn(async () => undefined),
+    end: vi.fn(async () => undefined),
+    raiseHand: vi.fn(async () => undefined),
+    react: vi.fn(async () => undefined),
+    hostAction: vi.fn(async () => undefined),
+    recording: vi.fn(async () => undefined),
+    consent: vi.fn(async () => undefined),
+    captions: vi.fn(async () => undefined),
+    guestLink: vi.fn(async () => ({ url: '/join/x', expires_at_ms: 0 })),
+    messages: vi.fn(async (): Promise<Message[]> => []),
+    send: vi.fn(async (_: string, text: string): Promise<Message> => ({ id: 'm1', author: { id: 'me', display_name: 'ME' }, text, at_ms: 0, call_id: 'c' })),
+  }
+  const ports: CallPorts = {
+    api,
+    listen: (next) => ((listener = next), () => undefined),
+    streamOpen: () => true,
+    makeMedia: (events) => {
+      const media = {
+        connect: vi.fn(async () => events.phase('connected')),
+        leave: vi.fn(async () => undefined),
+        setMicrophone: vi.fn(async () => {
+          if (options.micError) throw options.micError
+        }),
+        setCamera: vi.fn(async () => undefined),
+        setShare: vi.fn(async () => true),
+        useDevice: vi.fn(async () => undefined),
+        allowPlayback: vi.fn(async () => undefined),
+        stats: vi.fn(async () => null),
+      }
+      medias.push({ events, media })
+      return media as unknown as Media
+    },
+    news: (one) => news.push(one),
+    now: () => Date.now(),
+  }
+  const model = new CallModel('c', 'me', { version: '1', text: 'Notice' }, ports)
+  return { model, api, news, medias, tell: (event: ServerEvent) => listener(event) }
+}
+
+const devices = { microphone: null, camera: null, speaker: null }
+async function joined() {
+  const all = stage()
+  await all.model.load()
+  await all.model.join({ microphone: true, camera: false }, devices)
+  return all
+}
+
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
+
+describe('joining', () => {
+  it('goes from loading over the pre-join page into the call', async () => {
+    const { model, medias } = stage()
+    expect(model.phase).toBe('loading')
+    await model.load()
+    expect(model.phase).toBe('prejoin')
+    await model.join({ microphone: true, camera: false }, devices)
+    expect(model.phase).toBe('in')
+    expect(medias[0]?.media.setMicrophone).toHaveBeenCalledWith(true)
+    expect(medias[0]?.media.setCamera).not.toHaveBeenCalled()
+  })
+
+  it('lets people in whose microphone fails, and tells them', async () => {
+    const { model, news } = stage({ micError: new DOMException('', 'NotAllowedError') })
+    await model.load()
+    await model.join({ microphone: true, camera: false }, devices)
+    expect(model.phase).toBe('in')
+    expect(news).toContainEqual({ kind: 'device', source: 'microphone', problem: 'denied' })
+  })
+
+  it('comes back to the pre-join page with the reason when the server refuses', async () => {
+    const { model, api } = stage()
+    await model.load()
+    api.join.mockRejectedValueOnce(new ApiError(503, 'draining', 'The node is draining.'))
+    await model.join({ microphone: true, camera: false }, devices)
+    expect(model.phase).toBe('prejoin')
+    expect(model.joinError).toBeInstanceOf(ApiError)
+  })
+
+  it('says when there is no such call', async () => {
+    const { model, api } = stage()
+    api.one.mockRejectedValueOnce(new ApiError(404, 'not_found', ''))
+    await model.load()
+    expect(model.phase).toBe('missing')
+  })
+})
+
+describe('trouble', () => {
+  it('joins again by itself with a new token after the media was lost, as often as needed', async () => {
+    const { model, api, medias } = await joined()
+    api.join.mockRejectedValueOnce(new ApiError(0, 'unreachable', ''))
+    medias[0]!.events.phase('ended', 'lost')
+    expect(model.phase).toBe('rejoining')
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(model.phase).toBe('rejoining')
+    await vi.advanceTimersByTimeAsync(2_000)
+    expect(model.phase).toBe('in')
+    expect(medias.at(-1)?.media.setMicrophone).toHaveBeenCalledWith(true)
+  })
+
+  it('gives up after five minutes and says so', async () => {
+    const { model, api, medias } = await joined()
+    api.join.mockRejectedValue(new ApiError(0, 'unreachable', ''))
+    medias[0]!.events.phase('ended', 'lost')
+    await vi.advanceTimersByTimeAsync(6 * 60_000)
+    expect(model.phase).toBe('ended')
+    expect(model.endCause).toBe('lost')
+  })
+
+  it('does not join again when the call is over or a host removed us', async () => {
+    const over = await joined()
+    over.api.join.mockRejectedValueOnce(new ApiError(404, 'not_found', ''))
+    over.medias[0]!.events.phase('ended', 'lost')
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(over.model.endCause).toBe('call-ended')
+
+    const removed = await joined()
+    removed.medias[0]!.events.phase('ended', 'removed')
+    expect(removed.model.phase).toBe('ended')
+    expect(removed.model.endCause).toBe('removed')
+  })
+
+  it('reads the call again when the event stream comes back', async () => {
+    const { model, api, tell } = await joined()
+    api.one.mockResolvedValueOnce(call({ participants: [participant('me'), participant('ann'), participant('bob')] }))
+    tell({ type: 'hello', at_ms: 0, user: { id: 'me', username: '', display_name: '', roles: [], guest_call_id: null } })
+    await vi.waitFor(() => expect(model.call?.participants.length).toBe(3))
+  })
+})
+
+describe('in the call', () => {
+  it('tells a person that a host muted them, but not when they did it themselves', async () => {
+    const { model, news, medias } = await joined()
+    const say = (muted: boolean) => medias[0]!.events.people([person('me', { tracks: { microphone: track(muted) } })])
+    say(false)
+    say(true)
+    expect(news).toContainEqual({ kind: 'muted-by-host' })
+    news.length = 0
+    await model.setMicrophone(true)
+    say(false)
+    await model.setMicrophone(false)
+    say(true)
+    expect(news).toEqual([])
+  })
+
+  it('remembers who spoke last', async () => {
+    const { model, medias } = await joined()
+    medias[0]!.events.people([person('me'), person('ann', { speaking: true }), person('bob')])
+    medias[0]!.events.people([person('me'), person('ann'), person('bob', { speaking: true })])
+    expect(model.recentSpeakers).toEqual(['bob', 'ann'])
+  })
+
+  it('asks for consent while it is asked or recorded, until it is answered', async () => {
+    const { model, api, tell } = await joined()
+    expect(model.consentAsked).toBe(false)
+    const asking = { state: 'asking' as const, started_at_ms: null, started_by: 'ann', waiting_for: ['me', 'ann'] }
+    tell({ type: 'call', at_ms: 0, call: call({ recording: asking }) })
+    expect(model.consentAsked).toBe(true)
+    await model.answerConsent(false)
+    expect(api.consent).toHaveBeenCalledWith('c', false, '1')
+    expect(model.consentAsked).toBe(false)
+    expect(model.myConsent).toBe('declined')
+  })
+
+  it('asks again when an answer did not reach the server', async () => {
+    const { model, api, news, tell } = await joined()
+    tell({ type: 'call', at_ms: 0, call: call({ recording: { state: 'asking', started_at_ms: null, started_by: 'ann', waiting_for: ['me'] } }) })
+    api.consent.mockRejectedValueOnce(new ApiError(0, 'unreachable', ''))
+    await model.answerConsent(true)
+    expect(model.consentAsked).toBe(true)
+    expect(news.some((one) => one.kind === 'failed')).toBe(true)
+  })
+
+  it('keeps knowing who we are when an event leaves it out', async () => {
+    const { model, tell } = await joined()
+    tell({ type: 'call', at_ms: 0, call: call({ you: undefined, participants: [participant('me', { host: true })] }) })
+    expect(model.identity).toBe('me')
+    expect(model.isHost).toBe(true)
+  })
+
+  it('counts chat messages that nobody looked at, and shows each once', async () => {
+    const { model, tell } = await joined()
+    const message = { id: 'm9', author: { id: 'ann', display_name: 'ANN' }, text: 'hi', at_ms: 0, call_id: 'c' }
+    tell({ type: 'message', at_ms: 0, channel_id: 'ch', message })
+    tell({ type: 'message', at_ms: 0, channel_id: 'ch', message })
+    expect(model.chat.length).toBe(1)
+    expect(model.unread).toBe(1)
+    model.show('chat')
+    expect(model.unread).toBe(0)
+  })
+
+  it('starts captions for the call at the first press and hides them for oneself at the next', async () => {
+    const { model, api, tell } = await joined()
+    await model.toggleCaptions()
+    expect(api.captions).toHaveBeenCalledWith('c', true, 'en')
+    tell({ type: 'call', at_ms: 0, call: call({ captions: { enabled: true, language: 'en' } }) })
+    expect(model.captionsShown).toBe(true)
+    await model.toggleCaptions()
+    expect(model.captionsShown).toBe(false)
+    expect(api.captions).toHaveBeenCalledTimes(1)
+  })
+
+  it('drops a pin when its screen is gone', async () => {
+    const { model, medias } = await joined()
+    medias[0]!.events.people([person('me'), person('ann', { tracks: { screen: track(false) } })])
+    model.pin('ann/screen')
+    medias[0]!.events.people([person('me'), person('ann')])
+    expect(model.pinned).toBeNull()
+  })
+
+  it('ends with the attendance when the server ends the call', async () => {
+    const { model, medias, tell } = await joined()
+    tell({ type: 'call_ended', at_ms: 0, call_id: 'c', attendance: [{ identity: 'ann', display_name: 'ANN', joined_at_ms: 0, left_at_ms: 5 }] })
+    expect(model.phase).toBe('ended')
+    expect(model.attendance.length).toBe(1)
+    await vi.waitFor(() => expect(medias[0]?.media.leave).toHaveBeenCalled())
+  })
+})
