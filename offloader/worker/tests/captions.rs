@@ -163,14 +163,14 @@ fn noise_has_no_captions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_captions_a_call_over_the_tap() {
-    let speech = common::utterances().into_iter().find(|u| u.name == "jfk.wav").unwrap();
+    let speech = common::utterances().into_iter().find(|u| u.name == "1089-134686-0000.wav").unwrap();
     let start_us = now_us();
-    let mut steps: Vec<Step> = vec![call::opened(start_us), call::participant(start_us, "jfk"), call::audio_track(start_us, "jfk")]
+    let mut steps: Vec<Step> = vec![call::opened(start_us), call::participant(start_us, "reader"), call::audio_track(start_us, "reader")]
         .into_iter()
         .map(Step::Item)
         .collect();
     let packets = call::opus_packets(&speech.samples);
-    steps.extend(packets.iter().enumerate().map(|(n, p)| Step::Item(call::audio_packet(start_us, "jfk", n, p))));
+    steps.extend(packets.iter().enumerate().map(|(n, p)| Step::Paced(call::audio_packet(start_us, "reader", n, p))));
     steps.push(Step::Hold);
     let mut world = World::start(vec![steps]).await;
     let files = common::model_files();
@@ -181,12 +181,8 @@ async fn the_program_captions_a_call_over_the_tap() {
     };
     world.state.send_modify(|s| s.order_json = serde_json::to_string(&WorkOrder::Caption(order)).unwrap());
     let mut child = world.worker(1).spawn().unwrap();
-    // The last line ends with the speech; nobody says how many lines there are.
-    world.until(|seen| seen.captions.iter().any(|(_, c)| c.r#final && c.committed.to_lowercase().contains("country"))).await;
-    let ends_with_for_your_country = |seen: &common::servers::Seen| {
-        seen.captions.iter().any(|(_, c)| c.r#final && c.committed.to_lowercase().trim_end_matches('.').ends_with("for your country"))
-    };
-    world.until(ends_with_for_your_country).await;
+    // Nobody says how many lines there are; the last one ends with the speech.
+    world.until(|seen| seen.captions.iter().any(|(_, c)| c.r#final && c.committed.to_lowercase().contains("sauce"))).await;
     world.until(|seen| seen.stats_json.contains("delay_p50_ms")).await;
     world.state.send_modify(|s| s.stop = true);
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
@@ -194,7 +190,7 @@ async fn the_program_captions_a_call_over_the_tap() {
     let mut segments: BTreeMap<i64, String> = BTreeMap::new();
     let mut committed: BTreeMap<String, String> = BTreeMap::new();
     for (_, caption) in &seen.captions {
-        assert_eq!((caption.identity.as_str(), caption.call_id.as_str(), caption.language.as_str()), ("jfk", "call-1", "en"));
+        assert_eq!((caption.identity.as_str(), caption.call_id.as_str(), caption.language.as_str()), ("reader", "call-1", "en"));
         assert!(caption.start_ms >= start_us / 1_000 - 1 && caption.end_ms <= start_us / 1_000 + 11_500, "{caption:?}");
         let before = committed.insert(caption.segment_id.clone(), caption.committed.clone()).unwrap_or_default();
         assert!(caption.committed.starts_with(&before), "{before:?} → {caption:?}");
@@ -203,9 +199,12 @@ async fn the_program_captions_a_call_over_the_tap() {
             segments.insert(caption.start_ms, caption.committed.clone());
         }
     }
+    for (_, c) in &seen.captions {
+        println!("{:6} {:5} ms late: {} | {}", c.start_ms - start_us / 1_000, c.delay_ms, c.committed, c.pending);
+    }
     let heard: String = segments.values().map(|s| format!("{s} ")).collect();
     let (errors, words) = wer::errors(&speech.text, &heard);
-    assert!(errors * 10 <= words, "{errors}/{words}: {heard}");
+    assert!(errors * 100 <= words * 15, "{errors}/{words}: {heard}");
     let finished = seen.finished.unwrap();
     let result: CaptionResult = serde_json::from_str(&finished.result_json).unwrap();
     assert_eq!(result.segments as usize, segments.len());

@@ -60,7 +60,11 @@ impl Ears {
         if piece.run != self.run {
             blocks.extend(self.flush(detector)?);
             self.context.clear();
-            (self.run, self.start_us) = (piece.run, piece.start_us);
+            self.run = piece.run;
+        }
+        if self.open.is_empty() {
+            // Not counted on from the block before: a flush may have filled that up beyond its time.
+            self.start_us = piece.start_us;
         }
         self.open.extend_from_slice(&piece.samples);
         while self.open.len() >= BLOCK {

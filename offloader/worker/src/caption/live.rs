@@ -201,7 +201,7 @@ impl Live {
         let tokens = guard::without_sounds(std::mem::take(&mut heard.tokens));
         if run.last {
             line.text.finish(if believable { tokens } else { Vec::new() });
-        } else if believable && !heard.looped {
+        } else if believable {
             line.text.handle_run(tokens, run.samples.len());
         }
         let shown = Line {
@@ -338,7 +338,7 @@ impl Track {
             number: self.lines_made,
             start_us: line.start_us + micros(at * FRAME),
             voiced_frames: probabilities.iter().filter(|p| voiced(p)).count(),
-            voiced_end: probabilities.iter().rposition(|p| voiced(p)).map_or(0, |n| n + 1),
+            voiced_end: probabilities.iter().rposition(voiced).map_or(0, |n| n + 1),
             samples: rest,
             probabilities,
             closed_us: None,

@@ -156,7 +156,6 @@ impl Recogniser {
         let eot = self.context.token_eot();
         let mut heard = Heard::default();
         for segment in self.state.as_iter() {
-            heard.no_speech = heard.no_speech.max(segment.no_speech_probability());
             for n in 0..segment.n_tokens() {
                 let Some(token) = segment.get_token(n) else { break };
                 let data = token.token_data();
@@ -167,6 +166,9 @@ impl Recogniser {
                 heard.tokens.push(Token { id: data.id, p: data.p, bytes: token.to_bytes().map(<[u8]>::to_vec).unwrap_or_default(), end_s });
             }
         }
+        // whisper.cpp's own figure for this is always 0 without timestamps.
+        self.state.decode(&[self.context.token_sot()], 0, 1)?;
+        heard.no_speech = self.no_speech()?;
         let mut ids: Vec<i32> = heard.tokens.iter().map(|t| t.id).collect();
         // whisper.cpp decodes on through a loop: look for its first full turn, not only at the end.
         for end in 1..=ids.len() {
@@ -189,9 +191,11 @@ impl Recogniser {
         // One token: mel and encoder run at the fitted window, which whisper.cpp lets nobody set otherwise.
         parameters.set_max_tokens(1);
         self.state.full(parameters, samples)?;
-        let no_speech = self.state.get_segment(0).map_or(0.0, |s| s.no_speech_probability());
+        // What the model expects right after the start says whether it thinks that anybody spoke.
+        self.state.decode(&[self.context.token_sot()], 0, 1)?;
+        let no_speech = self.no_speech()?;
 
-        let mut prompt = vec![self.context.token_sot()];
+        let mut prompt = Vec::new();
         if self.context.is_multilingual() {
             let id = whisper_rs::get_lang_id(&language).unwrap_or(0);
             prompt.extend([self.context.token_lang(id), self.context.token_transcribe()]);
@@ -200,8 +204,10 @@ impl Recogniser {
         prompt.extend(&request.prefix);
         let Some((last, head)) = prompt.split_last() else { return Ok(Heard::default()) };
         // `get_logits` answers row 0, so only a decode of a single token has logits one can use.
-        self.state.decode(head, 0, 1)?;
-        let (mut next, mut past) = (*last, head.len());
+        if !head.is_empty() {
+            self.state.decode(head, 1, 1)?;
+        }
+        let (mut next, mut past) = (*last, head.len() + 1);
 
         let mut heard = Heard { tokens: Vec::new(), no_speech, looped: false };
         for &id in &request.prefix {
@@ -247,6 +253,13 @@ impl Recogniser {
         }
         let sum: f32 = allowed.iter().map(|&logit| (logit - top).exp()).sum();
         Ok((best as i32, 1.0 / sum.max(1.0)))
+    }
+
+    fn no_speech(&self) -> Result<f32, WhisperError> {
+        let logits = self.state.get_logits()?;
+        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f32 = logits.iter().map(|&logit| (logit - top).exp()).sum();
+        Ok(logits.get(self.context.token_nosp() as usize).map_or(0.0, |&logit| (logit - top).exp() / sum))
     }
 
     fn bytes(&self, id: i32) -> Vec<u8> {

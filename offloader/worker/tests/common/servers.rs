@@ -21,6 +21,8 @@ type Items = Pin<Box<dyn Stream<Item = Result<pb::TapItem, Status>> + Send>>;
 #[derive(Clone)]
 pub enum Step {
     Item(pb::TapItem),
+    /// Not before its time has come.
+    Paced(pb::TapItem),
     /// Breaks the connection off with an error.
     Break,
     /// Waits until the worker is told to stop or the test lets go.
@@ -193,6 +195,11 @@ impl Tap for Service {
             for step in steps {
                 let item = match step {
                     Step::Item(item) => Ok(item),
+                    Step::Paced(item) => {
+                        let early = item.at_us - offload_worker::job::now_us();
+                        tokio::time::sleep(std::time::Duration::from_micros(early.max(0).unsigned_abs())).await;
+                        Ok(item)
+                    }
                     Step::Break => Err(Status::unavailable("the media node went away")),
                     Step::Hold => {
                         let _ = state.wait_for(|s| s.let_go).await;
