@@ -185,11 +185,9 @@ impl Core {
 
     /// The publisher's source behind a layer changed: numbers start anew, so stretches begin anew.
     pub(crate) fn restart_layer(&mut self, key: LayerKey) {
-        let Some(layer) = self.layers.get(key) else { return };
-        for viewer in layer.viewers.clone() {
-            if let Some(subscription) = self.subscriptions.get_mut(viewer.subscription)
-                && subscription.rewrite.layer() == Some(key)
-            {
+        let Some(track) = self.layers.get(key).and_then(|layer| self.tracks.get(layer.track)) else { return };
+        for subscription in &track.subscriptions {
+            if let Some(subscription) = self.subscriptions.get_mut(*subscription) {
                 subscription.rewrite.forget(key);
             }
         }

@@ -33,6 +33,16 @@ impl Arrivals {
         self.nacks.handle_packet(now, seq)
     }
 
+    /// A missing packet came by retransmission. It was lost all the same: reports must say so, or the publisher would take a bad
+    /// way for a good one (RFC 4588 §6.3: the original stream's statistics do not count its retransmissions).
+    #[inline]
+    pub(crate) fn note_recovered(&mut self, now: Instant, seq: u64, len: usize) {
+        self.rate.note(now, len);
+        self.last_at = Some(now);
+        self.highest = Some(self.highest.map_or(seq, |highest| highest.max(seq)));
+        self.nacks.handle_packet(now, seq);
+    }
+
     /// The publisher's sender report came.
     pub(crate) fn note_sender_report(&mut self, now: Instant, ntp: u64) {
         self.stats.handle_sender_report(now, ntp);

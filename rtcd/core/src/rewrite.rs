@@ -112,9 +112,12 @@ impl Rewrite {
         }
     }
 
-    /// Its publisher counts from anywhere now: nothing of it finds a place any more.
+    /// Its publisher counts from anywhere now: nothing of it finds a place any more. Also when another layer is followed
+    /// meanwhile: a number of the new source that falls into an old stretch would be encrypted under a number already used.
     pub(crate) fn forget(&mut self, layer: LayerKey) {
-        self.close();
+        if self.last_layer() == Some(layer) {
+            self.close();
+        }
         for span in self.spans.iter_mut().flatten().filter(|span| span.layer == layer) {
             span.in_end = Some(span.in_start);
             span.timestamp_known = false;
@@ -187,6 +190,29 @@ mod tests {
         assert_eq!(rewrite.original(101), Some((low, 5_001)));
         assert_eq!(rewrite.original(105), None);
         assert_eq!(rewrite.original(99), None);
+    }
+
+    /// Two packets under one number would be encrypted with the same key stream.
+    #[test]
+    fn a_restarted_layer_never_gets_the_numbers_it_had() {
+        let (low, high) = layers();
+        let now = Instant::now();
+        let mut rewrite = Rewrite::new(100);
+        rewrite.begin(low, 5_000, 0, 0, Vp8Offsets::default());
+        for seq in 5_000..5_050 {
+            let place = rewrite.place(low, seq, 0).unwrap();
+            rewrite.note_sent(now, &place);
+        }
+        rewrite.begin(high, 70, 0, 0, Vp8Offsets::default());
+        let place = rewrite.place(high, 70, 0).unwrap();
+        rewrite.note_sent(now, &place);
+        // The low layer's source changes while the high one is followed, and happens to count in the same range.
+        rewrite.forget(low);
+        assert_eq!(rewrite.layer(), Some(high));
+        assert!(rewrite.place(low, 5_030, 0).is_none());
+        rewrite.begin(low, 5_040, 0, 0, Vp8Offsets::default());
+        assert_eq!(rewrite.place(low, 5_040, 0).map(|place| place.seq), Some(151));
+        assert!(rewrite.place(low, 5_039, 0).is_none());
     }
 
     #[test]

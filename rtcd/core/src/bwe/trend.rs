@@ -51,7 +51,7 @@ pub(super) struct Trend {
 impl Default for Trend {
     fn default() -> Self {
         Self {
-            line: VecDeque::with_capacity(WINDOW + 1),
+            line: VecDeque::new(),
             first_ms: None,
             accumulated_ms: 0.0,
             smoothed_ms: 0.0,

@@ -45,7 +45,10 @@ impl Core {
         if known || track.peer == viewer || track.call != peer.call {
             return;
         }
-        let (ssrc, rtx_ssrc) = (self.random.ssrc(), self.random.ssrc());
+        let taken = self.transports.get(transport_key).map(|transport| &transport.outgoing);
+        // Two streams under one number would share a key stream; with hundreds of streams to one viewer chance alone is not enough.
+        let mut fresh = || std::iter::repeat_with(|| self.random.ssrc()).find(|ssrc| taken.is_none_or(|taken| !taken.contains_key(ssrc)));
+        let (Some(ssrc), Some(rtx_ssrc)) = (fresh(), fresh()) else { return };
         let outgoing = Outgoing {
             track: track.id.clone(),
             publisher: publisher.id.clone(),

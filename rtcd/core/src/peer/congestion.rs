@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bwe::BandwidthEstimate;
 use crate::rtcp::{Acked, RtcpWriter, SendHistory, TwccFeedback, TwccRecorder};
 
 /// Both directions of one transport.
@@ -12,7 +13,9 @@ pub(crate) struct Congestion {
     source: u32,
     history: SendHistory,
     acked: Vec<Acked>,
-    remb_bps: Option<u64>,
+    estimate: BandwidthEstimate,
+    // Transport-wide feedback came: it says more than report blocks, which then only tell the round trip.
+    has_feedback: bool,
 }
 
 impl Congestion {
@@ -39,22 +42,29 @@ impl Congestion {
         self.history.send(now, len)
     }
 
-    /// A viewer's feedback.
-    pub(crate) fn feedback(&mut self, _now: Instant, feedback: &TwccFeedback<'_>) {
+    /// A viewer's feedback. True: its way became narrower, choose its layers now.
+    pub(crate) fn feedback(&mut self, now: Instant, feedback: &TwccFeedback<'_>) -> bool {
+        self.has_feedback = true;
         self.acked.clear();
         self.history.handle_feedback(feedback, &mut self.acked);
+        self.estimate.handle_acked(now, &self.acked)
     }
 
-    /// A viewer's receiver-side estimate (clients without transport-wide feedback).
-    pub(crate) fn remb(&mut self, _now: Instant, bitrate_bps: u64) {
-        self.remb_bps = Some(bitrate_bps);
+    /// A viewer's receiver-side estimate (clients without transport-wide feedback). True: choose its layers now.
+    pub(crate) fn remb(&mut self, now: Instant, bitrate_bps: u64) -> bool {
+        self.estimate.handle_remb(now, bitrate_bps)
     }
 
-    /// A viewer's report block.
-    pub(crate) fn loss_report(&mut self, _now: Instant, _fraction_lost: f32, _rtt: Option<Duration>) {}
+    /// A viewer's report block about a stream that leaves with `sent_bps`. True: choose its layers now.
+    pub(crate) fn loss_report(&mut self, now: Instant, fraction_lost: f32, rtt: Option<Duration>, sent_bps: u64) -> bool {
+        if let Some(rtt) = rtt {
+            self.estimate.handle_round_trip(rtt);
+        }
+        !self.has_feedback && self.estimate.handle_loss_report(now, f64::from(fraction_lost), sent_bps)
+    }
 
-    /// What the viewer's way carries, bit/s; `None`: not known, take it for wide.
-    pub(crate) fn estimate_bps(&self, _now: Instant) -> Option<u64> {
-        self.remb_bps
+    /// What the viewer's way carries, bit/s; `None`: nothing says that it is narrow.
+    pub(crate) fn estimate_bps(&self, now: Instant) -> Option<u64> {
+        self.estimate.estimate_bps(now)
     }
 }

@@ -134,7 +134,7 @@ impl Core {
         // The header moves up over the two bytes of the original number.
         packet.copy_within(..header.len, crate::rtp::RTX_OSN_LEN);
         let Some(packet) = packet.get(crate::rtp::RTX_OSN_LEN..) else { return };
-        layer.arrivals.note(now, seq, header.timestamp, packet.len());
+        layer.arrivals.note_recovered(now, seq, packet.len());
         self.counters.one(Count::PacketsRecovered);
         self.store(now, source, seq, header, extensions, packet, kind);
     }

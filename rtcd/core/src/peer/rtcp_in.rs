@@ -51,13 +51,13 @@ impl Core {
                 }
             }
             Packet::Twcc(feedback) => {
-                if let Some(transport) = self.transports.get_mut(key) {
-                    transport.congestion.feedback(now, feedback);
+                if self.transports.get_mut(key).is_some_and(|transport| transport.congestion.feedback(now, feedback)) {
+                    self.choose_layers(now, key);
                 }
             }
             Packet::Remb(remb) => {
-                if let Some(transport) = self.transports.get_mut(key) {
-                    transport.congestion.remb(now, remb.bitrate_bps);
+                if self.transports.get_mut(key).is_some_and(|transport| transport.congestion.remb(now, remb.bitrate_bps)) {
+                    self.choose_layers(now, key);
                 }
             }
             // A source's end is told by signalling; names mean nothing to us.
@@ -92,7 +92,12 @@ impl Core {
                 transport.rtt = Some(transport.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
             }
         }
-        transport.congestion.loss_report(now, subscription.feedback.fraction_lost, transport.rtt);
+        // All that leaves for the viewer, since it is the way that is judged; a lost sound packet alone is no congestion.
+        let sent_bps = transport.traffic.rate_out.bps(now);
+        let video = subscription.kind == crate::ids::Kind::Video;
+        if video && transport.congestion.loss_report(now, subscription.feedback.fraction_lost, transport.rtt, sent_bps) {
+            self.choose_layers(now, key);
+        }
     }
 
     /// A viewer asks for packets again: they are taken from the layer's cache and leave on the RTX stream.
