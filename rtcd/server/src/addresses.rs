@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn interfaces_are_offered_ipv4_first_without_loopback_and_link_local() {
         let plan = plan(&machine(), &[], &config(&[])).expect("a plan");
-        assert_eq!(plan.advertise, [v4(10, 1, 1, 1), "2001:db8::5".parse().expect("an address")]);
+        assert_eq!(plan.advertise, [v4(10, 1, 1, 1), "2001:db8::5".parse::<IpAddr>().expect("an address")]);
         assert_eq!(plan.listen.len(), 2, "both wildcards");
     }
 
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(single.advertise, [v4(192, 0, 2, 7)]);
         let mapped = config(&[("RTCD_RTC_ICEHOSTOVERRIDE", "192.0.2.7/10.1.1.1"), ("RTCD_RTC_ENABLEIPV6", "false")]);
         assert_eq!(plan(&machine(), &[], &mapped).expect("a plan").advertise, [v4(192, 0, 2, 7)]);
-        assert_eq!(candidates(&single, 8443, Some(443)), ["192.0.2.7:443".parse().expect("an address")]);
+        assert_eq!(candidates(&single, 8443, Some(443)), ["192.0.2.7:443".parse::<SocketAddr>().expect("an address")]);
     }
 
     #[test]

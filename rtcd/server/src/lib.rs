@@ -4,11 +4,16 @@
 //! signalling between message servers and the core.
 
 pub mod addresses;
+pub mod admit;
 pub mod certificate;
 pub mod config;
+pub mod directory;
+pub mod http;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod net;
+pub mod node;
 pub mod shard;
 pub mod signal;
 pub mod tap;

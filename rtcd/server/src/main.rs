@@ -1,2 +1,120 @@
-//! Placeholder.
-fn main() {}
+//! The program: settings, start, signals, end.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use rtcd::config::Config;
+use rtcd::http::Http;
+use rtcd::{logging, node};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Many small allocations from few threads (signalling, taps): measured faster and tighter than the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Media node of Conclave: forwards calls between browsers.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Settings, TOML. A missing file is fine: defaults and environment variables hold then.
+    #[arg(long, short, default_value = "config/config.toml")]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let loaded = match Config::load(&arguments.config) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            logging::install("info");
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::install(&loaded.config.log_level);
+    // Fails only when a library was first; then one is there, which is all that is needed.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let file = std::fs::read_to_string(&arguments.config).ok();
+    if file.is_none() {
+        tracing::info!(path = %arguments.config.display(), "no configuration file: defaults and environment variables hold");
+    }
+    for key in &loaded.unused {
+        tracing::warn!(key, "a setting of the file means nothing here and is ignored");
+    }
+    let settings: Vec<String> = Config::describe(file.as_deref(), &|name| std::env::var(name).ok())
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = settings.join(" "), "starting");
+
+    // Signalling needs little; media has its own threads.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("signal").enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(loaded.config));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => {
+            tracing::info!("ended");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    // First the port that may be busy: nothing else has to be undone then.
+    let http = Http::bind(config.http_listen).await?;
+    let running = node::start(&config)?;
+    let node = Arc::clone(&running.node);
+    for warning in &node.listening.warnings {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(http = %http.local(), udp = ?node.listening.udp, tcp = ?node.listening.tcp, shards = node.desks.len(), node = %node.id, "ready");
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(http.serve(Arc::clone(&node), async move {
+        let _ = stopped.await;
+    }));
+    let broken = wait_for_the_end(&node, config.drain_deadline).await?;
+    running.stop().await;
+    let _ = stop.send(());
+    let _ = serving.await;
+    if broken {
+        anyhow::bail!(
+            "a media thread has ended by a fault of ours (see the panic above); the process ends so that its supervisor starts a fresh one"
+        );
+    }
+    Ok(())
+}
+
+/// SIGTERM drains, SIGINT ends soon, a second signal ends at once. `true`: a media thread has died.
+async fn wait_for_the_end(node: &Arc<node::Node>, deadline: Duration) -> anyhow::Result<bool> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut look = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {
+                if node.is_draining() {
+                    return Ok(false);
+                }
+                node.drain(deadline);
+            }
+            // Somebody at a terminal: running calls are told and end.
+            _ = interrupt.recv() => return Ok(false),
+            () = node.drained() => return Ok(false),
+            _ = look.tick() => if node.is_broken() { return Ok(true) },
+        }
+    }
+}

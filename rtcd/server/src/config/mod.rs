@@ -12,8 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-pub use parse::HostOverride;
-use parse::Secret;
+pub(crate) use parse::tenant_name;
+pub use parse::{HostOverride, Secret};
 pub use sample::sample_toml;
 
 /// One line of the settings table.
@@ -262,7 +262,7 @@ mod tests {
         let file = "[rtc]\nice_port_udp = 9000\nICE_Port_TCP = 9001\n[api]\nhttp.listen_address = \":8045\"\n";
         let loaded = with(Some(file), &[("RTCD_RTC_ICEPORTUDP", "9100")]).expect("valid");
         assert_eq!((loaded.config.ice_port_udp, loaded.config.ice_port_tcp), (9100, 9001));
-        assert_eq!(loaded.config.http_listen, "0.0.0.0:8045".parse().expect("an address"));
+        assert_eq!(loaded.config.http_listen, "0.0.0.0:8045".parse::<SocketAddr>().expect("an address"));
     }
 
     #[test]

@@ -14,7 +14,19 @@ pub type Token = u64;
 /// epoll of one thread.
 pub struct Poller {
     epoll: OwnedFd,
-    events: Vec<epoll::Event>,
+}
+
+/// What a wait gives; made by the thread that waits (the kernel's form cannot change threads).
+pub struct Events {
+    raw: Vec<epoll::Event>,
+    /// What is ready.
+    pub ready: Vec<Ready>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { raw: Vec::with_capacity(128), ready: Vec::with_capacity(128) }
+    }
 }
 
 /// One thing that is ready.
@@ -34,7 +46,7 @@ impl Poller {
     /// # Errors
     /// When the process has no descriptors left.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(128) })
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     /// Watches a descriptor for reading.
@@ -63,16 +75,16 @@ impl Poller {
     ///
     /// # Errors
     /// Never seen; an interrupted wait is an empty one.
-    pub fn wait(&mut self, timeout: Duration, ready: &mut Vec<Ready>) -> std::io::Result<()> {
-        ready.clear();
-        self.events.clear();
+    pub fn wait(&self, timeout: Duration, events: &mut Events) -> std::io::Result<()> {
+        events.ready.clear();
+        events.raw.clear();
         let timeout = Timespec { tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(timeout.subsec_nanos()) };
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout)) {
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events.raw), Some(&timeout)) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
-        ready.extend(self.events.iter().map(|event| {
+        events.ready.extend(events.raw.iter().map(|event| {
             let flags = event.flags;
             Ready {
                 token: event.data.u64(),

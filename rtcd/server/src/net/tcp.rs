@@ -105,6 +105,21 @@ pub struct TcpCounters {
     pub slow_reader_drops: u64,
 }
 
+impl TcpCounters {
+    /// `(name, value)` of all, for metrics. Names are final.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("accepted", self.accepted),
+            ("rationed", self.rationed),
+            ("unproved_expired", self.unproved_expired),
+            ("idle_expired", self.idle_expired),
+            ("bad_frames", self.bad_frames),
+            ("slow_reader_drops", self.slow_reader_drops),
+        ]
+    }
+}
+
 /// All connections of one shard.
 pub struct Connections {
     by_id: FxHashMap<u64, Connection>,
@@ -364,9 +379,9 @@ mod tests {
     fn pair(connections: &mut Connections) -> (u64, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0".parse().expect("an address")).expect("binds");
         let client = TcpStream::connect(listener.local().expect("bound")).expect("connects");
-        let mut poller = crate::net::poller::Poller::new().expect("a poller");
+        let poller = crate::net::poller::Poller::new().expect("a poller");
         poller.add(listener.fd(), 1).expect("watched");
-        poller.wait(std::time::Duration::from_secs(5), &mut Vec::new()).expect("waits");
+        poller.wait(std::time::Duration::from_secs(5), &mut crate::net::poller::Events::default()).expect("waits");
         let mut id = 0;
         connections.accept(&listener, Instant::now(), |new, _| {
             id = new;

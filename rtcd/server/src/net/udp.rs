@@ -254,13 +254,13 @@ mod tests {
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
         sender.send_to(b"hello", ("127.0.0.1", socket.local().port())).expect("sends");
         let mut batch = ReceiveBatch::default();
-        let mut poller = crate::net::poller::Poller::new().expect("a poller");
+        let poller = crate::net::poller::Poller::new().expect("a poller");
         poller.add(socket.fd(), 7).expect("watched");
-        poller.wait(std::time::Duration::from_secs(5), &mut Vec::new()).expect("waits");
+        poller.wait(std::time::Duration::from_secs(5), &mut crate::net::poller::Events::default()).expect("waits");
         socket.receive(&mut batch).expect("receives");
         let received = batch.get(0).expect("one datagram");
         assert_eq!((&*received.bytes, received.remote), (&b"hello"[..], sender.local_addr().expect("bound")));
-        assert_eq!(received.local_ip, Some("127.0.0.1".parse().expect("an address")));
+        assert_eq!(received.local_ip, Some("127.0.0.1".parse::<IpAddr>().expect("an address")));
     }
 
     #[test]

@@ -7,8 +7,8 @@ mod command;
 mod counters;
 mod neighbours;
 mod routes;
-// mod run;
-// mod start;
+mod run;
+mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -19,7 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use command::{Command, Note};
 pub use counters::ShardCounters;
-// pub use start::{Listening, Shards, StartError, start};
+pub(crate) use run::{track_kind, track_source};
+pub use start::{Listening, Shards, StartError, start};
 
 use crate::net::poller::Waker;
 use crate::net::tcp::TcpCounters;

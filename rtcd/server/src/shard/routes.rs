@@ -53,16 +53,9 @@ impl Routes {
         self.by_remote.retain(|_, route| now.saturating_duration_since(route.used) < ROUTE_IDLE);
     }
 
-    /// Known addresses.
-    #[must_use]
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.by_remote.len()
-    }
-
-    /// None known.
-    #[must_use]
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_remote.is_empty()
     }
 }
 

@@ -21,7 +21,7 @@ use super::neighbours::{Message, Neighbours};
 use super::routes::Routes;
 use super::{Command, Note, Pulse, ShardCounters, ShardReport};
 use crate::limits::{DATAGRAMS_PER_PASS_MAX, NOTE_BACKLOG_MAX, SHARD_BEAT};
-use crate::net::poller::{Poller, Ready, Waker};
+use crate::net::poller::{Events, Poller, Ready, Waker};
 use crate::net::tcp::{Connections, ReadResult, TcpListener};
 use crate::net::udp::{ReceiveBatch, Sent, UdpSocket};
 use crate::tap::queue::{Pushed, TapSender};
@@ -127,7 +127,7 @@ impl Shard {
 
     /// Turns until told to stop.
     pub(super) fn run(mut self) {
-        let mut ready = Vec::with_capacity(128);
+        let mut events = Events::default();
         let mut now = Instant::now();
         let mut load = Load::new(now);
         let mut sweep_at = now + SWEEP;
@@ -136,7 +136,7 @@ impl Shard {
             let before = Instant::now();
             load.busy(before.saturating_duration_since(now));
             let until = self.wake_at.map_or(SHARD_BEAT, |at| at.saturating_duration_since(before).min(SHARD_BEAT));
-            if let Err(error) = self.shell.poller.wait(until, &mut ready) {
+            if let Err(error) = self.shell.poller.wait(until, &mut events) {
                 tracing::error!(%error, shard = self.number, "waiting for sockets failed");
             }
             // The one clock reading of this pass.
@@ -146,7 +146,7 @@ impl Shard {
                 self.pulse.load_permille.store(permille, Ordering::Relaxed);
             }
             self.pulse.beat(now);
-            for event in &ready {
+            for event in &events.ready {
                 self.handle_ready(*event, now);
             }
             if let Some(at) = self.wake_at.filter(|at| *at <= now) {
@@ -221,7 +221,7 @@ impl Shard {
                     handled += 1;
                 }
             }
-            if handled >= DATAGRAMS_PER_PASS_MAX {
+            if handled >= DATAGRAMS_PER_PASS_MAX || self.core.wants_poll() {
                 handled = 0;
                 drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
             }
@@ -254,7 +254,7 @@ impl Shard {
             self.shell.counters.datagrams_in += 1;
             self.shell.counters.bytes_in += bytes.len() as u64;
             if !proved {
-                match rtcd_core::ice::shard_of(bytes) {
+                match rtcd_core::ice::ufrag::route(bytes).map(|place| place.shard) {
                     Some(shard) if shard == self.number => {}
                     Some(shard) => {
                         let first = bytes.to_vec();
@@ -418,7 +418,9 @@ impl Crossing<'_> {
         if self.neighbours.count() == 1 {
             return true;
         }
-        let owner = if is_stun(bytes) && let Some(shard) = rtcd_core::ice::shard_of(bytes) {
+        let owner = if is_stun(bytes)
+            && let Some(shard) = rtcd_core::ice::ufrag::route(bytes).map(|place| place.shard)
+        {
             if usize::from(shard) >= self.neighbours.count() {
                 self.counters.unknown_shard += 1;
                 return false;
@@ -508,7 +510,10 @@ impl Shell {
             self.backlog.push_back(note);
         } else {
             if self.counters.notes_lost == 0 {
-                tracing::error!(shard = self.number, "signalling is too far behind: notes of the media core are lost; add cores or lower the load");
+                tracing::error!(
+                    shard = self.number,
+                    "signalling is too far behind: notes of the media core are lost; add cores or lower the load"
+                );
             }
             self.counters.notes_lost += 1;
         }

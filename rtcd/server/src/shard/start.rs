@@ -28,7 +28,9 @@ pub enum StartError {
     #[error("{0}")]
     NoAddress(String),
     /// Somebody else has the port.
-    #[error("cannot listen for media on {protocol} {address}: {error}; set {key} (environment {env}) to another port or end the program that has it")]
+    #[error(
+        "cannot listen for media on {protocol} {address}: {error}; set {key} (environment {env}) to another port or end the program that has it"
+    )]
     Bind {
         /// udp or tcp.
         protocol: &'static str,
@@ -94,7 +96,11 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
     let udp = bind_udp(&udp_plan.listen, config, count, &mut warnings)?;
     let tcp = bind_tcp(&tcp_plan.listen, config, count, &mut warnings)?;
     let udp_port = udp.first().and_then(|sockets| sockets.first()).map_or(config.ice_port_udp, |socket| socket.local().port());
-    let tcp_port = tcp.first().and_then(|listeners| listeners.first()).and_then(|listener| listener.local().ok()).map_or(config.ice_port_tcp, |address| address.port());
+    let tcp_port = tcp
+        .first()
+        .and_then(|listeners| listeners.first())
+        .and_then(|listener| listener.local().ok())
+        .map_or(config.ice_port_tcp, |address| address.port());
     if let Some(shortfall) = udp.iter().flatten().find_map(UdpSocket::shortfall) {
         warnings.push(shortfall_warning(shortfall));
     }
@@ -157,7 +163,8 @@ fn bind_udp(ips: &[IpAddr], config: &Config, count: usize, warnings: &mut Vec<St
     let mut port = config.ice_port_udp;
     let mut shards: Vec<Vec<UdpSocket>> = (0..count).map(|_| Vec::new()).collect();
     for (which, ip) in ips.iter().enumerate() {
-        let failed = |address, error| StartError::Bind { protocol: "udp", address, error, key: "rtc.ice_port_udp", env: "RTCD_RTC_ICEPORTUDP" };
+        let failed =
+            |address, error| StartError::Bind { protocol: "udp", address, error, key: "rtc.ice_port_udp", env: "RTCD_RTC_ICEPORTUDP" };
         // With port sharing a second program of the same user would bind too and steal half the packets: ask without it first.
         let address = SocketAddr::new(*ip, port);
         if let Err(error) = std::net::UdpSocket::bind(address).map(drop) {
@@ -185,7 +192,8 @@ fn bind_tcp(ips: &[IpAddr], config: &Config, count: usize, warnings: &mut Vec<St
     let mut port = config.ice_port_tcp;
     let mut shards: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
     for (which, ip) in ips.iter().enumerate() {
-        let failed = |address, error| StartError::Bind { protocol: "tcp", address, error, key: "rtc.ice_port_tcp", env: "RTCD_RTC_ICEPORTTCP" };
+        let failed =
+            |address, error| StartError::Bind { protocol: "tcp", address, error, key: "rtc.ice_port_tcp", env: "RTCD_RTC_ICEPORTTCP" };
         let address = SocketAddr::new(*ip, port);
         if let Err(error) = std::net::TcpListener::bind(address).map(drop) {
             if which > 0 && ip.is_ipv6() && ip.is_unspecified() && error.kind() != std::io::ErrorKind::AddrInUse {

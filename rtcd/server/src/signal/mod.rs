@@ -1,4 +1,6 @@
 //! Signalling: the gRPC link to message servers, and the dialects carried over it.
 
+pub mod desk;
+pub mod grpc;
 pub mod livekit;
 pub mod seam;

@@ -1,3 +1,5 @@
 //! The media tap: authorised workers get a call's decrypted packets.
 
 pub mod queue;
+pub mod service;
+pub mod token;

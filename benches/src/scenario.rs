@@ -1,0 +1,62 @@
+//! What is sent to whom.
+
+use std::time::Duration;
+
+/// One traffic pattern.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    /// For tables and the command line.
+    pub(crate) name: &'static str,
+    /// For people.
+    pub(crate) title: &'static str,
+    pub(crate) publishers: usize,
+    pub(crate) receivers: usize,
+    /// A screen share instead of speech.
+    pub(crate) video: bool,
+    /// Bytes of RTP payload.
+    pub(crate) payload: usize,
+    /// Packets sent back to back.
+    pub(crate) burst: usize,
+    /// Between bursts.
+    pub(crate) every: Duration,
+    /// The issue's bar for CPU against the ideal forwarder, if it has one here.
+    pub(crate) target: Option<f64>,
+}
+
+/// The three of the issue.
+pub(crate) const ALL: [Scenario; 3] = [
+    Scenario {
+        name: "audio-1-50",
+        title: "1 speaker to 50",
+        publishers: 1,
+        receivers: 50,
+        video: false,
+        payload: 100,
+        burst: 1,
+        every: Duration::from_millis(20),
+        target: None,
+    },
+    Scenario {
+        name: "audio-10-50",
+        title: "10 speakers to 50",
+        publishers: 10,
+        receivers: 50,
+        video: false,
+        payload: 100,
+        burst: 1,
+        every: Duration::from_millis(20),
+        target: Some(1.3),
+    },
+    // 9 packets of 1150 bytes at 30 frames a second: 2.5 Mbit/s.
+    Scenario {
+        name: "share-1-50",
+        title: "1 screen share to 50",
+        publishers: 1,
+        receivers: 50,
+        video: true,
+        payload: 1150,
+        burst: 9,
+        every: Duration::from_micros(33_333),
+        target: Some(1.3),
+    },
+];

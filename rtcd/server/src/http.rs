@@ -1,0 +1,143 @@
+//! The one HTTP port: gRPC services, `/metrics` and `/healthz`, with limits that hyper and tonic do not set by themselves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use conclave_proto::v1::signal_server::SignalServer;
+use conclave_proto::v1::tap_server::TapServer;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+
+use crate::limits::{GRPC_MESSAGE_MAX, HTTP_CONNECTIONS_MAX, HTTP2_STREAMS_MAX};
+use crate::metrics;
+use crate::node::Node;
+use crate::signal::grpc::service::SignalService;
+use crate::tap::service::TapService;
+
+/// A peer that is gone without a word is noticed after both together; its link is then resumed by a new stream.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// Slow senders of headers hold a connection no longer.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Open streams get this long at the end.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// A bound port.
+pub struct Http {
+    listener: tokio::net::TcpListener,
+    local: SocketAddr,
+}
+
+impl Http {
+    /// Binds.
+    ///
+    /// # Errors
+    /// Text naming the setting that moves the port.
+    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+        let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}; set api.http.listen_address (environment RTCD_API_HTTP_LISTENADDRESS) to another port or end the program that has it")
+        })?;
+        let local = listener.local_addr()?;
+        Ok(Self { listener, local })
+    }
+
+    /// Address bound.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Serves until `stop` is done, then lets open requests end.
+    pub async fn serve(self, node: Arc<Node>, stop: impl Future<Output = ()> + Send) {
+        let service = TowerToHyperService::new(router(node).await);
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEPALIVE_EVERY)
+            .keep_alive_timeout(KEEPALIVE_ANSWER)
+            .max_concurrent_streams(HTTP2_STREAMS_MAX)
+            .max_header_list_size(16 * 1024);
+        let graceful = GracefulShutdown::new();
+        let room = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+        tokio::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = &mut stop => break,
+            };
+            let (stream, _) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors: waiting a little is all that helps.
+                    tracing::warn!(%error, "accepting an HTTP connection failed");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            // Over the bound: closed at once, the other side tries again.
+            let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
+            let _ = stream.set_nodelay(true);
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service.clone());
+            let connection = graceful.watch(connection.into_owned());
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "an HTTP connection ended");
+                }
+                drop(place);
+            });
+        }
+        drop(self.listener);
+        let _ = tokio::time::timeout(SHUTDOWN, graceful.shutdown()).await;
+    }
+}
+
+async fn router(node: Arc<Node>) -> axum::Router {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<SignalServer<SignalService>>().await;
+    health.set_serving::<TapServer<TapService>>().await;
+    let mut routes = Routes::default();
+    routes = routes
+        .add_service(
+            SignalServer::new(SignalService::new(Arc::clone(&node)))
+                .max_decoding_message_size(GRPC_MESSAGE_MAX)
+                // Whole reports of a node; only the bound of what others make us decode matters.
+                .max_encoding_message_size(64 << 20),
+        )
+        .add_service(TapServer::new(TapService::new(Arc::clone(&node))).max_decoding_message_size(64 * 1024))
+        .add_service(health_service);
+    match tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(conclave_proto::FILE_DESCRIPTOR_SET)
+        .build_v1()
+    {
+        Ok(reflection) => routes = routes.add_service(reflection),
+        Err(error) => tracing::error!(%error, "no gRPC reflection"),
+    }
+    routes
+        .into_axum_router()
+        .merge(axum::Router::new().route("/metrics", get(serve_metrics)).route("/healthz", get(serve_health)).with_state(node))
+}
+
+async fn serve_metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&node).await)
+}
+
+/// About this process alone: a lost database or message server must not make an orchestrator kill running calls.
+async fn serve_health(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    match (node.is_healthy(), node.is_draining()) {
+        (true, false) => (StatusCode::OK, "ok\n"),
+        (true, true) => (StatusCode::OK, "draining\n"),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "a media thread is stuck; restart this process\n"),
+    }
+}

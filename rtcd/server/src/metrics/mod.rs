@@ -1,0 +1,375 @@
+//! What Prometheus reads. Names and labels of Mattermost's rtcd where it has the same figure, ours as `conclave_rtcd_…`.
+//!
+//! Shards and core count in plain integers; this asks them at scrape time. Only rare events are counted here as they happen.
+
+mod text;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use conclave_proto::v1;
+use conclave_proto::v1::call_event;
+use rtcd_core::ids::{CallId, PeerId};
+use rtcd_core::output::{EndReason, Event, Signal, Step};
+use rustc_hash::FxHashMap;
+
+pub use text::CONTENT_TYPE;
+use text::Text;
+
+use crate::admit::split_call_id;
+use crate::node::Node;
+
+/// Buckets of round trips and write times, seconds (rtcd's).
+const BUCKETS_A: &[f64] = &[0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0];
+/// Buckets of loss rates (rtcd's).
+const BUCKETS_B: &[f64] = &[0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0];
+/// Prometheus' default buckets, seconds.
+const BUCKETS_DEFAULT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Delay of captions, ms.
+const BUCKETS_CAPTION: &[f64] = &[250.0, 500.0, 750.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 10_000.0];
+/// Peers waiting for their connection; joins that never connect are forgotten when it is full.
+const CONNECTING_MAX: usize = 8192;
+
+/// Counted as it happens.
+#[derive(Default)]
+pub struct Metrics {
+    inner: Mutex<Inner>,
+    /// Open taps.
+    pub taps_open: AtomicU64,
+    /// Taps refused.
+    pub taps_refused: AtomicU64,
+    /// Pending caption lines dropped because a worker sent too many.
+    pub captions_rationed: AtomicU64,
+}
+
+#[derive(Default)]
+struct Inner {
+    joins: u64,
+    joins_refused: BTreeMap<&'static str, u64>,
+    conn_states: BTreeMap<&'static str, u64>,
+    errors: BTreeMap<(String, &'static str), u64>,
+    /// Peers negotiated and not connected yet, since when.
+    connecting: FxHashMap<PeerId, Instant>,
+    connection_time: BTreeMap<String, Histogram>,
+    rtt: BTreeMap<String, Histogram>,
+    loss: BTreeMap<String, Histogram>,
+    caption_delay: Option<Histogram>,
+    captions: u64,
+}
+
+/// A histogram with fixed bounds.
+#[derive(Clone, Debug)]
+pub(crate) struct Histogram {
+    bounds: &'static [f64],
+    counts: Vec<u64>,
+    sum: f64,
+    count: u64,
+}
+
+impl Histogram {
+    fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: vec![0; bounds.len()], sum: 0.0, count: 0 }
+    }
+
+    fn observe(&mut self, value: f64) {
+        self.count += 1;
+        self.sum += value;
+        if let Some(count) = self.bounds.iter().position(|bound| value <= *bound).and_then(|at| self.counts.get_mut(at)) {
+            *count += 1;
+        }
+    }
+}
+
+impl Metrics {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A join was admitted.
+    pub fn join_started(&self, _call: &CallId) {
+        self.lock().joins += 1;
+    }
+
+    /// A join was refused.
+    pub fn join_refused(&self, reason: v1::ErrorReason) {
+        *self.lock().joins_refused.entry(reason.as_str_name()).or_default() += 1;
+    }
+
+    /// The core says something for a peer's signalling.
+    pub fn observe_signal(&self, peer: &PeerId, signal: &Signal) {
+        match signal {
+            Signal::Refused { .. } => *self.lock().errors.entry((String::new(), "signaling")).or_default() += 1,
+            Signal::Ended { reason } => {
+                let mut inner = self.lock();
+                inner.connecting.remove(peer);
+                let state = match reason {
+                    EndReason::MediaLost => "failed",
+                    EndReason::Left | EndReason::CallEnded | EndReason::Protocol | EndReason::Internal => "closed",
+                };
+                *inner.conn_states.entry(state).or_default() += 1;
+            }
+            Signal::Answer { .. }
+            | Signal::Offer { .. }
+            | Signal::NeedSections { .. }
+            | Signal::WantedLayers { .. }
+            | Signal::StreamState { .. }
+            | Signal::Subscribed { .. } => {}
+        }
+    }
+
+    /// The core says something about a call.
+    pub fn observe_core_event(&self, call: &CallId, event: &Event, now: Instant) {
+        let Event::Step { peer, step, .. } = event else { return };
+        let mut inner = self.lock();
+        match step {
+            Step::Joined | Step::Negotiated => {
+                if inner.connecting.len() >= CONNECTING_MAX {
+                    inner.connecting.clear();
+                }
+                inner.connecting.entry(peer.clone()).or_insert(now);
+            }
+            Step::DtlsDone => {
+                *inner.conn_states.entry("connected").or_default() += 1;
+                if let Some(since) = inner.connecting.remove(peer) {
+                    let tenant = split_call_id(call).0.to_owned();
+                    let histogram = inner.connection_time.entry(tenant).or_insert_with(|| Histogram::new(BUCKETS_DEFAULT));
+                    histogram.observe(now.saturating_duration_since(since).as_secs_f64());
+                }
+            }
+            Step::Lost => {
+                *inner.conn_states.entry("disconnected").or_default() += 1;
+                let tenant = split_call_id(call).0.to_owned();
+                *inner.errors.entry((tenant, "ice")).or_default() += 1;
+            }
+            Step::IceChecked | Step::RtpIn | Step::RtpOut => {}
+        }
+    }
+
+    /// An event goes to the message servers.
+    pub fn observe_event(&self, event: &v1::CallEvent) {
+        if let Some(call_event::Event::Caption(_)) = &event.event {
+            self.lock().captions += 1;
+        }
+    }
+
+    /// A worker sent a caption.
+    pub fn observe_caption(&self, caption: &v1::Caption) {
+        if caption.r#final && caption.delay_ms > 0 {
+            self.lock().caption_delay.get_or_insert_with(|| Histogram::new(BUCKETS_CAPTION)).observe(f64::from(caption.delay_ms));
+        }
+    }
+
+    /// Regular sample of what clients report, from all shards' reports of one moment.
+    pub fn sample(&self, report: &rtcd_core::report::Report) {
+        let mut inner = self.lock();
+        for call in &report.calls {
+            let tenant = split_call_id(&call.call).0;
+            for peer in &call.peers {
+                if peer.rtt_ms > 0 {
+                    let histogram = inner.rtt.entry(tenant.to_owned()).or_insert_with(|| Histogram::new(BUCKETS_A));
+                    histogram.observe(f64::from(peer.rtt_ms) / 1000.0);
+                }
+                if peer.bitrate_out_bps > 0 {
+                    let histogram = inner.loss.entry(tenant.to_owned()).or_insert_with(|| Histogram::new(BUCKETS_B));
+                    histogram.observe(f64::from(peer.loss_out));
+                }
+            }
+        }
+    }
+}
+
+/// The whole page.
+pub async fn render(node: &Node) -> String {
+    let mut text = Text::default();
+    let mut sessions: BTreeMap<String, f64> = BTreeMap::new();
+    let mut tracks: BTreeMap<(String, &str, String), f64> = BTreeMap::new();
+    let mut core: BTreeMap<&'static str, u64> = BTreeMap::new();
+    let mut shells = Vec::new();
+    for shard in 0..node.desks.len() {
+        let Some(Ok(report)) = node.shard_report(shard).await else { continue };
+        for call in &report.core.calls {
+            let tenant = split_call_id(&call.call).0.to_owned();
+            *sessions.entry(tenant.clone()).or_default() += call.peers.len() as f64;
+            for track in call.peers.iter().flat_map(|peer| &peer.tracks) {
+                let mime = if track.mime.is_empty() { "unknown".to_owned() } else { track.mime.clone() };
+                *tracks.entry((tenant.clone(), "in", mime.clone())).or_default() += 1.0;
+                *tracks.entry((tenant.clone(), "out", mime)).or_default() += f64::from(track.subscribers);
+            }
+        }
+        for (name, value) in &report.core.counters {
+            *core.entry(name).or_default() += value;
+        }
+        shells.push((shard.to_string(), report));
+    }
+
+    text.head("rtcd_rtc_sessions_total", "gauge", "Participants connected or connecting, by tenant.");
+    for (tenant, value) in &sessions {
+        text.sample("rtcd_rtc_sessions_total", &[("groupID", tenant)], *value);
+    }
+    text.head("rtcd_rtc_rtp_tracks_total", "gauge", "Tracks published (in) and forwarded (out).");
+    for ((tenant, direction, mime), value) in &tracks {
+        text.sample("rtcd_rtc_rtp_tracks_total", &[("groupID", tenant), ("direction", direction), ("type", mime)], *value);
+    }
+    events(&mut text, &node.metrics);
+    text.head("conclave_rtcd_core_total", "counter", "Counters of the media core, by name.");
+    for (name, value) in &core {
+        text.sample("conclave_rtcd_core_total", &[("name", name)], *value as f64);
+    }
+    shards(&mut text, node, &shells);
+    links(&mut text, node);
+    text.head("conclave_rtcd_draining", "gauge", "1 while the node empties itself.");
+    text.sample("conclave_rtcd_draining", &[], f64::from(u8::from(node.is_draining())));
+    text.head("conclave_rtcd_calls", "gauge", "Calls.");
+    text.sample("conclave_rtcd_calls", &[], node.directory.calls() as f64);
+    process(&mut text);
+    text.into_string()
+}
+
+fn events(text: &mut Text, metrics: &Metrics) {
+    let inner = metrics.lock();
+    text.head("rtcd_rtc_conn_states_total", "counter", "Connection state changes.");
+    for (state, value) in &inner.conn_states {
+        text.sample("rtcd_rtc_conn_states_total", &[("type", state)], *value as f64);
+    }
+    text.head("rtcd_rtc_errors_total", "counter", "Errors.");
+    for ((tenant, kind), value) in &inner.errors {
+        text.sample("rtcd_rtc_errors_total", &[("groupID", tenant), ("type", kind)], *value as f64);
+    }
+    text.histograms("rtcd_rtc_connection_time", "From the first description to secured media, s.", &inner.connection_time);
+    text.histograms("rtcd_rtc_client_rtt", "Round trip as measured, s.", &inner.rtt);
+    text.histograms("rtcd_rtc_client_loss_rate", "Loss on the way to clients as they report it.", &inner.loss);
+    text.head("conclave_rtcd_joins_total", "counter", "Joins admitted.");
+    text.sample("conclave_rtcd_joins_total", &[], inner.joins as f64);
+    text.head("conclave_rtcd_joins_refused_total", "counter", "Joins refused, by reason.");
+    for (reason, value) in &inner.joins_refused {
+        text.sample("conclave_rtcd_joins_refused_total", &[("reason", reason)], *value as f64);
+    }
+    text.head("conclave_rtcd_captions_total", "counter", "Caption lines delivered.");
+    text.sample("conclave_rtcd_captions_total", &[], inner.captions as f64);
+    if let Some(delay) = &inner.caption_delay {
+        text.histograms(
+            "conclave_rtcd_caption_delay_ms",
+            "From a word's sound to its final caption, ms.",
+            &BTreeMap::from([(String::new(), delay.clone())]),
+        );
+    }
+    drop(inner);
+    text.head("conclave_rtcd_taps", "gauge", "Open media taps.");
+    text.sample("conclave_rtcd_taps", &[], metrics.taps_open.load(Ordering::Relaxed) as f64);
+    text.head("conclave_rtcd_taps_refused_total", "counter", "Taps refused.");
+    text.sample("conclave_rtcd_taps_refused_total", &[], metrics.taps_refused.load(Ordering::Relaxed) as f64);
+}
+
+fn shards(text: &mut Text, node: &Node, shells: &[(String, crate::shard::ShardReport)]) {
+    text.head("conclave_rtcd_shard_total", "counter", "Counters of the media threads' sockets and queues.");
+    for (shard, report) in shells {
+        for (name, value) in report.shell.named() {
+            text.sample("conclave_rtcd_shard_total", &[("shard", shard), ("name", name)], value as f64);
+        }
+    }
+    text.head("conclave_rtcd_tcp_total", "counter", "Counters of media over TCP.");
+    for (shard, report) in shells {
+        for (name, value) in report.tcp.named() {
+            text.sample("conclave_rtcd_tcp_total", &[("shard", shard), ("name", name)], value as f64);
+        }
+    }
+    text.head("conclave_rtcd_tcp_connections", "gauge", "Open media connections over TCP.");
+    for (shard, report) in shells {
+        text.sample("conclave_rtcd_tcp_connections", &[("shard", shard)], report.tcp_connections as f64);
+    }
+    text.head("conclave_rtcd_shard_load", "gauge", "Busy share of the last second.");
+    text.head("conclave_rtcd_shard_lateness_seconds", "gauge", "Largest lateness of a timer since the last scrape.");
+    for (shard, report) in shells {
+        let load = shard.parse().map_or(0.0, |number| node.load_of(number));
+        text.sample("conclave_rtcd_shard_load", &[("shard", shard)], load);
+        text.sample("conclave_rtcd_shard_lateness_seconds", &[("shard", shard)], report.shell.lateness_us_max as f64 / 1e6);
+    }
+}
+
+fn links(text: &mut Text, node: &Node) {
+    let links = node.links.all();
+    let connections = links.iter().filter(|link| link.detached_at().is_none()).count();
+    text.head("rtcd_ws_connections_total", "gauge", "Signalling connections of message servers.");
+    for link in links.iter().filter(|link| link.detached_at().is_none()) {
+        text.sample("rtcd_ws_connections_total", &[("clientID", &link.node_id)], 1.0);
+    }
+    text.head("conclave_rtcd_links", "gauge", "Links to message servers that have a stream.");
+    text.sample("conclave_rtcd_links", &[], connections as f64);
+    text.head("conclave_rtcd_links_broken", "gauge", "Links within their grace.");
+    text.sample("conclave_rtcd_links_broken", &[], (links.len() - connections) as f64);
+    text.head("conclave_rtcd_link_sessions", "gauge", "Signalling sessions.");
+    text.sample("conclave_rtcd_link_sessions", &[], links.iter().map(|link| link.sessions()).sum::<usize>() as f64);
+    text.head("conclave_rtcd_link_total", "counter", "What happened to links.");
+    let counters = &node.links.counters;
+    for (name, value) in [
+        ("opened", &counters.opened),
+        ("resumed", &counters.resumed),
+        ("refused", &counters.refused),
+        ("ended", &counters.ended),
+        ("sessions_overflowed", &counters.overflowed),
+        ("sessions_rationed", &counters.rationed),
+        ("frames_in", &counters.frames_in),
+        ("frames_out", &counters.frames_out),
+        ("bad", &counters.bad),
+    ] {
+        text.sample("conclave_rtcd_link_total", &[("name", name)], value.load(Ordering::Relaxed) as f64);
+    }
+}
+
+/// The process itself, from /proc.
+fn process(text: &mut Text) {
+    let Some(process) = text::Process::read() else { return };
+    for (name, kind, help, value) in [
+        ("rtcd_process_cpu_seconds_total", "counter", "CPU time used, user and system.", process.cpu_seconds),
+        ("rtcd_process_open_fds", "gauge", "Open file descriptors.", process.open_fds),
+        ("rtcd_process_max_fds", "gauge", "File descriptors allowed.", process.max_fds),
+        ("rtcd_process_resident_memory_bytes", "gauge", "Resident memory.", process.resident_bytes),
+        ("rtcd_process_virtual_memory_bytes", "gauge", "Virtual memory.", process.virtual_bytes),
+        ("rtcd_process_start_time_seconds", "gauge", "Start of the process, Unix.", process.start_seconds),
+    ] {
+        text.head(name, kind, help);
+        text.sample(name, &[], value);
+    }
+}
+
+/// Resident memory of this process, bytes; 0 when it cannot be told.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a memory size fits")]
+pub fn resident_bytes() -> u64 {
+    text::Process::read().map_or(0, |process| process.resident_bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_states_and_times_follow_the_steps() {
+        let metrics = Metrics::default();
+        let call = CallId::new("acme/x").expect("a name");
+        let peer = PeerId::new("PA_1").expect("a name");
+        let start = Instant::now();
+        let step = |step| Event::Step { peer: peer.clone(), side: rtcd_core::ids::Side::Publish, step, detail: String::new() };
+        metrics.observe_core_event(&call, &step(Step::Negotiated), start);
+        metrics.observe_core_event(&call, &step(Step::DtlsDone), start + std::time::Duration::from_millis(200));
+        metrics.observe_core_event(&call, &step(Step::Lost), start + std::time::Duration::from_secs(60));
+        metrics.observe_signal(&peer, &Signal::Ended { reason: EndReason::MediaLost });
+        let mut text = Text::default();
+        events(&mut text, &metrics);
+        let page = text.into_string();
+        for line in [
+            "rtcd_rtc_conn_states_total{type=\"connected\"} 1",
+            "rtcd_rtc_conn_states_total{type=\"disconnected\"} 1",
+            "rtcd_rtc_conn_states_total{type=\"failed\"} 1",
+            "rtcd_rtc_errors_total{groupID=\"acme\",type=\"ice\"} 1",
+            "rtcd_rtc_connection_time_bucket{groupID=\"acme\",le=\"0.1\"} 0",
+            "rtcd_rtc_connection_time_bucket{groupID=\"acme\",le=\"0.25\"} 1",
+            "rtcd_rtc_connection_time_bucket{groupID=\"acme\",le=\"+Inf\"} 1",
+            "rtcd_rtc_connection_time_count{groupID=\"acme\"} 1",
+        ] {
+            assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The running node: what signalling, taps and metrics share. Immutable but for a few flags.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use conclave_proto::v1;
+use rtcd_core::ids::CallId;
+use tokio::sync::{mpsc, watch};
+
+use crate::admit::still_refusing;
+use crate::config::{Config, Secret};
+use crate::directory::Directory;
+use crate::limits::DESK_INPUTS_MAX;
+use crate::metrics::Metrics;
+use crate::shard::{self, Listening, Note, ShardGone, ShardHandle, ShardReport, Shards, StartError};
+use crate::signal::desk::{Desk, DeskInput, moment};
+use crate::signal::grpc::auth::Auth;
+use crate::signal::grpc::links::Links;
+use crate::signal::grpc::service::release;
+use crate::signal::seam::{AdapterInput, AdapterSettings};
+
+/// How often broken links and the clients' figures are looked at.
+const JANITOR: Duration = Duration::from_millis(500);
+/// How often the clients' figures go into histograms.
+const SAMPLE: Duration = Duration::from_secs(10);
+/// Ended sessions get this long to hear it before the process goes.
+const FAREWELL: Duration = Duration::from_millis(700);
+
+/// See the module.
+pub struct Node {
+    /// Stable name.
+    pub id: String,
+    /// Who may speak.
+    pub auth: Auth,
+    /// Key of tap tokens.
+    pub tap_secret: Secret,
+    /// The setting.
+    pub participants_max: usize,
+    /// Message servers.
+    pub links: Arc<Links>,
+    /// Who is where.
+    pub directory: Arc<Directory>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// One per shard.
+    pub desks: Vec<mpsc::Sender<DeskInput>>,
+    /// What is bound, offered and wrong.
+    pub listening: Listening,
+    shards: Vec<ShardHandle>,
+    started: Instant,
+    drain: watch::Sender<Option<Instant>>,
+    refusing: AtomicBool,
+}
+
+/// A node with what its owner has to keep.
+pub struct Running {
+    /// For everybody.
+    pub node: Arc<Node>,
+    shards: Shards,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// Starts media threads and desks. HTTP comes on top, see [`crate::http`].
+///
+/// # Errors
+/// See [`StartError`].
+pub fn start(config: &Config) -> anyhow::Result<Running> {
+    let certificate = crate::certificate::generate()?;
+    let (shards, notes, listening) = shard::start(config, &certificate).map_err(|error: StartError| anyhow::anyhow!(error))?;
+    let (desks, desk_inputs): (Vec<_>, Vec<_>) = notes.iter().map(|_| mpsc::channel(DESK_INPUTS_MAX)).unzip();
+    let node = Arc::new(Node {
+        id: config.node_id.clone(),
+        auth: Auth::new(config),
+        tap_secret: config.tap_secret.clone(),
+        participants_max: config.participants_max,
+        links: Arc::new(Links::new(config.grace)),
+        directory: Arc::new(Directory::default()),
+        metrics: Arc::new(Metrics::default()),
+        desks,
+        listening,
+        shards: shards.handles().to_vec(),
+        started: Instant::now(),
+        drain: watch::Sender::new(None),
+        refusing: AtomicBool::new(false),
+    });
+    let mut tasks = Vec::new();
+    for (number, (inputs, notes)) in desk_inputs.into_iter().zip(notes).enumerate() {
+        tasks.extend(node.open_desk(number, inputs, notes, config.grace));
+    }
+    tasks.push(tokio::spawn(keep_house(Arc::clone(&node))));
+    Ok(Running { node, shards, tasks })
+}
+
+impl Running {
+    /// Ends every session, gives them a moment to hear it, and stops the threads.
+    pub async fn stop(self) {
+        for desk in 0..self.node.desks.len() {
+            self.node.tell(desk, AdapterInput::EndAll { reason: v1::EndReason::Drained }).await;
+        }
+        if self.node.directory.present() > 0 || !self.node.links.all().is_empty() {
+            tokio::time::sleep(FAREWELL).await;
+        }
+        self.shards.stop().await;
+        for task in self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Node {
+    fn open_desk(
+        &self,
+        number: usize,
+        inputs: mpsc::Receiver<DeskInput>,
+        notes: mpsc::Receiver<Note>,
+        grace: Duration,
+    ) -> Option<tokio::task::JoinHandle<()>> {
+        let desk = Desk {
+            shard: self.shards.get(number)?.clone(),
+            links: Arc::clone(&self.links),
+            directory: Arc::clone(&self.directory),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let settings = AdapterSettings { node_id: self.id.clone(), version: env!("CARGO_PKG_VERSION"), grace, region: String::new() };
+        Some(tokio::spawn(desk.run(settings, inputs, notes)))
+    }
+
+    /// The desk and shard of a call.
+    #[must_use]
+    pub fn desk_of(&self, call: &CallId) -> usize {
+        shard::shard_of_call(call, self.desks.len())
+    }
+
+    /// A shard.
+    #[must_use]
+    pub fn shard(&self, number: usize) -> Option<&ShardHandle> {
+        self.shards.get(number)
+    }
+
+    /// A shard's figures.
+    pub async fn shard_report(&self, number: usize) -> Option<Result<ShardReport, ShardGone>> {
+        Some(self.shards.get(number)?.report().await)
+    }
+
+    /// Tells a desk something.
+    pub async fn tell(&self, desk: usize, input: AdapterInput) {
+        if let Some(desk) = self.desks.get(desk) {
+            // Fails only while the node ends.
+            let _ = desk.send(DeskInput::Adapter(input)).await;
+        }
+    }
+
+    /// Tells the desk of a call something.
+    pub async fn tell_call(&self, call: &CallId, input: AdapterInput) {
+        self.tell(self.desk_of(call), input).await;
+    }
+
+    /// Busy share of a shard.
+    #[must_use]
+    pub fn load_of(&self, shard: usize) -> f64 {
+        self.shards.get(shard).map_or(0.0, ShardHandle::load)
+    }
+
+    /// Whether new calls are refused for load, with two marks so that it does not flap.
+    #[must_use]
+    pub fn refusing_new_calls(&self, load: f64) -> bool {
+        let refusing = still_refusing(self.refusing.load(Ordering::Relaxed), load);
+        self.refusing.store(refusing, Ordering::Relaxed);
+        refusing
+    }
+
+    /// Stops admitting; running calls have until the deadline. A later call may move the deadline.
+    pub fn drain(&self, within: Duration) {
+        tracing::info!(within_s = within.as_secs(), participants = self.directory.present(), "draining: no new joins");
+        self.drain.send_replace(Some(Instant::now() + within));
+    }
+
+    /// No joins are taken.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.borrow().is_some()
+    }
+
+    /// Waits until a drain is over: everybody has left or the deadline has passed.
+    pub async fn drained(&self) {
+        let mut changes = self.drain.subscribe();
+        loop {
+            let deadline = *changes.borrow_and_update();
+            let Some(deadline) = deadline else {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            if self.directory.present() == 0 {
+                return;
+            }
+            let unix_ms =
+                moment().unix_ms + i64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(i64::MAX);
+            for desk in 0..self.desks.len() {
+                self.tell(desk, AdapterInput::Drain { deadline_unix_ms: unix_ms }).await;
+            }
+            loop {
+                if self.directory.present() == 0 || Instant::now() >= deadline {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                    changed = changes.changed() => {
+                        if changed.is_err() {
+                            return;
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the node works by itself: every media thread turns. Depends on nothing outside.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.shards.iter().all(|shard| !shard.is_dead() && shard.silent_for() < crate::limits::SHARD_STUCK)
+    }
+
+    /// A media thread has ended by a panic.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.shards.iter().any(ShardHandle::is_dead)
+    }
+
+    /// For the ops page.
+    pub async fn status(&self) -> v1::NodeStatusResponse {
+        let mut counters = std::collections::HashMap::new();
+        for number in 0..self.shards.len() {
+            let Some(Ok(report)) = self.shard_report(number).await else { continue };
+            for (name, value) in &report.core.counters {
+                *counters.entry(format!("core_{name}")).or_default() += value;
+            }
+            for (name, value) in report.shell.named() {
+                *counters.entry(format!("shard_{name}")).or_default() += value;
+            }
+            for (name, value) in report.tcp.named() {
+                *counters.entry(format!("tcp_{name}")).or_default() += value;
+            }
+        }
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let udp = self.listening.udp.iter().map(|address| format!("udp {address}"));
+        let tcp = self.listening.tcp.iter().map(|address| format!("tcp {address}"));
+        v1::NodeStatusResponse {
+            node_id: self.id.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            draining: self.is_draining(),
+            shards: count(self.shards.len()),
+            calls: count(self.directory.calls()),
+            participants: count(self.directory.present()),
+            uptime_s: self.started.elapsed().as_secs(),
+            rss_bytes: crate::metrics::resident_bytes(),
+            advertised: udp.chain(tcp).collect(),
+            counters,
+            warnings: self.listening.warnings.clone(),
+        }
+    }
+}
+
+/// Ends links whose grace ran out, and samples what clients report.
+async fn keep_house(node: Arc<Node>) {
+    let mut turn = tokio::time::interval(JANITOR);
+    turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut sampled = Instant::now();
+    loop {
+        turn.tick().await;
+        for orphans in node.links.expired(Instant::now()) {
+            tracing::warn!(
+                link = orphans.link,
+                sessions = orphans.sessions.len(),
+                "a message server did not come back within the grace: its sessions end"
+            );
+            release(&node, orphans).await;
+        }
+        if sampled.elapsed() >= SAMPLE {
+            sampled = Instant::now();
+            for number in 0..node.shards.len() {
+                if let Some(Ok(report)) = node.shard_report(number).await {
+                    node.metrics.sample(&report.core);
+                }
+            }
+        }
+    }
+}

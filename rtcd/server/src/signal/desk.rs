@@ -1,0 +1,155 @@
+//! One desk per shard: the task that owns the dialect's state for that shard's calls and stands between links and core.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use conclave_proto::v1::{call_event, from_media::Body};
+use tokio::sync::{mpsc, oneshot};
+
+use super::grpc::links::Links;
+use super::livekit::Adapter;
+use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall};
+use crate::directory::Directory;
+use crate::metrics::Metrics;
+use crate::shard::{Note, ShardHandle};
+
+/// How often adapters may look at their timers.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What a desk is asked.
+#[derive(Debug)]
+pub enum DeskInput {
+    /// For the adapter.
+    Adapter(AdapterInput),
+    /// Who is in which call.
+    Roster(oneshot::Sender<Vec<RosterCall>>),
+}
+
+/// See the module.
+pub struct Desk {
+    /// Its shard.
+    pub shard: ShardHandle,
+    /// Where answers go.
+    pub links: Arc<Links>,
+    /// Who is where.
+    pub directory: Arc<Directory>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Desk {
+    /// Serves until the node ends.
+    pub async fn run(self, settings: AdapterSettings, mut inputs: mpsc::Receiver<DeskInput>, mut notes: mpsc::Receiver<Note>) {
+        let mut adapter = Adapter::new(settings);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut outputs = Vec::new();
+        loop {
+            let input = tokio::select! {
+                input = inputs.recv() => match input {
+                    Some(DeskInput::Adapter(input)) => input,
+                    Some(DeskInput::Roster(reply)) => {
+                        let _ = reply.send(adapter.roster());
+                        continue;
+                    }
+                    None => return,
+                },
+                note = notes.recv() => match note {
+                    Some(Note::Signal { peer, signal }) => AdapterInput::Signal { peer, signal },
+                    Some(Note::Event { call, event }) => AdapterInput::Event { call, event },
+                    Some(Note::Data { call, peer, reliable, payload }) => AdapterInput::Data { call, peer, reliable, payload },
+                    // The shard has ended; the node notices by itself.
+                    None => return,
+                },
+                _ = tick.tick() => AdapterInput::Tick,
+            };
+            let now = moment();
+            self.observe_input(&input, now);
+            adapter.handle(now, input, &mut outputs);
+            // What the links refuse comes back to the adapter, which may answer again.
+            while !outputs.is_empty() {
+                let mut refused = Vec::new();
+                for output in outputs.drain(..) {
+                    self.apply(output, &mut refused).await;
+                }
+                for input in refused {
+                    adapter.handle(now, input, &mut outputs);
+                }
+            }
+        }
+    }
+
+    async fn apply(&self, output: AdapterOutput, refused: &mut Vec<AdapterInput>) {
+        match output {
+            AdapterOutput::Core(command) => {
+                // Fails only when the shard is gone; then the node is ending.
+                let _ = self.shard.send(command).await;
+            }
+            AdapterOutput::JoinAck { session, ack } => {
+                if !ack.accepted {
+                    // Nothing more is said on a refused session.
+                    if let Some(link) = self.links.get(session.link) {
+                        link.close_session(&session.id);
+                    }
+                }
+                self.links.push_session(&session, Body::JoinAck(ack));
+            }
+            AdapterOutput::Frame { session, livekit } => {
+                let frame = Links::session_frame(&session, livekit);
+                if self.links.push_session(&session, frame).is_some() {
+                    tracing::warn!(session = %short(&session.id), "a client does not read its signalling: its session is ended");
+                    refused.push(AdapterInput::Leave { session, connection_lost: true });
+                }
+            }
+            AdapterOutput::SessionEnded { session, ended } => {
+                if let Some(link) = self.links.get(session.link) {
+                    link.close_session(&session.id);
+                }
+                self.links.push_session(&session, Body::SessionEnded(ended));
+            }
+            AdapterOutput::HostActionResult { link, result } => self.links.push_link(link, Body::HostActionResult(result)),
+            AdapterOutput::Event { call, event } => {
+                match &event.event {
+                    Some(call_event::Event::Joined(joined)) => {
+                        tracing::info!(?call, peer = %short(&joined.participant_sid), "joined");
+                        self.directory.joined(&call, joined, event.at_ms);
+                    }
+                    Some(call_event::Event::Left(left)) => {
+                        tracing::info!(?call, peer = %short(&left.participant_sid), reason = left.reason().as_str_name(), "left");
+                        self.directory.left(&call, left, event.at_ms);
+                    }
+                    Some(call_event::Event::Ended(ended)) => {
+                        tracing::info!(?call, attendance = ended.attendance.len(), "call ended");
+                        self.directory.ended(&call, event.at_ms);
+                    }
+                    _ => {}
+                }
+                self.metrics.observe_event(&event);
+                self.links.push_event(&call, &event);
+            }
+        }
+    }
+
+    fn observe_input(&self, input: &AdapterInput, now: Moment) {
+        match input {
+            AdapterInput::Consent { call, consent } => self.directory.consented(call, consent, now.unix_ms),
+            AdapterInput::Join { call, .. } => self.metrics.join_started(call),
+            AdapterInput::Signal { peer, signal } => self.metrics.observe_signal(peer, signal),
+            AdapterInput::Event { call, event } => self.metrics.observe_core_event(call, event, now.instant),
+            _ => {}
+        }
+    }
+}
+
+/// Now.
+#[must_use]
+pub fn moment() -> Moment {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+    Moment { instant: Instant::now(), unix_ms }
+}
+
+/// The loggable form of an id.
+#[must_use]
+pub fn short(id: &str) -> &str {
+    id.get(..id.floor_char_boundary(8)).unwrap_or_default()
+}

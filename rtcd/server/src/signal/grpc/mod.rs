@@ -1,0 +1,7 @@
+//! Our own signalling over gRPC: the long-lived link of each message server, and the unary calls.
+
+pub mod auth;
+pub mod link;
+pub mod links;
+pub mod outbox;
+pub mod service;

@@ -1,0 +1,300 @@
+//! The `Tap` service: one stream per worker.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use conclave_proto::v1::tap_server::Tap;
+use conclave_proto::v1::{self, TapItem, TapPurpose, TapRequest, tap_gap, tap_item, tap_request};
+use rtcd_core::ids::{CallId, TapId, TrackId};
+use rtcd_core::input::TapScope;
+use rustc_hash::FxHashMap;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::queue::{TapReceiver, channel};
+use super::token;
+use crate::directory::Watch;
+use crate::limits::{CAPTION_LEN_MAX, CAPTIONS_PER_S, HELLO_TIMEOUT, TAP_BATCH, TAP_BATCH_PACKETS_MAX, TAPS_MAX};
+use crate::node::Node;
+use crate::shard::Command;
+use crate::signal::desk::{moment, short};
+use crate::signal::grpc::link::Bucket;
+use crate::signal::seam::AdapterInput;
+
+/// The service.
+#[derive(Clone)]
+pub struct TapService {
+    node: Arc<Node>,
+}
+
+impl TapService {
+    /// Over a running node.
+    #[must_use]
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+#[tonic::async_trait]
+impl Tap for TapService {
+    type OpenStream = ReceiverStream<Result<TapItem, Status>>;
+
+    async fn open(&self, request: Request<Streaming<TapRequest>>) -> Result<Response<Self::OpenStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = tokio::time::timeout(HELLO_TIMEOUT, incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("no TapOpen within 5 s; send it as the first message"))??;
+        let Some(TapRequest { body: Some(tap_request::Body::Open(open)) }) = first else {
+            return Err(Status::invalid_argument("the first message has to be TapOpen"));
+        };
+        let purpose = open.purpose();
+        let call = token::check(&self.node.tap_secret, &open.token, &open.call_id, purpose).map_err(|reason| {
+            self.node.metrics.taps_refused.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(tap = %short(&open.tap_id), reason, "a tap was refused");
+            Status::unauthenticated(reason)
+        })?;
+        let tap = TapId::new(&open.tap_id).ok_or_else(|| Status::invalid_argument("tap_id must have 1 to 128 bytes"))?;
+        let slot = Slot::take(&self.node)
+            .ok_or_else(|| Status::resource_exhausted("too many taps are open on this media node; try again later"))?;
+        let watch = self
+            .node
+            .directory
+            .watch(&call, moment().unix_ms)
+            .ok_or_else(|| Status::not_found("there is no such call on this media node; it may have ended"))?;
+
+        let (sink, queue) = channel();
+        let scope =
+            TapScope { consent_needed: purpose == TapPurpose::Record, audio: open.audio, video: open.video, screen_only: open.screen_only };
+        let desk = self.node.desk_of(&call);
+        let shard = self.node.shard(desk).ok_or_else(|| Status::unavailable("the node is ending"))?;
+        shard
+            .send(Command::TapOpen { call: call.clone(), tap: tap.clone(), scope, sink })
+            .await
+            .map_err(|_| Status::unavailable("the node is ending"))?;
+        tracing::info!(?call, ?tap, purpose = purpose.as_str_name(), "tap opened");
+        let (sender, receiver) = mpsc::channel(8);
+        let session =
+            Session { node: Arc::clone(&self.node), call, tap, purpose, desk, names: FxHashMap::default(), dropped: 0, _slot: slot };
+        tokio::spawn(session.run(watch, queue, incoming, sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// A place among [`TAPS_MAX`], given back when dropped.
+struct Slot(Arc<Node>);
+
+impl Slot {
+    fn take(node: &Arc<Node>) -> Option<Self> {
+        let open = node.metrics.taps_open.fetch_add(1, Ordering::Relaxed);
+        let slot = Self(Arc::clone(node));
+        (usize::try_from(open).is_ok_and(|open| open < TAPS_MAX)).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.metrics.taps_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One open tap.
+struct Session {
+    node: Arc<Node>,
+    call: CallId,
+    tap: TapId,
+    purpose: TapPurpose,
+    desk: usize,
+    /// People by the core's peer id, as already looked up.
+    names: FxHashMap<String, (String, String)>,
+    /// Packets this reader lost.
+    dropped: u64,
+    _slot: Slot,
+}
+
+impl Session {
+    async fn run(
+        mut self,
+        watch: Watch,
+        mut queue: TapReceiver,
+        mut incoming: Streaming<TapRequest>,
+        sender: mpsc::Sender<Result<TapItem, Status>>,
+    ) {
+        self.tell_state(true).await;
+        let Watch { call_started_at_us, now, mut changes } = watch;
+        let opened = v1::TapOpened { media_node_id: self.node.id.clone(), call_started_at_us };
+        let first = TapItem { at_us: moment().unix_ms.saturating_mul(1000), item: Some(tap_item::Item::Opened(opened)) };
+        let mut open = self.send(&sender, std::iter::once(first).chain(now)).await;
+        let mut captions = Bucket::new(CAPTIONS_PER_S, CAPTIONS_PER_S * 2.0, Instant::now());
+        while open {
+            tokio::select! {
+                biased;
+                change = changes.recv() => match change {
+                    Ok(item) => {
+                        let over = matches!(item.item, Some(tap_item::Item::CallEnded(_)));
+                        if over {
+                            // What the shard still had for us goes out first.
+                            let rest = self.gather(&mut queue, None);
+                            self.send(&sender, rest).await;
+                        }
+                        open = self.send(&sender, [item]).await && !over;
+                    }
+                    Err(RecvError::Lagged(_)) => {
+                        let _ = sender.send(Err(Status::resource_exhausted("the tap does not read; open it again"))).await;
+                        break;
+                    }
+                    Err(RecvError::Closed) => break,
+                },
+                request = incoming.message() => match request {
+                    Ok(Some(TapRequest { body: Some(body) })) => open = self.handle(body, &mut captions, &sender).await,
+                    Ok(Some(TapRequest { body: None })) => {}
+                    Ok(None) | Err(_) => break,
+                },
+                item = queue.next() => match item {
+                    Some(item) => {
+                        tokio::time::sleep(TAP_BATCH).await;
+                        let batch = self.gather(&mut queue, Some(item));
+                        open = self.send(&sender, batch).await;
+                    }
+                    None => {
+                        // The core has closed the tap: the call is over, or this reader took nothing at all.
+                        let over = TapItem { at_us: moment().unix_ms.saturating_mul(1000), item: Some(tap_item::Item::CallEnded(v1::TapCallEnded {})) };
+                        if self.node.directory.has_call(&self.call) {
+                            let _ = sender.send(Err(Status::resource_exhausted("the tap was closed because it does not read, or was replaced; open it again"))).await;
+                        } else {
+                            self.send(&sender, [over]).await;
+                        }
+                        break;
+                    }
+                },
+            }
+        }
+        if let Some(shard) = self.node.shard(self.desk) {
+            let _ = shard.send(Command::TapClose { tap: self.tap.clone() }).await;
+        }
+        tracing::info!(call = ?self.call, tap = ?self.tap, dropped = self.dropped, "tap closed");
+        self.tell_state(false).await;
+    }
+
+    /// Everything that waits, packets of one track joined into one item as far as order within the track allows.
+    fn gather(&mut self, queue: &mut TapReceiver, first: Option<TapItem>) -> Vec<TapItem> {
+        let mut batch: Vec<TapItem> = Vec::new();
+        // Track → index of its open packets item.
+        let mut joining: FxHashMap<String, usize> = FxHashMap::default();
+        let mut next = first.or_else(|| queue.try_next());
+        let mut packets_taken = 0;
+        while let Some(mut item) = next {
+            match &mut item.item {
+                Some(tap_item::Item::Packets(packets)) => {
+                    packets_taken += packets.packets.len();
+                    let open = joining.get(&packets.track_sid).and_then(|index| batch.get_mut(*index));
+                    if let Some(TapItem { item: Some(tap_item::Item::Packets(open)), .. }) = open
+                        && open.packets.len() < TAP_BATCH_PACKETS_MAX
+                    {
+                        open.packets.append(&mut packets.packets);
+                    } else {
+                        joining.insert(packets.track_sid.clone(), batch.len());
+                        batch.push(item);
+                    }
+                }
+                other => {
+                    // Whatever it is about, nothing passes it.
+                    joining.clear();
+                    if let Some(tap_item::Item::Track(track)) = other {
+                        self.name(track);
+                    }
+                    if let Some(tap_item::Item::Gap(gap)) = other
+                        && gap.reason() == tap_gap::Reason::Reader
+                    {
+                        self.dropped += gap.packets;
+                    }
+                    batch.push(item);
+                }
+            }
+            // One pass never holds more than a reader may be behind anyway.
+            next = if packets_taken < TAP_BATCH_PACKETS_MAX * 16 { queue.try_next() } else { None };
+        }
+        batch
+    }
+
+    /// The shard knows peers only; people have names.
+    fn name(&mut self, track: &mut v1::TapTrack) {
+        let known = self.names.get(&track.identity).cloned().or_else(|| self.node.directory.person(&self.call, &track.identity));
+        if let Some((identity, display_name)) = known {
+            self.names.insert(track.identity.clone(), (identity.clone(), display_name.clone()));
+            track.identity = identity;
+            track.display_name = display_name;
+        }
+    }
+
+    async fn send(&self, sender: &mpsc::Sender<Result<TapItem, Status>>, items: impl IntoIterator<Item = TapItem>) -> bool {
+        for item in items {
+            if sender.send(Ok(item)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn handle(&self, body: tap_request::Body, captions: &mut Bucket, sender: &mpsc::Sender<Result<TapItem, Status>>) -> bool {
+        match body {
+            tap_request::Body::Open(_) => {
+                let _ = sender.send(Err(Status::invalid_argument("TapOpen comes once"))).await;
+                false
+            }
+            tap_request::Body::Close(_) => false,
+            tap_request::Body::KeyFrame(wanted) => {
+                if let (Some(track), Some(shard)) = (TrackId::new(&wanted.track_sid), self.node.shard(self.desk)) {
+                    let _ = shard.send(Command::TapKeyFrame { tap: self.tap.clone(), track }).await;
+                }
+                true
+            }
+            tap_request::Body::Caption(caption) => self.handle_caption(caption, captions, sender).await,
+        }
+    }
+
+    async fn handle_caption(
+        &self,
+        mut caption: v1::Caption,
+        captions: &mut Bucket,
+        sender: &mpsc::Sender<Result<TapItem, Status>>,
+    ) -> bool {
+        if self.purpose != TapPurpose::Caption {
+            let _ = sender.send(Err(Status::permission_denied("only a tap opened for captions may send captions"))).await;
+            return false;
+        }
+        if caption.committed.len() + caption.pending.len() > CAPTION_LEN_MAX {
+            let _ = sender.send(Err(Status::invalid_argument("a caption line is too long"))).await;
+            return false;
+        }
+        if !captions.take(Instant::now()) {
+            // Pending text is replaced by the next line anyway; final lines are rare enough never to be rationed.
+            if !caption.r#final {
+                self.node.metrics.captions_rationed.fetch_add(1, Ordering::Relaxed);
+                return true;
+            }
+        }
+        self.node.metrics.observe_caption(&caption);
+        // Of its own call, whatever it says.
+        crate::admit::split_call_id(&self.call).1.clone_into(&mut caption.call_id);
+        self.node.tell(self.desk, AdapterInput::Caption { call: self.call.clone(), caption }).await;
+        true
+    }
+
+    async fn tell_state(&self, open: bool) {
+        let state = v1::TapState {
+            tap_id: self.tap.as_str().to_owned(),
+            purpose: match self.purpose {
+                TapPurpose::Record => "record",
+                TapPurpose::Caption => "caption",
+                TapPurpose::Unspecified => "",
+            }
+            .to_owned(),
+            open,
+            dropped: self.dropped,
+        };
+        self.node.tell(self.desk, AdapterInput::TapState { call: self.call.clone(), state }).await;
+    }
+}
