@@ -364,6 +364,11 @@ impl Manifest {
         }
     }
 
+    /// Reads a manifest that is still being written, as far as it goes.
+    pub fn read_so_far(bytes: &[u8]) -> Self {
+        Self::parse_whole_lines(bytes).0
+    }
+
     /// Reads up to the first line that does not hold: the manifest so far, the bytes of its lines, and what
     /// was wrong with the next one (nothing if the rest is only an unfinished line).
     pub(crate) fn parse_whole_lines(bytes: &[u8]) -> (Self, usize, Option<ManifestError>) {

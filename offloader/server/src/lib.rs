@@ -1,1 +1,84 @@
-//! Placeholder.
+//! The offloader: job API, store, supervision of worker processes, archive API.
+//!
+//! Bytes come from worker processes as files and calls; they go to the object store, the catalogue and,
+//! through the message server, to officers. It does not decode media: what workers hand in is hashed,
+//! encrypted and signed, never parsed, except a transcript, which is indexed.
+
+pub mod access;
+pub mod app;
+pub mod finish;
+pub mod grpc;
+pub mod http;
+pub mod keys;
+pub mod limits;
+pub mod metrics;
+pub mod objects;
+pub mod settings;
+pub mod settle;
+pub mod store;
+pub mod supervisor;
+pub mod tokens;
+pub mod work;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::settings::Settings;
+
+/// A running daemon.
+pub struct Running {
+    /// What it shares.
+    pub app: Arc<App>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    supervisor: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+    closed: CancellationToken,
+}
+
+/// Opens everything and listens.
+pub async fn start(settings: Settings) -> anyhow::Result<Running> {
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}: set OFFLOADER_LISTEN to another address or port", settings.listen))?;
+    let address = listener.local_addr()?;
+    let app = Arc::new(App::open(settings).await?);
+    *app::lock(&app.url) = format!("http://{address}");
+    let (stop, closed) = (CancellationToken::new(), CancellationToken::new());
+    let service = routes(&app).await?.into_make_service_with_connect_info::<SocketAddr>();
+    let until = closed.clone();
+    let server = tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(until.cancelled_owned()).await });
+    let supervisor = tokio::spawn(Arc::clone(&app).supervise(stop.clone()));
+    Ok(Running { app, address, server, supervisor, stop, closed })
+}
+
+impl Running {
+    /// Lets workers close what they have while the API still answers them, then ends.
+    pub async fn shut_down(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.app.wake.notify_one();
+        self.supervisor.await?;
+        self.closed.cancel();
+        // Watchers and players hold their connections for as long as they like.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.server).await;
+        Ok(())
+    }
+}
+
+async fn routes(app: &Arc<App>) -> anyhow::Result<axum::Router> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_serving::<conclave_proto::v1::jobs_server::JobsServer<grpc::JobsService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(conclave_proto::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let grpc = tonic::service::Routes::new(grpc::JobsService::server(Arc::clone(app))).add_service(health).add_service(reflection);
+    let catch = tower_http::catch_panic::CatchPanicLayer::new();
+    let admit = axum::middleware::from_fn_with_state(Arc::clone(app), http::admit);
+    Ok(http::routes(Arc::clone(app)).merge(grpc.into_axum_router()).layer(admit).layer(catch))
+}

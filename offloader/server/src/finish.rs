@@ -1,0 +1,186 @@
+//! A derived job's end: its files are checked, encrypted, stored and published in one step with the job.
+
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use archive::derived::{Derivative, Stored, encrypt};
+use archive::keys::DataKey;
+use offloader_jobs::limits::RENEW_MS;
+use offloader_jobs::order::{RenderResult, TranscribeResult, Transcript};
+use offloader_jobs::{Job, Kind, Outcome, Refused};
+
+use crate::app::{App, random};
+use crate::limits::{DERIVED_BYTES_MAX, TRANSCRIPT_BYTES_MAX};
+use crate::objects::{ObjectError, names};
+use crate::store::catalogue::DerivedRow;
+use crate::store::jobs::ChangeError;
+use crate::store::{StoreError, unix_ms};
+
+/// A result cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    /// The worker's answer does not fit its job: trying again would give the same.
+    #[error("the worker's result cannot be used: {0}")]
+    Result(String),
+    /// By the rules or by the store.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The disk or the object store: the worker may ask again.
+    #[error("cannot store the result: {0}")]
+    Storage(String),
+}
+
+impl From<StoreError> for FinishError {
+    fn from(error: StoreError) -> Self {
+        Self::Change(error.into())
+    }
+}
+
+impl From<ObjectError> for FinishError {
+    fn from(error: ObjectError) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+struct File {
+    name: String,
+    mime: String,
+    tool: String,
+}
+
+impl App {
+    /// Ends an attempt as its worker says.
+    pub async fn finish(&self, id: &str, fence: u64, outcome: Outcome) -> Result<Job, FinishError> {
+        let job = self.store.job(id).await?.ok_or_else(|| ChangeError::Unknown(id.to_owned()))?;
+        let changed = match &outcome {
+            Outcome::Done { result } if job.spec.kind.is_derived() => {
+                // Nothing is stored for an attempt that has lost its lease.
+                job.clone().note_checkpoint(fence, "", 0).map_err(ChangeError::from)?;
+                tokio::select! {
+                    stored = self.store_derived(&job, fence, result) => stored?,
+                    error = self.keep_lease(id, fence) => return Err(error.into()),
+                }
+            }
+            _ => {
+                let (job, ()) = self.store.change_job(id, |job, now_ms| job.finish(fence, outcome.clone(), now_ms, random())).await?;
+                job
+            }
+        };
+        tracing::info!(
+            job = id,
+            kind = changed.spec.kind.name(),
+            fence,
+            state = changed.state.name(),
+            error = changed.error,
+            "job finished"
+        );
+        self.told(&changed);
+        self.wake.notify_one();
+        Ok(changed)
+    }
+
+    /// The worker waits for our answer and may not renew: do it for it. Comes back only when refused.
+    async fn keep_lease(&self, id: &str, fence: u64) -> ChangeError {
+        loop {
+            tokio::time::sleep(Duration::from_millis(RENEW_MS.unsigned_abs())).await;
+            if let Err(error) = self.store.change_job(id, |job, now_ms| job.renew(fence, job.progress, "", now_ms)).await {
+                return error;
+            }
+        }
+    }
+
+    async fn store_derived(&self, job: &Job, fence: u64, result: &str) -> Result<Job, FinishError> {
+        let recording_id = &job.spec.recording_id;
+        let recording = self.store.recording(recording_id).await?.ok_or_else(|| FinishError::Result("its recording is gone".into()))?;
+        let data_key = self.data_key(&recording).map_err(|error| FinishError::Result(error.to_string()))?;
+        let dir = self.output_dir(&job.id, fence);
+        let files = files_of(job.spec.kind, result)?;
+        let mut rows = Vec::new();
+        for file in files {
+            let (stored, bytes, sealed) =
+                seal_file(dir.join(&file.name), recording_id.clone(), file.name.clone(), data_key.clone()).await?;
+            let object = names::derived(recording_id, &hex::encode(stored.stored_sha256));
+            self.objects.put_file(&object, &sealed).await?;
+            let statement = Derivative {
+                recording_id: recording_id.clone(),
+                derived_from: recording.root.clone(),
+                name: file.name,
+                mime: file.mime,
+                bytes,
+                sha256: hex::encode(stored.plain_sha256),
+                tool: file.tool,
+                made_at_ms: unix_ms(),
+                public_key: String::new(),
+                signature: String::new(),
+            }
+            .signed(&self.keys.signer);
+            rows.push(DerivedRow { object, object_bytes: stored.stored_bytes, statement });
+        }
+        let transcript = match job.spec.kind {
+            Kind::Transcribe => Some(read_transcript(&dir.join("transcript.json")).await?),
+            Kind::Record | Kind::Caption | Kind::Render => None,
+        };
+        let outcome = Outcome::Done { result: result.to_owned() };
+        let change = |job: &mut Job, now_ms: i64| -> Result<(), Refused> { job.finish(fence, outcome.clone(), now_ms, random()) };
+        Ok(self.store.publish_derived(&job.id, &rows, transcript.as_ref(), change).await?)
+    }
+}
+
+/// Which files a worker of that kind hands in.
+fn files_of(kind: Kind, result: &str) -> Result<Vec<File>, FinishError> {
+    let unreadable = |error: serde_json::Error| FinishError::Result(error.to_string());
+    let version = env!("CARGO_PKG_VERSION");
+    match kind {
+        Kind::Render => {
+            let result: RenderResult = serde_json::from_str(result).map_err(unreadable)?;
+            // The name goes into a path: only these.
+            let expected = match result.file.as_str() {
+                "media.mp4" => "video/mp4",
+                "media.m4a" => "audio/mp4",
+                "media.webm" => "video/webm",
+                other => return Err(FinishError::Result(format!("{other:?} is no name of a rendered file"))),
+            };
+            Ok(vec![File { name: result.file, mime: expected.into(), tool: format!("conclave render {version}") }])
+        }
+        Kind::Transcribe => {
+            let result: TranscribeResult = serde_json::from_str(result).map_err(unreadable)?;
+            let tool = format!("conclave transcribe {version}; model {}", result.model);
+            let file = |name: &str, mime: &str| File { name: name.into(), mime: mime.into(), tool: tool.clone() };
+            Ok(vec![
+                file("transcript.json", "application/json"),
+                file("transcript.vtt", "text/vtt; charset=utf-8"),
+                file("transcript.txt", "text/plain; charset=utf-8"),
+            ])
+        }
+        Kind::Record | Kind::Caption => Ok(Vec::new()),
+    }
+}
+
+/// Encrypts a file beside itself; gives hashes, plain length and the encrypted file.
+async fn seal_file(path: PathBuf, recording_id: String, name: String, key: DataKey) -> Result<(Stored, u64, PathBuf), FinishError> {
+    let work = move || {
+        let meta = std::fs::symlink_metadata(&path).map_err(|error| FinishError::Result(format!("{name}: {error}")))?;
+        if !meta.is_file() || meta.len() > DERIVED_BYTES_MAX {
+            return Err(FinishError::Result(format!("{name} is not a file of at most {DERIVED_BYTES_MAX} bytes")));
+        }
+        let storage = |error: std::io::Error| FinishError::Storage(error.to_string());
+        let sealed = path.with_extension("sealed");
+        let out = BufWriter::new(std::fs::File::create(&sealed).map_err(storage)?);
+        let source = std::fs::File::open(&path).map_err(storage)?;
+        let stored =
+            encrypt(source, meta.len(), out, &recording_id, &name, &key).map_err(|error| FinishError::Storage(error.to_string()))?;
+        Ok((stored, meta.len(), sealed))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| FinishError::Storage(error.to_string()))?
+}
+
+async fn read_transcript(path: &Path) -> Result<Transcript, FinishError> {
+    let result = |error: String| FinishError::Result(format!("transcript.json: {error}"));
+    let length = tokio::fs::metadata(path).await.map_err(|error| result(error.to_string()))?.len();
+    if length > TRANSCRIPT_BYTES_MAX {
+        return Err(result(format!("more than {TRANSCRIPT_BYTES_MAX} bytes")));
+    }
+    let bytes = tokio::fs::read(path).await.map_err(|error| result(error.to_string()))?;
+    serde_json::from_slice(&bytes).map_err(|error| result(error.to_string()))
+}

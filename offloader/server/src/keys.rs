@@ -1,0 +1,58 @@
+//! The site's keys: read from their files, made at the first start.
+
+use std::path::Path;
+
+use anyhow::Context;
+use archive::keys::{SiteKey, SiteSigner};
+
+use crate::settings::Settings;
+
+/// Both keys of the site.
+pub struct Keys {
+    /// Wraps data keys.
+    pub site: SiteKey,
+    /// Signs.
+    pub signer: SiteSigner,
+}
+
+impl Keys {
+    /// Reads the key files; makes those that are not there.
+    pub fn load(settings: &Settings) -> anyhow::Result<Self> {
+        let site_text = read_or_make(&settings.site_key_file, || Ok(format!("{}\n", SiteKey::generate()?.to_hex()).into_bytes()))?;
+        let site_text = String::from_utf8(site_text).context("OFFLOADER_SITE_KEY_FILE is not text")?;
+        let site =
+            SiteKey::from_hex(&site_text).with_context(|| format!("OFFLOADER_SITE_KEY_FILE {}", settings.site_key_file.display()))?;
+        let signing = read_or_make(&settings.signing_key_file, || Ok(SiteSigner::generate_pkcs8()?))?;
+        let signer = SiteSigner::from_pkcs8(&signing)
+            .with_context(|| format!("OFFLOADER_SIGNING_KEY_FILE {}", settings.signing_key_file.display()))?;
+        Ok(Self { site, signer })
+    }
+}
+
+fn read_or_make(path: &Path, make: impl FnOnce() -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Vec<u8>> {
+    use std::io::Write;
+    match std::fs::read(path) {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read the key {}", path.display())),
+    }
+    if let Some(parent) = path.parent() {
+        private_dir(parent)?;
+    }
+    let bytes = make()?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path).with_context(|| format!("cannot make the key {}", path.display()))?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    tracing::info!(path = %path.display(), "made a new key: keep a copy of it in a safe place, recordings cannot be opened without");
+    Ok(bytes)
+}
+
+/// Makes a folder that only our user may enter.
+pub fn private_dir(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}

@@ -1,0 +1,38 @@
+//! `/metrics` in Prometheus' text format.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::app::{App, lock};
+use crate::store::StoreError;
+
+/// The page.
+pub async fn render(app: &App) -> Result<String, StoreError> {
+    let mut page = String::new();
+    let counts = &app.counts;
+    let counters: [(&str, &str, &AtomicU64); 8] = [
+        ("offloader_requests_refused_total", "Requests with a missing or wrong token.", &counts.refused),
+        ("offloader_stale_writes_total", "Writes refused by fence or state.", &counts.stale),
+        ("offloader_workers_started_total", "Worker processes started.", &counts.spawned),
+        ("offloader_workers_died_total", "Worker processes that ended without finishing.", &counts.died),
+        ("offloader_leases_expired_total", "Leases that ran out.", &counts.expired),
+        ("offloader_recordings_sealed_total", "Recordings sealed.", &counts.sealed),
+        ("offloader_settle_errors_total", "Sealing or storing that failed and is tried again.", &counts.settle_errors),
+        ("offloader_accesses_total", "Entries written to the audit log.", &counts.accesses),
+    ];
+    for (name, help, value) in counters {
+        let value = value.load(Ordering::Relaxed);
+        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+    }
+    let _ = writeln!(page, "# HELP offloader_workers Worker processes of this daemon.\n# TYPE offloader_workers gauge");
+    let _ = writeln!(page, "offloader_workers {}", lock(&app.workers).len());
+    let _ = writeln!(page, "# HELP offloader_jobs Jobs by kind and state.\n# TYPE offloader_jobs gauge");
+    for (kind, state, count) in app.store.job_counts().await? {
+        let _ = writeln!(page, "offloader_jobs{{kind=\"{kind}\",state=\"{state}\"}} {count}");
+    }
+    let _ = writeln!(page, "# HELP offloader_recordings Recordings by state.\n# TYPE offloader_recordings gauge");
+    for (state, count) in app.store.recording_counts().await? {
+        let _ = writeln!(page, "offloader_recordings{{state=\"{state}\"}} {count}");
+    }
+    Ok(page)
+}

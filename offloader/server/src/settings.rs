@@ -1,0 +1,237 @@
+//! Settings: a TOML file, then the environment over it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Everything that can be set. Each field is a TOML key and an environment variable.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Address of gRPC and HTTP (`OFFLOADER_LISTEN`). Keep it local: the message server is its only guest.
+    pub listen: SocketAddr,
+    /// Bearer token of whoever may call it (`OFFLOADER_TOKEN`). At least 16 characters.
+    pub token: String,
+    /// Folder for recordings being captured, keys and, by default, all the rest (`OFFLOADER_DATA`).
+    pub data: PathBuf,
+    /// `sqlite://PATH` or `postgres://…` (`OFFLOADER_DATABASE`). Default: a SQLite file in `data`.
+    pub database: String,
+    /// `file:///PATH` or `s3://BUCKET` with the usual `AWS_*` variables (`OFFLOADER_ARCHIVE`). Default: a folder in `data`.
+    pub archive: String,
+    /// File with the site key, 64 hexadecimal digits (`OFFLOADER_SITE_KEY_FILE`). Made at first start.
+    pub site_key_file: PathBuf,
+    /// File with the Ed25519 signing key, PKCS#8 (`OFFLOADER_SIGNING_KEY_FILE`). Made at first start.
+    pub signing_key_file: PathBuf,
+    /// Media node (`OFFLOADER_RTCD`).
+    pub rtcd: String,
+    /// Secret shared with the media node for tap tokens (`OFFLOADER_TAP_SECRET`).
+    pub tap_secret: String,
+    /// Worker program (`OFFLOADER_WORKER_BIN`). Default: `offload-worker` beside this program.
+    pub worker_bin: PathBuf,
+    /// Workers that keep a core busy at a time (`OFFLOADER_WORKERS_MAX`). 0: as many as there are cores.
+    /// Recordings are not counted; jobs beyond it wait.
+    pub workers_max: usize,
+    /// Whisper model (`OFFLOADER_MODEL_PATH`). Without one, transcripts and captions fail with that word.
+    pub model_path: Option<PathBuf>,
+    /// Its SHA-256 (`OFFLOADER_MODEL_SHA256`).
+    pub model_sha256: Option<String>,
+    /// Voice activity model (`OFFLOADER_VAD_PATH`).
+    pub vad_path: Option<PathBuf>,
+    /// Its SHA-256 (`OFFLOADER_VAD_SHA256`).
+    pub vad_sha256: Option<String>,
+    /// Model for live captions (`OFFLOADER_CAPTION_MODEL_PATH`). Default: the same.
+    pub caption_model_path: Option<PathBuf>,
+    /// Its SHA-256 (`OFFLOADER_CAPTION_MODEL_SHA256`).
+    pub caption_model_sha256: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4545)),
+            token: String::new(),
+            data: PathBuf::from("var/offloader"),
+            database: String::new(),
+            archive: String::new(),
+            site_key_file: PathBuf::new(),
+            signing_key_file: PathBuf::new(),
+            rtcd: "http://127.0.0.1:8045".into(),
+            tap_secret: String::new(),
+            worker_bin: PathBuf::new(),
+            workers_max: 0,
+            model_path: None,
+            model_sha256: None,
+            vad_path: None,
+            vad_sha256: None,
+            caption_model_path: None,
+            caption_model_sha256: None,
+        }
+    }
+}
+
+/// A setting is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {0}: {1}")]
+    File(PathBuf, std::io::Error),
+    /// The file is not TOML of ours.
+    #[error("settings file {0}: {1}")]
+    Toml(PathBuf, toml::de::Error),
+    /// One value.
+    #[error("{0}: {1}")]
+    Value(&'static str, String),
+}
+
+impl Settings {
+    /// Reads the file, if any, then the environment.
+    pub fn load(file: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let mut settings = match file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| SettingsError::File(path.to_owned(), error))?;
+                toml::from_str(&text).map_err(|error| SettingsError::Toml(path.to_owned(), error))?
+            }
+            None => Self::default(),
+        };
+        settings.overlay(env)?;
+        settings.complete()?;
+        Ok(settings)
+    }
+
+    fn overlay(&mut self, env: impl Fn(&str) -> Option<String>) -> Result<(), SettingsError> {
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
+        let set = |target: &mut String, name: &str| env(name).into_iter().for_each(|value| *target = value);
+        set(&mut self.token, "OFFLOADER_TOKEN");
+        set(&mut self.database, "OFFLOADER_DATABASE");
+        set(&mut self.archive, "OFFLOADER_ARCHIVE");
+        set(&mut self.rtcd, "OFFLOADER_RTCD");
+        set(&mut self.tap_secret, "OFFLOADER_TAP_SECRET");
+        let path = |target: &mut PathBuf, name: &str| env(name).into_iter().for_each(|value| *target = value.into());
+        path(&mut self.data, "OFFLOADER_DATA");
+        path(&mut self.site_key_file, "OFFLOADER_SITE_KEY_FILE");
+        path(&mut self.signing_key_file, "OFFLOADER_SIGNING_KEY_FILE");
+        path(&mut self.worker_bin, "OFFLOADER_WORKER_BIN");
+        let model = |target: &mut Option<PathBuf>, name: &str| env(name).into_iter().for_each(|value| *target = Some(value.into()));
+        model(&mut self.model_path, "OFFLOADER_MODEL_PATH");
+        model(&mut self.vad_path, "OFFLOADER_VAD_PATH");
+        model(&mut self.caption_model_path, "OFFLOADER_CAPTION_MODEL_PATH");
+        let sum = |target: &mut Option<String>, name: &str| env(name).into_iter().for_each(|value| *target = Some(value));
+        sum(&mut self.model_sha256, "OFFLOADER_MODEL_SHA256");
+        sum(&mut self.vad_sha256, "OFFLOADER_VAD_SHA256");
+        sum(&mut self.caption_model_sha256, "OFFLOADER_CAPTION_MODEL_SHA256");
+        if let Some(value) = env("OFFLOADER_LISTEN") {
+            self.listen =
+                value.parse().map_err(|_| SettingsError::Value("OFFLOADER_LISTEN", format!("{value:?} is not an address and port")))?;
+        }
+        if let Some(value) = env("OFFLOADER_WORKERS_MAX") {
+            self.workers_max =
+                value.parse().map_err(|_| SettingsError::Value("OFFLOADER_WORKERS_MAX", format!("{value:?} is not a number")))?;
+        }
+        Ok(())
+    }
+
+    /// Fills what follows from the rest and checks it.
+    fn complete(&mut self) -> Result<(), SettingsError> {
+        // Workers get these paths and have another working directory in mind.
+        self.data = std::path::absolute(&self.data).map_err(|error| SettingsError::File(self.data.clone(), error))?;
+        let default_path = |target: &mut PathBuf, name: &str, data: &Path| {
+            if target.as_os_str().is_empty() {
+                *target = data.join(name);
+            }
+        };
+        default_path(&mut self.site_key_file, "keys/site.key", &self.data);
+        default_path(&mut self.signing_key_file, "keys/signing.pk8", &self.data);
+        if self.database.is_empty() {
+            self.database = format!("sqlite://{}", self.data.join("offloader.db").display());
+        }
+        if self.archive.is_empty() {
+            self.archive = format!("file://{}", self.data.join("archive").display());
+        }
+        if self.worker_bin.as_os_str().is_empty() {
+            let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("offload-worker")));
+            self.worker_bin = beside.unwrap_or_else(|| "offload-worker".into());
+        }
+        if self.workers_max == 0 {
+            self.workers_max = std::thread::available_parallelism().map_or(1, usize::from);
+        }
+        if self.token.len() < 16 {
+            return Err(SettingsError::Value(
+                "OFFLOADER_TOKEN",
+                "set it to a secret of at least 16 characters, the same as MESSAGE_SERVER_OFFLOADER_TOKEN".into(),
+            ));
+        }
+        if self.tap_secret.len() < 16 {
+            return Err(SettingsError::Value(
+                "OFFLOADER_TAP_SECRET",
+                "set it to the media node's RTCD_TAP_SECRET, at least 16 characters".into(),
+            ));
+        }
+        for (name, database) in [("OFFLOADER_DATABASE", &self.database)] {
+            if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| database.starts_with(scheme)) {
+                return Err(SettingsError::Value(name, "must begin with sqlite:// or postgres://".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// One line for the log; secrets only as set or unset.
+    pub fn summary(&self) -> String {
+        let known = |set: bool| if set { "set" } else { "unset" };
+        let database = self.database.split_once('@').map_or(self.database.as_str(), |(_, host)| host);
+        format!(
+            "listen={} data={} database={} archive={} rtcd={} worker_bin={} workers_max={} token={} tap_secret={} model={} caption_model={} vad={}",
+            self.listen,
+            self.data.display(),
+            database,
+            self.archive,
+            self.rtcd,
+            self.worker_bin.display(),
+            self.workers_max,
+            known(!self.token.is_empty()),
+            known(!self.tap_secret.is_empty()),
+            known(self.model_path.is_some()),
+            known(self.caption_model_path.is_some() || self.model_path.is_some()),
+            known(self.vad_path.is_some()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    const SECRETS: [(&str, &str); 2] = [("OFFLOADER_TOKEN", "0123456789abcdef"), ("OFFLOADER_TAP_SECRET", "0123456789abcdef")];
+
+    #[test]
+    fn environment_wins_over_the_file_and_defaults_follow_the_data_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("offloader.toml");
+        std::fs::write(&file, "rtcd = \"http://file:1\"\ndata = \"/nowhere\"\nworkers_max = 3\n").unwrap();
+        let mut pairs = SECRETS.to_vec();
+        pairs.push(("OFFLOADER_DATA", "/srv/x"));
+        let settings = Settings::load(Some(&file), env(&pairs)).unwrap();
+        assert_eq!((settings.rtcd.as_str(), settings.workers_max), ("http://file:1", 3));
+        assert_eq!(settings.database, "sqlite:///srv/x/offloader.db");
+        assert_eq!(settings.archive, "file:///srv/x/archive");
+        assert_eq!(settings.site_key_file, PathBuf::from("/srv/x/keys/site.key"));
+        assert!(!settings.summary().contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn missing_secret_or_wrong_value_names_its_setting() {
+        let name = |pairs: &[(&str, &str)]| Settings::load(None, env(pairs)).err().unwrap().to_string();
+        assert!(name(&[]).contains("OFFLOADER_TOKEN"));
+        assert!(name(&SECRETS[..1]).contains("OFFLOADER_TAP_SECRET"));
+        let mut pairs = SECRETS.to_vec();
+        pairs.push(("OFFLOADER_LISTEN", "here"));
+        assert!(name(&pairs).contains("OFFLOADER_LISTEN"));
+        pairs.pop();
+        pairs.push(("OFFLOADER_DATABASE", "mysql://x"));
+        assert!(name(&pairs).contains("OFFLOADER_DATABASE"));
+    }
+}

@@ -1,0 +1,194 @@
+//! What follows from a job's end: a recording is sealed, stored and published; folders are cleared.
+//!
+//! Every step can be repeated: it is tried again until it has been done, also after a restart.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::Context;
+use archive::capture::{CaptureError, CaptureWriter, StartInfo};
+use archive::keys::{AttemptGrant, KeyError};
+use archive::manifest::Manifest;
+use archive::seal::{Seal, seal};
+use archive::{MANIFEST_FILE, SEAL_FILE, SEGMENTS_DIR};
+use bytes::Bytes;
+use offloader_jobs::{Job, Kind, State};
+use uuid::Uuid;
+
+use crate::app::{App, lock};
+use crate::limits::SETTLE_RETRY_MS;
+use crate::objects::names;
+use crate::store::jobs::JobFilter;
+use crate::store::unix_ms;
+
+impl App {
+    /// Begins to settle every job that ended and has not been dealt with.
+    pub async fn settle_ended(self: &Arc<Self>) -> anyhow::Result<()> {
+        let filter = JobFilter { states: vec![State::Done, State::Failed], unsettled: true, ..JobFilter::default() };
+        let now_ms = unix_ms();
+        for job in self.store.jobs(&filter).await? {
+            if !self.may_settle(&job.id, now_ms) {
+                continue;
+            }
+            let app = Arc::clone(self);
+            tokio::spawn(async move {
+                match app.settle(&job).await {
+                    Ok(()) => {
+                        lock(&app.settling).remove(&job.id);
+                        app.wake.notify_one();
+                    }
+                    Err(error) => {
+                        app.counts.settle_errors.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(job = %job.id, error = format!("{error:#}"), "cannot seal or store yet; it is tried again");
+                        lock(&app.settling).insert(job.id.clone(), unix_ms() + SETTLE_RETRY_MS);
+                    }
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Marks the job as being settled unless it is, or is to wait.
+    fn may_settle(&self, job_id: &str, now_ms: i64) -> bool {
+        let mut settling = lock(&self.settling);
+        match settling.get(job_id) {
+            Some(not_before) if *not_before > now_ms => false,
+            _ => {
+                settling.insert(job_id.to_owned(), i64::MAX);
+                true
+            }
+        }
+    }
+
+    async fn settle(self: &Arc<Self>, job: &Job) -> anyhow::Result<()> {
+        match job.spec.kind {
+            Kind::Record => self.settle_recording(job).await,
+            Kind::Caption => Ok(self.store.settle_job(&job.id).await?),
+            Kind::Render | Kind::Transcribe => {
+                for fence in 1..=job.fence {
+                    remove_dir(&self.output_dir(&job.id, fence)).await?;
+                }
+                Ok(self.store.settle_job(&job.id).await?)
+            }
+        }
+    }
+
+    async fn settle_recording(&self, job: &Job) -> anyhow::Result<()> {
+        let id = &job.spec.recording_id;
+        let dir = self.recording_dir(id);
+        if !tokio::fs::try_exists(dir.join(MANIFEST_FILE)).await? {
+            let why = if job.error.is_empty() { "ended before any media came" } else { &job.error };
+            self.store.fail_recording(id, why, unix_ms(), &job.id).await?;
+            remove_dir(&dir).await?;
+            tracing::warn!(job = %job.id, "nothing was captured");
+            return Ok(());
+        }
+        let recording = self.store.recording(id).await?.context("the recording is not in the catalogue")?;
+        let data_key = self.data_key(&recording)?;
+        let keys = Arc::clone(&self.keys);
+        let reason = if job.state == State::Done { "stopped" } else { "lost" };
+        let (now_ms, fence, folder, recording_id) = (unix_ms(), job.fence, dir.clone(), id.clone());
+        let seal = tokio::task::spawn_blocking(move || -> anyhow::Result<Seal> {
+            let site_key = keys.site.id();
+            let grant = |fence| keys.signer.grant(&recording_id, fence, &data_key, &recording.wrapped_key, &site_key);
+            end_if_open(&folder, fence + 1, grant, now_ms, reason)?;
+            Ok(seal(&folder, &keys.signer, now_ms)?)
+        })
+        .await??;
+        let manifest = self.store_recording(&dir, id).await?;
+        let follow_ups = self.follow_ups(job, &manifest);
+        self.store.publish_recording(&manifest, &seal, &job.id, &follow_ups).await?;
+        self.counts.sealed.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(job = %job.id, recording = %id, segments = seal.segments, bytes = seal.bytes, "recording sealed and stored");
+        for job in &follow_ups {
+            self.told(job);
+        }
+        Ok(())
+    }
+
+    /// Every file to the object store; the seal last, so that what has a seal there is complete.
+    async fn store_recording(&self, dir: &Path, id: &str) -> anyhow::Result<Manifest> {
+        let bytes = tokio::fs::read(dir.join(MANIFEST_FILE)).await?;
+        let manifest = Manifest::parse(&bytes)?;
+        for line in manifest.segments() {
+            let file = line.id().file_name();
+            let segment = Bytes::from(tokio::fs::read(dir.join(SEGMENTS_DIR).join(&file)).await?);
+            self.objects.put(&names::segment(id, &file), segment).await?;
+        }
+        self.objects.put(&names::manifest(id), bytes.into()).await?;
+        let seal = tokio::fs::read(dir.join(SEAL_FILE)).await?;
+        self.objects.put(&names::seal(id), seal.into()).await?;
+        Ok(manifest)
+    }
+
+    fn follow_ups(&self, job: &Job, manifest: &Manifest) -> Vec<Job> {
+        // What was saved of a lost recording is worth as much.
+        let done = Job { state: State::Done, ..job.clone() };
+        let now_ms = unix_ms();
+        let media = manifest.segments().next().is_some();
+        let specs = if media { done.follow_ups() } else { Vec::new() };
+        specs.into_iter().map(|spec| Job::new(format!("job-{}", Uuid::now_v7()), spec, now_ms)).collect()
+    }
+
+    /// Brings a sealed recording's folder back from the object store, for a derived job.
+    pub async fn fetch_recording(&self, id: &str) -> anyhow::Result<()> {
+        self.fetch_into(id, &self.recording_dir(id)).await?;
+        self.store.set_local(id, true).await?;
+        Ok(())
+    }
+
+    /// Copies a sealed recording into a folder, checking every byte. The manifest comes last: a folder that
+    /// has one is complete.
+    pub async fn fetch_into(&self, id: &str, dir: &Path) -> anyhow::Result<()> {
+        crate::keys::private_dir(&dir.join(SEGMENTS_DIR))?;
+        let manifest_bytes = self.objects.get(&names::manifest(id)).await?;
+        let manifest = Manifest::parse(&manifest_bytes)?;
+        let seal_bytes = self.objects.get(&names::seal(id)).await?;
+        Seal::from_bytes(&seal_bytes)?.verify(&manifest)?;
+        for line in manifest.segments() {
+            let file = line.id().file_name();
+            let bytes = self.objects.get(&names::segment(id, &file)).await?;
+            archive::seal::check_segment(line, &bytes)?;
+            tokio::fs::write(dir.join(SEGMENTS_DIR).join(&file), bytes).await?;
+        }
+        tokio::fs::write(dir.join(SEAL_FILE), seal_bytes).await?;
+        tokio::fs::write(dir.join(MANIFEST_FILE), manifest_bytes).await?;
+        Ok(())
+    }
+
+    /// Removes folders of recordings that are stored and for which nothing is left to do.
+    pub async fn clear_folders(&self) -> anyhow::Result<()> {
+        for id in self.store.recordings_to_clear().await? {
+            remove_dir(&self.recording_dir(&id)).await?;
+            self.store.set_local(&id, false).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes the last line if the capturing process could not. The fence is one that no lease of this job will
+/// ever have, for the job has ended; if this very step was interrupted before, the next one.
+fn end_if_open(
+    dir: &Path,
+    mut fence: u64,
+    grant: impl Fn(u64) -> Result<AttemptGrant, KeyError>,
+    now_ms: i64,
+    reason: &str,
+) -> Result<(), CaptureError> {
+    loop {
+        match CaptureWriter::open(dir, &grant(fence)?, StartInfo::default(), now_ms * 1000) {
+            Ok((writer, _)) => return writer.end(now_ms * 1000, reason),
+            Err(CaptureError::Ended) => return Ok(()),
+            Err(CaptureError::Stale { theirs, .. }) if theirs >= fence => fence = theirs + 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn remove_dir(dir: &Path) -> std::io::Result<()> {
+    match tokio::fs::remove_dir_all(dir).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

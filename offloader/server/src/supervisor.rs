@@ -1,0 +1,291 @@
+//! The supervisor: leases what fits, starts one process for each job, notices its end, takes over what is dead.
+//!
+//! A worker's process is not tied to this one: after a restart of the daemon the workers go on renewing.
+//! One that was not heard of until its lease ended is killed before its job goes to the next.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use offloader_jobs::{Capacity, Job, Kind, Load, Outcome, State, choose};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, lock, random};
+use crate::limits::{DRAIN, SWEEP};
+use crate::settings::Settings;
+use crate::store::jobs::{ChangeError, JobFilter};
+
+/// What a worker may know of our environment. Not a key, not a token: those come by the job.
+const ENVIRONMENT: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "RUST_LOG",
+    "RUST_LOG_FORMAT",
+    "RUST_BACKTRACE",
+    "OMP_NUM_THREADS",
+    "OFFLOAD_WORKER_THREADS",
+    "TZ",
+];
+/// Derived work yields to calls on the same machine.
+const NICE_DERIVED: i32 = 15;
+/// Captions yield to the media node, not to derived work.
+const NICE_CAPTION: i32 = 5;
+
+impl App {
+    /// Runs until `stop`, then lets the workers close what they have.
+    pub async fn supervise(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.round().await {
+                tracing::warn!(error = format!("{error:#}"), "a round of the supervisor failed; the next one tries again");
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(SWEEP) => {}
+            }
+        }
+        self.drain().await;
+    }
+
+    async fn round(self: &Arc<Self>) -> anyhow::Result<()> {
+        self.take_from_the_dead().await?;
+        self.settle_ended().await?;
+        self.clear_folders().await?;
+        self.sign_audit_head().await?;
+        while let Some(job) = self.next_job().await? {
+            self.start(&job).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_from_the_dead(&self) -> anyhow::Result<()> {
+        let now_ms = self.store.now_ms().await?;
+        for job in self.leased().await? {
+            if job.lease.as_ref().is_none_or(|lease| lease.until_ms > now_ms) {
+                continue;
+            }
+            self.kill_worker(&job.id, job.fence);
+            match self.store.change_job(&job.id, |job, now_ms| job.expire(now_ms, random())).await {
+                Ok((job, ())) => {
+                    self.counts.expired.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(job = %job.id, kind = job.spec.kind.name(), fence = job.fence, state = job.state.name(), "the worker's lease ended without a word");
+                    self.told(&job);
+                }
+                // It was heard of in this very moment.
+                Err(ChangeError::Refused(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn leased(&self) -> anyhow::Result<Vec<Job>> {
+        let filter = JobFilter { states: vec![State::Running, State::Stopping], ..JobFilter::default() };
+        Ok(self.store.jobs(&filter).await?)
+    }
+
+    /// Leases the most urgent waiting job that fits on this machine.
+    async fn next_job(self: &Arc<Self>) -> anyhow::Result<Option<Job>> {
+        if self.draining.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let mut load = Load::default();
+        self.leased().await?.iter().for_each(|job| load.add(job.spec.kind));
+        let filter = JobFilter { states: vec![State::Queued], ..JobFilter::default() };
+        let waiting = self.store.jobs(&filter).await?;
+        let now_ms = self.store.now_ms().await?;
+        let ready: Vec<&Job> = waiting.iter().filter(|job| self.media_is_here(job)).collect();
+        let capacity = Capacity { workers_max: self.settings.workers_max };
+        let Some(job) = choose(ready, &Kind::ALL, capacity, load, now_ms) else { return Ok(None) };
+        self.lease(&job.id, &self.node).await
+    }
+
+    /// Leases one job for `owner`; `None` if somebody was faster.
+    pub async fn lease(&self, id: &str, owner: &str) -> anyhow::Result<Option<Job>> {
+        match self.store.change_job(id, |job, now_ms| job.lease(owner, now_ms)).await {
+            Ok((job, ())) => {
+                tracing::info!(job = %job.id, kind = job.spec.kind.name(), attempt = job.attempt, fence = job.fence, "job leased");
+                self.told(&job);
+                Ok(Some(job))
+            }
+            Err(ChangeError::Refused(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A derived job needs the recording's folder; if it is gone it is brought back first.
+    pub(crate) fn media_is_here(self: &Arc<Self>, job: &Job) -> bool {
+        let id = &job.spec.recording_id;
+        if !job.spec.kind.is_derived() || self.recording_dir(id).join(archive::MANIFEST_FILE).exists() {
+            return true;
+        }
+        if lock(&self.fetching).insert(id.clone()) {
+            let (app, id) = (Arc::clone(self), id.clone());
+            tokio::spawn(async move {
+                if let Err(error) = app.fetch_recording(&id).await {
+                    tracing::warn!(recording = %id, error = format!("{error:#}"), "cannot bring the recording back from the object store yet");
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+                lock(&app.fetching).remove(&id);
+                app.wake.notify_one();
+            });
+        }
+        false
+    }
+
+    async fn start(self: &Arc<Self>, job: &Job) -> anyhow::Result<()> {
+        if let Some(error) = self.cannot_start(job) {
+            return self.end_attempt(job, Outcome::Failed { error, retry: false }).await;
+        }
+        match self.spawn(job) {
+            Ok(child) => {
+                self.counts.spawned.fetch_add(1, Ordering::Relaxed);
+                let key = (job.id.clone(), job.fence);
+                lock(&self.workers).extend(child.id().map(|pid| (key, pid)));
+                let (app, job) = (Arc::clone(self), job.clone());
+                tokio::spawn(async move { app.wait_for(child, job).await });
+                Ok(())
+            }
+            Err(error) => {
+                let error = format!("cannot start {}: {error}; set OFFLOADER_WORKER_BIN", self.settings.worker_bin.display());
+                tracing::error!(job = %job.id, error);
+                self.end_attempt(job, Outcome::Failed { error, retry: true }).await
+            }
+        }
+    }
+
+    /// Why starting a worker would be in vain.
+    fn cannot_start(&self, job: &Job) -> Option<String> {
+        match job.spec.kind {
+            Kind::Caption | Kind::Transcribe if self.model(job.spec.kind).path.is_none() => Some(
+                "no speech model is configured: set OFFLOADER_MODEL_PATH and OFFLOADER_MODEL_SHA256, then restart the offloader".into(),
+            ),
+            Kind::Record | Kind::Caption | Kind::Transcribe | Kind::Render => None,
+        }
+    }
+
+    async fn end_attempt(&self, job: &Job, outcome: Outcome) -> anyhow::Result<()> {
+        let changed = self.store.change_job(&job.id, |job, now_ms| job.finish(job.fence, outcome.clone(), now_ms, random())).await;
+        if let Ok((job, ())) = changed {
+            self.told(&job);
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, job: &Job) -> std::io::Result<Child> {
+        let mut command = Command::new(&self.settings.worker_bin);
+        command.args(arguments(&job.id, job.fence)).args(["--kind", job.spec.kind.name()]);
+        command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.env("OFFLOADER_URL", lock(&self.url).as_str());
+        command.env("OFFLOADER_TOKEN", self.tokens.for_worker(&job.id, job.fence));
+        // A group of its own: ctrl-C at a terminal reaches us, and we tell the workers in order.
+        command.stdin(Stdio::null()).kill_on_drop(false).process_group(0);
+        let child = command.spawn()?;
+        let nice = match job.spec.kind {
+            Kind::Record => None,
+            Kind::Caption => Some(NICE_CAPTION),
+            Kind::Render | Kind::Transcribe => Some(NICE_DERIVED),
+        };
+        if let (Some(nice), Some(pid)) = (nice, child.id().and_then(pid)) {
+            // Only politeness: a worker that runs at our own priority works too.
+            let _ = rustix::process::setpriority_process(Some(pid), nice);
+        }
+        Ok(child)
+    }
+
+    async fn wait_for(self: Arc<Self>, mut child: Child, job: Job) {
+        let how = match child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        lock(&self.workers).remove(&(job.id.clone(), job.fence));
+        match self.store.change_job(&job.id, |row, now_ms| row.exited(job.fence, &how, now_ms, random())).await {
+            Ok((job, ())) => {
+                self.counts.died.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(job = %job.id, kind = job.spec.kind.name(), how, state = job.state.name(), "a worker ended without finishing its job");
+                self.told(&job);
+            }
+            // It had finished, or its lease was gone already.
+            Err(ChangeError::Refused(_)) => {}
+            Err(error) => tracing::warn!(job = %job.id, error = %error, "a worker's end could not be noted; its lease will run out"),
+        }
+        self.wake.notify_one();
+    }
+
+    /// Ends the process of this very attempt if it runs on this machine: one that is stuck must not hold on
+    /// to the recording's folder.
+    fn kill_worker(&self, job: &str, fence: u64) {
+        let child = lock(&self.workers).get(&(job.to_owned(), fence)).copied();
+        let Some(raw) = child.or_else(|| orphan(&self.settings, job, fence)) else { return };
+        if let Some(pid) = pid(raw) {
+            tracing::warn!(job, fence, pid = raw, "killing the worker that was not heard of");
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Asks our workers to close what they have, and waits for them.
+    async fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        for raw in lock(&self.workers).values() {
+            if let Some(pid) = pid(*raw) {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        }
+        while !lock(&self.workers).is_empty() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let left = lock(&self.workers).len();
+        if left > 0 {
+            tracing::warn!(left, "workers that did not end in time go on by themselves until their leases end");
+        }
+    }
+}
+
+fn arguments(job: &str, fence: u64) -> [String; 4] {
+    ["--job".into(), job.to_owned(), "--fence".into(), fence.to_string()]
+}
+
+fn pid(raw: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(raw).ok()?)
+}
+
+/// A worker that an earlier daemon on this machine started, found by its command line.
+fn orphan(settings: &Settings, job: &str, fence: u64) -> Option<u32> {
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let raw = process.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(process.path().join("cmdline")).ok()?;
+        is_worker(&line, settings, job, fence).then_some(raw)
+    })
+}
+
+fn is_worker(command_line: &[u8], settings: &Settings, job: &str, fence: u64) -> bool {
+    let words: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
+    let program = settings.worker_bin.as_os_str().as_encoded_bytes();
+    let arguments = arguments(job, fence);
+    // A script's interpreter stands before it.
+    words.iter().take(3).any(|word| *word == program)
+        && words.windows(arguments.len()).any(|window| window.iter().zip(&arguments).all(|(word, argument)| *word == argument.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_process_of_this_very_attempt_is_ours_to_kill() {
+        let settings = Settings { worker_bin: "/opt/offload-worker".into(), ..Settings::default() };
+        let line = |fence: &str| format!("/opt/offload-worker\0--job\0job-1\0--fence\0{fence}\0--kind\0record\0").into_bytes();
+        assert!(is_worker(&line("3"), &settings, "job-1", 3));
+        assert!(!is_worker(&line("33"), &settings, "job-1", 3));
+        assert!(!is_worker(&line("3"), &settings, "job-2", 3));
+        assert!(!is_worker(b"vim\0--job\0job-1\0--fence\x003\0", &settings, "job-1", 3));
+    }
+}

@@ -1,0 +1,209 @@
+//! Jobs: asked for, killed, taken over, stopped, given back, given up.
+
+use std::time::{Duration, Instant};
+
+use conclave_proto::v1;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::house::{Client, House, client, manifest_has, record, until};
+
+async fn job(client: &mut Client, id: &str) -> v1::Job {
+    client.get(v1::GetJobRequest { id: id.into() }).await.unwrap().into_inner()
+}
+
+async fn until_job(client: &mut Client, id: &str, what: &str, holds: impl Fn(&v1::Job) -> bool) -> v1::Job {
+    let begun = Instant::now();
+    loop {
+        let job = job(client, id).await;
+        if holds(&job) {
+            return job;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain for {what}: {job:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn pid_of(house: &House, kind: &str, fence: u64) -> Pid {
+    let path = house.path(&format!("pid-{kind}-{fence}"));
+    until("the worker's pid", || std::fs::read_to_string(&path).is_ok_and(|pid| !pid.is_empty())).await;
+    Pid::from_raw(std::fs::read_to_string(&path).unwrap().parse().unwrap()).unwrap()
+}
+
+fn with_model(settings: &mut offloader::settings::Settings) {
+    settings.model_path = Some("/some/model.bin".into());
+}
+
+#[tokio::test]
+async fn asking_a_hundred_times_at_once_gives_one_job() {
+    let house = House::with(|settings| settings.worker_bin = "/bin/sleep".into()).await;
+    let client = house.client().await;
+    let asked = (0..100).map(|_| {
+        let mut client = client.clone();
+        async move { client.submit(record("c", "t")).await.unwrap().into_inner() }
+    });
+    let jobs = futures_util::future::join_all(asked).await;
+    let first = &jobs[0];
+    assert!(jobs.iter().all(|job| (&job.id, &job.recording_id) == (&first.id, &first.recording_id)));
+    let all = house.client().await.list(v1::ListJobsRequest::default()).await.unwrap().into_inner().jobs;
+    assert_eq!(all.len(), 1);
+    // The same key for something else is no repetition.
+    let other = v1::SubmitRequest { call_id: "other".into(), ..record("c", "t") };
+    assert_eq!(house.client().await.submit(other).await.unwrap_err().code(), tonic::Code::AlreadyExists);
+}
+
+#[tokio::test]
+async fn killed_recorder_is_replaced_and_the_recording_goes_on_as_one() {
+    let house = House::with(with_model).await;
+    let mut client = house.client().await;
+    let asked = client.submit(record("c", "t")).await.unwrap().into_inner();
+    let dir = house.path("data/recordings").join(&asked.recording_id);
+    until("a closed segment", || manifest_has(&dir, "\"kind\":\"segment\"")).await;
+    kill_process(pid_of(&house, "record", 1).await, Signal::KILL).unwrap();
+    let running = until_job(&mut client, &asked.id, "the next attempt", |job| job.fence == 2).await;
+    assert_eq!(running.attempt, 2);
+    until("the next attempt's segments", || manifest_has(&dir, "\"index\":2,\"fence\":2") || manifest_has(&dir, "\"index\":3,\"fence\":2"))
+        .await;
+    client.stop(v1::StopRequest { id: asked.id.clone(), reason: String::new() }).await.unwrap();
+    house.settled(&asked.recording_id).await;
+    let view = house.json(&format!("/recordings/{}", asked.recording_id)).await;
+    assert_eq!(view["state"], "sealed");
+    let gap = &view["recording_gaps"][0];
+    let gap_ms = gap["end_ms"].as_i64().unwrap() - gap["start_ms"].as_i64().unwrap();
+    assert!(gap["reason"] == "worker" && gap_ms <= 12_000, "{gap}");
+    assert_eq!(view["tracks"].as_array().unwrap().len(), 1);
+    let all = house.json("/recordings").await;
+    assert_eq!(all["recordings"].as_array().unwrap().len(), 1);
+    let verified: serde_json::Value =
+        house.post(&format!("/recordings/{}/verify", asked.recording_id)).send().await.unwrap().json().await.unwrap();
+    assert_eq!(verified["ok"], true, "{verified}");
+}
+
+#[tokio::test]
+async fn worker_that_is_stuck_loses_its_lease_its_fence_and_its_life() {
+    let house = House::with(with_model).await;
+    let mut service = house.client().await;
+    let asked = service.submit(record("c", "t")).await.unwrap().into_inner();
+    let dir = house.path("data/recordings").join(&asked.recording_id);
+    until("a closed segment", || manifest_has(&dir, "\"kind\":\"segment\"")).await;
+    let stuck = pid_of(&house, "record", 1).await;
+    kill_process(stuck, Signal::STOP).unwrap();
+    // The zombie's token and fence, tried by somebody else: everything is refused once the next one has it.
+    let token = house.daemon.as_ref().unwrap().app.tokens.for_worker(&asked.id, 1);
+    until_job(&mut service, &asked.id, "the next attempt", |job| job.fence == 2 && !job.lease_owner.is_empty()).await;
+    let mut zombie = client(&house.url(), &token).await;
+    let id = asked.id.clone();
+    let refused = |status: tonic::Status| assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status}");
+    refused(zombie.renew(v1::RenewRequest { id: id.clone(), fence: 1, ..v1::RenewRequest::default() }).await.unwrap_err());
+    refused(zombie.checkpoint(v1::CheckpointRequest { id: id.clone(), fence: 1, checkpoint_json: "{}".into() }).await.unwrap_err());
+    refused(zombie.finish(v1::FinishRequest { id: id.clone(), fence: 1, ok: true, ..v1::FinishRequest::default() }).await.unwrap_err());
+    refused(zombie.get(v1::GetJobRequest { id: id.clone() }).await.unwrap_err());
+    // Its token does not fit the new fence either.
+    let status = zombie.renew(v1::RenewRequest { id: id.clone(), fence: 2, ..v1::RenewRequest::default() }).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::PermissionDenied);
+    until("the second attempt's line in the manifest", || manifest_has(&dir, "\"fence\":2")).await;
+    service.stop(v1::StopRequest { id, reason: String::new() }).await.unwrap();
+    house.settled(&asked.recording_id).await;
+    // Killed and collected: no such process, or one that waits for us to look.
+    until("the stuck worker's end", || kill_process(stuck, Signal::CONT).is_err() || zombie_state(stuck)).await;
+}
+
+fn zombie_state(pid: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_ok_and(|stat| stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn daemon_that_ends_lets_captures_close_and_its_successor_goes_on() {
+    let mut house = House::with(with_model).await;
+    let asked = house.client().await.submit(record("c", "t")).await.unwrap().into_inner();
+    let dir = house.path("data/recordings").join(&asked.recording_id);
+    until("a closed segment", || manifest_has(&dir, "\"kind\":\"segment\"")).await;
+    house.close().await;
+    // Paused in order: everything closed and signed for, nothing torn.
+    let manifest = std::fs::read_to_string(dir.join("manifest.jsonl")).unwrap();
+    assert!(manifest.lines().last().unwrap().contains("\"kind\":\"checkpoint\""), "{manifest}");
+    house.open(with_model).await;
+    let mut client = house.client().await;
+    let job = until_job(&mut client, &asked.id, "the next attempt", |job| job.fence == 2).await;
+    assert_eq!(job.error, "");
+    until("the next attempt's segments", || manifest_has(&dir, "\"fence\":2,\"bytes\"")).await;
+    client.stop(v1::StopRequest { id: asked.id.clone(), reason: String::new() }).await.unwrap();
+    house.settled(&asked.recording_id).await;
+    let all = house.json("/recordings").await;
+    assert_eq!(all["recordings"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn poison_job_is_parked_with_its_error_and_others_are_unharmed() {
+    let house = House::with(with_model).await;
+    std::fs::write(house.path("crash-render"), "").unwrap();
+    let recording = house.recorded("c", "t").await;
+    let view = house.json(&format!("/recordings/{recording}")).await;
+    assert_eq!(view["render"]["state"], "failed");
+    assert!(view["render"]["error"].as_str().unwrap().contains("3 attempts"), "{view}");
+    assert_eq!(view["transcript"]["state"], "done");
+    assert_eq!(house.get(&format!("/recordings/{recording}/media")).send().await.unwrap().status(), 404);
+    // Once the cause is gone, asking again makes it.
+    std::fs::remove_file(house.path("crash-render")).unwrap();
+    let again = v1::SubmitRequest {
+        kind: v1::JobKind::Render.into(),
+        tenant: "t".into(),
+        call_id: "c".into(),
+        idempotency_key: "render:again".into(),
+        params_json: String::new(),
+        recording_id: recording.clone(),
+    };
+    let mut client = house.client().await;
+    let job = client.submit(again).await.unwrap().into_inner();
+    until_job(&mut client, &job.id, "the second rendering", |job| job.state == i32::from(v1::JobState::Done)).await;
+    assert_eq!(house.get(&format!("/recordings/{recording}/media")).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn without_a_model_the_transcript_says_which_setting_is_missing() {
+    let house = House::new().await;
+    let recording = house.recorded("c", "t").await;
+    let view = house.json(&format!("/recordings/{recording}")).await;
+    assert_eq!(view["transcript"]["state"], "failed");
+    assert!(view["transcript"]["error"].as_str().unwrap().contains("OFFLOADER_MODEL_PATH"), "{view}");
+    assert_eq!(view["render"]["state"], "done");
+}
+
+#[tokio::test]
+async fn missing_worker_program_names_its_setting_and_a_stop_still_ends_the_job() {
+    let house = House::with(|settings| settings.worker_bin = "/nowhere/offload-worker".into()).await;
+    let mut client = house.client().await;
+    let asked = client.submit(record("c", "t")).await.unwrap().into_inner();
+    let tried = until_job(&mut client, &asked.id, "the first try", |job| !job.error.is_empty()).await;
+    assert!(tried.error.contains("OFFLOADER_WORKER_BIN"), "{}", tried.error);
+    let stopped = client.stop(v1::StopRequest { id: asked.id.clone(), reason: "enough".into() }).await.unwrap().into_inner();
+    assert!(stopped.state == i32::from(v1::JobState::Done) || stopped.state == i32::from(v1::JobState::Stopping));
+    let begun = Instant::now();
+    loop {
+        let view = house.json(&format!("/recordings/{}", asked.recording_id)).await;
+        if view["state"] == "failed" {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{view}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn watcher_sees_a_job_from_queued_to_done() {
+    let house = House::with(with_model).await;
+    let mut client = house.client().await;
+    let mut updates = client.watch(v1::WatchJobsRequest { tenant: "t".into() }).await.unwrap().into_inner();
+    let recording = house.recorded("c", "t").await;
+    let mut states = Vec::new();
+    while let Some(job) = updates.message().await.unwrap() {
+        assert_eq!(job.recording_id, recording);
+        if job.kind == i32::from(v1::JobKind::Record) && states.last() != Some(&job.state) {
+            states.push(job.state);
+        }
+        if job.kind == i32::from(v1::JobKind::Transcribe) && job.state == i32::from(v1::JobState::Done) {
+            break;
+        }
+    }
+    let expected = [v1::JobState::Queued, v1::JobState::Running, v1::JobState::Stopping, v1::JobState::Done];
+    assert_eq!(states, expected.map(i32::from));
+}
