@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a fuzz target fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "time starts somewhere and then only goes by the input")]
 
+mod machine;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
@@ -23,12 +24,15 @@ use crate::srtp::{Inbound, Outbound, Profile, split_keying_material};
 use crate::stun::{BINDING, Class, IntegrityKey, Message, StunWriter, TransactionId};
 use crate::wire::Reader;
 
+pub use machine::core;
+
 /// One target: its name (of the file in `fuzz/fuzz_targets` and the folder in `fuzz/corpus`) and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
     ("av1", av1_payload),
+    ("core", core),
     ("h264", h264),
     ("ice", ice),
     ("nack", nack),
@@ -105,9 +109,13 @@ pub fn ice(data: &[u8]) {
 
 /// A check with the agent's own credentials around arbitrary attributes.
 fn signed_check(slot: &mut [u8], agent: &IceAgent, bytes: &[u8], nominate: bool) -> Option<usize> {
+    signed(slot, agent.local().ufrag(), agent.remote_ufrag().unwrap_or("x"), agent.local().password(), bytes, nominate)
+}
+
+/// A check with a valid integrity code.
+fn signed(slot: &mut [u8], ufrag: &str, remote: &str, password: &str, bytes: &[u8], nominate: bool) -> Option<usize> {
     let mut writer = StunWriter::new(slot, Class::Request, BINDING, TransactionId([3; 12]));
-    let remote = agent.remote_ufrag().unwrap_or("x");
-    writer.username(format!("{}:{}", agent.local().ufrag(), remote).as_bytes());
+    writer.username(format!("{ufrag}:{remote}").as_bytes());
     if nominate {
         writer.use_candidate();
     }
@@ -122,7 +130,7 @@ fn signed_check(slot: &mut [u8], agent: &IceAgent, bytes: &[u8], nominate: bool)
     if !reader.is_empty() {
         writer.unknown_attributes(&[1, 2]);
     }
-    writer.integrity(&IntegrityKey::new(agent.local().password()));
+    writer.integrity(&IntegrityKey::new(password));
     writer.fingerprint();
     writer.finish()
 }

@@ -55,7 +55,18 @@ fn ice(steps: &[(u8, u8, &[u8])]) -> Vec<u8> {
     steps.iter().flat_map(|(what, link, bytes)| [&[*what, *link, bytes.len() as u8][..], bytes].concat()).collect()
 }
 
+/// `[what, who, length, bytes…]` of the core target.
+fn core(steps: &[(u8, u8, &[u8])]) -> Vec<u8> {
+    steps.iter().flat_map(|(what, who, bytes)| [&[*what, *who][..], &(bytes.len() as u16).to_be_bytes(), bytes].concat()).collect()
+}
+
 fn seeds() -> Vec<Seed> {
+    let chromium = include_bytes!("../sdp/fixtures/chromium-publisher-simulcast.sdp");
+    let firefox = include_bytes!("../sdp/fixtures/firefox-publisher-simulcast.sdp");
+    let single = include_bytes!("../sdp/fixtures/chromium-single-first.sdp");
+    // The client hello of a DTLS handshake, cut: enough to get the record layer going.
+    let hello =
+        [&[22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 0, 0, 24, 1, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 12][..], &[0xFE, 0xFD], &[7; 22]].concat();
     let block = ReportBlock { ssrc: 5, fraction_lost: 10, lost: -1, highest_seq: 70_000, jitter: 3, last_sr: 4, delay_since_last_sr: 5 };
     let check = stun(Class::Request, |writer| {
         writer.username(b"AQEBAQEBAQABAQED:theirs");
@@ -71,6 +82,58 @@ fn seeds() -> Vec<Seed> {
         ("av1", "sequence_header_in_new_sequence", vec![0x28, 2, 0x0A, 1, 0x32, 9, 9]),
         ("av1", "elements_without_count", vec![0x00, 1, 0x12, 2, 0x32, 9, 3, 0x0A, 1, 2]),
         ("av1", "dependency_descriptor_mandatory", vec![0xC5, 0x12, 0x34]),
+        (
+            "core",
+            "publish_offer_check_handshake_leave",
+            core(&[
+                (7, 1, &[0]),
+                (7, 1, &[3]),
+                (0, 1, chromium),
+                (5, 1, &[0, 2, 0, 0, 0, 1]),
+                (21, 1, &[0, 2, 0, 0, 0, 1]),
+                (3, 1, &hello),
+                (6, 0, &[0]),
+                (3, 1, &rtp(Form::OneByte, &[(Extension::Mid, b"0")], &[1, 2, 3])),
+                (6, 0, &[255]),
+                (13, 1, &[0]),
+            ]),
+        ),
+        (
+            "core",
+            "firefox_offers_twice_and_restarts",
+            core(&[
+                (7, 1, &[0]),
+                (0, 1, firefox),
+                (21, 1, &[0, 2]),
+                (13, 1, &[1]),
+                (0, 1, firefox),
+                (21, 2, &[0, 2]),
+                (12, 1, &[]),
+                (6, 0, &[2]),
+                (6, 0, &[2]),
+            ]),
+        ),
+        (
+            "core",
+            "single_transport_and_tap",
+            core(&[
+                (0x80, 1, &[]),
+                (0, 1, single),
+                (14, 0, &[8]),
+                (13, 1, &[10]),
+                (10, 0, &[8]),
+                (11, 0, &[0]),
+                (15, 1, b"data"),
+                (14, 0, &[1]),
+                (8, 1, &[8]),
+                (9, 1, &[0]),
+            ]),
+        ),
+        (
+            "core",
+            "garbage_from_nowhere",
+            core(&[(3, 3, b"\x00garbage"), (3, 3, &[0x80; 40]), (3, 3, &[0x81, 200, 0, 1, 0, 0, 0, 1]), (3, 3, &hello), (3, 9, &check)]),
+        ),
         ("h264", "parameters_alone", vec![0x67, 0x42, 0xE0, 0x1F]),
         ("h264", "aggregate", vec![0x78, 0, 2, 0x06, 1, 0, 3, 0x67, 1, 2, 0, 2, 0x68, 1]),
         ("h264", "fragment_start", vec![0x7C, 0x85, 0, 1, 2]),
