@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { ID } from '../testids'
 import { clock, initials } from './format'
-import { t, tn } from './index.svelte'
+import { de } from './de'
+import { en } from './en'
+import { i18n, t, tn, type Key } from './index.svelte'
 
 describe('text', () => {
   it('fills in and counts', () => {
@@ -10,6 +12,20 @@ describe('text', () => {
     expect(tn('channels.people', 1_200)).toMatch(/^1,?200 people$/)
   })
   it('leaves an unknown placeholder visible', () => expect(t('ring.title')).toBe('{name} is calling'))
+})
+
+describe('languages', () => {
+  it('have the same placeholders as English', () => {
+    const names = (text: string) => [...text.matchAll(/\{\w+\}/g)].map(String).sort()
+    for (const key of Object.keys(en) as Key[]) expect([key, names(de[key])]).toEqual([key, names(en[key])])
+  })
+  it('switch while the page stands', async () => {
+    await i18n.use('de')
+    expect(t('signin.submit')).toBe('Anmelden')
+    expect(document.documentElement.lang).toBe('de')
+    await i18n.use('en')
+    expect(t('signin.submit')).toBe('Sign in')
+  })
 })
 
 describe('format', () => {

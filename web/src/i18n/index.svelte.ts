@@ -11,10 +11,13 @@ type Counted = Key extends infer K ? (K extends `${infer Stem}.one` ? Stem : nev
 
 export const LANGUAGES = [
   { code: 'en', name: 'English' },
+  { code: 'de', name: 'Deutsch' },
 ] as const
 export type Language = (typeof LANGUAGES)[number]['code']
 
-const loaders: Partial<Record<Language, () => Promise<Dictionary>>> = {}
+const loaders: Partial<Record<Language, () => Promise<Dictionary>>> = {
+  de: async () => (await import('./de')).de,
+}
 
 class I18n {
   language: Language = $state('en')
