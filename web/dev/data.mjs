@@ -144,7 +144,8 @@ export function detail(id) {
       ['u-maria', true], ['u-jonas', true], ['u-aylin', true], ['u-samuel', true], ['u-piotr', false],
     ].map(([identity, granted], i) => ({ identity, display_name: person(identity).display_name, granted, answered_at_ms: one.started_at_ms - 20_000 + i * 4_000, notice_version: '1' })),
     events: [
-      { at_ms: one.started_at_ms, type: 'started' },
+      { at_ms: one.started_at_ms, type: 'joined', identity: 'u-maria', display_name: 'Maria Keller' },
+      { at_ms: one.started_at_ms, type: 'consent_granted', identity: 'u-maria', display_name: 'Maria Keller' },
       { at_ms: one.started_at_ms + 6_000, type: 'joined', identity: 'u-samuel', display_name: 'Samuel Okafor' },
       { at_ms: one.started_at_ms + 41_000, type: 'gap', text: 'worker restarted' },
     ],

@@ -50,6 +50,7 @@ export function startFake(port = 0) {
     ['POST', '/calls/:id/join', ({ user }) => ({ url: '/livekit', token: 'fake', call: callFor(user) })],
     ['POST', '/calls/:id/guest-links', () => ({ url: '/join/8Kd0sJx2Lm', expires_at_ms: data.NOW + 86_400_000 })],
     ['POST', '/calls/:id/recording', ({ body }) => ((state.call.recording.state = body.action === 'start' ? 'asking' : 'off'), changed(), [204])],
+    ['GET', '/calls/:id/captions', () => ({ captions: [] })],
     ['POST', '/calls/:id/captions', ({ body }) => ((state.call.captions = body), changed(), [204])],
     ['POST', '/calls/:id/consent', ({ user, body }) => {
       const me = state.call.participants.find((p) => p.identity === user.id)

@@ -1,6 +1,6 @@
 /** Everything a person can ask of one call, except its media (that is LiveKit's signalling). */
 import { get, path, post } from './http'
-import type { Call, HostAction, JoinResult } from './types'
+import type { Call, Caption, HostAction, JoinResult } from './types'
 
 export const one = (id: string) => get<Call>(path`/calls/${id}`)
 export const join = (id: string) => post<JoinResult>(path`/calls/${id}/join`)
@@ -14,4 +14,6 @@ export const recording = (id: string, action: 'start' | 'stop') => post<void>(pa
 export const consent = (id: string, granted: boolean, noticeVersion: string) =>
   post<void>(path`/calls/${id}/consent`, { granted, notice_version: noticeVersion })
 export const captions = (id: string, enabled: boolean, language: string) => post<void>(path`/calls/${id}/captions`, { enabled, language })
+/** What was said so far, for who joins late. */
+export const captionLines = async (id: string) => (await get<{ captions: Caption[] }>(path`/calls/${id}/captions`)).captions
 export const guestLink = (id: string) => post<{ url: string; expires_at_ms: number }>(path`/calls/${id}/guest-links`)

@@ -22,5 +22,7 @@ export const accesses = async (id: string) => (await get<{ accesses: Access[] }>
 export const myAccesses = async () => (await get<{ accesses: Access[] }>('/accesses', { mine: 1 })).accesses
 
 export const mediaUrl = (id: string) => BASE + path`/recordings/${id}/media`
+/** The archive notes a download apart from playing. */
+export const asDownload = (url: string) => `${url}?download=1`
 export const transcriptUrl = (id: string, kind: 'vtt' | 'txt' | 'json') => BASE + path`/recordings/${id}/transcript.` + kind
 export const bundleUrl = (id: string) => BASE + path`/recordings/${id}/bundle`

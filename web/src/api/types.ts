@@ -85,6 +85,8 @@ export interface RecordingStatus {
   started_at_ms: number | null
   started_by: string | null
   waiting_for: string[]
+  /** Why it does not go on, with what to do; empty: all is well. */
+  problem?: string
 }
 
 export interface Call {
@@ -96,7 +98,7 @@ export interface Call {
   ended_at_ms: number | null
   participants: CallParticipant[]
   recording: RecordingStatus
-  captions: { enabled: boolean; language: string }
+  captions: { enabled: boolean; language: string; problem?: string }
   you?: { identity: string; host: boolean }
 }
 
@@ -110,7 +112,7 @@ export interface Attendance {
   identity: string
   display_name: string
   joined_at_ms: number
-  left_at_ms: number
+  left_at_ms: number | null
 }
 
 export interface Caption {
@@ -182,8 +184,9 @@ export interface RecordingSummary {
   state: 'capturing' | 'sealed' | 'failed'
   participants: { identity: string; display_name: string }[]
   has_video: boolean
-  render: { state: string; progress: number; mime: string }
-  transcript: { state: string; progress: number; language: string; words: number }
+  error?: string
+  render: { state: string; progress: number; mime: string; error?: string }
+  transcript: { state: string; progress: number; language: string; words: number; error?: string }
   gaps: number
   hits: Hit[]
 }

@@ -27,6 +27,8 @@ export function newsText(news: CallNews): { kind: Toast['kind']; text: string } 
       return { kind: 'info', text: t('rec.stopped') }
     case 'captions-on':
       return { kind: 'info', text: t('captions.available') }
+    case 'captions-need-host':
+      return { kind: 'info', text: t('captions.askHost') }
     case 'share-lost':
       return { kind: 'bad', text: t('news.shareLost') }
     case 'device':

@@ -26,6 +26,18 @@ class Session {
     return this.user?.roles.includes(role) ?? false
   }
 
+  /** Officers and operators may be kept apart from conversations: then their own page is home. */
+  get home(): string {
+    if (this.converses) return '/'
+    if (this.has('officer')) return '/officer'
+    if (this.has('ops')) return '/ops'
+    return this.has('admin') ? '/people' : '/'
+  }
+
+  get converses(): boolean {
+    return this.has('user') || this.has('host')
+  }
+
   async load(): Promise<void> {
     try {
       this.#enter(await api.current())

@@ -3,7 +3,7 @@
  * It owns no sockets and no elements; what it needs from outside comes in through `CallPorts`.
  */
 import { ApiError } from '../../api/http'
-import type { Attendance, Call, HostAction, JoinResult, Message, Notice, ServerEvent } from '../../api/types'
+import type { Attendance, Call, Caption, HostAction, JoinResult, Message, Notice, ServerEvent } from '../../api/types'
 import { Captions } from './captions.svelte'
 import { problemOf, type DeviceProblem } from './devices.svelte'
 import type { DeviceChoice, EndCause, Media, MediaEvents, MediaPerson, MediaPhase, Source } from './media'
@@ -22,6 +22,7 @@ export interface CallApi {
   recording(id: string, action: 'start' | 'stop'): Promise<void>
   consent(id: string, granted: boolean, noticeVersion: string): Promise<void>
   captions(id: string, enabled: boolean, language: string): Promise<void>
+  captionLines(id: string): Promise<Caption[]>
   guestLink(id: string): Promise<{ url: string; expires_at_ms: number }>
   messages(channel: string, callId: string): Promise<Message[]>
   send(channel: string, text: string, callId: string): Promise<Message>
@@ -30,7 +31,7 @@ export interface CallApi {
 /** Things a person should be told; the views choose words and place. */
 export type CallNews =
   | { kind: 'joined' | 'left' | 'hand'; name: string }
-  | { kind: 'muted-by-host' | 'recording-started' | 'recording-stopped' | 'share-lost' | 'captions-on' }
+  | { kind: 'muted-by-host' | 'recording-started' | 'recording-stopped' | 'share-lost' | 'captions-on' | 'captions-need-host' }
   | { kind: 'device'; source: Source; problem: DeviceProblem }
   | { kind: 'failed'; error: unknown }
 
@@ -82,6 +83,9 @@ export class CallModel {
   panel: Panel = $state(null)
   /** A person's own choice: captions run for the call, but nobody has to look at them. */
   captionsShown = $state(load('captions') === 'on')
+  /** Language for the next start; empty: recognised. It cannot be changed while captions run. */
+  captionsLanguage = $state(load('captions-language') ?? '')
+  consentReopened = $state(false)
   readonly captions = new Captions()
   chat: Message[] = $state.raw([])
   unread = $state(0)
@@ -131,7 +135,8 @@ export class CallModel {
   myConsent = $derived(this.call?.participants.find((p) => p.identity === this.identity)?.consent ?? 'none')
   consentAsked = $derived.by(() => {
     const state = this.call?.recording.state
-    return this.phase === 'in' && (state === 'asking' || state === 'recording') && this.myConsent === 'none'
+    if (this.phase !== 'in' || (state !== 'asking' && state !== 'recording')) return false
+    return this.myConsent === 'none' || this.consentReopened
   })
 
   get identity(): string {
@@ -171,6 +176,7 @@ export class CallModel {
       this.phase = 'in'
       this.#startStats()
       void this.#loadChat()
+      void this.#loadCaptions()
     } catch (error) {
       await this.#dropMedia()
       this.joinError = error
@@ -236,20 +242,28 @@ export class CallModel {
       await this.#ports.api.consent(this.id, granted, this.#notice.version)
       // The server's event says the same a moment later; the question should not stay until then.
       this.#patchMe({ consent: granted ? 'granted' : 'declined' })
+      this.consentReopened = false
     })
   }
 
   /** Shows captions, and starts them for the call if they are off; or hides them here. */
   async toggleCaptions(): Promise<void> {
-    const { enabled, language } = this.call?.captions ?? { enabled: false, language: 'auto' }
+    const enabled = this.call?.captions.enabled ?? false
     const show = !(enabled && this.captionsShown)
     this.captionsShown = show
     save('captions', show ? 'on' : null)
-    if (show && !enabled) await this.setCaptions(true, language || 'auto')
+    if (!show || enabled) return
+    if (this.isHost) await this.setCaptions(true)
+    else this.#ports.news({ kind: 'captions-need-host' })
   }
 
-  async setCaptions(enabled: boolean, language: string): Promise<void> {
-    await this.#once('captions', () => this.#ports.api.captions(this.id, enabled, language))
+  chooseCaptionsLanguage(language: string): void {
+    this.captionsLanguage = language
+    save('captions-language', language || null)
+  }
+
+  async setCaptions(enabled: boolean): Promise<void> {
+    await this.#once('captions', () => this.#ports.api.captions(this.id, enabled, this.captionsLanguage))
   }
 
   guestLink(): Promise<{ url: string; expires_at_ms: number }> {
@@ -421,6 +435,7 @@ export class CallModel {
     const before = this.call
     // Events are the same for everybody and may leave out who is asking.
     this.call = { ...call, you: call.you ?? before?.you }
+    if (call.recording.state === 'off') this.consentReopened = false
     if (!before || this.phase !== 'in') return
     this.#tellChanges(before, call)
   }
@@ -449,6 +464,13 @@ export class CallModel {
     const reaction = { id: this.#nextReaction++, identity, emoji }
     this.reactions = [...this.reactions, reaction].slice(-24)
     setTimeout(() => (this.reactions = this.reactions.filter((other) => other.id !== reaction.id)), REACTION_SHOWN_MS)
+  }
+
+  async #loadCaptions(): Promise<void> {
+    if (!this.call?.captions.enabled) return
+    const lines = await this.#ports.api.captionLines(this.id).catch(() => [])
+    // Live ones that came meanwhile are newer than the same line from the list.
+    for (const line of lines) if (!this.captions.has(line.segment_id)) this.captions.handleEarlier(line)
   }
 
   async #loadChat(): Promise<void> {

@@ -31,6 +31,7 @@ function stage(options: { micError?: Error } = {}) {
     recording: vi.fn(async () => undefined),
     consent: vi.fn(async () => undefined),
     captions: vi.fn(async () => undefined),
+    captionLines: vi.fn(async () => []),
     guestLink: vi.fn(async () => ({ url: '/join/x', expires_at_ms: 0 })),
     messages: vi.fn(async (): Promise<Message[]> => []),
     send: vi.fn(async (_: string, text: string): Promise<Message> => ({ id: 'm1', author: { id: 'me', display_name: 'ME' }, text, at_ms: 0, call_id: 'c' })),
@@ -216,13 +217,35 @@ describe('in the call', () => {
 
   it('starts captions for the call at the first press and hides them for oneself at the next', async () => {
     const { model, api, tell } = await joined()
+    tell({ type: 'call', at_ms: 0, call: call({ participants: [participant('me', { host: true })] }) })
     await model.toggleCaptions()
-    expect(api.captions).toHaveBeenCalledWith('c', true, 'en')
+    expect(api.captions).toHaveBeenCalledWith('c', true, '')
     tell({ type: 'call', at_ms: 0, call: call({ captions: { enabled: true, language: 'en' } }) })
     expect(model.captionsShown).toBe(true)
     await model.toggleCaptions()
     expect(model.captionsShown).toBe(false)
     expect(api.captions).toHaveBeenCalledTimes(1)
+  })
+
+  it('does not ask the server for what only a host may start, but shows captions once they run', async () => {
+    const { model, api, news, tell } = await joined()
+    await model.toggleCaptions()
+    expect(api.captions).not.toHaveBeenCalled()
+    expect(news).toContainEqual({ kind: 'captions-need-host' })
+    tell({ type: 'call', at_ms: 0, call: call({ captions: { enabled: true, language: '' } }) })
+    expect(model.captionsShown).toBe(true)
+  })
+
+  it('lets somebody who declined agree later', async () => {
+    const { model, tell } = await joined()
+    const recording = { state: 'recording' as const, started_at_ms: 0, started_by: 'ann', waiting_for: [] }
+    tell({ type: 'call', at_ms: 0, call: call({ recording, participants: [participant('me', { consent: 'declined' })] }) })
+    expect(model.consentAsked).toBe(false)
+    model.consentReopened = true
+    expect(model.consentAsked).toBe(true)
+    await model.answerConsent(true)
+    expect(model.consentAsked).toBe(false)
+    expect(model.myConsent).toBe('granted')
   })
 
   it('drops a pin when its screen is gone', async () => {

@@ -50,6 +50,17 @@ export class Captions {
     })
   }
 
+  /** A line from before one joined: to read up, not to show or to announce. */
+  handleEarlier(caption: Caption): void {
+    const line = { id: caption.segment_id, identity: caption.identity, name: caption.display_name, committed: caption.committed, pending: '', final: true, language: caption.language, at: caption.end_ms }
+    const at = this.lines.findIndex((other) => other.at > line.at)
+    this.lines = at < 0 ? [...this.lines, line] : this.lines.toSpliced(at, 0, line)
+  }
+
+  has(id: string): boolean {
+    return this.lines.some((line) => line.id === id)
+  }
+
   /** The lines worth showing over the picture. */
   visible(now: number, most: number): CaptionLine[] {
     return this.lines.filter((line) => now - line.at < SHOW_MS && (line.committed || line.pending)).slice(-most)
