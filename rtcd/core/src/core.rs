@@ -123,8 +123,12 @@ impl Core {
             Input::Timeout => self.wake(now),
             Input::Join(join) => self.join(now, &join),
             Input::Leave { peer } => self.with_peer(now, &peer, |core, key| core.end_peer(now, key, EndReason::Left)),
-            Input::Offer { peer, sdp, id } if sdp.len() <= SDP_LEN_MAX => self.with_peer(now, &peer, |core, key| core.offer(now, key, sdp, id)),
-            Input::Answer { peer, sdp, id } if sdp.len() <= SDP_LEN_MAX => self.with_peer(now, &peer, |core, key| core.answer(now, key, sdp, id)),
+            Input::Offer { peer, sdp, id } if sdp.len() <= SDP_LEN_MAX => {
+                self.with_peer(now, &peer, |core, key| core.offer(now, key, sdp, id))
+            }
+            Input::Answer { peer, sdp, id } if sdp.len() <= SDP_LEN_MAX => {
+                self.with_peer(now, &peer, |core, key| core.answer(now, key, sdp, id))
+            }
             Input::Offer { peer, .. } => self.too_long(peer, crate::ids::Side::Publish),
             Input::Answer { peer, .. } => self.too_long(peer, crate::ids::Side::Subscribe),
             // Nothing is ever sent to an address that a client names; checks prove addresses.
@@ -193,7 +197,9 @@ impl Core {
         match &self.lent {
             Some(Notice::Signal { peer, signal }) => Output::Signal { peer: peer.clone(), signal: signal.clone() },
             Some(Notice::Event { call, event }) => Output::Event { call: call.clone(), event: event.clone() },
-            Some(Notice::Data { call, peer, reliable, payload }) => Output::Data { call: call.clone(), peer: peer.clone(), reliable: *reliable, payload },
+            Some(Notice::Data { call, peer, reliable, payload }) => {
+                Output::Data { call: call.clone(), peer: peer.clone(), reliable: *reliable, payload }
+            }
             Some(Notice::TapClosed { tap }) => Output::TapClosed { tap: tap.clone() },
             Some(Notice::Report { token, report }) => Output::Report { token: *token, report: report.clone() },
             Some(Notice::Tap { tap, delivery }) => match self.tap_item(delivery) {
@@ -387,7 +393,8 @@ impl Core {
     /// Makes the next packet of a peer meet a bug, to see what that costs. For tests.
     #[doc(hidden)]
     pub fn break_peer(&mut self, peer: &PeerId) {
-        let transports: Vec<TransportKey> = self.peer_by_id.get(peer).and_then(|key| self.peers.get(*key)).map(|peer| peer.transports().collect()).unwrap_or_default();
+        let transports: Vec<TransportKey> =
+            self.peer_by_id.get(peer).and_then(|key| self.peers.get(*key)).map(|peer| peer.transports().collect()).unwrap_or_default();
         for key in transports {
             if let Some(transport) = self.transports.get_mut(key) {
                 transport.broken = true;

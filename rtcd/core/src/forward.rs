@@ -6,10 +6,10 @@
 use std::time::Instant;
 
 use crate::cache::Entry;
+use crate::codec::Vp8Descriptor;
 use crate::core::Core;
 use crate::counters::Count;
 use crate::ids::Kind;
-use crate::codec::Vp8Descriptor;
 use crate::negotiate::CodecKind;
 use crate::output::Step;
 use crate::peer::TransportKey;
@@ -93,7 +93,9 @@ impl Core {
         let open = subscription.sending.is_some();
         for layer_key in &track.layers {
             let Some(layer) = self.layers.get_mut(*layer_key) else { continue };
-            let needed = open && subscription.target.is_some() && (subscription.target == Some(*layer_key) || subscription.rewrite.layer() == Some(*layer_key));
+            let needed = open
+                && subscription.target.is_some()
+                && (subscription.target == Some(*layer_key) || subscription.rewrite.layer() == Some(*layer_key));
             let there = layer.viewers.iter().position(|known| *known == viewer);
             match (needed, there) {
                 (true, None) => layer.viewers.push(viewer),
@@ -114,7 +116,15 @@ fn begins(subscription: &Subscription, entry: &Entry) -> bool {
 }
 
 /// A new stretch begins with this packet: its timestamp goes on where the old stretch was.
-fn begin(now: Instant, subscription: &mut Subscription, old: Option<&Layer>, new: &Layer, new_key: LayerKey, entry: &Entry, payload: &[u8]) {
+fn begin(
+    now: Instant,
+    subscription: &mut Subscription,
+    old: Option<&Layer>,
+    new: &Layer,
+    new_key: LayerKey,
+    entry: &Entry,
+    payload: &[u8],
+) {
     let timestamp = entry.header.timestamp;
     let clock_rate = new.clock_rate;
     let aligned = match (subscription.rewrite.timestamp_shift_of(new_key), subscription.rewrite.last_sent()) {
@@ -128,7 +138,9 @@ fn begin(now: Instant, subscription: &mut Subscription, old: Option<&Layer>, new
             });
             let elapsed = now.saturating_duration_since(at).as_micros() as u64 * u64::from(clock_rate) / 1_000_000;
             let by_arrival = last.wrapping_add(elapsed as u32);
-            by_clock.filter(|by_clock| by_clock.wrapping_sub(last).cast_signed().unsigned_abs() < clock_rate * JUMP_MAX_S).unwrap_or(by_arrival)
+            by_clock
+                .filter(|by_clock| by_clock.wrapping_sub(last).cast_signed().unsigned_abs() < clock_rate * JUMP_MAX_S)
+                .unwrap_or(by_arrival)
         }
     };
     let aligned = match subscription.rewrite.last_sent() {
@@ -189,7 +201,9 @@ fn write(
         // Extensions and tag are about 40 bytes; the estimate does not need it exactly.
         own.transport_cc = Some(congestion.sent(now, packet.len() + 40));
     }
-    let Some(header_len) = write_forwarded(slot, &fixed, &sending.extensions, &entry.extensions, packet, &own) else { return Written::Failed };
+    let Some(header_len) = write_forwarded(slot, &fixed, &sending.extensions, &entry.extensions, packet, &own) else {
+        return Written::Failed;
+    };
     let descriptor = if sending.kind == CodecKind::Vp8 { Vp8Descriptor::parse(payload) } else { None };
     let mut prefix = Prefix::default();
     if rtx.is_some() {

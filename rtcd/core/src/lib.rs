@@ -19,9 +19,9 @@ pub mod config;
 mod core;
 mod counters;
 pub mod demand;
+mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod forward;
 pub mod ice;
 pub mod ids;
 pub mod input;

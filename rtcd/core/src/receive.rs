@@ -20,7 +20,14 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     pub(crate) fn new(clock_rate: u32) -> Self {
-        Self { stats: ReceiverStats::new(clock_rate), nacks: NackTracker::new(), rate: Rate::default(), highest: None, last_at: None, fraction_lost: 0.0 }
+        Self {
+            stats: ReceiverStats::new(clock_rate),
+            nacks: NackTracker::new(),
+            rate: Rate::default(),
+            highest: None,
+            last_at: None,
+            fraction_lost: 0.0,
+        }
     }
 
     /// A packet came: new, late or by retransmission.

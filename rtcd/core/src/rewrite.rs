@@ -165,7 +165,10 @@ mod tests {
         let track = tracks.insert_with(|_| Track::for_tests());
         let transport: TransportKey = Arena::new().insert_with(|_: TransportKey| crate::peer::Transport::for_tests());
         let mut layers = Arena::new();
-        (layers.insert(Layer::new(track, transport, 0, "q".to_owned(), 90_000)), layers.insert(Layer::new(track, transport, 1, "h".to_owned(), 90_000)))
+        (
+            layers.insert(Layer::new(track, transport, 0, "q".to_owned(), 90_000)),
+            layers.insert(Layer::new(track, transport, 1, "h".to_owned(), 90_000)),
+        )
     }
 
     #[test]

@@ -9,15 +9,16 @@ use crate::input::TrackSettings;
 use crate::negotiate::{Codec, CodecKind};
 use crate::peer::{PeerKey, TransportKey};
 use crate::receive::Rate;
-use crate::rtcp::SenderStats;
 use crate::rewrite::Rewrite;
+use crate::rtcp::SenderStats;
 use crate::rtp::ExtensionMap;
 use crate::track::{LayerKey, TrackKey};
 
 pub(crate) type SubscriptionKey = Key<Subscription>;
 
 /// What a viewer wants before it said anything: all of it.
-pub(crate) const EVERYTHING: TrackSettings = TrackSettings { disabled: false, layer_max: u8::MAX, width: 0, height: 0, fps: 0, priority: 0 };
+pub(crate) const EVERYTHING: TrackSettings =
+    TrackSettings { disabled: false, layer_max: u8::MAX, width: 0, height: 0, fps: 0, priority: 0 };
 
 /// One subscription.
 pub(crate) struct Subscription {

@@ -74,7 +74,8 @@ impl Core {
         let key = self.taps.insert(Tap { id: id.clone(), call: call_key, scope, tracks: Vec::new(), alarm: Alarm::default() });
         call.taps.push(key);
         self.tap_by_id.insert(id.clone(), key);
-        let tracks: Vec<TrackKey> = call.peers.iter().filter_map(|peer| self.peers.get(*peer)).flat_map(|peer| peer.tracks.iter().copied()).collect();
+        let tracks: Vec<TrackKey> =
+            call.peers.iter().filter_map(|peer| self.peers.get(*peer)).flat_map(|peer| peer.tracks.iter().copied()).collect();
         for track in tracks {
             self.tap_meet(now, key, track);
         }
@@ -99,7 +100,11 @@ impl Core {
 
     /// A tap cannot go on without a key frame.
     pub(crate) fn tap_key_frame(&mut self, now: Instant, key: TapKey, track: TrackKey) {
-        let layer = self.taps.get(key).and_then(|tap| tap.tracks.iter().find(|tapped| tapped.track == track)).and_then(|tapped| tapped.layer.or(tapped.target));
+        let layer = self
+            .taps
+            .get(key)
+            .and_then(|tap| tap.tracks.iter().find(|tapped| tapped.track == track))
+            .and_then(|tapped| tapped.layer.or(tapped.target));
         if let Some(layer) = layer {
             self.want_key_frame(now, layer);
         }
@@ -159,7 +164,9 @@ impl Core {
             .copied();
         let kind = track.kind;
         for key in self.taps_of(track_key) {
-            let Some(tapped) = self.taps.get_mut(key).and_then(|tap| tap.tracks.iter_mut().find(|tapped| tapped.track == track_key)) else { continue };
+            let Some(tapped) = self.taps.get_mut(key).and_then(|tap| tap.tracks.iter_mut().find(|tapped| tapped.track == track_key)) else {
+                continue;
+            };
             tapped.target = best;
             let (layer, target) = (tapped.layer, tapped.target);
             if let Some(target) = target.filter(|target| Some(*target) != layer) {
@@ -177,10 +184,9 @@ impl Core {
 
     /// Is anybody reading the track?
     pub(crate) fn is_tapped(&self, track: TrackKey) -> bool {
-        self.tracks
-            .get(track)
-            .and_then(|track| self.calls.get(track.call))
-            .is_some_and(|call| call.taps.iter().any(|tap| self.taps.get(*tap).is_some_and(|tap| tap.tracks.iter().any(|tapped| tapped.track == track))))
+        self.tracks.get(track).and_then(|track| self.calls.get(track.call)).is_some_and(|call| {
+            call.taps.iter().any(|tap| self.taps.get(*tap).is_some_and(|tap| tap.tracks.iter().any(|tapped| tapped.track == track)))
+        })
     }
 
     /// A packet was stored in a layer that taps read.
@@ -207,7 +213,9 @@ impl Core {
             tapped.timestamp_shift = match (tapped.layer.and_then(|old| layers.get(old)), tapped.last_timestamp) {
                 (_, None) => 0,
                 (old, Some((last, at))) => {
-                    let by_clock = old.and_then(|old| old.clock.timestamp_of(layer.clock.ntp_of(timestamp, layer.clock_rate)?, layer.clock_rate)).map(|old| old.wrapping_add(tapped.timestamp_shift));
+                    let by_clock = old
+                        .and_then(|old| old.clock.timestamp_of(layer.clock.ntp_of(timestamp, layer.clock_rate)?, layer.clock_rate))
+                        .map(|old| old.wrapping_add(tapped.timestamp_shift));
                     let elapsed = now.saturating_duration_since(at).as_micros() as u64 * u64::from(layer.clock_rate) / 1_000_000;
                     let by_arrival = last.wrapping_add(elapsed as u32);
                     let out = by_clock.filter(|out| out.wrapping_sub(last).cast_signed() > 0).unwrap_or(by_arrival);
@@ -238,7 +246,8 @@ impl Core {
             let shifted = entry.header.timestamp.wrapping_add(tapped.timestamp_shift);
             tapped.last_timestamp = Some((shifted, entry.at));
             let timestamp = tapped.timestamps.extend(shifted);
-            let delivery = Delivery::Packet { track: track.id.clone(), layer: layer_key, seq_in: tapped.next_in, seq: tapped.next_out, timestamp };
+            let delivery =
+                Delivery::Packet { track: track.id.clone(), layer: layer_key, seq_in: tapped.next_in, seq: tapped.next_out, timestamp };
             outbox.notice(Notice::Tap { tap: tap.id.clone(), delivery });
             counters.one(Count::TapPackets);
             tapped.next_in += 1;
@@ -253,7 +262,8 @@ impl Core {
 
     /// What was waited for did not come: it is declared missing, and what is behind it goes out.
     pub(crate) fn tap_timeout(&mut self, now: Instant, key: TapKey) {
-        let tracks: Vec<TrackKey> = self.taps.get(key).map(|tap| tap.tracks.iter().map(|tapped| tapped.track).collect()).unwrap_or_default();
+        let tracks: Vec<TrackKey> =
+            self.taps.get(key).map(|tap| tap.tracks.iter().map(|tapped| tapped.track).collect()).unwrap_or_default();
         let mut next: Option<Instant> = None;
         for track_key in tracks {
             loop {
@@ -272,7 +282,10 @@ impl Core {
                 let until = there.unwrap_or(highest + 1);
                 let packets = until - from;
                 if packets > 0 {
-                    outbox.notice(Notice::Tap { tap: tap.id.clone(), delivery: Delivery::Gap { track: track.id.clone(), from_seq: tapped.next_out, packets } });
+                    outbox.notice(Notice::Tap {
+                        tap: tap.id.clone(),
+                        delivery: Delivery::Gap { track: track.id.clone(), from_seq: tapped.next_out, packets },
+                    });
                     counters.add(Count::TapGaps, packets);
                 }
                 tapped.next_in = until;

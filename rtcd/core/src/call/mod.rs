@@ -34,6 +34,13 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(id: CallId) -> Self {
-        Self { id, peers: Vec::new(), taps: Vec::new(), speakers: Speakers::default(), speakers_alarm: Alarm::default(), quality_alarm: Alarm::default() }
+        Self {
+            id,
+            peers: Vec::new(),
+            taps: Vec::new(),
+            speakers: Speakers::default(),
+            speakers_alarm: Alarm::default(),
+            quality_alarm: Alarm::default(),
+        }
     }
 }

@@ -25,7 +25,10 @@ impl Core {
         let Some(call) = self.calls.get_mut(key) else { return };
         if let Some(changed) = call.speakers.poll(now) {
             let peers = &self.peers;
-            let told = changed.into_iter().filter_map(|(index, level, active)| Some((peers.get(peers.key_at(index)?)?.id.clone(), level, active))).collect();
+            let told = changed
+                .into_iter()
+                .filter_map(|(index, level, active)| Some((peers.get(peers.key_at(index)?)?.id.clone(), level, active)))
+                .collect();
             self.outbox.event(&call.id, Event::Speakers(told));
         }
         if let Some(at) = call.speakers.poll_timeout() {

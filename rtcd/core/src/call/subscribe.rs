@@ -23,8 +23,13 @@ impl Core {
     /// Everything that is live in the call.
     pub(crate) fn subscribe_to_all(&mut self, now: Instant, viewer: PeerKey) {
         let Some(call) = self.peers.get(viewer).and_then(|peer| self.calls.get(peer.call)) else { return };
-        let tracks: Vec<TrackKey> =
-            call.peers.iter().filter(|peer| **peer != viewer).filter_map(|peer| self.peers.get(*peer)).flat_map(|peer| peer.tracks.iter().copied()).collect();
+        let tracks: Vec<TrackKey> = call
+            .peers
+            .iter()
+            .filter(|peer| **peer != viewer)
+            .filter_map(|peer| self.peers.get(*peer))
+            .flat_map(|peer| peer.tracks.iter().copied())
+            .collect();
         for track in tracks {
             self.subscribe(now, viewer, track);
         }
@@ -39,8 +44,11 @@ impl Core {
             }
             Some(_) | None => None,
         };
-        let (Some(transport_key), Some(track), Some(peer)) = (transport, self.tracks.get(track_key), self.peers.get(viewer)) else { return };
-        let known = peer.subscriptions.iter().any(|key| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track_key));
+        let (Some(transport_key), Some(track), Some(peer)) = (transport, self.tracks.get(track_key), self.peers.get(viewer)) else {
+            return;
+        };
+        let known =
+            peer.subscriptions.iter().any(|key| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track_key));
         let (Some(bound), Some(publisher)) = (&track.bound, self.peers.get(track.peer)) else { return };
         if known || track.peer == viewer || track.call != peer.call {
             return;
@@ -104,7 +112,11 @@ impl Core {
     /// The viewer no longer wants the track.
     pub(crate) fn unsubscribe(&mut self, now: Instant, viewer: PeerKey, track: TrackKey) {
         let Some(peer) = self.peers.get(viewer) else { return };
-        let key = peer.subscriptions.iter().copied().find(|key| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track));
+        let key = peer
+            .subscriptions
+            .iter()
+            .copied()
+            .find(|key| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track));
         if let Some(key) = key {
             self.drop_subscription(now, key);
             self.renegotiate_viewer(viewer);
@@ -161,7 +173,8 @@ impl Core {
                 })
             });
             let is_live = subscription.sending.is_some();
-            if is_live && !was_live
+            if is_live
+                && !was_live
                 && let Some(peer) = self.peers.get(subscription.viewer)
             {
                 self.outbox.signal(&peer.id, Signal::Subscribed { track: track.id.clone() });

@@ -340,7 +340,8 @@ impl Answerer {
             written.simulcast.recv.clone_from(&receive.rids);
         }
         if let Some(outgoing) = outgoing {
-            sections::write_outgoing(&mut written, outgoing, codecs.iter().any(|codec| codec.rtx.is_some()));
+            let rtx = codecs.iter().any(|codec| codec.rtx.is_some());
+            sections::write_outgoing(&mut written, outgoing, sections::stream_of_source(outgoing), rtx);
         }
         let section = Section {
             mid: media.mid.clone(),

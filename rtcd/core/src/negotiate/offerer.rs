@@ -297,7 +297,8 @@ impl Line {
             ..sdp::Media::default()
         };
         if let Some(outgoing) = used {
-            sections::write_outgoing(&mut media, outgoing, self.codecs.iter().any(|codec| codec.rtx.is_some()));
+            let rtx = self.codecs.iter().any(|codec| codec.rtx.is_some());
+            sections::write_outgoing(&mut media, outgoing, sections::stream_of_track(outgoing), rtx);
         }
         media
     }

@@ -153,9 +153,8 @@ pub(super) fn extensions(kind: Kind, media: &sdp::Media) -> (ExtensionMap, Vec<s
     (map, lines)
 }
 
-/// Adds msid and SSRC lines of a track that we send.
-pub(super) fn write_outgoing(media: &mut sdp::Media, outgoing: &Outgoing, rtx: bool) {
-    let stream = stream_id(outgoing);
+/// Adds msid and SSRC lines of a track that we send in the stream `stream`.
+pub(super) fn write_outgoing(media: &mut sdp::Media, outgoing: &Outgoing, stream: String, rtx: bool) {
     media.msids.push(sdp::Msid { stream: stream.clone(), track: outgoing.track.as_str().to_owned() });
     let mut ssrcs = vec![outgoing.ssrc];
     if rtx {
@@ -165,9 +164,15 @@ pub(super) fn write_outgoing(media: &mut sdp::Media, outgoing: &Outgoing, rtx: b
     media.ssrcs.extend(ssrcs.into_iter().map(|ssrc| sdp::Ssrc { ssrc, cname: stream.clone(), msid: None }));
 }
 
-/// `PA_…|camera`: LiveKit clients take the participant's sid from before the bar; browsers keep tracks of one stream in
-/// lip-sync.
-fn stream_id(outgoing: &Outgoing) -> String {
+/// `PA_…|TR_…`: LiveKit clients split at the bar and take the track's sid from behind it. They need it where we offer: a browser
+/// keeps the track id of the first track for ever when a section is used again (Chromium 156), and Firefox makes up its own.
+pub(super) fn stream_of_track(outgoing: &Outgoing) -> String {
+    format!("{}|{}", outgoing.publisher.as_str(), outgoing.track.as_str())
+}
+
+/// `PA_…|camera`: browsers keep the tracks of one stream in lip-sync. For clients that find the track by its mid, which every client
+/// with a single transport does.
+pub(super) fn stream_of_source(outgoing: &Outgoing) -> String {
     let group = match outgoing.source {
         Source::Camera | Source::Microphone => "camera",
         Source::ScreenShare | Source::ScreenShareAudio => "screen",

@@ -318,6 +318,7 @@ fn subscriber_offers_are_numbered_coalesced_and_reuse_sections() {
     let fourth = offerer.poll_offer().expect("TR_4 takes the free section");
     assert_eq!(fourth.mids[0], ("1".to_owned(), track("TR_4")));
     assert_eq!(fourth.sdp.matches("m=").count(), 4);
+    assert!(fourth.sdp.contains("a=msid:PA_pub|TR_4 TR_4"), "a browser goes on calling it TR_1");
     offerer.handle_answer(&client_answer(&fourth.sdp).to_string(), 4).expect("answer");
     assert_eq!(offerer.poll_offer(), None);
 }

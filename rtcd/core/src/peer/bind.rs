@@ -32,7 +32,8 @@ impl Core {
         let mut ended: Vec<TrackKey> = Vec::new();
         for incoming in &transport.incoming {
             let section = agreed.sections.iter().find(|section| section.mid == incoming.mid);
-            let still = section.and_then(|section| section.receive.as_ref()).is_some_and(|receive| self.is_same_track(incoming.track, receive));
+            let still =
+                section.and_then(|section| section.receive.as_ref()).is_some_and(|receive| self.is_same_track(incoming.track, receive));
             if !still {
                 ended.push(incoming.track);
             }
@@ -42,7 +43,11 @@ impl Core {
         }
         for section in &agreed.sections {
             let Some(receive) = &section.receive else { continue };
-            let bound = self.transports.get(key).and_then(|transport| transport.incoming.iter().find(|incoming| incoming.mid == section.mid)).map(|incoming| incoming.track);
+            let bound = self
+                .transports
+                .get(key)
+                .and_then(|transport| transport.incoming.iter().find(|incoming| incoming.mid == section.mid))
+                .map(|incoming| incoming.track);
             match bound {
                 Some(track) => self.declare_sources(key, track, section, receive),
                 None => {
@@ -73,7 +78,10 @@ impl Core {
     /// Is the name that of another announced track of the same peer? Then the section changed hands.
     fn is_announced_elsewhere(&self, track: &Track, cid: &str) -> bool {
         self.peers.get(track.peer).is_some_and(|peer| {
-            peer.tracks.iter().filter_map(|key| self.tracks.get(*key)).any(|other| other.id != track.id && other.bound.is_none() && other.cid == cid)
+            peer.tracks
+                .iter()
+                .filter_map(|key| self.tracks.get(*key))
+                .any(|other| other.id != track.id && other.bound.is_none() && other.cid == cid)
         })
     }
 
@@ -89,7 +97,8 @@ impl Core {
         let Some(track) = self.tracks.get_mut(track_key) else { return };
         track.bound = Some(Bound { transport: key, codecs: section.codecs.clone() });
         track.stereo |= receive.stereo;
-        let mut rids: Vec<(usize, String)> = receive.rids.iter().enumerate().map(|(n, rid)| (rank(rid, n), rid.clone())).take(LAYERS_MAX).collect();
+        let mut rids: Vec<(usize, String)> =
+            receive.rids.iter().enumerate().map(|(n, rid)| (rank(rid, n), rid.clone())).take(LAYERS_MAX).collect();
         rids.sort();
         if rids.is_empty() {
             // Simulcast without rids (a SIM group) has one stream per layer, lowest first; otherwise there is one.
@@ -136,7 +145,13 @@ impl Core {
 }
 
 /// A source belongs to a layer from now on; the layer's former source is forgotten.
-pub(crate) fn bind_source(sources: &mut super::transport::ByNumber<SourceOf>, layers: &mut Arena<Layer>, layer_key: LayerKey, ssrc: u32, rtx: bool) -> bool {
+pub(crate) fn bind_source(
+    sources: &mut super::transport::ByNumber<SourceOf>,
+    layers: &mut Arena<Layer>,
+    layer_key: LayerKey,
+    ssrc: u32,
+    rtx: bool,
+) -> bool {
     let Some(layer) = layers.get_mut(layer_key) else { return false };
     if sources.len() >= SRTP_SOURCES_MAX && !sources.contains_key(&ssrc) {
         return false;
@@ -157,7 +172,14 @@ pub(crate) fn bind_source(sources: &mut super::transport::ByNumber<SourceOf>, la
 }
 
 /// What the first authentic packet of an unknown source says about itself.
-pub(crate) fn identify(incoming: &[Incoming], tracks: &Arena<Track>, layers: &Arena<Layer>, header: &Header, extensions: &Extensions, packet: &[u8]) -> Option<(LayerKey, bool)> {
+pub(crate) fn identify(
+    incoming: &[Incoming],
+    tracks: &Arena<Track>,
+    layers: &Arena<Layer>,
+    header: &Header,
+    extensions: &Extensions,
+    packet: &[u8],
+) -> Option<(LayerKey, bool)> {
     let mid = extensions.value(Extension::Mid, packet)?;
     let track = tracks.get(incoming.iter().find(|section| section.mid.as_bytes() == mid)?.track)?;
     let bound = track.bound.as_ref()?;

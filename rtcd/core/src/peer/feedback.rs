@@ -113,6 +113,9 @@ pub(crate) fn send_compound(transport: &mut super::Transport, outbox: &mut Outbo
 }
 
 /// All layers of the tracks that come in on a transport.
-pub(crate) fn layers_of<'a>(transport: &'a super::Transport, tracks: &'a Arena<crate::track::Track>) -> impl Iterator<Item = LayerKey> + 'a {
+pub(crate) fn layers_of<'a>(
+    transport: &'a super::Transport,
+    tracks: &'a Arena<crate::track::Track>,
+) -> impl Iterator<Item = LayerKey> + 'a {
     transport.incoming.iter().filter_map(|incoming| tracks.get(incoming.track)).flat_map(|track| track.layers.iter().copied())
 }

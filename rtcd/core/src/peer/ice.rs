@@ -40,7 +40,13 @@ impl Core {
             Some(IceRefusal::RoleConflict) => self.counters.one(Count::StunRoleConflict),
             Some(IceRefusal::BadIntegrity) => self.counters.one(Count::StunBadIntegrity),
             Some(IceRefusal::UnknownUser) => self.counters.one(Count::StunUnknownName),
-            Some(IceRefusal::Malformed | IceRefusal::BadFingerprint | IceRefusal::UnknownAttribute | IceRefusal::Unexpected | IceRefusal::TooManyLinks) => {
+            Some(
+                IceRefusal::Malformed
+                | IceRefusal::BadFingerprint
+                | IceRefusal::UnknownAttribute
+                | IceRefusal::Unexpected
+                | IceRefusal::TooManyLinks,
+            ) => {
                 self.counters.one(Count::StunMalformed);
             }
         }

@@ -82,10 +82,24 @@ impl Core {
     }
 
     #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
-    fn arrived(&mut self, now: Instant, key: TransportKey, source: SourceOf, seq: u64, header: crate::rtp::Header, extensions: crate::rtp::Extensions, packet: &[u8], len: usize) {
+    fn arrived(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        source: SourceOf,
+        seq: u64,
+        header: crate::rtp::Header,
+        extensions: crate::rtp::Extensions,
+        packet: &[u8],
+        len: usize,
+    ) {
         let Some(layer) = self.layers.get_mut(source.layer) else { return };
         let Some(track) = self.tracks.get(layer.track) else { return };
-        let Some((codec_index, codec)) = track.bound.as_ref().and_then(|bound| bound.codecs.iter().enumerate().find(|(_, codec)| codec.payload_type == header.payload_type)) else {
+        let Some((codec_index, codec)) = track
+            .bound
+            .as_ref()
+            .and_then(|bound| bound.codecs.iter().enumerate().find(|(_, codec)| codec.payload_type == header.payload_type))
+        else {
             self.counters.one(Count::RtpBadPayloadType);
             return;
         };
@@ -115,7 +129,14 @@ impl Core {
     }
 
     /// A packet that was sent again: the same packet under another source number.
-    fn recovered(&mut self, now: Instant, source: SourceOf, mut header: crate::rtp::Header, extensions: crate::rtp::Extensions, packet: &mut [u8]) {
+    fn recovered(
+        &mut self,
+        now: Instant,
+        source: SourceOf,
+        mut header: crate::rtp::Header,
+        extensions: crate::rtp::Extensions,
+        packet: &mut [u8],
+    ) {
         let Some(layer) = self.layers.get_mut(source.layer) else { return };
         let Some(payload) = packet.get(header.len..) else { return };
         // Padding only: a probe for bandwidth.
@@ -141,7 +162,16 @@ impl Core {
 
     /// Into the cache, and onto the list of everybody who gets it.
     #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
-    fn store(&mut self, now: Instant, source: SourceOf, seq: u64, header: crate::rtp::Header, extensions: crate::rtp::Extensions, packet: &[u8], kind: CodecKind) {
+    fn store(
+        &mut self,
+        now: Instant,
+        source: SourceOf,
+        seq: u64,
+        header: crate::rtp::Header,
+        extensions: crate::rtp::Extensions,
+        packet: &[u8],
+        kind: CodecKind,
+    ) {
         let Some(layer) = self.layers.get_mut(source.layer) else { return };
         let Some(track) = self.tracks.get(layer.track) else { return };
         if track.muted {

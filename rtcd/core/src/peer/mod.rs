@@ -9,8 +9,8 @@ pub(crate) mod ice;
 pub(crate) mod media_in;
 pub(crate) mod messages;
 pub(crate) mod negotiation;
-pub(crate) mod rtcp_in;
 pub(crate) mod reports;
+pub(crate) mod rtcp_in;
 pub(crate) mod securing;
 pub(crate) mod transport;
 

@@ -80,7 +80,10 @@ impl Core {
         let Some(peer) = self.peers.get(peer_key) else { return };
         let peer_id = peer.id.clone();
         let Some(key) = peer.subscribe else {
-            return self.outbox.signal(&peer_id, Signal::Refused { side: Side::Subscribe, reason: "there is no transport on which this server offers".to_owned() });
+            return self.outbox.signal(
+                &peer_id,
+                Signal::Refused { side: Side::Subscribe, reason: "there is no transport on which this server offers".to_owned() },
+            );
         };
         let Some(Negotiator::Offers(offerer)) = self.transports.get_mut(key).map(|transport| &mut transport.negotiator) else { return };
         if let Err(error) = offerer.handle_answer(sdp, id) {

@@ -104,7 +104,10 @@ impl Core {
     fn resend(&mut self, key: TransportKey, nack: &rtcp::Nack<'_>) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(&subscription_key) = transport.outgoing.get(&nack.media_ssrc) else { return };
-        let Some(subscription) = self.subscriptions.get(subscription_key).filter(|subscription| subscription.ssrc == nack.media_ssrc) else { return };
+        let Some(subscription) = self.subscriptions.get(subscription_key).filter(|subscription| subscription.ssrc == nack.media_ssrc)
+        else {
+            return;
+        };
         for seq in nack.iter() {
             let Some((layer, original)) = subscription.rewrite.original(seq) else {
                 self.counters.one(Count::ResendMissing);

@@ -146,7 +146,12 @@ impl Transport {
         let mut calls = crate::arena::Arena::new();
         let call = calls.insert_with(|_| crate::call::Call::new(crate::ids::CallId::new("c").unwrap()));
         let peer = crate::arena::Arena::new().insert_with(|_| super::Peer::for_tests(call));
-        Self::new(peer, Side::Publish, Negotiator::Answers(Box::new(Answerer::new(settings, false, 1))), crate::ice::LocalCredentials::new(0, 0, [7; crate::ice::RANDOM_LEN]))
+        Self::new(
+            peer,
+            Side::Publish,
+            Negotiator::Answers(Box::new(Answerer::new(settings, false, 1))),
+            crate::ice::LocalCredentials::new(0, 0, [7; crate::ice::RANDOM_LEN]),
+        )
     }
 }
 
