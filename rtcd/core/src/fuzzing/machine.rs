@@ -31,6 +31,8 @@ struct Machine {
     credentials: Vec<(String, String)>,
     // Where a signed check came from; nothing may go anywhere else.
     checked: HashSet<Link>,
+    // The other side's fragment, of its last description.
+    remote: String,
     panics: u64,
     sent: u64,
 }
@@ -41,6 +43,10 @@ fn peer(n: u8) -> PeerId {
 
 fn track(n: u8) -> TrackId {
     TrackId::new(["TR_a", "TR_b", "TR_c", "TR_d"][usize::from(n & 3)]).expect("a name")
+}
+
+fn value(sdp: &str, name: &str) -> Option<String> {
+    sdp.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
 }
 
 fn link(n: u8) -> Link {
@@ -62,7 +68,7 @@ impl Machine {
             grace: Duration::from_secs(30),
         };
         let core = Core::new(config);
-        Self { core, now, wake: None, credentials: Vec::new(), checked: HashSet::new(), panics: 0, sent: 0 }
+        Self { core, now, wake: None, credentials: Vec::new(), checked: HashSet::new(), remote: String::new(), panics: 0, sent: 0 }
     }
 
     fn join(&mut self, who: u8, single: bool) {
@@ -92,8 +98,7 @@ impl Machine {
                     self.sent += 1;
                 }
                 Output::Signal { signal: Signal::Answer { sdp, .. } | Signal::Offer { sdp, .. }, .. } => {
-                    let value = |name: &str| sdp.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
-                    self.credentials.extend(value("a=ice-ufrag:").zip(value("a=ice-pwd:")));
+                    self.credentials.extend(value(&sdp, "a=ice-ufrag:").zip(value(&sdp, "a=ice-pwd:")));
                 }
                 Output::Report { report, .. } => {
                     self.panics = report.counters.iter().find(|(name, _)| *name == "peers_ended_by_panic").map_or(0, |(_, count)| *count);
@@ -113,6 +118,7 @@ impl Machine {
         match what % 16 {
             0 | 1 => {
                 if let Ok(sdp) = std::str::from_utf8(bytes) {
+                    self.remote = value(sdp, "a=ice-ufrag:").unwrap_or_default();
                     self.tell(Input::Offer { peer: peer(who), sdp, id: u32::from(what) });
                 }
             }
@@ -128,7 +134,7 @@ impl Machine {
             5 => {
                 let Some((ufrag, password)) = self.credentials.iter().rev().nth(usize::from(first & 3)).cloned() else { return };
                 let mut slot = [0u8; 512];
-                if let Some(len) = signed(&mut slot, &ufrag, "x", &password, bytes.get(1..).unwrap_or_default(), what & 16 != 0)
+                if let Some(len) = signed(&mut slot, &ufrag, &self.remote, &password, bytes.get(1..).unwrap_or_default(), what & 16 != 0)
                     && let Some(datagram) = slot.get_mut(..len)
                 {
                     self.checked.insert(link(who));
