@@ -1,0 +1,90 @@
+//! `GET /events`: one WebSocket per open page.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{
+        State,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    },
+    http::HeaderMap,
+    response::Response,
+};
+use futures_util::{SinkExt as _, StreamExt as _};
+
+use crate::{
+    app::App,
+    clock, ids, limits,
+    error::ApiResult,
+    events::{Event, hub::{CloseReason, Subscription}, text_for},
+    people::{accounts::Person, sessions},
+    rights::Viewer,
+    web::origin,
+};
+
+/// Open the event socket. Server to page: [`Event`]; page to server: `{"type":"ping"}`.
+#[utoipa::path(get, path = "/events", tag = "events", responses((status = 101, description = "WebSocket of events", body = Event)))]
+pub async fn events(
+    State(app): State<Arc<App>>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> ApiResult<Response> {
+    // The cookie comes along from any site: without this check a foreign page could listen in.
+    origin::require_same(&headers, &app.settings)?;
+    let session = sessions::cookie(&headers).map(ids::token_hash).unwrap_or_default();
+    let subscription = app.hub.subscribe(viewer.clone(), session)?;
+    Ok(upgrade
+        .max_message_size(limits::EVENT_CLIENT_BYTES)
+        .max_frame_size(limits::EVENT_CLIENT_BYTES)
+        .max_write_buffer_size(limits::WEBSOCKET_WRITE_BYTES)
+        .on_upgrade(move |socket| serve(socket, viewer, subscription)))
+}
+
+async fn serve(socket: WebSocket, viewer: Viewer, mut subscription: Subscription) {
+    let (mut sink, mut stream) = socket.split();
+    let hello = Event::Hello { user: Person { id: viewer.id.clone(), display_name: viewer.display_name.clone() } };
+    let mut next = Some(Message::Text(text_for(&hello, clock::now_ms(), &viewer).into()));
+    // Browsers answer pings by themselves: a page that sleeps stays, a machine that is gone is noticed.
+    let mut ping = tokio::time::interval(limits::WEBSOCKET_PING);
+    ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut heard = tokio::time::Instant::now();
+    let close = loop {
+        if let Some(message) = next.take() {
+            match tokio::time::timeout(limits::WEBSOCKET_WRITE_TIME, sink.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => break None,
+            }
+        }
+        tokio::select! {
+            biased;
+            () = subscription.close.cancelled() => break Some(subscription.reason()),
+            queued = subscription.queue.recv() => match queued {
+                Some(queued) => next = Some(Message::Text(text_for(&queued.event, queued.at_ms, &viewer).into())),
+                None => break Some(CloseReason::Stopping),
+            },
+            // Whatever comes (pings) shows that the page lives; its content is of no interest.
+            incoming = stream.next() => match incoming {
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break None,
+                Some(Ok(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => {
+                    heard = tokio::time::Instant::now();
+                }
+            },
+            _ = ping.tick() => {
+                if heard.elapsed() > limits::WEBSOCKET_IDLE {
+                    break None;
+                }
+                next = Some(Message::Ping(Vec::new().into()));
+            }
+        }
+    };
+    if let Some(reason) = close {
+        let (code, text) = match reason {
+            CloseReason::Slow => (close_code::AGAIN, "this page read too slowly; reconnect and load the present state"),
+            CloseReason::Changed => (close_code::POLICY, "your rights have changed; reload the page"),
+            CloseReason::Stopping => (close_code::RESTART, "the server restarts; reconnect in a moment"),
+        };
+        let frame = Message::Close(Some(CloseFrame { code, reason: text.into() }));
+        let _gone = tokio::time::timeout(limits::WEBSOCKET_WRITE_TIME, sink.send(frame)).await;
+    }
+}
