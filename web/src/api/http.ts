@@ -17,6 +17,13 @@ export const BASE = '/api/v1'
 /** Long enough for a slow link, short enough that a person still waits for the answer. */
 const TIMEOUT_MS = 20_000
 
+let signedOut = (): void => undefined
+
+/** Told when a request shows that the session has ended. */
+export function whenSignedOut(listener: () => void): void {
+  signedOut = listener
+}
+
 type Query = Record<string, string | number | undefined | null>
 
 export function path(parts: TemplateStringsArray, ...values: (string | number)[]): string {
@@ -46,6 +53,7 @@ export async function request<T>(method: string, url: string, options: { body?: 
     const late = cause instanceof DOMException && cause.name === 'TimeoutError'
     throw new ApiError(0, late ? 'timeout' : 'unreachable', '')
   }
+  if (response.status === 401 && !url.startsWith('/session')) signedOut()
   if (!response.ok) throw await errorFrom(response)
   if (response.status === 204) return undefined as T
   const text = await response.text()

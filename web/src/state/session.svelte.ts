@@ -1,21 +1,28 @@
 /** Who is signed in on this page, and what they may see. */
 import * as api from '../api/session'
 import { events, type StreamState } from '../api/events'
-import { ApiError } from '../api/http'
+import { ApiError, whenSignedOut } from '../api/http'
 import type { Role, SessionInfo } from '../api/types'
 
 type Phase = 'loading' | 'out' | 'in' | 'unreachable'
 
 /** How long to wait before asking again while the server does not answer. */
 const RETRY_MS = 3_000
+/** Shorter breaks mend themselves before anybody could act on a message. */
+const OFFLINE_AFTER_MS = 2_000
 
 class Session {
   phase: Phase = $state('loading')
   info: SessionInfo | null = $state.raw(null)
-  stream: StreamState = $state('closed')
+  /** True once the event stream has been away long enough to tell somebody. */
+  offline = $state(false)
+  #offlineTimer: ReturnType<typeof setTimeout> | undefined
 
   constructor() {
-    events.watch((state) => (this.stream = state))
+    events.watch((state) => this.#watchStream(state))
+    whenSignedOut(() => {
+      if (this.phase === 'in') this.#exit()
+    })
   }
 
   get user() {
@@ -70,6 +77,21 @@ class Session {
   /** The sign-in answer may be brief; features and the notice come with GET /session. */
   async #full(answer: SessionInfo | undefined): Promise<SessionInfo> {
     return answer?.user && answer.features && answer.notice ? answer : api.current()
+  }
+
+  #watchStream(state: StreamState): void {
+    clearTimeout(this.#offlineTimer)
+    if (state !== 'connecting') {
+      this.offline = false
+      return
+    }
+    this.#offlineTimer = setTimeout(() => {
+      this.offline = true
+      // A refused WebSocket does not say why: perhaps the session has ended, which any request tells.
+      void api.current().catch((error: unknown) => {
+        if (error instanceof ApiError && error.status === 401) this.#exit()
+      })
+    }, OFFLINE_AFTER_MS)
   }
 
   #enter(info: SessionInfo): void {

@@ -2,9 +2,11 @@
 import {
   ConnectionQuality,
   DisconnectReason,
+  LogLevel,
   Room,
   RoomEvent,
   ScreenSharePresets,
+  setLogLevel,
   Track,
   VideoPresets,
   type LocalTrack,
@@ -30,6 +32,8 @@ const SHARE = ScreenSharePresets.h1080fps15
 
 function roomOptions(devices: DeviceChoice): RoomOptions {
   return {
+    // Ours, at `pagehide`: theirs also acts on `beforeunload`, where the person may still decide to stay.
+    disconnectOnPageLeave: false,
     adaptiveStream: true,
     dynacast: true,
     stopLocalTrackOnUnpublish: true,
@@ -67,10 +71,14 @@ export class LiveKitMedia implements Media {
   #leaving = false
   #planned = false
 
+  readonly #leavePage = () => void this.#room.disconnect()
+
   constructor(events: MediaEvents, devices: DeviceChoice) {
     this.#events = events
+    setLogLevel(LogLevel.warn)
     this.#room = new Room(roomOptions(devices))
     this.#listen()
+    addEventListener('pagehide', this.#leavePage)
   }
 
   async connect(url: string, token: string): Promise<void> {
@@ -82,6 +90,7 @@ export class LiveKitMedia implements Media {
 
   async leave(): Promise<void> {
     this.#leaving = true
+    removeEventListener('pagehide', this.#leavePage)
     await this.#room.disconnect()
     this.#room.removeAllListeners()
   }
