@@ -14,6 +14,7 @@ pub mod capture;
 pub mod job;
 pub mod limits;
 pub mod recognise;
+pub mod render;
 pub mod run;
 pub mod speech;
 pub mod transcribe;

@@ -70,3 +70,6 @@ pub const CAPTION_TRACKS: usize = 256;
 
 /// Recognisers of one caption job at most; each holds about 130 MB (tiny.en) besides the shared model.
 pub const CAPTION_THREADS: usize = 8;
+
+/// A frame put together from packets: a key frame of a 4K screen is 1 to 2 MB.
+pub const FRAME_BYTES: usize = 8 << 20;

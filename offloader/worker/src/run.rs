@@ -3,7 +3,7 @@
 use offloader_jobs::order::WorkOrder;
 
 use crate::job::{JobAddress, Lease, Outcome, Word};
-use crate::{caption, capture, transcribe};
+use crate::{caption, capture, render, transcribe};
 
 /// Does one job. The answer is the process's exit code.
 pub async fn run(address: JobAddress) -> anyhow::Result<u8> {
@@ -49,7 +49,13 @@ async fn work(address: &JobAddress, order: WorkOrder, lease: std::sync::Arc<Leas
             }))
             .await
         }
-        WorkOrder::Render(_) => Outcome::Failed { error: "this worker cannot do that kind of job yet".into(), retry: false },
+        WorkOrder::Render(order) => {
+            blocking(Box::new(move || {
+                lower_priority();
+                render::job::run(&order, &lease)
+            }))
+            .await
+        }
     }
 }
 

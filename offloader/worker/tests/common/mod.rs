@@ -11,6 +11,7 @@
 )]
 
 pub mod call;
+pub mod recording;
 pub mod servers;
 pub mod wer;
 

@@ -1,0 +1,108 @@
+//! Where everybody goes on the picture. Pure arithmetic.
+
+/// The rendered picture's size.
+pub const WIDTH: u32 = 1_280;
+/// See [`WIDTH`].
+pub const HEIGHT: u32 = 720;
+/// Space between tiles.
+const GAP: u32 = 8;
+/// Width of the people's column beside a shared screen.
+const COLUMN: u32 = 264;
+/// People beside a shared screen; more would be too small to read.
+const COLUMN_TILES: u32 = 5;
+/// People in the grid; the loudest are shown when there are more.
+pub const GRID_TILES: usize = 16;
+
+/// A rectangle with even sides, as 4:2:0 wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rect {
+    /// From the left.
+    pub x: u32,
+    /// From the top.
+    pub y: u32,
+    /// Never zero.
+    pub width: u32,
+    /// Never zero.
+    pub height: u32,
+}
+
+/// A picture's plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The shared screen, if there is one.
+    pub screen: Option<Rect>,
+    /// People, in their order.
+    pub people: Vec<Rect>,
+}
+
+/// Lays out `people` with or without a shared screen.
+pub fn plan(people: usize, screen: bool) -> Plan {
+    if screen {
+        let shown = people.min(COLUMN_TILES as usize) as u32;
+        let width = if shown == 0 { WIDTH - 2 * GAP } else { WIDTH - COLUMN - 3 * GAP };
+        let tile = even(COLUMN * 9 / 16);
+        // Five tiles would be higher than the picture: then they become flatter.
+        let tile = tile.min(even((HEIGHT - GAP) / shown.max(1) - GAP));
+        let people = (0..shown).map(|n| Rect { x: WIDTH - COLUMN - GAP, y: GAP + n * (tile + GAP), width: COLUMN, height: tile }).collect();
+        return Plan { screen: Some(Rect { x: GAP, y: GAP, width, height: HEIGHT - 2 * GAP }), people };
+    }
+    let shown = people.min(GRID_TILES) as u32;
+    let columns = (1..=4).find(|c| c * c >= shown).unwrap_or(4);
+    let rows = shown.div_ceil(columns).max(1);
+    let width = even((WIDTH - GAP) / columns - GAP);
+    let height = even((HEIGHT - GAP) / rows - GAP);
+    let people = (0..shown)
+        .map(|n| {
+            let (row, column) = (n / columns, n % columns);
+            // The last row stands in the middle.
+            let in_row = (shown - row * columns).min(columns);
+            let left = even((WIDTH - in_row * (width + GAP) + GAP) / 2);
+            Rect { x: left + column * (width + GAP), y: GAP + row * (height + GAP), width, height }
+        })
+        .collect();
+    Plan { screen: None, people }
+}
+
+fn even(n: u32) -> u32 {
+    n & !1
+}
+
+/// The largest rectangle of a picture's shape in the middle of another.
+pub fn fit(width: u32, height: u32, into: Rect) -> Rect {
+    let (width, height) = (u64::from(width.max(1)), u64::from(height.max(1)));
+    let (w, h) = (u64::from(into.width), u64::from(into.height));
+    let (fw, fh) = if width * h > height * w { (w, w * height / width) } else { (h * width / height, h) };
+    let (fw, fh) = (even(fw as u32).max(2).min(into.width), even(fh as u32).max(2).min(into.height));
+    Rect { x: into.x + even((into.width - fw) / 2), y: into.y + even((into.height - fh) / 2), width: fw, height: fh }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_tile_leaves_the_picture_or_covers_another() {
+        for people in 0..40 {
+            for screen in [false, true] {
+                let plan = plan(people, screen);
+                let all: Vec<Rect> = plan.people.iter().copied().chain(plan.screen).collect();
+                for (n, a) in all.iter().enumerate() {
+                    assert!(a.x + a.width <= WIDTH && a.y + a.height <= HEIGHT, "{people} {screen} {a:?}");
+                    assert!([a.x, a.y, a.width, a.height].iter().all(|v| v % 2 == 0) && a.width > 0 && a.height > 0, "{a:?}");
+                    for b in &all[n + 1..] {
+                        let apart = a.x + a.width <= b.x || b.x + b.width <= a.x || a.y + a.height <= b.y || b.y + b.height <= a.y;
+                        assert!(apart, "{people} {screen}: {a:?} {b:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_keeps_its_shape() {
+        let into = Rect { x: 8, y: 8, width: 1_000, height: 704 };
+        assert_eq!(fit(1_920, 1_080, into), Rect { x: 8, y: 78, width: 1_000, height: 562 });
+        assert_eq!(fit(100, 400, into).height, 704);
+        assert_eq!(fit(0, 0, into).height, 704);
+    }
+}

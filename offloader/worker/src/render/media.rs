@@ -1,0 +1,275 @@
+//! FFmpeg: decoders, scaler, encoders, MP4. Everything that speaks its API is in this file.
+//!
+//! `ffmpeg-next` covers all that is needed, so there is no unsafe code of ours here.
+
+use std::path::Path;
+
+use ffmpeg_next::codec::{self, Id, encoder, threading};
+use ffmpeg_next::format::{Pixel, Sample, context, sample};
+use ffmpeg_next::software::scaling;
+use ffmpeg_next::util::{channel_layout::ChannelLayout, color, error::EAGAIN, frame};
+use ffmpeg_next::{Dictionary, Error, Packet, Rational, decoder};
+
+use super::depacket::{Codec, Frame};
+use super::layout::{HEIGHT, Rect, WIDTH};
+use super::sound::RATE;
+
+/// Pictures a second. Screens and talking heads; half the cost of 30.
+pub const FRAME_RATE: usize = 15;
+/// Clear speech, and music from a shared tab still good.
+const AUDIO_BITS: usize = 96_000;
+/// Constant quality: text on a shared screen stays sharp, and a still picture costs next to nothing.
+const CRF: &str = "24";
+/// Four seconds between key frames: a jump in the player decodes at most that.
+const KEY_FRAME_EVERY: u32 = 4 * FRAME_RATE as u32;
+
+/// FFmpeg refused.
+#[derive(Debug, thiserror::Error)]
+#[error("FFmpeg: {what}: {source}")]
+pub struct MediaError {
+    what: &'static str,
+    source: Error,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(Error) -> MediaError {
+    move |source| MediaError { what, source }
+}
+
+fn missing(what: &'static str) -> MediaError {
+    MediaError { what, source: Error::EncoderNotFound }
+}
+
+/// Once a process: FFmpeg's own log goes to standard error and is kept to errors.
+pub fn init() -> Result<(), MediaError> {
+    ffmpeg_next::init().map_err(failed("cannot start"))?;
+    ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Fatal);
+    Ok(())
+}
+
+/// Decodes one track's frames.
+pub struct Decoder {
+    decoder: decoder::Video,
+    /// Frames that the decoder refused.
+    pub bad_frames: u64,
+}
+
+impl Decoder {
+    /// For a codec.
+    pub fn new(codec: Codec) -> Result<Self, MediaError> {
+        let found = match codec {
+            Codec::Vp8 => decoder::find(Id::VP8),
+            Codec::H264 => decoder::find(Id::H264),
+            Codec::Vp9 => decoder::find(Id::VP9),
+            // FFmpeg's own AV1 decoder needs hardware.
+            Codec::Av1 => decoder::find_by_name("libdav1d").or_else(|| decoder::find_by_name("libaom-av1")),
+        };
+        let found = found.ok_or_else(|| missing("no decoder for a track's codec in this FFmpeg"))?;
+        let mut context = codec::Context::new_with_codec(found);
+        // One thread and no delay: what goes in comes out, and memory does not grow with cores.
+        context.set_threading(threading::Config { kind: threading::Type::Slice, count: 1, ..threading::Config::default() });
+        context.set_flags(codec::Flags::LOW_DELAY);
+        let decoder = context.decoder().video().map_err(failed("cannot open a decoder"))?;
+        Ok(Self { decoder, bad_frames: 0 })
+    }
+
+    /// Decodes a frame; of several layers the last picture counts.
+    pub fn decode(&mut self, frame: &Frame) -> Option<frame::Video> {
+        let mut picture = None;
+        for part in &frame.parts {
+            if self.decoder.send_packet(&Packet::copy(part)).is_err() {
+                self.bad_frames += 1;
+            }
+            let mut out = frame::Video::empty();
+            while self.decoder.receive_frame(&mut out).is_ok() {
+                picture = Some(std::mem::replace(&mut out, frame::Video::empty()));
+            }
+        }
+        picture
+    }
+}
+
+/// Scales one track's pictures into a tile.
+#[derive(Default)]
+pub struct Scaler {
+    context: Option<scaling::Context>,
+}
+
+impl Scaler {
+    /// A copy of the picture in 4:2:0 of the rectangle's size.
+    pub fn scale(&mut self, picture: &frame::Video, to: Rect) -> Option<frame::Video> {
+        let fits = self.context.as_ref().is_some_and(|c| {
+            let (from, into) = (c.input(), c.output());
+            (from.format, from.width, from.height) == (picture.format(), picture.width(), picture.height())
+                && (into.width, into.height) == (to.width, to.height)
+        });
+        if !fits {
+            let flags = scaling::Flags::BILINEAR;
+            self.context =
+                scaling::Context::get(picture.format(), picture.width(), picture.height(), Pixel::YUV420P, to.width, to.height, flags).ok();
+        }
+        let mut out = frame::Video::empty();
+        self.context.as_mut()?.run(picture, &mut out).ok()?;
+        Some(out)
+    }
+}
+
+/// Writes an MP4 that plays and seeks in browsers: AAC, with H.264 if there are pictures, index at the front.
+pub struct Mp4 {
+    output: context::Output,
+    audio: encoder::Audio,
+    audio_frame: usize,
+    /// Samples that are not a whole AAC frame yet.
+    waiting: Vec<f32>,
+    samples: i64,
+    video: Option<encoder::Video>,
+    pictures: i64,
+}
+
+const AUDIO_STREAM: usize = 0;
+const VIDEO_STREAM: usize = 1;
+
+impl Mp4 {
+    /// Opens the file and writes its header.
+    pub fn create(path: &Path, title: &str, with_video: bool) -> Result<Self, MediaError> {
+        let mut output = ffmpeg_next::format::output_as(path, "mp4").map_err(failed("cannot create the file"))?;
+        let audio = audio_encoder()?;
+        add_stream(&mut output, &audio, Rational::new(1, RATE as i32))?;
+        let video = if with_video { Some(video_encoder()?) } else { None };
+        if let Some(video) = &video {
+            add_stream(&mut output, video, Rational::new(1, FRAME_RATE as i32))?;
+        }
+        let mut metadata = Dictionary::new();
+        metadata.set("title", &title.replace('\0', " "));
+        output.set_metadata(metadata);
+        let mut options = Dictionary::new();
+        // The index first: a player can seek before it has the whole file.
+        options.set("movflags", "+faststart");
+        output.write_header_with(options).map_err(failed("cannot write the header"))?;
+        let audio_frame = (audio.frame_size() as usize).max(1);
+        Ok(Self { output, audio, audio_frame, waiting: Vec::new(), samples: 0, video, pictures: 0 })
+    }
+
+    /// The next samples.
+    pub fn add_sound(&mut self, samples: &[f32]) -> Result<(), MediaError> {
+        self.waiting.extend_from_slice(samples);
+        while self.waiting.len() >= self.audio_frame {
+            let rest = self.waiting.split_off(self.audio_frame);
+            let block = std::mem::replace(&mut self.waiting, rest);
+            self.encode_sound(&block)?;
+        }
+        Ok(())
+    }
+
+    /// The next picture, 1/15 s after the one before.
+    pub fn add_picture(&mut self, mut picture: frame::Video) -> Result<(), MediaError> {
+        let Some(video) = &mut self.video else { return Ok(()) };
+        picture.set_pts(Some(self.pictures));
+        picture.set_kind(ffmpeg_next::picture::Type::None);
+        self.pictures += 1;
+        video.send_frame(&picture).map_err(failed("cannot encode a picture"))?;
+        self.drain_video()
+    }
+
+    /// Writes what is left and the index.
+    pub fn finish(mut self) -> Result<(), MediaError> {
+        let rest = std::mem::take(&mut self.waiting);
+        if !rest.is_empty() {
+            self.encode_sound(&rest)?;
+        }
+        self.audio.send_eof().map_err(failed("cannot end the sound"))?;
+        self.drain_audio()?;
+        if let Some(video) = &mut self.video {
+            video.send_eof().map_err(failed("cannot end the pictures"))?;
+            self.drain_video()?;
+        }
+        self.output.write_trailer().map_err(failed("cannot write the index (is the disk full?)"))
+    }
+
+    fn encode_sound(&mut self, samples: &[f32]) -> Result<(), MediaError> {
+        let mut frame = frame::Audio::new(Sample::F32(sample::Type::Planar), samples.len(), ChannelLayout::MONO);
+        frame.set_rate(RATE as u32);
+        frame.set_pts(Some(self.samples));
+        frame.plane_mut::<f32>(0).copy_from_slice(samples);
+        self.samples += samples.len() as i64;
+        self.audio.send_frame(&frame).map_err(failed("cannot encode sound"))?;
+        self.drain_audio()
+    }
+
+    fn drain_audio(&mut self) -> Result<(), MediaError> {
+        let mut packet = Packet::empty();
+        while received(self.audio.receive_packet(&mut packet))? {
+            write(&mut self.output, &mut packet, AUDIO_STREAM, Rational::new(1, RATE as i32))?;
+        }
+        Ok(())
+    }
+
+    fn drain_video(&mut self) -> Result<(), MediaError> {
+        let Some(video) = &mut self.video else { return Ok(()) };
+        let mut packet = Packet::empty();
+        while received(video.receive_packet(&mut packet))? {
+            if packet.duration() == 0 {
+                // Without it the last picture's length would be a guess.
+                packet.set_duration(1);
+            }
+            write(&mut self.output, &mut packet, VIDEO_STREAM, Rational::new(1, FRAME_RATE as i32))?;
+        }
+        Ok(())
+    }
+}
+
+fn received(result: Result<(), Error>) -> Result<bool, MediaError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Error::Eof | Error::Other { errno: EAGAIN }) => Ok(false),
+        Err(source) => Err(MediaError { what: "encoding failed", source }),
+    }
+}
+
+fn write(output: &mut context::Output, packet: &mut Packet, stream: usize, time_base: Rational) -> Result<(), MediaError> {
+    // The muxer may have chosen another time base than was asked for.
+    let wanted = output.stream(stream).map_or(time_base, |s| s.time_base());
+    packet.set_stream(stream);
+    packet.rescale_ts(time_base, wanted);
+    packet.write_interleaved(output).map_err(failed("cannot write (is the disk full?)"))
+}
+
+fn add_stream(output: &mut context::Output, encoder: impl AsRef<codec::Context>, time_base: Rational) -> Result<(), MediaError> {
+    let mut stream = output.add_stream_with(encoder.as_ref()).map_err(failed("cannot add a stream"))?;
+    stream.set_time_base(time_base);
+    Ok(())
+}
+
+fn audio_encoder() -> Result<encoder::Audio, MediaError> {
+    let found = encoder::find(Id::AAC).ok_or_else(|| missing("no AAC encoder in this FFmpeg"))?;
+    let mut audio = codec::Context::new_with_codec(found).encoder().audio().map_err(failed("cannot make an AAC encoder"))?;
+    audio.set_rate(RATE as i32);
+    audio.set_format(Sample::F32(sample::Type::Planar));
+    audio.set_channel_layout(ChannelLayout::MONO);
+    audio.set_bit_rate(AUDIO_BITS);
+    audio.set_time_base(Rational::new(1, RATE as i32));
+    audio.set_flags(codec::Flags::GLOBAL_HEADER);
+    audio.open().map_err(failed("cannot open the AAC encoder"))
+}
+
+fn video_encoder() -> Result<encoder::Video, MediaError> {
+    let found = encoder::find_by_name("libx264").ok_or_else(|| missing("no libx264 in this FFmpeg"))?;
+    let mut video = codec::Context::new_with_codec(found).encoder().video().map_err(failed("cannot make an H.264 encoder"))?;
+    video.set_width(WIDTH);
+    video.set_height(HEIGHT);
+    video.set_format(Pixel::YUV420P);
+    video.set_time_base(Rational::new(1, FRAME_RATE as i32));
+    video.set_frame_rate(Some(Rational::new(FRAME_RATE as i32, 1)));
+    video.set_gop(KEY_FRAME_EVERY);
+    // Browsers encode cameras and screens in BT.601; said here, or players guess by the height.
+    video.set_colorspace(color::Space::SMPTE170M);
+    video.set_color_range(color::Range::MPEG);
+    video.set_color_primaries(color::Primaries::SMPTE170M);
+    video.set_color_transfer_characteristic(color::TransferCharacteristic::SMPTE170M);
+    video.set_flags(codec::Flags::GLOBAL_HEADER);
+    let mut options = Dictionary::new();
+    options.set("preset", "veryfast");
+    options.set("crf", CRF);
+    // Two threads: at the lowest priority, and a machine with two cores still has calls to carry.
+    options.set("threads", "2");
+    video.open_with(options).map_err(failed("cannot open the H.264 encoder"))
+}

@@ -1,0 +1,13 @@
+//! One file for people out of a recording: everybody's sound mixed, the shared screen and cameras laid out with names.
+//!
+//! Reads closed segments only, one of each track at a time, so that memory does not grow with the call. Can be repeated at any
+//! time; runs at the lowest priority.
+
+pub mod depacket;
+pub mod job;
+pub mod layout;
+pub mod media;
+pub mod people;
+pub mod picture;
+pub mod sound;
+pub mod video;

@@ -1,0 +1,118 @@
+//! One video track through time: which picture is on it at a moment.
+
+use archive::manifest::Track;
+use archive::read::{ReadError, Recording, Records};
+use archive::record::{GapReason, Record};
+use ffmpeg_next::frame::Video;
+
+use super::depacket::{Codec, Depacketiser, Frame};
+use super::layout::Rect;
+use super::media::{Decoder, MediaError, Scaler};
+use crate::audio::clock::RtpClock;
+
+/// A camera that gives no picture for so long is off, whatever else was said. A shared screen may stand still.
+const CAMERA_STALE_US: i64 = 8_000_000;
+
+/// A video track of a recording.
+pub struct VideoTrack<'r> {
+    records: Records<'r>,
+    depacketiser: Depacketiser,
+    decoder: Decoder,
+    scaler: Scaler,
+    clock: RtpClock,
+    /// A frame whose time has not come.
+    next: Option<(i64, Frame)>,
+    picture: Option<Video>,
+    picture_us: i64,
+    scaled: Option<(Rect, Video)>,
+    ended_us: Option<i64>,
+    muted: Vec<(i64, bool)>,
+    /// Whose.
+    pub identity: String,
+    /// A shared screen, not a camera.
+    pub screen: bool,
+}
+
+impl<'r> VideoTrack<'r> {
+    /// Opens a track; `None` for a codec that we do not know.
+    pub fn open(recording: &'r Recording, track: &Track) -> Result<Option<Self>, MediaError> {
+        let Some(codec) = Codec::from_mime(&track.info.mime) else { return Ok(None) };
+        let muted = recording.manifest().muted.iter().filter(|(_, m)| m.track == track.number).map(|(at, m)| (*at, m.muted)).collect();
+        Ok(Some(Self {
+            records: recording.records(track.number),
+            depacketiser: Depacketiser::new(codec),
+            decoder: Decoder::new(codec)?,
+            scaler: Scaler::default(),
+            clock: RtpClock::new(if track.info.clock_rate == 0 { 90_000 } else { track.info.clock_rate }),
+            next: None,
+            picture: None,
+            picture_us: 0,
+            scaled: None,
+            ended_us: track.ended_at_us,
+            muted,
+            identity: track.info.identity.clone(),
+            screen: track.info.source.starts_with("screen"),
+        }))
+    }
+
+    /// Decodes everything up to a moment.
+    pub fn advance(&mut self, now_us: i64) -> Result<(), ReadError> {
+        loop {
+            if let Some((at, _)) = &self.next
+                && *at > now_us
+            {
+                return Ok(());
+            }
+            if let Some((at, frame)) = self.next.take()
+                && let Some(picture) = self.decoder.decode(&frame)
+            {
+                (self.picture, self.picture_us, self.scaled) = (Some(picture), at, None);
+            }
+            let Some(frame) = self.read()? else { return Ok(()) };
+            let at = self.clock.handle_packet(frame.at_us, frame.timestamp);
+            // Never backwards: a takeover may begin the timestamps anew.
+            self.next = Some((at.max(self.picture_us), frame));
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<Frame>, ReadError> {
+        for record in self.records.by_ref() {
+            match record? {
+                Record::Packet(packet) => {
+                    if let Some(frame) = self.depacketiser.handle_packet(&packet) {
+                        return Ok(Some(frame));
+                    }
+                }
+                Record::Gap(gap) => {
+                    self.depacketiser.handle_gap();
+                    if gap.reason == GapReason::Worker {
+                        self.clock = RtpClock::new(90_000);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it is to be seen now.
+    pub fn visible(&self, now_us: i64) -> bool {
+        let muted = self.muted.iter().take_while(|(at, _)| *at <= now_us).last().is_some_and(|(_, muted)| *muted);
+        let ended = self.ended_us.is_some_and(|at| now_us >= at);
+        let stale = !self.screen && now_us - self.picture_us > CAMERA_STALE_US;
+        self.picture.is_some() && !muted && !ended && !stale
+    }
+
+    /// The picture's own size.
+    pub fn size(&self) -> Option<(u32, u32)> {
+        self.picture.as_ref().map(|p| (p.width(), p.height()))
+    }
+
+    /// The picture at a tile's size, scaled once.
+    pub fn scaled(&mut self, to: Rect) -> Option<&Video> {
+        let picture = self.picture.as_ref()?;
+        if self.scaled.as_ref().is_none_or(|(rect, _)| (rect.width, rect.height) != (to.width, to.height)) {
+            self.scaled = Some((to, self.scaler.scale(picture, to)?));
+        }
+        self.scaled.as_ref().map(|(_, video)| video)
+    }
+}

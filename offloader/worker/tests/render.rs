@@ -1,0 +1,211 @@
+//! Rendered files, checked with the ffprobe and ffmpeg programs: streams, length, what is to be seen and heard.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "test")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use archive::keys::DataKey;
+use common::recording::{Writer, pictures, voice};
+use offload_worker::render::job::render;
+use offloader_jobs::order::{RenderOrder, RenderResult};
+
+const START_US: i64 = 1_795_000_000_000_000;
+
+fn order(dir: &Path, data_key: &DataKey) -> RenderOrder {
+    RenderOrder {
+        recording_id: "rec-1".into(),
+        dir: dir.join("rec"),
+        data_key: data_key.to_hex(),
+        output_dir: dir.join("out"),
+        title: "Weekly".into(),
+    }
+}
+
+fn made(dir: &Path, data_key: &DataKey) -> (PathBuf, RenderResult) {
+    let mut progress = Vec::new();
+    let started = std::time::Instant::now();
+    let cpu = common::cpu_seconds();
+    let result = render(&order(dir, data_key), &mut |p| {
+        progress.push(p);
+        true
+    })
+    .unwrap()
+    .unwrap();
+    println!(
+        "{} ms of call rendered in {:?}, {:.2} s of it on this thread",
+        result.duration_ms,
+        started.elapsed(),
+        common::cpu_seconds() - cpu
+    );
+    assert!(progress.is_sorted() && progress.iter().all(|p| (0.0..=1.0).contains(p)));
+    (dir.join("out").join(&result.file), result)
+}
+
+/// Codec names and the file's length in seconds, by ffprobe.
+fn probe(file: &Path) -> (Vec<String>, f64, serde_json::Value) {
+    let out = Command::new("ffprobe")
+        .args(["-v", "error", "-show_streams", "-show_format", "-of", "json"])
+        .arg(file)
+        .output()
+        .expect("the ffprobe program (./x installs it)");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let codecs = json["streams"].as_array().unwrap().iter().map(|s| s["codec_name"].as_str().unwrap().to_string()).collect();
+    (codecs, json["format"]["duration"].as_str().unwrap().parse().unwrap(), json)
+}
+
+/// The file's sound at 16 kHz.
+fn sound(file: &Path) -> Vec<f32> {
+    let out = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(file)
+        .args(["-f", "f32le", "-ac", "1", "-ar", "16000", "-"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    out.stdout.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// The picture at a second, RGB.
+fn picture(file: &Path, second: f32) -> Vec<u8> {
+    let out = Command::new("ffmpeg")
+        .args(["-v", "error", "-ss", &second.to_string(), "-i"])
+        .arg(file)
+        .args(["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+        .output()
+        .unwrap();
+    assert_eq!(out.stdout.len(), 1_280 * 720 * 3, "{}", String::from_utf8_lossy(&out.stderr));
+    out.stdout
+}
+
+fn pixel(rgb: &[u8], x: usize, y: usize) -> [u8; 3] {
+    rgb[(y * 1_280 + x) * 3..][..3].try_into().unwrap()
+}
+
+fn energy(samples: &[f32], from: f32, to: f32) -> f32 {
+    let part = &samples[(from * 16_000.0) as usize..((to * 16_000.0) as usize).min(samples.len())];
+    (part.iter().map(|s| s * s).sum::<f32>() / part.len() as f32).sqrt()
+}
+
+/// The index lies before the media, so that a browser can seek at once.
+fn assert_index_first(file: &Path) {
+    let bytes = std::fs::read(file).unwrap();
+    let find = |tag: &[u8]| bytes.windows(4).position(|w| w == tag).unwrap();
+    assert!(find(b"moov") < find(b"mdat"));
+}
+
+#[test]
+fn a_call_without_pictures_becomes_a_sound_file_with_everyone_at_their_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tracks, _) = common::meeting();
+    let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+    let mut packets = Vec::new();
+    for (identity, samples) in &tracks {
+        writer.person(identity, identity);
+        writer.track(identity, identity, identity, "microphone", "audio/opus");
+        packets.extend(voice(identity, START_US, samples));
+    }
+    // Three seconds of nothing at the end belong to the recording.
+    let data_key = writer.finish(packets, START_US + 40_400_000);
+    let (file, result) = made(dir.path(), &data_key);
+    assert_eq!((result.file.as_str(), result.mime.as_str(), result.has_video), ("media.m4a", "audio/mp4", false));
+    let (codecs, seconds, _) = probe(&file);
+    assert_eq!(codecs, ["aac"]);
+    assert!((seconds - 40.4).abs() < 0.5, "{seconds}");
+    assert_index_first(&file);
+
+    let mixed = sound(&file);
+    // The sum of the tracks, where it is not limited, by cross-correlation at a lag of nothing and elsewhere.
+    let reference: Vec<f32> = (0..tracks[0].1.len()).map(|n| tracks.iter().map(|(_, s)| s[n]).sum()).collect();
+    let likeness = |lag: i64| -> f32 {
+        let pairs = (16_000..reference.len() - 16_000).step_by(3).map(|n| (reference[n], mixed[(n as i64 + lag) as usize]));
+        let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+        pairs.for_each(|(x, y)| {
+            xy += x * y;
+            xx += x * x;
+            yy += y * y;
+        });
+        xy / (xx * yy).sqrt()
+    };
+    // Opus delays by 6.5 ms; the rest is the files' own. Within ±40 ms must be a clear best.
+    let best = (-640..=640).step_by(4).max_by(|a, b| likeness(*a).total_cmp(&likeness(*b))).unwrap();
+    println!("best lag {} ms, likeness {:.2}", best as f32 / 16.0, likeness(best));
+    assert!(likeness(best) > 0.9, "{}", likeness(best));
+    assert!(best.abs() <= 480, "{best} samples");
+    assert!(energy(&mixed, 38.5, 40.0) < 1e-4, "silence at the end");
+}
+
+#[test]
+fn a_shared_screen_and_a_camera_are_seen_with_names_in_every_codec() {
+    for (screen, camera) in [("VP8", "H264"), ("VP9", "VP8"), ("AV1", "VP9"), ("H264", "AV1")] {
+        let dir = tempfile::tempdir().unwrap();
+        let (tracks, _) = common::meeting();
+        let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+        let mut packets = Vec::new();
+        for (identity, name) in [("a", "Zoë Ångström"), ("b", "Bob")] {
+            writer.person(identity, name);
+            writer.track(&format!("mic-{identity}"), identity, name, "microphone", "audio/opus");
+        }
+        packets.extend(voice("mic-a", START_US, &tracks[0].1[..16_000 * 8]));
+        writer.track("screen", "a", "Zoë Ångström", "screen_share", &format!("video/{screen}"));
+        packets.extend(pictures("screen", screen, "red", "1920x1080", 4, START_US + 2_000_000));
+        writer.track("camera", "b", "Bob", "camera", &format!("video/{camera}"));
+        packets.extend(pictures("camera", camera, "blue", "640x360", 7, START_US + 1_000_000));
+        writer.writer.track_ended(START_US + 6_000_000, "screen").unwrap();
+        let data_key = writer.finish(packets, START_US + 8_000_000);
+
+        let (file, result) = made(dir.path(), &data_key);
+        assert_eq!((result.file.as_str(), result.mime.as_str(), result.has_video), ("media.mp4", "video/mp4", true));
+        let (codecs, seconds, json) = probe(&file);
+        assert!(codecs.contains(&"h264".to_string()) && codecs.contains(&"aac".to_string()), "{codecs:?}");
+        assert!((seconds - 8.0).abs() < 0.5, "{seconds}");
+        assert!(json["streams"].as_array().unwrap().iter().any(|s| s["width"] == 1_280 && s["height"] == 720));
+        assert_index_first(&file);
+
+        let red = |p: [u8; 3]| p[0] > 180 && p[1] < 70 && p[2] < 70;
+        let blue = |p: [u8; 3]| p[2] > 180 && p[0] < 70 && p[1] < 70;
+        let during = picture(&file, 4.5);
+        assert!(red(pixel(&during, 500, 300)), "{screen} screen: {:?}", pixel(&during, 500, 300));
+        // The second tile of the column is Bob's camera.
+        assert!(blue(pixel(&during, 1_140, 230)), "{camera} camera: {:?}", pixel(&during, 1_140, 230));
+        let before = picture(&file, 1.7);
+        assert!(!red(pixel(&before, 500, 300)));
+        let after = picture(&file, 6.8);
+        assert!(!red(pixel(&after, 500, 300)) && blue(pixel(&after, 960, 360)), "the grid again: {:?}", pixel(&after, 960, 360));
+        // Who speaks has a green frame, who is silent none.
+        let green = |p: [u8; 3]| p[1] > 150 && p[0] < 120;
+        let edge = |rgb: &[u8], x: usize| (200..500).any(|y| green(pixel(rgb, x, y)));
+        assert!(edge(&after, 9) && !edge(&after, 645), "speaker's frame");
+        if let Some(keep) = std::env::var_os("KEEP_PICTURES") {
+            std::fs::copy(&file, Path::new(&keep).join(format!("{screen}-{camera}.mp4"))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn rendering_stops_when_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+    writer.person("a", "A");
+    writer.track("mic", "a", "A", "microphone", "audio/opus");
+    let data_key = writer.finish(voice("mic", START_US, &vec![0.1; 16_000 * 3]), START_US + 3_000_000);
+    let mut asked = 0;
+    let stopped = render(&order(dir.path(), &data_key), &mut |_| {
+        asked += 1;
+        asked < 2
+    });
+    assert!(stopped.unwrap().is_none());
+    assert_eq!(asked, 2);
+}
+
+#[test]
+fn a_recording_without_any_media_still_gives_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_key = Writer::new(&dir.path().join("rec"), START_US).finish(Vec::new(), START_US + 2_000_000);
+    let (file, _) = made(dir.path(), &data_key);
+    let (codecs, seconds, _) = probe(&file);
+    assert_eq!(codecs, ["aac"]);
+    assert!((seconds - 2.0).abs() < 0.5, "{seconds}");
+}
