@@ -30,6 +30,10 @@ enum Command {
     Verify {
         /// The `.tar` a compliance officer downloaded
         bundle: PathBuf,
+        /// Public key (PEM) that must have signed, got by another way than the bundle; may be given again
+        /// for older keys of the site. Without one, compare the key ids that are printed.
+        #[arg(long = "key", value_name = "PEM")]
+        keys: Vec<PathBuf>,
         /// Print the report as JSON
         #[arg(long)]
         json: bool,
@@ -54,7 +58,7 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let done = match Cli::parse().command {
         Command::Up(settings) => up::run(*settings).await,
-        Command::Verify { bundle, json } => return verify::run(&bundle, json),
+        Command::Verify { bundle, keys, json } => return verify::run(&bundle, &keys, json),
         Command::Status(node) => node::status(&node).await,
         Command::Drain { node, deadline_s } => node::drain(&node, deadline_s).await,
         Command::Jobs(offloader) => jobs::list(&offloader).await,

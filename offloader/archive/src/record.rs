@@ -90,7 +90,7 @@ impl Record {
                 out.put_i64(packet.at_us);
                 out.put_u64(packet.seq);
                 out.put_u64(packet.timestamp);
-                out.put_u8(u8::from(packet.marker) * FLAG_MARKER | u8::from(packet.key_frame) * FLAG_KEY_FRAME);
+                out.put_u8((u8::from(packet.marker) * FLAG_MARKER) | (u8::from(packet.key_frame) * FLAG_KEY_FRAME));
                 out.put_u8(packet.audio_level);
                 out.put_u16(payload.len() as u16);
                 out.put_slice(payload);

@@ -1,5 +1,7 @@
 //! A bundle is made, opened with standard tools, and changed in every single byte.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 use std::path::{Path, PathBuf};
 
 use archive::bundle::{Extra, Report, prepare, verify_bundle};

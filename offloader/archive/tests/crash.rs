@@ -4,6 +4,7 @@
 //! afterwards everything but what was in the open blocks must be there, and the whole must verify.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

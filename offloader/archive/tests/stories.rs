@@ -1,5 +1,7 @@
 //! Stories of a recording: begun, broken, continued, sealed, changed by somebody.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 use std::path::Path;
 
 use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};

@@ -62,7 +62,7 @@ impl App {
                     error = self.keep_lease(id, fence) => return Err(error.into()),
                 }
             }
-            _ => {
+            Outcome::Done { .. } | Outcome::Released | Outcome::Failed { .. } => {
                 let (job, ()) = self.store.change_job(id, |job, now_ms| job.finish(fence, outcome.clone(), now_ms, random())).await?;
                 job
             }

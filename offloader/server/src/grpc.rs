@@ -302,9 +302,8 @@ impl Jobs for JobsService {
 
 impl JobsService {
     async fn order(&self, job: &Job) -> Result<String, Status> {
-        let order = self.app.work_order(job).await.map_err(|error| match error {
-            OrderError::Store(error) => unavailable(&error),
-            error => Status::internal(error.to_string()),
+        let order = self.app.work_order(job).await.map_err(|error| {
+            if let OrderError::Store(error) = error { unavailable(&error) } else { Status::internal(error.to_string()) }
         })?;
         serde_json::to_string(&order).map_err(|error| Status::internal(error.to_string()))
     }
@@ -343,17 +342,17 @@ fn spec_of(request: v1::SubmitRequest) -> Result<Spec, Status> {
         Kind::Record | Kind::Render | Kind::Transcribe => serde_json::from_str::<RecordParams>(&params).map(|_| ()),
     };
     checked.map_err(|error| invalid(format!("params_json: {error}")))?;
-    match kind {
-        Kind::Record | Kind::Caption if request.call_id.is_empty() => Err(invalid("call_id: needed".into())),
-        _ => Ok(Spec {
-            kind,
-            tenant: request.tenant,
-            call_id: request.call_id,
-            recording_id: request.recording_id,
-            idempotency_key: request.idempotency_key,
-            params,
-        }),
+    if !kind.is_derived() && request.call_id.is_empty() {
+        return Err(invalid("call_id: needed".into()));
     }
+    Ok(Spec {
+        kind,
+        tenant: request.tenant,
+        call_id: request.call_id,
+        recording_id: request.recording_id,
+        idempotency_key: request.idempotency_key,
+        params,
+    })
 }
 
 fn bounded(name: &str, json: &str) -> Result<(), Status> {

@@ -39,7 +39,8 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/recordings/{id}/verify", post(verify::verify))
         .route("/recordings/{id}/accesses", get(recordings::accesses))
         .route("/accesses", get(recordings::all_accesses))
-        .route("/audit/verify", post(verify::audit));
+        .route("/audit/verify", post(verify::audit))
+        .route("/public-key.pem", get(public_key));
     Router::new()
         .nest("/archive/v1", archive)
         .route("/healthz", get(health))
@@ -73,6 +74,11 @@ pub async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// The key to check bundles with (`conclave verify --key`).
+async fn public_key(State(app): State<Arc<App>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/x-pem-file")], app.keys.signer.public().to_pem()).into_response()
 }
 
 async fn health(State(app): State<Arc<App>>) -> Response {

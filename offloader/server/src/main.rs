@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
     // Before anything is started: a signal while we start counts too.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let running = offloader::start(settings).await?;
-    tracing::info!(address = %running.address, "offloader ready");
+    tracing::info!(address = %running.address, signing_key = running.app.keys.signer.public().id(), "offloader ready");
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -1,6 +1,7 @@
 //! Checking a bundle, byte by byte, without a key, an account or a network.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::io::{self, Read};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -55,6 +56,20 @@ pub struct Bad {
     pub offset: u64,
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.first_bad {
+            None => writeln!(f, "OK: every byte is as it was signed")?,
+            Some(bad) => writeln!(f, "CHANGED: {}: {} (at byte {} of the bundle)", bad.segment, bad.reason, bad.offset)?,
+        }
+        writeln!(f, "recording   {}", self.recording_id)?;
+        writeln!(f, "checked     {} files, {} segments, {} bytes", self.checked_files, self.checked_segments, self.checked_bytes)?;
+        writeln!(f, "root        {}", self.root)?;
+        writeln!(f, "sealed by   {}", self.seal_key_id)?;
+        write!(f, "exported by {}", self.key_id)
+    }
+}
+
 /// Checks a bundle. With `trusted` keys, whoever signed must be one of them; without, compare the key ids
 /// of the report with what you know. An error means only that reading failed.
 pub fn verify_bundle(reader: impl Read, trusted: &[PublicKey]) -> io::Result<Report> {
@@ -94,7 +109,7 @@ impl<R: Read> Checker<R> {
         let mut segments: HashMap<String, (u64, String)> = HashMap::new();
         for file in &index.files {
             if file.name.starts_with("segments/") && segments.is_empty() {
-                segments = self.statements(&index, &kept)?;
+                segments = self.statements(&index, &kept, trusted)?;
             }
             let begin = self.offset;
             self.file(file, mtime_s, &mut kept)?;
@@ -107,7 +122,7 @@ impl<R: Read> Checker<R> {
             }
         }
         if self.report.checked_segments == 0 {
-            segments = self.statements(&index, &kept)?;
+            segments = self.statements(&index, &kept, trusted)?;
         }
         if let Some(missing) = segments.keys().min() {
             return Err(bad(missing, self.offset, "the segment is missing"));
@@ -191,7 +206,7 @@ impl<R: Read> Checker<R> {
     }
 
     /// Manifest, seal, derived files and key: do they say the same thing? Gives the segments to expect.
-    fn statements(&mut self, index: &Index, kept: &Kept) -> Result<HashMap<String, (u64, String)>, Failure> {
+    fn statements(&mut self, index: &Index, kept: &Kept, trusted: &[PublicKey]) -> Result<HashMap<String, (u64, String)>, Failure> {
         let fail = |name: &str, reason: String| bad(name, self.offset, &reason);
         let pem = std::str::from_utf8(&kept.public_key).unwrap_or_default();
         let key = PublicKey::from_pem(pem).map_err(|error| fail(PUBLIC_KEY, error.to_string()))?;
@@ -201,6 +216,10 @@ impl<R: Read> Checker<R> {
         let manifest = Manifest::parse(&kept.manifest).map_err(|error| fail(MANIFEST_FILE, error.to_string()))?;
         let seal = Seal::from_bytes(&kept.seal).map_err(|error| fail(SEAL_FILE, error.to_string()))?;
         let seal_key = seal.verify(&manifest).map_err(|error| fail(SEAL_FILE, error.to_string()))?;
+        let known = |key: &PublicKey| trusted.is_empty() || trusted.contains(key);
+        if !known(&seal_key) || !manifest.site_keys().iter().all(known) {
+            return Err(fail(SEAL_FILE, "sealed or captured under a key that is not among the trusted ones".into()));
+        }
         if (&seal.recording_id, &seal.root) != (&index.recording_id, &index.root) {
             return Err(fail(SEAL_FILE, "the index is about another recording".into()));
         }
@@ -208,7 +227,10 @@ impl<R: Read> Checker<R> {
         let listed: HashSet<(String, u64, &str)> =
             index.files.iter().map(|file| (file.name.clone(), file.bytes, file.sha256.as_str())).collect();
         for statement in &derived {
-            statement.verify().map_err(|error| fail(DERIVED, error.to_string()))?;
+            let key = statement.verify().map_err(|error| fail(DERIVED, error.to_string()))?;
+            if !known(&key) {
+                return Err(fail(DERIVED, format!("{} is signed by a key that is not among the trusted ones", statement.name)));
+            }
             if (&statement.recording_id, &statement.derived_from) != (&seal.recording_id, &seal.root) {
                 return Err(fail(DERIVED, format!("{} was made from another recording", statement.name)));
             }

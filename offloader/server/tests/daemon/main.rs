@@ -3,8 +3,11 @@
 //! The worker is this test binary again: it speaks the real protocol and writes with the real capture
 //! writer, only its media is made up (the worker that taps a call has its own tests).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 mod archive_api;
 mod guard;
 mod house;
 mod jobs;
+mod site;
 mod worker;
