@@ -43,7 +43,7 @@ impl Core {
                 }
             }
         }
-        let budget_bps = transport.congestion.estimate_bps(now).map_or(u64::MAX, |estimate| estimate.saturating_sub(sounds_bps));
+        let budget_bps = transport.congestion.pictures_bps(now, sounds_bps).unwrap_or(u64::MAX);
         let any = !wishes.is_empty();
         allocate(budget_bps, &mut wishes);
         for (subscription, wish) in of.into_iter().zip(wishes) {

@@ -30,6 +30,9 @@ const LOSS_PACKETS_MIN: u32 = 20;
 const LOSS_INTERVAL: Duration = Duration::from_millis(500);
 /// Two falls are at least this plus a round trip apart: the first must have had its effect.
 const FALL_INTERVAL: Duration = Duration::from_millis(300);
+/// Without any word for this long nothing flows (everything was paused): time alone lets the estimate grow then, otherwise
+/// a viewer that was paused would stay paused.
+const SILENCE: Duration = Duration::from_secs(2);
 /// A REMB is repeated every second; older ones say nothing any more.
 const REMB_VALID: Duration = Duration::from_secs(5);
 const ROUND_TRIP_DEFAULT: Duration = Duration::from_millis(100);
@@ -57,7 +60,8 @@ pub struct BandwidthEstimate {
     last_fall: Option<Instant>,
     hold_until: Option<Instant>,
     hold: Duration,
-    last_growth: Option<Instant>,
+    // When anything was last told; growth counts from here.
+    heard: Option<Instant>,
     remb: Option<(Instant, u64)>,
     round_trip: Option<Duration>,
 }
@@ -76,6 +80,10 @@ impl BandwidthEstimate {
 
     /// What transport-wide feedback said. True: the estimate fell, choose layers now.
     pub fn handle_acked(&mut self, now: Instant, acked: &[Acked]) -> bool {
+        if acked.is_empty() {
+            return false;
+        }
+        let since = self.hear(now);
         let mut over = false;
         for packet in acked {
             self.loss.packets += 1;
@@ -100,20 +108,21 @@ impl BandwidthEstimate {
             let from = self.estimate_bps.unwrap_or(acked_bps).min(acked_bps / (1.0 - share));
             return self.fall(now, acked_bps, from * (1.0 - 0.5 * share));
         }
-        self.grow(now, over);
+        self.grow(now, since, over);
         false
     }
 
     /// A viewer's report block, for viewers without transport-wide feedback; `sent_bps` is what we send it now. True: the
     /// estimate fell.
     pub fn handle_loss_report(&mut self, now: Instant, fraction_lost: f64, sent_bps: u64) -> bool {
+        let since = self.hear(now);
         self.loss_share = fraction_lost.clamp(0.0, 1.0);
         if self.loss_share > LOSS_HIGH && sent_bps > 0 && self.may_fall(now) {
             let sent_bps = sent_bps as f64;
             let from = self.estimate_bps.unwrap_or(sent_bps).min(sent_bps);
             return self.fall(now, sent_bps, from * (1.0 - 0.5 * self.loss_share));
         }
-        self.grow(now, false);
+        self.grow(now, since, false);
         false
     }
 
@@ -128,7 +137,7 @@ impl BandwidthEstimate {
     #[must_use]
     pub fn estimate_bps(&self, now: Instant) -> Option<u64> {
         let remb = self.remb.filter(|(at, _)| now.saturating_duration_since(*at) < REMB_VALID).map(|(_, bps)| bps);
-        let own = self.estimate_bps.map(|bps| bps as u64);
+        let own = self.after_silence(now).map(|bps| bps as u64);
         match (own, remb) {
             (Some(own), Some(remb)) => Some(own.min(remb)),
             (own, remb) => own.or(remb),
@@ -145,6 +154,29 @@ impl BandwidthEstimate {
     #[must_use]
     pub fn acked_bps(&self) -> Option<u64> {
         self.rate.bps()
+    }
+
+    /// The estimate with what a silence until now adds.
+    fn after_silence(&self, now: Instant) -> Option<f64> {
+        let estimate_bps = self.estimate_bps?;
+        let Some(quiet_since) = self.heard.map(|heard| heard + SILENCE) else { return Some(estimate_bps) };
+        let from = self.hold_until.map_or(quiet_since, |until| until.max(quiet_since));
+        let grown = estimate_bps * GROWTH.powf(now.saturating_duration_since(from).as_secs_f64());
+        (grown < WIDE_BPS as f64).then_some(grown)
+    }
+
+    /// Something was told; answers how long nothing was. After a silence what it added stays, and what was judged before it
+    /// is of no use any more.
+    fn hear(&mut self, now: Instant) -> Duration {
+        let since = self.heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard));
+        if since > SILENCE {
+            self.estimate_bps = self.after_silence(now);
+            self.loss_share = 0.0;
+            self.loss = LossCount::default();
+            (self.groups, self.trend) = (ArrivalGroups::default(), Trend::default());
+        }
+        self.heard = Some(now);
+        if since > SILENCE { Duration::ZERO } else { since }
     }
 
     /// A new judgement of loss, once an interval is full.
@@ -182,8 +214,7 @@ impl BandwidthEstimate {
         fell
     }
 
-    fn grow(&mut self, now: Instant, over: bool) {
-        let since = self.last_growth.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+    fn grow(&mut self, now: Instant, since: Duration, over: bool) {
         let Some(estimate_bps) = self.estimate_bps else { return };
         let held = self.hold_until.is_some_and(|until| now < until);
         if held || over || self.trend.usage() != Usage::Normal || self.loss_share > LOSS_LOW {

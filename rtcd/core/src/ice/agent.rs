@@ -383,8 +383,9 @@ fn write_reply(
     writer.finish().filter(|len| *len <= request.wire_len())
 }
 
+/// The sender's address as it knows itself: a socket for both families shows IPv4 senders as mapped IPv6 addresses, which no
+/// browser would take for one of its own.
 fn remote_of(link: Link) -> std::net::SocketAddr {
-    match link {
-        Link::Udp { remote, .. } | Link::Tcp { remote, .. } => remote,
-    }
+    let (Link::Udp { remote, .. } | Link::Tcp { remote, .. }) = link;
+    std::net::SocketAddr::new(remote.ip().to_canonical(), remote.port())
 }

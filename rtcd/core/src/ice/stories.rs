@@ -78,6 +78,15 @@ fn a_valid_check_is_answered_and_proves_its_address() {
     assert!(agent.is_proved(link(1)) && !agent.is_proved(link(2)));
 }
 
+#[test]
+fn an_ipv4_sender_on_a_socket_for_both_families_is_told_its_ipv4_address() {
+    let mut agent = IceAgent::new(credentials(1));
+    let check = Checker::of(&agent).check(true);
+    let mapped = Link::Udp { local: "[::]:8443".parse().unwrap(), remote: "[::ffff:198.51.100.7]:9".parse().unwrap() };
+    let (_, reply) = told(&mut agent, Instant::now(), mapped, &check);
+    assert_eq!(Message::parse(&reply).unwrap().mapped_address, Some("198.51.100.7:9".parse().unwrap()));
+}
+
 /// Attack class A-03: whatever is not signed changes nothing and gets no answer.
 #[test]
 fn forged_checks_change_nothing_and_are_counted() {

@@ -63,6 +63,13 @@ impl Congestion {
         !self.has_feedback && self.estimate.handle_loss_report(now, f64::from(fraction_lost), sent_bps)
     }
 
+    /// What is left for pictures beside the sounds, bit/s; `None`: nothing says that the way is narrow. Transport-wide numbers are
+    /// only on pictures, so that estimate is theirs already.
+    pub(crate) fn pictures_bps(&self, now: Instant, sounds_bps: u64) -> Option<u64> {
+        let all_bps = self.estimate.estimate_bps(now)?;
+        Some(if self.has_feedback { all_bps } else { all_bps.saturating_sub(sounds_bps) })
+    }
+
     /// What the viewer's way carries, bit/s; `None`: nothing says that it is narrow.
     pub(crate) fn estimate_bps(&self, now: Instant) -> Option<u64> {
         self.estimate.estimate_bps(now)
