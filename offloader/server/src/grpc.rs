@@ -203,7 +203,11 @@ impl Jobs for JobsService {
                 } else {
                     tokio::select! {
                         update = updates.recv() => match update {
-                            Ok(job) => vec![job],
+                            // As it is now: two changes close together may be told in the wrong order.
+                            Ok(job) => match app.store.job(&job.id).await {
+                                Ok(job) => job.into_iter().collect(),
+                                Err(_) => { fresh = true; continue }
+                            },
                             // Too slow for the changes: begin anew.
                             Err(RecvError::Lagged(_)) => { fresh = true; continue }
                             Err(RecvError::Closed) => return,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anyhow::Context;
 use offloader_jobs::{Capacity, Job, Kind, Load, Outcome, State, choose};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -57,12 +58,12 @@ impl App {
     async fn round(self: &Arc<Self>) -> anyhow::Result<()> {
         self.take_from_the_dead().await?;
         self.settle_ended().await?;
-        self.clear_folders().await?;
-        self.sign_audit_head().await?;
         while let Some(job) = self.next_job().await? {
             self.start(&job).await?;
         }
-        Ok(())
+        self.clear_folders().await?;
+        // Last: what is wrong with the log must not keep a call from being recorded.
+        self.sign_audit_head().await.context("the head of the audit log cannot be signed: verify the log")
     }
 
     async fn take_from_the_dead(&self) -> anyhow::Result<()> {

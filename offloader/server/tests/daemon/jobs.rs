@@ -35,7 +35,7 @@ fn with_model(settings: &mut offloader::settings::Settings) {
 
 #[tokio::test]
 async fn asking_a_hundred_times_at_once_gives_one_job() {
-    let house = House::with(|settings| settings.worker_bin = "/bin/sleep".into()).await;
+    let house = House::with(|settings| settings.worker_bin = "/bin/false".into()).await;
     let client = house.client().await;
     let asked = (0..100).map(|_| {
         let mut client = client.clone();
@@ -204,6 +204,8 @@ async fn watcher_sees_a_job_from_queued_to_done() {
             break;
         }
     }
-    let expected = [v1::JobState::Queued, v1::JobState::Running, v1::JobState::Stopping, v1::JobState::Done];
-    assert_eq!(states, expected.map(i32::from));
+    // A watcher sees states as they are when it looks: it may miss one, but never sees one go back.
+    assert!(states.is_sorted(), "{states:?}");
+    assert_eq!(states.last(), Some(&v1::JobState::Done.into()));
+    assert!(states.len() >= 2, "{states:?}");
 }
