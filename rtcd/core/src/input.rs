@@ -188,6 +188,8 @@ pub struct Publish {
     pub dtx: bool,
     /// Opus stereo.
     pub stereo: bool,
+    /// What the client wants to send, if it says so: the answer lists it first, and browsers send what comes first.
+    pub codec: Option<crate::negotiate::CodecKind>,
 }
 
 /// One announced simulcast layer.

@@ -37,6 +37,8 @@ pub(crate) struct Track {
     /// As announced; lowest first.
     pub(crate) announced: Vec<input::Layer>,
     pub(crate) stereo: bool,
+    /// Codec the client said it would send.
+    pub(crate) wished: Option<crate::negotiate::CodecKind>,
     /// Where it comes in, once an offer carried it.
     pub(crate) bound: Option<Bound>,
     /// Lowest first.
@@ -151,6 +153,7 @@ impl Track {
             muted: false,
             announced: Vec::new(),
             stereo: false,
+            wished: None,
             bound: None,
             layers: SmallVec::new(),
             subscriptions: Vec::new(),

@@ -36,6 +36,7 @@ impl Core {
             announced,
             stereo: publish.stereo,
             dtx: publish.dtx,
+            wished: publish.codec,
             bound: None,
             layers: SmallVec::new(),
             subscriptions: Vec::new(),
@@ -49,7 +50,7 @@ impl Core {
         }
         if let Some(transport) = transport {
             if let Some(Negotiator::Answers(answerer)) = self.transports.get_mut(transport).map(|transport| &mut transport.negotiator) {
-                answerer.publish(&publish.cid, publish.dtx, publish.stereo);
+                answerer.publish(&publish.cid, publish.dtx, publish.stereo, publish.codec);
             }
             self.bind_announced(now, transport);
         }

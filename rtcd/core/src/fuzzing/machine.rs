@@ -161,6 +161,7 @@ impl Machine {
                     layers: Vec::new(),
                     dtx: false,
                     stereo: false,
+                    codec: None,
                 })));
             }
             8 => self.tell(Input::Mute { peer: peer(who), track: track(first), muted: first & 8 != 0 }),

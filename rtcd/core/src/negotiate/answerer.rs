@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::agreed::{
-    Agreed, Codec, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing, Receive, ReceiveStream, RemoteTransport,
-    Section, SendStream,
+    Agreed, Codec, CodecKind, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing, Receive, ReceiveStream,
+    RemoteTransport, Section, SendStream,
 };
 use super::codecs;
 use super::error::NegotiateError;
@@ -73,6 +73,7 @@ struct Published {
     cid: String,
     dtx: bool,
     stereo: bool,
+    codec: Option<CodecKind>,
 }
 
 impl Answerer {
@@ -94,12 +95,12 @@ impl Answerer {
     }
 
     /// Told: a track was announced; its section will carry this msid track id.
-    pub fn publish(&mut self, cid: &str, dtx: bool, stereo: bool) {
+    pub fn publish(&mut self, cid: &str, dtx: bool, stereo: bool, codec: Option<CodecKind>) {
         self.published.retain(|published| published.cid != cid);
         if self.published.len() >= limits::TRACKS_PER_PEER_MAX {
             self.published.remove(0);
         }
-        self.published.push(Published { cid: cid.to_owned(), dtx, stereo });
+        self.published.push(Published { cid: cid.to_owned(), dtx, stereo, codec });
     }
 
     /// Told: the client wants this track. It appears in the next answer that has room.
@@ -316,6 +317,10 @@ impl Answerer {
         }
 
         let published = receive.as_ref().and_then(|receive| self.published.iter().find(|published| published.cid == receive.cid));
+        if let Some(wished) = published.and_then(|published| published.codec) {
+            // Browsers send the first codec of the answer (Chromium 156, Firefox 153).
+            codecs.sort_by_key(|codec| codec.kind != wished);
+        }
         let opus = sections::opus_fmtp(
             published.is_some_and(|published| published.dtx),
             published.is_some_and(|published| published.stereo),

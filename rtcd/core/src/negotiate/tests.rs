@@ -90,7 +90,7 @@ fn section(text: &str, at: usize) -> String {
 #[test]
 fn chromium_publisher_with_simulcast_is_answered() {
     let mut answerer = Answerer::new(settings(), false, u64::MAX);
-    answerer.publish("e113c2cd-3947-4289-a23c-7ba08debe771", true, false);
+    answerer.publish("e113c2cd-3947-4289-a23c-7ba08debe771", true, false, None);
     let answer = answerer.handle_offer(CHROMIUM_SIMULCAST, &mut Counter(0)).expect("answer");
     assert!(!answer.ice_restarted && answer.mids.is_empty());
 
@@ -131,6 +131,15 @@ fn chromium_publisher_with_simulcast_is_answered() {
     assert!(receive.streams.is_empty());
     let data = agreed.remote.data.expect("data section");
     assert_eq!((data.remote_port, data.max_message_size), (5000, 262_144));
+}
+
+#[test]
+fn the_codec_a_publisher_announced_comes_first_in_the_answer() {
+    let mut answerer = Answerer::new(settings(), false, 1);
+    answerer.publish("ac7ebbe1-6160-4981-8c6d-ab415bb85776", false, false, Some(CodecKind::Av1));
+    let answer = answerer.handle_offer(CHROMIUM_SIMULCAST, &mut Counter(0)).expect("answer");
+    assert!(answer.sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 45 46 96 97"), "AV1, its RTX, then the offer's order");
+    assert_eq!(answerer.agreed().map(|agreed| agreed.sections[1].codecs[0].kind), Some(CodecKind::Av1));
 }
 
 #[test]

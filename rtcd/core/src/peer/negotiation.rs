@@ -136,7 +136,7 @@ impl Core {
         let single = self.peers.get(peer_key).is_some_and(|peer| peer.single);
         let mut answerer = Answerer::new(self.local.clone(), single, self.random.u64());
         for track in self.peers.get(peer_key).into_iter().flat_map(|peer| &peer.tracks).filter_map(|key| self.tracks.get(*key)) {
-            answerer.publish(&track.cid, track.dtx, track.stereo);
+            answerer.publish(&track.cid, track.dtx, track.stereo, track.wished);
         }
         let negotiator = Negotiator::Answers(Box::new(answerer));
         let key = self.insert_transport(now, peer_key, Side::Publish, negotiator);

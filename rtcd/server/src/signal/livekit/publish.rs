@@ -63,6 +63,7 @@ impl Call {
             layers,
             dtx: kind == Kind::Audio && !info.disable_dtx,
             stereo: info.stereo,
+            codec: translate::codec(&info.mime_type).filter(|_| !request.simulcast_codecs.is_empty()),
         };
         turn.core(Command::Publish(Box::new(publish)));
         let response = lk::TrackPublishedResponse { cid: request.cid.clone(), track: Some(info.clone()) };

@@ -353,6 +353,23 @@ fn a_track_is_announced_when_its_media_is_there() {
     assert_eq!(states, [(true, false), (true, true), (false, true)]);
 }
 
+#[test]
+fn the_codec_of_an_announcement_reaches_the_core() {
+    let mut world = World::new();
+    world.join("s1", "alice");
+    world.forget();
+    let codec = |codec: &str| lk::SimulcastCodec { codec: codec.to_owned(), cid: "cam".to_owned(), ..Default::default() };
+    let mut request = add_track("cam", lk::TrackType::Video, lk::TrackSource::Camera);
+    request.simulcast_codecs = vec![codec("vp9")];
+    world.ask("s1", Asked::AddTrack(request));
+    let [Command::Publish(publish)] = &world.commands[..] else { panic!("{:?}", world.commands) };
+    assert_eq!(publish.codec, Some(rtcd_core::negotiate::CodecKind::Vp9));
+    assert_eq!(publish.layers.len(), 1, "SVC is one stream");
+    world.forget();
+    world.ask("s1", Asked::AddTrack(add_track("old", lk::TrackType::Video, lk::TrackSource::Camera)));
+    assert!(matches!(&world.commands[..], [Command::Publish(publish)] if publish.codec.is_none()));
+}
+
 fn publish_layers(world: &World) -> Vec<rtcd_core::input::Layer> {
     let publish = world.commands.iter().find_map(|command| match command {
         Command::Publish(publish) => Some(publish.layers.clone()),

@@ -4,6 +4,7 @@ use conclave_proto::v1;
 use livekit_protocol as lk;
 use rtcd_core::ids::{Kind, Side, Source};
 use rtcd_core::input::Layer;
+use rtcd_core::negotiate::CodecKind;
 use rtcd_core::output::{EndReason, Quality, Step};
 
 /// The release of LiveKit's server whose behaviour this dialect follows. Clients compare it: from 1.8.0 on they use RPC,
@@ -155,6 +156,12 @@ pub(super) fn mime(kind: Kind, codec: &str) -> String {
         (Kind::Video, _) => "video/VP8",
     };
     known.to_owned()
+}
+
+/// The core's word for a MIME type made by [`mime`].
+pub(super) fn codec(mime: &str) -> Option<CodecKind> {
+    let kinds = [CodecKind::Opus, CodecKind::Vp8, CodecKind::H264, CodecKind::Vp9, CodecKind::Av1];
+    kinds.into_iter().find(|kind| kind.mime() == mime)
 }
 
 pub(super) fn connection_quality(quality: Quality) -> lk::ConnectionQuality {
