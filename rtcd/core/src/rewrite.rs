@@ -233,4 +233,76 @@ mod tests {
         rewrite.begin(low, 200, 960, 960u32.wrapping_add(shift), Vp8Offsets::default());
         assert_eq!(rewrite.place(low, 200, 960).map(|place| (place.seq, place.timestamp)), Some((2, 960)));
     }
+
+    /// What happens to one viewer's stream, as the forwarder drives it.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        /// A packet of a layer: how far its number lies from the layer's newest, and whether a key frame starts there.
+        Packet(bool, i64, bool),
+        /// The allocator's target.
+        Target(Option<bool>),
+        /// The publisher's source behind a layer changes and counts from near the old numbers.
+        Restart(bool, i64),
+    }
+
+    fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+        use proptest::prelude::*;
+        prop_oneof![
+            20 => (any::<bool>(), prop_oneof![6 => Just(1i64), 2 => -40i64..1, 1 => 2i64..30], proptest::bool::weighted(0.2)).prop_map(|(layer, by, key)| Step::Packet(layer, by, key)),
+            2 => proptest::option::weighted(0.9, any::<bool>()).prop_map(Step::Target),
+            1 => (any::<bool>(), -60i64..60).prop_map(|(layer, by)| Step::Restart(layer, by)),
+        ]
+    }
+
+    proptest::proptest! {
+        /// Attack class R-05: whatever comes in which order, no number goes out twice, so no key stream is used twice.
+        #[test]
+        fn no_number_goes_out_twice(steps in proptest::collection::vec(step(), 1..600)) {
+            let (low, high) = layers();
+            let key_of = |is_high: bool| if is_high { high } else { low };
+            let now = Instant::now();
+            let mut rewrite = Rewrite::new(5);
+            let mut target = Some(low);
+            let mut newest = [100_000i64, 100_020];
+            // What the cache lets through: every packet of a source once.
+            let mut seen = std::collections::HashSet::new();
+            let mut generation = [0u32; 2];
+            let mut sent = std::collections::HashSet::new();
+            for step in steps {
+                match step {
+                    Step::Target(to) => {
+                        target = to.map(key_of);
+                        if target.is_none() {
+                            rewrite.close();
+                        }
+                    }
+                    Step::Restart(layer, by) => {
+                        rewrite.forget(key_of(layer));
+                        newest[usize::from(layer)] += by;
+                        generation[usize::from(layer)] += 1;
+                    }
+                    Step::Packet(layer, by, key_frame) => {
+                        let at = usize::from(layer);
+                        let number = newest[at] + by;
+                        newest[at] = newest[at].max(number);
+                        if !seen.insert((layer, generation[at], number)) {
+                            continue;
+                        }
+                        let (layer, seq) = (key_of(layer), number as u64);
+                        if target == Some(layer) && rewrite.layer() != Some(layer) {
+                            if !key_frame {
+                                continue;
+                            }
+                            rewrite.begin(layer, seq, 0, 0, Vp8Offsets::default());
+                        }
+                        if let Some(place) = rewrite.place(layer, seq, 0) {
+                            proptest::prop_assert!(sent.insert(place.seq), "{} twice", place.seq);
+                            proptest::prop_assert_eq!(rewrite.original(place.seq as u16).is_some(), place.seq < rewrite.next_seq);
+                            rewrite.note_sent(now, &place);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
