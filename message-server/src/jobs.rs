@@ -132,8 +132,7 @@ impl Jobs {
 
     /// The newest jobs.
     pub async fn list(&self, limit: u32) -> Result<Vec<v1::Job>, JobsError> {
-        let request =
-            v1::ListJobsRequest { tenant: self.tenant.clone(), call_id: String::new(), states: Vec::new(), limit };
+        let request = v1::ListJobsRequest { tenant: self.tenant.clone(), call_id: String::new(), states: Vec::new(), limit };
         Ok(self.client.clone().list(self.request(request, Some(DEADLINE))).await?.into_inner().jobs)
     }
 

@@ -57,7 +57,12 @@ impl Metrics {
         line("link_unacknowledged_frames", "gauge", "Frames the media node has not confirmed.", app.link.unacknowledged() as u64);
         line("link_opened_total", "counter", "New links to the media node.", load(&link.opened));
         line("link_resumed_total", "counter", "Links taken up again after a break.", load(&link.resumed));
-        line("link_events_lost_total", "counter", "Events of the media node that did not fit; a comparison followed.", load(&link.events_lost));
+        line(
+            "link_events_lost_total",
+            "counter",
+            "Events of the media node that did not fit; a comparison followed.",
+            load(&link.events_lost),
+        );
         line("livekit_slow_total", "counter", "LiveKit sockets closed because they read too slowly.", load(&link.slow_sessions));
         line("livekit_frames_in_total", "counter", "LiveKit frames from browsers.", metrics.relay_frames_in.value());
         line("livekit_frames_out_total", "counter", "LiveKit frames to browsers.", metrics.relay_frames_out.value());

@@ -149,15 +149,8 @@ mod tests {
     #[test]
     fn table_of_rights() {
         let own = |started_it| Deed::HostCall { call: "call-1", started_it };
-        let deeds = [
-            Deed::Converse,
-            Deed::TakePart { call: "call-1" },
-            own(false),
-            own(true),
-            Deed::ManagePeople,
-            Deed::Review,
-            Deed::Operate,
-        ];
+        let deeds =
+            [Deed::Converse, Deed::TakePart { call: "call-1" }, own(false), own(true), Deed::ManagePeople, Deed::Review, Deed::Operate];
         let table = [
             (viewer(&[Role::User], None), "yynynnn"),
             (viewer(&[Role::Host], None), "yyyynnn"),

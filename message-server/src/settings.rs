@@ -136,8 +136,7 @@ impl Settings {
         // Unknown environment variables of the prefix are ignored: they may be for another version.
         let known: Vec<String> = Self::keys();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let settings: Self =
-            figment.merge(Env::prefixed("MESSAGE_SERVER_").only(&known)).extract().map_err(Box::new)?;
+        let settings: Self = figment.merge(Env::prefixed("MESSAGE_SERVER_").only(&known)).extract().map_err(Box::new)?;
         settings.check()?;
         Ok(settings)
     }

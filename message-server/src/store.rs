@@ -66,18 +66,16 @@ impl Store {
         let url = if url.contains('?') { url.to_owned() } else { format!("{url}?mode=rwc") };
         let options: AnyConnectOptions = url.parse().map_err(StoreError::Open)?;
         let pool = |connections| {
-            AnyPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10)).after_connect(
-                |connection, _| {
-                    Box::pin(async move {
-                        // WAL: readers never wait for the writer. NORMAL: a power cut may lose the last commits, never corrupts.
-                        connection.execute("PRAGMA journal_mode = WAL").await?;
-                        connection.execute("PRAGMA synchronous = NORMAL").await?;
-                        connection.execute("PRAGMA busy_timeout = 5000").await?;
-                        connection.execute("PRAGMA foreign_keys = ON").await?;
-                        Ok(())
-                    })
-                },
-            )
+            AnyPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(10)).after_connect(|connection, _| {
+                Box::pin(async move {
+                    // WAL: readers never wait for the writer. NORMAL: a power cut may lose the last commits, never corrupts.
+                    connection.execute("PRAGMA journal_mode = WAL").await?;
+                    connection.execute("PRAGMA synchronous = NORMAL").await?;
+                    connection.execute("PRAGMA busy_timeout = 5000").await?;
+                    connection.execute("PRAGMA foreign_keys = ON").await?;
+                    Ok(())
+                })
+            })
         };
         let write = pool(1).connect_with(options.clone()).await.map_err(StoreError::Open)?;
         let read = pool(4).connect_with(options).await.map_err(StoreError::Open)?;

@@ -65,12 +65,11 @@ pub async fn join(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<St
     let row = taking_part(&app, &viewer, &id).await?;
     let host = viewer.may(Deed::HostCall { call: &id, started_it: row.started_by == viewer.id });
     let mut tx = app.store.write_call(&id).await?;
-    let removed: Option<Option<i64>> =
-        sqlx::query_scalar("SELECT removed_at_ms FROM participants WHERE call_id = $1 AND identity = $2")
-            .bind(&id)
-            .bind(&viewer.id)
-            .fetch_optional(&mut *tx)
-            .await?;
+    let removed: Option<Option<i64>> = sqlx::query_scalar("SELECT removed_at_ms FROM participants WHERE call_id = $1 AND identity = $2")
+        .bind(&id)
+        .bind(&viewer.id)
+        .fetch_optional(&mut *tx)
+        .await?;
     if removed.flatten().is_some() {
         return Err(ApiError::forbidden("A host has removed you from this call. Ask the host to talk to you in the channel."));
     }
@@ -93,12 +92,8 @@ pub async fn join(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<St
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;
-    let token = app.media_tokens.mint(&Grant {
-        identity: viewer.id.clone(),
-        display_name: viewer.display_name.clone(),
-        call: id.clone(),
-        host,
-    })?;
+    let token =
+        app.media_tokens.mint(&Grant { identity: viewer.id.clone(), display_name: viewer.display_name.clone(), call: id.clone(), host })?;
     let call = calls::load(&app.store, &id).await?.seen_by(&viewer);
     Ok(Json(Ticket { url: "/livekit".to_owned(), token, call }))
 }
@@ -135,21 +130,14 @@ pub struct Hand {
 
 /// Raise or lower one's hand.
 #[utoipa::path(post, path = "/calls/{id}/hand", tag = "calls", request_body = Hand, responses((status = 204), (status = 409, body = ErrorBody)))]
-pub async fn hand(
-    State(app): State<Arc<App>>,
-    viewer: Viewer,
-    Path(id): Path<String>,
-    Body(body): Body<Hand>,
-) -> ApiResult<StatusCode> {
+pub async fn hand(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<String>, Body(body): Body<Hand>) -> ApiResult<StatusCode> {
     taking_part(&app, &viewer, &id).await?;
-    let changed = sqlx::query(
-        "UPDATE participants SET hand_raised_at_ms = $1 WHERE call_id = $2 AND identity = $3 AND present = 1",
-    )
-    .bind(body.raised.then(clock::now_ms))
-    .bind(&id)
-    .bind(&viewer.id)
-    .execute(app.store.writer())
-    .await?;
+    let changed = sqlx::query("UPDATE participants SET hand_raised_at_ms = $1 WHERE call_id = $2 AND identity = $3 AND present = 1")
+        .bind(body.raised.then(clock::now_ms))
+        .bind(&id)
+        .bind(&viewer.id)
+        .execute(app.store.writer())
+        .await?;
     if changed.rows_affected() == 0 {
         return Err(not_in());
     }

@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    clock, limits,
+    clock,
     error::ApiResult,
     events::{Audience, Event},
+    limits,
     store::Store,
 };
 

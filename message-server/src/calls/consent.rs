@@ -55,10 +55,7 @@ impl Phase {
 
     /// From the stored name.
     pub fn parse(name: &str) -> Self {
-        [Self::Asking, Self::Starting, Self::Recording, Self::Stopping]
-            .into_iter()
-            .find(|phase| phase.name() == name)
-            .unwrap_or(Self::Off)
+        [Self::Asking, Self::Starting, Self::Recording, Self::Stopping].into_iter().find(|phase| phase.name() == name).unwrap_or(Self::Off)
     }
 
     /// A recording is wanted or runs: who joins now is asked.
@@ -248,8 +245,7 @@ impl Consent {
     }
 
     fn joined(&mut self, identity: &str, effects: &mut Vec<Effect>) {
-        let member =
-            self.members.entry(identity.to_owned()).or_insert(Member { present: true, answer: Answer::None });
+        let member = self.members.entry(identity.to_owned()).or_insert(Member { present: true, answer: Answer::None });
         member.present = true;
         if self.phase.asks() && member.answer != Answer::None {
             // The media node may have forgotten (it restarted, or the participant joined anew): say it again.
@@ -332,11 +328,7 @@ mod tests {
 
     fn call_of(people: &[&str]) -> Consent {
         let member = Member { present: true, answer: Answer::None };
-        Consent {
-            phase: Phase::Off,
-            number: 0,
-            members: people.iter().map(|name| ((*name).to_owned(), member)).collect(),
-        }
+        Consent { phase: Phase::Off, number: 0, members: people.iter().map(|name| ((*name).to_owned(), member)).collect() }
     }
 
     fn answer(identity: &str, granted: bool) -> Input<'_> {
@@ -397,10 +389,7 @@ mod tests {
         consent.handle(Input::Start).unwrap();
         consent.handle(answer("ada", true)).unwrap();
         consent.handle(Input::Accepted).unwrap();
-        assert_eq!(
-            consent.handle(Input::Stop),
-            Ok(vec![Effect::StopJob, Effect::Badge(false)])
-        );
+        assert_eq!(consent.handle(Input::Stop), Ok(vec![Effect::StopJob, Effect::Badge(false)]));
         assert_eq!(consent.handle(Input::Start), Err(Unfit::StillStopping));
         assert_eq!(consent.handle(Input::JobEnded), Ok(vec![tell("ada", false)]));
         consent.handle(Input::Start).unwrap();

@@ -3,8 +3,9 @@
 use sqlx::Row as _;
 
 use crate::{
-    calls, clock, ids, limits,
+    calls, clock,
     error::{ApiError, ApiResult},
+    ids, limits,
     store::Store,
 };
 
@@ -45,8 +46,7 @@ pub async fn redeem(store: &Store, token: &str, display_name: &str) -> ApiResult
     };
     let call: String = row.try_get("call_id")?;
     calls::running(store, &call).await?;
-    let count: i64 =
-        sqlx::query_scalar("SELECT COUNT(*) FROM guests WHERE call_id = $1").bind(&call).fetch_one(store.read()).await?;
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM guests WHERE call_id = $1").bind(&call).fetch_one(store.read()).await?;
     if count >= limits::GUESTS_PER_CALL {
         return Err(ApiError::conflict("This call has had all the guests it can take. Ask the host for an account."));
     }

@@ -15,9 +15,10 @@ use sqlx::Row as _;
 use utoipa::ToSchema;
 
 use crate::{
-    clock, ids,
+    clock,
     error::{ApiError, ApiResult},
     events::Attendance,
+    ids,
     rights::{Deed, Viewer},
     store::{Store, is_duplicate},
 };
@@ -264,11 +265,7 @@ pub async fn load(store: &Store, call: &str) -> ApiResult<Call> {
             waiting_for,
             problem: row.recording.problem,
         },
-        captions: CaptionsView {
-            enabled: row.captions.enabled,
-            language: row.captions.language,
-            problem: row.captions.problem,
-        },
+        captions: CaptionsView { enabled: row.captions.enabled, language: row.captions.language, problem: row.captions.problem },
         you: None,
         started_by: row.started_by,
     })
@@ -278,11 +275,10 @@ pub async fn load(store: &Store, call: &str) -> ApiResult<Call> {
 pub async fn start(store: &Store, channel: &str, title: &str, by: &str) -> ApiResult<(String, bool)> {
     // Twice: another person may start one between the look and the insert, and theirs may end as quickly.
     for _ in 0..2 {
-        let active: Option<String> =
-            sqlx::query_scalar("SELECT id FROM calls WHERE channel_id = $1 AND ended_at_ms IS NULL")
-                .bind(channel)
-                .fetch_optional(store.read())
-                .await?;
+        let active: Option<String> = sqlx::query_scalar("SELECT id FROM calls WHERE channel_id = $1 AND ended_at_ms IS NULL")
+            .bind(channel)
+            .fetch_optional(store.read())
+            .await?;
         if let Some(id) = active {
             return Ok((id, false));
         }

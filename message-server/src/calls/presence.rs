@@ -119,15 +119,14 @@ async fn quality(app: &App, call: &str, identity: &str, quality: &str) -> ApiRes
         "excellent" | "good" | "poor" | "lost" => quality,
         _ => "",
     };
-    let changed = sqlx::query(
-        "UPDATE participants SET quality = $1 WHERE call_id = $2 AND identity = $3 AND present = 1 AND quality <> $4",
-    )
-    .bind(quality)
-    .bind(call)
-    .bind(identity)
-    .bind(quality)
-    .execute(app.store.writer())
-    .await?;
+    let changed =
+        sqlx::query("UPDATE participants SET quality = $1 WHERE call_id = $2 AND identity = $3 AND present = 1 AND quality <> $4")
+            .bind(quality)
+            .bind(call)
+            .bind(identity)
+            .bind(quality)
+            .execute(app.store.writer())
+            .await?;
     if changed.rows_affected() > 0 {
         app.announcer.changed(call);
     }

@@ -11,10 +11,15 @@ use tokio::sync::Notify;
 
 use crate::{
     app::App,
-    calls::{self, CallRow, consent::{Input, Phase}, presence, recording},
-    clock, limits,
+    calls::{
+        self, CallRow,
+        consent::{Input, Phase},
+        presence, recording,
+    },
+    clock,
     error::ApiResult,
     jobs::{Jobs, JobsError},
+    limits,
 };
 
 /// A round without being asked: what a lost event or a part that was down left behind.
@@ -131,7 +136,9 @@ async fn recording_job(app: &App, jobs: &Jobs, row: &CallRow) -> ApiResult<()> {
                     app.reconciler.wake();
                     Ok(())
                 }
-                Err(error @ JobsError::Unavailable(_)) => set_problem(app, row, Problem::Recording, &problem_text("The recording", &error)).await,
+                Err(error @ JobsError::Unavailable(_)) => {
+                    set_problem(app, row, Problem::Recording, &problem_text("The recording", &error)).await
+                }
                 Err(error @ JobsError::Refused(_)) => {
                     recording::apply(app, &row.id, Input::JobEnded, "").await?;
                     set_problem(app, row, Problem::Recording, &problem_text("The recording", &error)).await
@@ -147,7 +154,8 @@ async fn recording_job(app: &App, jobs: &Jobs, row: &CallRow) -> ApiResult<()> {
         Phase::Recording => match jobs.get(&row.recording.job).await {
             Ok(job) if is_over(job.state) => {
                 recording::apply(app, &row.id, Input::JobEnded, "").await?;
-                let problem = if job.state == JobState::Failed as i32 { format!("The recording has stopped: {}", job.error) } else { String::new() };
+                let problem =
+                    if job.state == JobState::Failed as i32 { format!("The recording has stopped: {}", job.error) } else { String::new() };
                 set_problem(app, row, Problem::Recording, &problem).await
             }
             Ok(_) => set_problem(app, row, Problem::Recording, "").await,
@@ -199,7 +207,8 @@ async fn captions_job(app: &App, jobs: &Jobs, row: &CallRow) -> ApiResult<()> {
         (true, false) => match jobs.get(&row.captions.job).await {
             Ok(job) if is_over(job.state) => {
                 set_job("", false).await?;
-                let problem = if job.state == JobState::Failed as i32 { format!("Captions have stopped: {}", job.error) } else { String::new() };
+                let problem =
+                    if job.state == JobState::Failed as i32 { format!("Captions have stopped: {}", job.error) } else { String::new() };
                 set_problem(app, row, Problem::Captions, &problem).await
             }
             Ok(_) | Err(_) => Ok(()),

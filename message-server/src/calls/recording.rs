@@ -37,9 +37,7 @@ async fn load(tx: &mut Transaction<'static, Any>, row: &CallRow) -> Result<Conse
         } else {
             Answer::None
         };
-        consent
-            .members
-            .insert(person.try_get("identity")?, Member { present: person.try_get::<i64, _>("present")? != 0, answer });
+        consent.members.insert(person.try_get("identity")?, Member { present: person.try_get::<i64, _>("present")? != 0, answer });
     }
     Ok(consent)
 }

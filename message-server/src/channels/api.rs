@@ -104,14 +104,8 @@ pub async fn list_messages(
     Query(query): Query<MessagesQuery>,
 ) -> ApiResult<Json<Messages>> {
     check_place(&app, &viewer, &id, query.call_id.as_deref()).await?;
-    let messages = messages::list(
-        &app.store,
-        &id,
-        query.call_id.as_deref(),
-        query.before_ms.unwrap_or(i64::MAX),
-        query.limit.unwrap_or(100),
-    )
-    .await?;
+    let messages =
+        messages::list(&app.store, &id, query.call_id.as_deref(), query.before_ms.unwrap_or(i64::MAX), query.limit.unwrap_or(100)).await?;
     Ok(Json(Messages { messages }))
 }
 
@@ -137,10 +131,8 @@ pub async fn post_message(
         calls::running(&app.store, call).await?;
     }
     let message = messages::post(&app.store, &id, body.call_id.as_deref(), &viewer, &body.text).await?;
-    app.hub.send(
-        &Audience::Conversing { guests_of: body.call_id, except: None },
-        Event::Message { channel_id: id, message: message.clone() },
-    );
+    app.hub
+        .send(&Audience::Conversing { guests_of: body.call_id, except: None }, Event::Message { channel_id: id, message: message.clone() });
     Ok((StatusCode::CREATED, Json(message)))
 }
 

@@ -4,8 +4,9 @@ use sqlx::Row as _;
 
 use crate::{
     channels::Message,
-    clock, limits,
+    clock,
     error::{ApiError, ApiResult},
+    limits,
     people::accounts::Person,
     rights::Viewer,
     store::Store,
@@ -50,13 +51,15 @@ pub async fn list(store: &Store, channel: &str, call: Option<&str>, before_ms: i
     let limit = limit.clamp(1, limits::MESSAGES_PER_PAGE);
     let rows = match call {
         Some(call) => {
-            sqlx::query("SELECT * FROM messages WHERE channel_id = $1 AND call_id = $2 AND at_ms < $3 ORDER BY at_ms DESC, id DESC LIMIT $4")
-                .bind(channel)
-                .bind(call)
-                .bind(before_ms)
-                .bind(limit)
-                .fetch_all(store.read())
-                .await?
+            sqlx::query(
+                "SELECT * FROM messages WHERE channel_id = $1 AND call_id = $2 AND at_ms < $3 ORDER BY at_ms DESC, id DESC LIMIT $4",
+            )
+            .bind(channel)
+            .bind(call)
+            .bind(before_ms)
+            .bind(limit)
+            .fetch_all(store.read())
+            .await?
         }
         None => {
             sqlx::query("SELECT * FROM messages WHERE channel_id = $1 AND at_ms < $2 ORDER BY at_ms DESC, id DESC LIMIT $3")

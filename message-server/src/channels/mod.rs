@@ -8,8 +8,9 @@ use sqlx::Row as _;
 use utoipa::ToSchema;
 
 use crate::{
-    clock, ids, limits,
+    clock,
     error::{ApiError, ApiResult},
+    ids, limits,
     people::accounts::Person,
     store::{Store, is_duplicate},
 };
@@ -72,8 +73,7 @@ pub async fn create(store: &Store, name: &str, topic: &str, by: &str) -> ApiResu
     if count >= limits::CHANNELS {
         return Err(ApiError::conflict("There are too many channels. Use one of those that exist."));
     }
-    let channel =
-        Channel { id: ids::id("c"), name: name.to_owned(), topic: topic.to_owned(), unread: 0, active_call: None };
+    let channel = Channel { id: ids::id("c"), name: name.to_owned(), topic: topic.to_owned(), unread: 0, active_call: None };
     let inserted = sqlx::query("INSERT INTO channels (id, name, topic, created_by, created_at_ms) VALUES ($1, $2, $3, $4, $5)")
         .bind(&channel.id)
         .bind(name)

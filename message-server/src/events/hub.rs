@@ -197,9 +197,8 @@ mod tests {
     #[tokio::test]
     async fn one_person_cannot_take_all_sockets() {
         let hub = Arc::new(Hub::default());
-        let held: Vec<_> = (0..limits::EVENT_SOCKETS_PER_PERSON)
-            .map(|_| hub.subscribe(viewer("u-1", None), "s".to_owned()).unwrap())
-            .collect();
+        let held: Vec<_> =
+            (0..limits::EVENT_SOCKETS_PER_PERSON).map(|_| hub.subscribe(viewer("u-1", None), "s".to_owned()).unwrap()).collect();
         assert!(hub.subscribe(viewer("u-1", None), "s".to_owned()).is_err());
         assert!(hub.subscribe(viewer("u-2", None), "s".to_owned()).is_ok());
         drop(held);

@@ -132,9 +132,7 @@ pub(crate) struct Stamped<'a> {
 pub(crate) fn text_for(event: &Event, at_ms: i64, viewer: &Viewer) -> String {
     let own = match event {
         Event::Call { call } => Some(Event::Call { call: Box::new((**call).clone().seen_by(viewer)) }),
-        Event::Ring { call, from } => {
-            Some(Event::Ring { call: Box::new((**call).clone().seen_by(viewer)), from: from.clone() })
-        }
+        Event::Ring { call, from } => Some(Event::Ring { call: Box::new((**call).clone().seen_by(viewer)), from: from.clone() }),
         Event::Hello { .. }
         | Event::CallEnded { .. }
         | Event::Message { .. }

@@ -14,9 +14,14 @@ use futures_util::{SinkExt as _, StreamExt as _};
 
 use crate::{
     app::App,
-    clock, ids, limits,
+    clock,
     error::ApiResult,
-    events::{Event, hub::{CloseReason, Subscription}, text_for},
+    events::{
+        Event,
+        hub::{CloseReason, Subscription},
+        text_for,
+    },
+    ids, limits,
     people::{accounts::Person, sessions},
     rights::Viewer,
     web::origin,
@@ -24,12 +29,7 @@ use crate::{
 
 /// Open the event socket. Server to page: [`Event`]; page to server: `{"type":"ping"}`.
 #[utoipa::path(get, path = "/events", tag = "events", responses((status = 101, description = "WebSocket of events", body = Event)))]
-pub async fn events(
-    State(app): State<Arc<App>>,
-    viewer: Viewer,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> ApiResult<Response> {
+pub async fn events(State(app): State<Arc<App>>, viewer: Viewer, headers: HeaderMap, upgrade: WebSocketUpgrade) -> ApiResult<Response> {
     // The cookie comes along from any site: without this check a foreign page could listen in.
     origin::require_same(&headers, &app.settings)?;
     let session = sessions::cookie(&headers).map(ids::token_hash).unwrap_or_default();

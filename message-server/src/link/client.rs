@@ -14,9 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use conclave_proto::v1::{
-    self, ErrorReason, FromMedia, ToMedia, from_media, host_action, signal_client::SignalClient, to_media::Body,
-};
+use conclave_proto::v1::{self, ErrorReason, FromMedia, ToMedia, from_media, host_action, signal_client::SignalClient, to_media::Body};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{
@@ -30,8 +28,9 @@ use super::{
     outbox::{Outbox, Pushed},
 };
 use crate::{
-    clock, ids, limits,
+    clock,
     error::{ApiError, ApiResult},
+    ids, limits,
     settings::Settings,
 };
 
@@ -308,7 +307,9 @@ impl Link {
                     ApiError::upstream(format!("The media node could not do it: {}", result.error_text))
                 }
             }),
-            Ok(Err(_)) | Err(_) => Err(ApiError::unavailable("The media node did not answer in time. Look whether it happened, then try again.")),
+            Ok(Err(_)) | Err(_) => {
+                Err(ApiError::unavailable("The media node did not answer in time. Look whether it happened, then try again."))
+            }
         }
     }
 
@@ -432,8 +433,7 @@ impl Link {
                 None => {
                     // Frames that go out carry the acknowledgement; alone it goes only when none does.
                     let late = last_seen > acked && (due || last_seen - acked >= limits::LINK_ACK_FRAMES);
-                    if late && sender.try_send(ToMedia { seq: 0, ack: last_seen, body: None }).is_ok()
-                    {
+                    if late && sender.try_send(ToMedia { seq: 0, ack: last_seen, body: None }).is_ok() {
                         acked = last_seen;
                     }
                 }

@@ -47,12 +47,7 @@ fn session_of(body: &Body) -> Option<&str> {
         Body::Join(join) => Some(&join.session_id),
         Body::Frame(frame) => Some(&frame.session_id),
         Body::Leave(leave) => Some(&leave.session_id),
-        Body::Hello(_)
-        | Body::HostAction(_)
-        | Body::Consent(_)
-        | Body::Data(_)
-        | Body::CallState(_)
-        | Body::Ping(_) => None,
+        Body::Hello(_) | Body::HostAction(_) | Body::Consent(_) | Body::Data(_) | Body::CallState(_) | Body::Ping(_) => None,
     }
 }
 

@@ -5,8 +5,9 @@ use sqlx::Row as _;
 use utoipa::ToSchema;
 
 use crate::{
-    clock, ids, limits,
+    clock,
     error::{ApiError, ApiResult},
+    ids, limits,
     rights::Role,
     store::{Store, is_duplicate},
 };
@@ -95,16 +96,12 @@ pub async fn search(store: &Store, q: &str) -> ApiResult<Vec<Person>> {
 }
 
 /// Creates a person.
-pub async fn create(
-    store: &Store,
-    username: &str,
-    display_name: &str,
-    password_hash: &str,
-    roles: &[Role],
-) -> ApiResult<User> {
+pub async fn create(store: &Store, username: &str, display_name: &str, password_hash: &str, roles: &[Role]) -> ApiResult<User> {
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM users").fetch_one(store.read()).await?;
     if count >= limits::USERS {
-        return Err(ApiError::conflict("This server has all the people it can hold. Disable is not enough: move to a larger installation."));
+        return Err(ApiError::conflict(
+            "This server has all the people it can hold. Disable is not enough: move to a larger installation.",
+        ));
     }
     let user = User {
         id: ids::id("u"),

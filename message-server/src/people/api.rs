@@ -213,11 +213,7 @@ pub struct NewUser {
 /// Create a person (admin).
 #[utoipa::path(post, path = "/users", tag = "people", request_body = NewUser,
     responses((status = 201, body = User), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody)))]
-pub async fn create_user(
-    State(app): State<Arc<App>>,
-    viewer: Viewer,
-    Body(body): Body<NewUser>,
-) -> ApiResult<(StatusCode, Json<User>)> {
+pub async fn create_user(State(app): State<Arc<App>>, viewer: Viewer, Body(body): Body<NewUser>) -> ApiResult<(StatusCode, Json<User>)> {
     viewer.check(Deed::ManagePeople)?;
     let username = names::username(&body.username)?;
     let display_name = names::display_name(&body.display_name, "The name")?;
@@ -281,11 +277,7 @@ pub struct People {
 
 /// Find people by name.
 #[utoipa::path(get, path = "/people", tag = "people", params(PeopleQuery), responses((status = 200, body = People)))]
-pub async fn search_people(
-    State(app): State<Arc<App>>,
-    viewer: Viewer,
-    Query(query): Query<PeopleQuery>,
-) -> ApiResult<Json<People>> {
+pub async fn search_people(State(app): State<Arc<App>>, viewer: Viewer, Query(query): Query<PeopleQuery>) -> ApiResult<Json<People>> {
     viewer.check(Deed::Converse)?;
     Ok(Json(People { people: accounts::search(&app.store, &query.q).await? }))
 }

@@ -15,7 +15,10 @@ pub fn display_name(text: &str, what: &str) -> ApiResult<String> {
         return Err(ApiError::bad_request(format!("{what} is too long. Use at most {} characters.", limits::NAME_CHARS)));
     }
     // Direction overrides and other controls let one name look like another.
-    if name.chars().any(|c| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')) {
+    if name
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'))
+    {
         return Err(ApiError::bad_request(format!("{what} contains invisible characters. Type it by hand.")));
     }
     Ok(name)
@@ -26,9 +29,7 @@ pub fn username(text: &str) -> ApiResult<String> {
     let name = text.trim().to_ascii_lowercase();
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_' | '@');
     if !(2..=64).contains(&name.len()) || !name.chars().all(fine) {
-        return Err(ApiError::bad_request(
-            "A user name has 2 to 64 letters, digits, dots, dashes, underscores or @. Choose another one.",
-        ));
+        return Err(ApiError::bad_request("A user name has 2 to 64 letters, digits, dots, dashes, underscores or @. Choose another one."));
     }
     Ok(name)
 }

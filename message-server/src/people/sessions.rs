@@ -10,8 +10,9 @@ use sqlx::Row as _;
 
 use crate::{
     app::App,
-    clock, ids, limits,
+    clock,
     error::{ApiError, ApiResult},
+    ids, limits,
     rights::{Role, Viewer},
     store::Store,
 };
@@ -101,12 +102,10 @@ pub async fn viewer(store: &Store, token: &str) -> ApiResult<Option<Viewer>> {
 
 /// The session cookie of a request.
 pub fn cookie(headers: &HeaderMap) -> Option<&str> {
-    headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';')).find_map(
-        |pair| {
-            let (name, value) = pair.trim().split_once('=')?;
-            (name == COOKIE && value.len() <= 128).then_some(value)
-        },
-    )
+    headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';')).find_map(|pair| {
+        let (name, value) = pair.trim().split_once('=')?;
+        (name == COOKIE && value.len() <= 128).then_some(value)
+    })
 }
 
 /// `Set-Cookie` for a new session. `Secure` also on http://localhost: browsers count it as a secure context.

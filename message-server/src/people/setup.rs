@@ -1,10 +1,14 @@
 //! The first administrator: while nobody can administrate, each start prints a link that works once.
 
-use std::{io::Write as _, path::{Path, PathBuf}};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use crate::{
-    clock, ids, limits,
+    clock,
     error::{ApiError, ApiResult},
+    ids, limits,
     people::accounts::{self, User},
     rights::Role,
     store::Store,
@@ -52,14 +56,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Uses the link: creates the administrator. The token is consumed in the same transaction, so it works once.
-pub async fn redeem(
-    store: &Store,
-    data: &Path,
-    token: &str,
-    username: &str,
-    display_name: &str,
-    password_hash: &str,
-) -> ApiResult<User> {
+pub async fn redeem(store: &Store, data: &Path, token: &str, username: &str, display_name: &str, password_hash: &str) -> ApiResult<User> {
     let mut tx = store.write().await?;
     let used = sqlx::query("DELETE FROM setup_tokens WHERE token_hash = $1 AND expires_at_ms > $2")
         .bind(ids::token_hash(token))
@@ -99,7 +96,5 @@ pub async fn is_live(store: &Store, token: &str) -> ApiResult<()> {
 }
 
 fn dead_link() -> ApiError {
-    ApiError::refused(
-        "This link has been used or is too old. If there is no administrator yet, restart the server: it prints a new one.",
-    )
+    ApiError::refused("This link has been used or is too old. If there is no administrator yet, restart the server: it prints a new one.")
 }

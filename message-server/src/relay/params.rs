@@ -4,8 +4,7 @@
 use std::io::Read as _;
 
 use base64::{
-    Engine as _,
-    alphabet,
+    Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use conclave_proto::v1::ClientInfo;
@@ -132,10 +131,8 @@ fn bad_join_request() -> ApiError {
 
 /// base64url (padded or not) of a WrappedJoinRequest, whose inside may be gzipped.
 fn decode_join_request(text: &str) -> ApiResult<Vec<u8>> {
-    const LENIENT: GeneralPurpose = GeneralPurpose::new(
-        &alphabet::URL_SAFE,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
+    const LENIENT: GeneralPurpose =
+        GeneralPurpose::new(&alphabet::URL_SAFE, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
     if text.len() > limits::JOIN_REQUEST_CHARS {
         return Err(ApiError::too_large("The parameter join_request is too large."));
     }
@@ -183,20 +180,13 @@ mod tests {
     #[test]
     fn both_forms_say_the_same() {
         let request = livekit::JoinRequest {
-            connection_settings: Some(livekit::ConnectionSettings {
-                auto_subscribe: true,
-                adaptive_stream: true,
-                ..Default::default()
-            }),
+            connection_settings: Some(livekit::ConnectionSettings { auto_subscribe: true, adaptive_stream: true, ..Default::default() }),
             reconnect: true,
             participant_sid: "PA_x".to_owned(),
             ..Default::default()
         }
         .encode_to_vec();
-        let texts = [
-            URL_SAFE_NO_PAD.encode(wrapped(request.clone(), false)),
-            URL_SAFE.encode(wrapped(gzip(&request), true)),
-        ];
+        let texts = [URL_SAFE_NO_PAD.encode(wrapped(request.clone(), false)), URL_SAFE.encode(wrapped(gzip(&request), true))];
         for text in texts {
             let connection = Connection::from_join_request(query(text)).unwrap();
             assert!(connection.auto_subscribe && connection.adaptive_stream && connection.reconnect);

@@ -22,8 +22,9 @@ use super::{
 };
 use crate::{
     app::App,
-    calls, ids, limits,
+    calls,
     error::{ApiError, ApiResult},
+    ids, limits,
     link::client::{JoinRefused, SessionQueue, ToSession},
     people::accounts,
     web::{origin, source::Source},
@@ -89,12 +90,11 @@ async fn admit(app: &App, headers: &HeaderMap, query: &RtcQuery) -> ApiResult<Cl
     if row.ended_at_ms.is_some() {
         return refused("This call has ended.");
     }
-    let removed: Option<Option<i64>> =
-        sqlx::query_scalar("SELECT removed_at_ms FROM participants WHERE call_id = $1 AND identity = $2")
-            .bind(call)
-            .bind(&claims.sub)
-            .fetch_optional(app.store.read())
-            .await?;
+    let removed: Option<Option<i64>> = sqlx::query_scalar("SELECT removed_at_ms FROM participants WHERE call_id = $1 AND identity = $2")
+        .bind(call)
+        .bind(&claims.sub)
+        .fetch_optional(app.store.read())
+        .await?;
     match removed {
         Some(None) => {}
         Some(Some(_)) => return refused("A host has removed you from this call."),
@@ -200,8 +200,7 @@ fn leave_request(action: livekit::leave_request::Action, reason: livekit::Discon
         action: action.into(),
         regions: None,
     };
-    let response =
-        livekit::SignalResponse { message: Some(livekit::signal_response::Message::Leave(leave)) };
+    let response = livekit::SignalResponse { message: Some(livekit::signal_response::Message::Leave(leave)) };
     Message::Binary(response.encode_to_vec().into())
 }
 

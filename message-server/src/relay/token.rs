@@ -7,8 +7,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock, ids, limits,
+    clock,
     error::{ApiError, ApiResult},
+    ids, limits,
     people::setup::write_private,
 };
 
@@ -185,9 +186,8 @@ mod tests {
         let good = tokens.mint(&grant()).unwrap();
         let parts: Vec<&str> = good.split('.').collect();
         let mut claims = tokens.check(&good).unwrap();
-        let sign = |claims: &Claims, header: &Header, key: &[u8]| {
-            jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(key)).unwrap()
-        };
+        let sign =
+            |claims: &Claims, header: &Header, key: &[u8]| jsonwebtoken::encode(header, claims, &EncodingKey::from_secret(key)).unwrap();
         let none_header = URL_SAFE_NO_PAD.encode(br#"{"alg":"none","typ":"JWT"}"#);
         let mut bad = vec![
             String::new(),

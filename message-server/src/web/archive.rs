@@ -17,8 +17,7 @@ use crate::{
 };
 
 /// What is passed on of the request …
-const REQUEST_HEADERS: [HeaderName; 5] =
-    [header::RANGE, header::IF_RANGE, header::ACCEPT, header::CONTENT_TYPE, header::IF_NONE_MATCH];
+const REQUEST_HEADERS: [HeaderName; 5] = [header::RANGE, header::IF_RANGE, header::ACCEPT, header::CONTENT_TYPE, header::IF_NONE_MATCH];
 /// … and of the answer.
 const RESPONSE_HEADERS: [HeaderName; 8] = [
     header::CONTENT_TYPE,
@@ -45,12 +44,7 @@ fn header_text(text: &str) -> HeaderValue {
 }
 
 /// `/api/v1/recordings…` and `/api/v1/accesses`.
-pub async fn pass(
-    State(app): State<Arc<App>>,
-    viewer: Viewer,
-    OriginalUri(uri): OriginalUri,
-    request: Request,
-) -> ApiResult<Response> {
+pub async fn pass(State(app): State<Arc<App>>, viewer: Viewer, OriginalUri(uri): OriginalUri, request: Request) -> ApiResult<Response> {
     viewer.check(Deed::Review)?;
     if app.settings.offloader.is_empty() {
         return Err(ApiError::not_configured("This installation has no archive. The administrator sets MESSAGE_SERVER_OFFLOADER."));

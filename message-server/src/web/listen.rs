@@ -59,12 +59,7 @@ fn generated(data: &Path, public_url: &str) -> anyhow::Result<(PathBuf, PathBuf)
 }
 
 /// Serves until `handle` says stop.
-pub async fn serve(
-    router: Router,
-    listener: TcpListener,
-    tls: Option<RustlsConfig>,
-    handle: Handle<SocketAddr>,
-) -> anyhow::Result<()> {
+pub async fn serve(router: Router, listener: TcpListener, tls: Option<RustlsConfig>, handle: Handle<SocketAddr>) -> anyhow::Result<()> {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     match tls {
         None => {

@@ -66,9 +66,7 @@ pub async fn nodes(State(app): State<Arc<App>>, viewer: Viewer) -> ApiResult<Jso
             warnings: status.warnings,
             counters: status.counters.into_iter().collect(),
         },
-        Err(error) => {
-            Node { node_id: app.settings.rtcd.clone(), warnings: vec![error.message().to_owned()], ..Node::default() }
-        }
+        Err(error) => Node { node_id: app.settings.rtcd.clone(), warnings: vec![error.message().to_owned()], ..Node::default() },
     };
     Ok(Json(Nodes { nodes: vec![node] }))
 }
