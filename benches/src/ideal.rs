@@ -76,7 +76,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     let mut arena = vec![0_u8; BATCH * subscribers.len() * SLOT];
     let mut packets = vec![[0_u8; 2048]; BATCH];
-    let mut send_headers = MultiHeaders::<SockaddrStorage>::preallocate(subscribers.len() * BATCH, Some(nix::cmsg_space!(u16)));
+    // Two sets: a prepared control buffer has to be used.
+    let mut plain_headers = MultiHeaders::<SockaddrStorage>::preallocate(subscribers.len() * BATCH, None);
+    let mut train_headers = MultiHeaders::<SockaddrStorage>::preallocate(subscribers.len() * BATCH, Some(nix::cmsg_space!(u16)));
     let mut receive_headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
     let mut clear: Vec<(usize, rtcd_core::srtp::Unprotected)> = Vec::with_capacity(BATCH);
     loop {
@@ -97,7 +99,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 clear.push((at, opened));
             }
         }
-        forward(&socket, &subscribers, &packets, &clear, &mut arena, &mut send_headers)?;
+        let headers = if clear.len() > 1 { &mut train_headers } else { &mut plain_headers };
+        forward(&socket, &subscribers, &packets, &clear, &mut arena, headers)?;
     }
 }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::transport::RTCDtlsRole;
 use tokio::sync::mpsc;
 use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::TrackRemote;
@@ -53,6 +55,8 @@ impl Connection {
         let inner = PeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(media)
+            // Browsers and LiveKit's SDKs are the active side towards our offers; this stack would wait for an ICE-lite server.
+            .with_setting_engine(SettingEngineBuilder::new().with_answering_dtls_role(RTCDtlsRole::Client).build())
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Handler { events }))
             .with_udp_addrs(vec![format!("{local}:0")])

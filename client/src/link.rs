@@ -97,10 +97,14 @@ impl LinkReceiver {
     }
 
     async fn body(&mut self) -> Result<Option<v1::from_media::Body>, ClientError> {
-        match self.stream.message().await {
-            Ok(Some(frame)) => Ok(frame.body),
-            Ok(None) => Ok(None),
-            Err(status) => Err(ClientError::Signalling(status.to_string())),
+        loop {
+            match self.stream.message().await {
+                // A frame without a body only acknowledges.
+                Ok(Some(v1::FromMedia { body: None, .. })) => {}
+                Ok(Some(frame)) => return Ok(frame.body),
+                Ok(None) => return Ok(None),
+                Err(status) => return Err(ClientError::Signalling(status.to_string())),
+            }
         }
     }
 }

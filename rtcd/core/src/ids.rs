@@ -27,7 +27,9 @@ macro_rules! name_type {
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.0.get(..self.0.floor_char_boundary(8)).unwrap_or_default())
+                // A call's tenant prefix would be all one sees.
+                let name = self.0.rsplit_once('/').map_or(&*self.0, |(_, name)| name);
+                f.write_str(name.get(..name.floor_char_boundary(8)).unwrap_or_default())
             }
         }
     };

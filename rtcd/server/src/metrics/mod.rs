@@ -38,6 +38,8 @@ pub struct Metrics {
     inner: Mutex<Inner>,
     /// Open taps.
     pub taps_open: AtomicU64,
+    /// Taps opened since the start; numbers them.
+    pub taps_opened: AtomicU64,
     /// Taps refused.
     pub taps_refused: AtomicU64,
     /// Pending caption lines dropped because a worker sent too many.

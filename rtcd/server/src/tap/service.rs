@@ -56,7 +56,10 @@ impl Tap for TapService {
             tracing::warn!(tap = %short(&open.tap_id), reason, "a tap was refused");
             Status::unauthenticated(reason)
         })?;
-        let tap = TapId::new(&open.tap_id).ok_or_else(|| Status::invalid_argument("tap_id must have 1 to 128 bytes"))?;
+        // A worker that comes back with its job's id must not be closed by what is left of its earlier stream.
+        let number = self.node.metrics.taps_opened.fetch_add(1, Ordering::Relaxed);
+        let tap =
+            TapId::new(&format!("{number}-{}", open.tap_id)).ok_or_else(|| Status::invalid_argument("tap_id must have 1 to 100 bytes"))?;
         let slot = Slot::take(&self.node)
             .ok_or_else(|| Status::resource_exhausted("too many taps are open on this media node; try again later"))?;
         let watch = self
@@ -76,8 +79,17 @@ impl Tap for TapService {
             .map_err(|_| Status::unavailable("the node is ending"))?;
         tracing::info!(?call, ?tap, purpose = purpose.as_str_name(), "tap opened");
         let (sender, receiver) = mpsc::channel(8);
-        let session =
-            Session { node: Arc::clone(&self.node), call, tap, purpose, desk, names: FxHashMap::default(), dropped: 0, _slot: slot };
+        let session = Session {
+            node: Arc::clone(&self.node),
+            call,
+            tap,
+            job: open.tap_id,
+            purpose,
+            desk,
+            names: FxHashMap::default(),
+            dropped: 0,
+            _slot: slot,
+        };
         tokio::spawn(session.run(watch, queue, incoming, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -105,6 +117,8 @@ struct Session {
     node: Arc<Node>,
     call: CallId,
     tap: TapId,
+    /// Its name outside.
+    job: String,
     purpose: TapPurpose,
     desk: usize,
     /// People by the core's peer id, as already looked up.
@@ -162,7 +176,7 @@ impl Session {
                         // The core has closed the tap: the call is over, or this reader took nothing at all.
                         let over = TapItem { at_us: moment().unix_ms.saturating_mul(1000), item: Some(tap_item::Item::CallEnded(v1::TapCallEnded {})) };
                         if self.node.directory.has_call(&self.call) {
-                            let _ = sender.send(Err(Status::resource_exhausted("the tap was closed because it does not read, or was replaced; open it again"))).await;
+                            let _ = sender.send(Err(Status::resource_exhausted("the tap was closed because it does not read; open it again"))).await;
                         } else {
                             self.send(&sender, [over]).await;
                         }
@@ -285,7 +299,7 @@ impl Session {
 
     async fn tell_state(&self, open: bool) {
         let state = v1::TapState {
-            tap_id: self.tap.as_str().to_owned(),
+            tap_id: self.job.clone(),
             purpose: match self.purpose {
                 TapPurpose::Record => "record",
                 TapPurpose::Caption => "caption",

@@ -1,0 +1,125 @@
+//! A node in this process, with its HTTP port, on loopback and free ports.
+
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use conclave_proto::v1;
+use conclave_proto::v1::signal_client::SignalClient;
+use rtcd::config::Config;
+use rtcd::http::Http;
+use rtcd::node::{self, Node, Running};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+pub const TOKEN: &str = "the-shared-token-of-tests";
+pub const TAP_SECRET: &str = "the-tap-secret-of-tests";
+
+pub struct TestNode {
+    pub node: Arc<Node>,
+    pub url: String,
+    running: Running,
+    stop: oneshot::Sender<()>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl TestNode {
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        if let Ok(level) = std::env::var("TEST_LOG") {
+            rtcd::logging::install(&level);
+        }
+        let defaults = [
+            ("RTCD_API_HTTP_LISTENADDRESS", "127.0.0.1:0"),
+            ("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1"),
+            ("RTCD_RTC_ICEADDRESSTCP", "127.0.0.1"),
+            ("RTCD_RTC_ICEPORTUDP", "0"),
+            ("RTCD_RTC_ICEPORTTCP", "0"),
+            ("RTCD_RTC_SHARDS", "2"),
+            ("RTCD_SIGNAL_TOKEN", TOKEN),
+            ("RTCD_TAP_SECRET", TAP_SECRET),
+            ("RTCD_NODE_ID", "test-node"),
+        ];
+        let of = |name: &str| settings.iter().chain(&defaults).find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let config = Config::from_sources(None, &of).expect("valid settings").config;
+        let http = Http::bind(config.http_listen).await.expect("a free port");
+        let url = format!("http://{}", http.local());
+        let running = node::start(&config).expect("starts");
+        let node = Arc::clone(&running.node);
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(http.serve(Arc::clone(&node), async move {
+            let _ = stopped.await;
+        }));
+        Self { node, url, running, stop, serving }
+    }
+
+    pub async fn stop(self) {
+        self.running.stop().await;
+        let _ = self.stop.send(());
+        let _ = self.serving.await;
+    }
+
+    pub async fn signal(&self) -> SignalClient<Channel> {
+        SignalClient::connect(self.url.clone()).await.expect("reachable")
+    }
+
+    pub async fn metrics(&self) -> String {
+        rtcd::metrics::render(&self.node).await
+    }
+
+    /// The value of a metric line that starts with `name`, summed over its labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        self.metrics()
+            .await
+            .lines()
+            .filter(|line| line.starts_with(name))
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+/// A raw stream of a link, for tests that break it.
+pub struct RawLink {
+    pub send: mpsc::Sender<v1::ToMedia>,
+    pub receive: tonic::Streaming<v1::FromMedia>,
+    pub welcome: v1::Welcome,
+}
+
+pub async fn dial(client: &mut SignalClient<Channel>, hello: v1::Hello) -> Result<RawLink, tonic::Status> {
+    let (send, queue) = mpsc::channel(1024);
+    send.send(v1::ToMedia { seq: 0, ack: 0, body: Some(v1::to_media::Body::Hello(hello)) }).await.expect("room");
+    let mut receive = client.link(ReceiverStream::new(queue)).await?.into_inner();
+    match receive.message().await?.and_then(|frame| frame.body) {
+        Some(v1::from_media::Body::Welcome(welcome)) => Ok(RawLink { send, receive, welcome }),
+        other => panic!("instead of a welcome came {other:?}"),
+    }
+}
+
+pub fn hello(node: &str, tenant: &str, token: &str) -> v1::Hello {
+    v1::Hello { node_id: node.into(), tenant: tenant.into(), token: token.into(), ..v1::Hello::default() }
+}
+
+pub fn join(session: &str, call: &str, identity: &str) -> v1::Join {
+    v1::Join {
+        session_id: session.into(),
+        call_id: call.into(),
+        identity: identity.into(),
+        display_name: identity.into(),
+        grants: Some(v1::Grants { can_publish: true, can_subscribe: true, can_publish_data: true, ..v1::Grants::default() }),
+        auto_subscribe: true,
+        ..v1::Join::default()
+    }
+}
+
+/// Bears the token.
+pub fn bearing<T>(message: T, token: &str) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().expect("ascii"));
+    request
+}
+
+/// Fails the test when something that has to come does not come.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future).await.unwrap_or_else(|_| panic!("not within 30 s: {what}"))
+}
