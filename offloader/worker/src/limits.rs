@@ -73,3 +73,6 @@ pub const CAPTION_THREADS: usize = 8;
 
 /// A frame put together from packets: a key frame of a 4K screen is 1 to 2 MB.
 pub const FRAME_BYTES: usize = 8 << 20;
+
+/// What the media node may send before this side has read it.
+pub const TAP_WINDOW: u32 = 4 << 20;

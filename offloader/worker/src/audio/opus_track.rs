@@ -67,6 +67,12 @@ impl OpusTrack {
         })
     }
 
+    /// Told that another worker took the recording over: sequence numbers and timestamps may begin anew.
+    pub fn handle_takeover(&mut self) {
+        self.open = None;
+        self.clock = RtpClock::new(RTP_RATE as u32);
+    }
+
     /// Told of a packet; gives its sound, with what was missing before it filled in. Packets must come in sequence order.
     pub fn handle_packet(&mut self, at_us: i64, seq: u64, timestamp: u64, payload: &[u8]) -> Option<Piece> {
         let sent_us = self.clock.handle_packet(at_us, timestamp);
@@ -205,6 +211,18 @@ mod tests {
         let last = last.unwrap();
         assert_eq!(last.run, 2);
         assert_eq!(last.start_us, (49 + 500) * 20_000);
+    }
+
+    #[test]
+    fn after_a_takeover_the_time_line_goes_on_whatever_the_timestamps_say() {
+        let packets = encoded(1);
+        let mut track = OpusTrack::new(16_000, 1).unwrap();
+        for (n, packet) in packets.iter().enumerate() {
+            track.handle_packet(n as i64 * 20_000, 9_000 + n as u64, 5_000_000 + n as u64 * 960, packet);
+        }
+        track.handle_takeover();
+        let piece = track.handle_packet(9_000_000, 3, 17, &packets[0]).unwrap();
+        assert_eq!((piece.run, piece.start_us), (2, 9_000_000));
     }
 
     #[test]

@@ -37,6 +37,9 @@ impl TapSource {
         let endpoint = Endpoint::from_shared(order.url.clone()).map_err(|e| broken(&e))?;
         let channel = endpoint
             .connect_timeout(limits::CALL_TIMEOUT)
+            // Ten tracks of video over a distance of 100 ms need 3 MB in flight.
+            .initial_stream_window_size(limits::TAP_WINDOW)
+            .initial_connection_window_size(limits::TAP_WINDOW)
             // A media node that vanished without a word must be noticed before its packets are missed for long.
             .http2_keep_alive_interval(limits::CALL_TIMEOUT)
             .keep_alive_timeout(limits::CALL_TIMEOUT)

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use archive::read::{ReadError, Recording, Records};
-use archive::record::Record;
+use archive::record::{GapReason, Record};
 
 use crate::audio::opus_track::{OpusError, OpusTrack};
 
@@ -114,7 +114,15 @@ impl Voice<'_> {
                 self.done = true;
                 break;
             };
-            let Record::Packet(packet) = record? else { continue };
+            let packet = match record? {
+                Record::Packet(packet) => packet,
+                Record::Gap(gap) => {
+                    if gap.reason == GapReason::Worker {
+                        self.decoder.handle_takeover();
+                    }
+                    continue;
+                }
+            };
             let Some(piece) = self.decoder.handle_packet(packet.at_us, packet.seq, packet.timestamp, &packet.payload) else { continue };
             let mut at = ((piece.start_us - origin_us) as i128 * RATE as i128 / 1_000_000) as i64;
             // Rounding within a run, not a hole.

@@ -5,7 +5,7 @@ use std::path::Path;
 use archive::keys::DataKey;
 use archive::manifest::Track;
 use archive::read::Recording;
-use archive::record::Record;
+use archive::record::{GapReason, Record};
 use offloader_jobs::order::{ModelOrder, TranscribeOrder, TranscribeResult};
 
 use super::speaker::{Speaker, Who};
@@ -65,10 +65,14 @@ pub fn transcript(order: &TranscribeOrder, model: &Model, go_on: &mut dyn FnMut(
         let mut speaker = Speaker::new(&mut recogniser, &mut detector, who, configured.clone(), origin_us(&recording));
         let packets: u64 = track.segments.iter().map(|s| s.packets).sum::<u64>().max(1);
         for (n, record) in recording.records(track.number).enumerate() {
-            if let Record::Packet(packet) = record?
-                && let Some(piece) = decoder.handle_packet(packet.at_us, packet.seq, packet.timestamp, &packet.payload)
-            {
-                speaker.handle_piece(&piece)?;
+            match record? {
+                Record::Packet(packet) => {
+                    if let Some(piece) = decoder.handle_packet(packet.at_us, packet.seq, packet.timestamp, &packet.payload) {
+                        speaker.handle_piece(&piece)?;
+                    }
+                }
+                Record::Gap(gap) if gap.reason == GapReason::Worker => decoder.handle_takeover(),
+                Record::Gap(_) => {}
             }
             // Once a second of sound.
             if n % 50 == 0 {
