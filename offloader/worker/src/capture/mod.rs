@@ -4,6 +4,7 @@
 //! *writer* is a thread that owns the archive's writer and may wait for the disk. Between them is a bounded queue: when the
 //! disk is too slow the source is read no further, the media node drops this reader's packets and marks the gap.
 
+pub mod numbering;
 pub mod source;
 pub mod tap;
 
@@ -13,10 +14,10 @@ use std::time::Instant;
 use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};
 use archive::keys::AttemptGrant;
 use archive::manifest::Consent;
-use archive::record::GapReason;
 use offloader_jobs::order::{RecordOrder, RecordResult, TapOrder, WorkOrder};
 use tokio::sync::{mpsc, oneshot};
 
+use self::numbering::Numbering;
 use self::source::{Event, Source, SourceError};
 use self::tap::{TapPurpose, TapSource};
 use crate::job::{JobAddress, Lease, Outcome, Word, now_us};
@@ -54,7 +55,7 @@ pub async fn run(address: &JobAddress, order: RecordOrder, lease: &Lease) -> Out
         return Outcome::Failed { error: format!("cannot start the writer: {e}"), retry: true };
     }
 
-    let mut follower = Follower { commands, lease, next_seq: HashMap::new(), video: HashMap::new(), reopened: false };
+    let mut follower = Follower { commands, lease, numbering: Numbering::default(), video: HashMap::new() };
     let last = tokio::select! {
         last = follower.follow(address, order.tap.clone()) => last,
         // The writer ends by itself only when it cannot write any more.
@@ -210,12 +211,9 @@ enum Last {
 struct Follower<'l> {
     commands: mpsc::Sender<Command>,
     lease: &'l Lease,
-    /// Per track, the sequence number expected next.
-    next_seq: HashMap<String, u64>,
+    numbering: Numbering,
     /// Video tracks and when a key frame was last asked for.
     video: HashMap<String, Option<Instant>>,
-    /// Since the source was reopened nothing has been seen of these tracks: what is missing is ours, not the network's.
-    reopened: bool,
 }
 
 impl Follower<'_> {
@@ -256,7 +254,7 @@ impl Follower<'_> {
                 }
                 Err(error) => error,
             };
-            self.reopened = true;
+            self.numbering.handle_reopened();
             tracing::warn!(job = %address.id, "{error}; trying again in {} ms", backoff.as_millis());
             match error {
                 SourceError::UnknownCall(_) => {
@@ -307,14 +305,17 @@ impl Follower<'_> {
                 }
                 event = source.next() => event?,
             };
-            let Some(event) = event else { return Err(SourceError::Broken("the media node closed it".into())) };
+            let Some(mut event) = event else { return Err(SourceError::Broken("the media node closed it".into())) };
             if matches!(event, Event::CallEnded) {
                 return Ok(Last::End("call_ended"));
             }
-            for wanted in self.look_at(&event).await {
-                source.request_key_frame(&wanted);
+            let missed = self.numbering.renumber(&mut event);
+            for event in missed.into_iter().chain([event]) {
+                if let Some(track_sid) = self.wants_key_frame(&event) {
+                    source.request_key_frame(&track_sid);
+                }
+                self.pass(Command::Event(event)).await;
             }
-            self.pass(Command::Event(event)).await;
         }
     }
 
@@ -325,58 +326,32 @@ impl Follower<'_> {
         }
     }
 
-    /// Marks what the source does not say itself, and answers which tracks need a key frame now.
-    async fn look_at(&mut self, event: &Event) -> Vec<String> {
-        match event {
+    /// The video track that must begin anew because of this event: a new one, or one with a hole.
+    fn wants_key_frame(&mut self, event: &Event) -> Option<String> {
+        let track_sid = match event {
             Event::Track { info, .. } if info.kind == "video" => {
                 self.video.insert(info.track_sid.clone(), None);
-                self.want_key_frame(&info.track_sid)
+                &info.track_sid
             }
-            Event::Gap { track_sid, from_seq, packets, .. } => {
-                self.next_seq.insert(track_sid.clone(), from_seq.saturating_add(*packets));
-                self.want_key_frame(track_sid)
-            }
-            Event::Packets { track_sid, packets } => {
-                let (Some(first), Some(last)) = (packets.first(), packets.last()) else { return Vec::new() };
-                let expected = self.next_seq.insert(track_sid.clone(), last.seq.saturating_add(1));
-                // A gap between batches that no Gap announced is what went by while the tap was broken.
-                match expected {
-                    Some(expected) if self.reopened && first.seq > expected => {
-                        let gap = Event::Gap {
-                            track_sid: track_sid.clone(),
-                            at_us: first.at_us,
-                            from_seq: expected,
-                            packets: first.seq - expected,
-                            reason: GapReason::Reader,
-                        };
-                        self.pass(Command::Event(gap)).await;
-                        self.want_key_frame(track_sid)
-                    }
-                    _ => Vec::new(),
-                }
-            }
+            Event::Gap { track_sid, .. } => track_sid,
             Event::TrackEnded { track_sid, .. } => {
                 self.video.remove(track_sid);
-                self.next_seq.remove(track_sid);
-                Vec::new()
+                return None;
             }
             Event::Opened
             | Event::Track { .. }
+            | Event::Packets { .. }
             | Event::Participant { .. }
             | Event::Muted { .. }
             | Event::Consent { .. }
-            | Event::CallEnded => Vec::new(),
+            | Event::CallEnded => return None,
+        };
+        let last = self.video.get_mut(track_sid)?;
+        if last.is_some_and(|at| at.elapsed() < limits::KEY_FRAME_EVERY) {
+            return None;
         }
-    }
-
-    fn want_key_frame(&mut self, track_sid: &str) -> Vec<String> {
-        match self.video.get_mut(track_sid) {
-            Some(last) if last.is_none_or(|at| at.elapsed() >= limits::KEY_FRAME_EVERY) => {
-                *last = Some(Instant::now());
-                vec![track_sid.to_string()]
-            }
-            _ => Vec::new(),
-        }
+        *last = Some(Instant::now());
+        Some(track_sid.clone())
     }
 }
 
