@@ -259,7 +259,7 @@ export const de: Dictionary = {
   'people.remove': 'Entfernen: {name}',
   'people.stopShare': 'Teilen beenden: {name}',
   'people.removeConfirm': '{name} aus dem Gespräch entfernen?',
-  'people.removeConfirmText': 'Die Person wird jetzt getrennt. Zurück kommt sie nur mit neuer Einladung oder erneuter Teilnahme.',
+  'people.removeConfirmText': 'Die Person wird jetzt getrennt und kann an diesem Gespräch nicht mehr teilnehmen.',
   'people.removeShort': 'Entfernen',
   'people.host': 'Leitung',
   'people.guest': 'Gast',

@@ -257,7 +257,7 @@ export const en = {
   'people.remove': 'Remove {name} from the call',
   'people.stopShare': 'Stop sharing: {name}',
   'people.removeConfirm': 'Remove {name} from the call?',
-  'people.removeConfirmText': 'They are disconnected now. They can only come back with a new invitation or by joining again.',
+  'people.removeConfirmText': 'They are disconnected now and cannot join this call again.',
   'people.removeShort': 'Remove',
   'people.host': 'Host',
   'people.guest': 'Guest',

@@ -7,7 +7,7 @@ import type { Attendance, Call, Caption, HostAction, JoinResult, Message, Notice
 import { Captions } from './captions.svelte'
 import { problemOf, type DeviceProblem } from './devices.svelte'
 import type { DeviceChoice, EndCause, Media, MediaEvents, MediaPerson, MediaPhase, Source } from './media'
-import { advise, type LinkStats } from './quality'
+import { advise, SteadyAdvice, type Advice, type LinkStats } from './quality'
 import { load, save } from '../storage'
 import { stageOf, type Layout } from './tiles'
 
@@ -75,6 +75,7 @@ export class CallModel {
   recentSpeakers: string[] = $state.raw([])
   playbackBlocked = $state(false)
   stats: LinkStats | null = $state.raw(null)
+  measured: Advice = $state('fine')
   deviceProblems: Partial<Record<Source, DeviceProblem>> = $state({})
   changing: Partial<Record<Source | 'hand' | 'record' | 'captions' | 'consent', boolean>> = $state({})
 
@@ -102,6 +103,7 @@ export class CallModel {
   #statsTimer: ReturnType<typeof setInterval> | undefined
   #rejoinTimer: ReturnType<typeof setTimeout> | undefined
   #nextReaction = 1
+  readonly #steady = new SteadyAdvice()
   #disposed = false
 
   constructor(id: string, myIdentity: string, notice: Notice, ports: CallPorts) {
@@ -125,7 +127,7 @@ export class CallModel {
   stage = $derived(
     stageOf({ people: this.people, layout: this.layout, pinned: this.pinned, recentSpeakers: this.recentSpeakers }),
   )
-  advice = $derived(advise(this.stats, this.me?.quality === 'lost'))
+  advice: Advice = $derived(this.me?.quality === 'lost' ? 'lost' : this.measured)
   hands = $derived(
     (this.call?.participants ?? [])
       .filter((p) => p.hand_raised_at_ms !== null)
@@ -368,10 +370,15 @@ export class CallModel {
     clearTimeout(this.#rejoinTimer)
   }
 
+  #handleStats(stats: LinkStats | null): void {
+    this.stats = stats
+    this.measured = this.#steady.handle(advise(stats))
+  }
+
   #startStats(): void {
     clearInterval(this.#statsTimer)
     this.#statsTimer = setInterval(() => {
-      void this.#media?.stats().then((stats) => (this.stats = stats), () => undefined)
+      void this.#media?.stats().then((stats) => this.#handleStats(stats), () => undefined)
     }, STATS_EVERY_MS)
   }
 

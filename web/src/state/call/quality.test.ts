@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { advise, readStats, type LinkStats, type StatsMemory } from './quality'
+import { advise, readStats, SteadyAdvice, type LinkStats, type StatsMemory } from './quality'
 
 const report = (entries: object[]) => new Map(entries.map((entry, i) => [String(i), entry])) as unknown as RTCStatsReport
 const fine: LinkStats = { rttMs: 20, lossIn: 0, lossOut: 0, jitterMs: 1, sendBps: 1, receiveBps: 1, limitedBy: null, protocol: 'udp' }
@@ -40,10 +40,14 @@ describe('link statistics', () => {
 
 describe('advice', () => {
   it('is quiet while all is well', () => expect(advise(fine)).toBe('fine'))
-  it('puts a lost connection first', () => expect(advise({ ...fine, lossIn: 0.5 }, true)).toBe('lost'))
   it('tells sending loss from receiving loss', () => {
     expect(advise({ ...fine, lossOut: 0.1 })).toBe('lossUp')
     expect(advise({ ...fine, lossIn: 0.1 })).toBe('lossDown')
+  })
+  it('waits for trouble to last and takes it back at once', () => {
+    const steady = new SteadyAdvice()
+    expect(['slow', 'slow', 'slow', 'fine', 'slow', 'lossUp', 'slow'].map((one) => steady.handle(one as 'slow'))).toEqual(['fine', 'fine', 'slow', 'fine', 'fine', 'fine', 'fine'])
+    expect(steady.handle('lost')).toBe('lost')
   })
   it('names delay, processor, bandwidth and a blocked UDP', () => {
     expect(advise({ ...fine, rttMs: 900 })).toBe('slow')

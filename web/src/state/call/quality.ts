@@ -25,8 +25,7 @@ const LOSS_BAD = 0.05
 // ITU-T G.114: above 400 ms there and back people begin to talk over each other.
 const RTT_BAD_MS = 400
 
-export function advise(stats: LinkStats | null, lost = false): Advice {
-  if (lost) return 'lost'
+export function advise(stats: LinkStats | null): Advice {
   if (!stats) return 'fine'
   if ((stats.lossOut ?? 0) > LOSS_BAD) return 'lossUp'
   if ((stats.lossIn ?? 0) > LOSS_BAD) return 'lossDown'
@@ -36,6 +35,28 @@ export function advise(stats: LinkStats | null, lost = false): Advice {
   if (stats.protocol === 'tcp') return 'tcp'
   return 'fine'
 }
+
+/** Worth a line over the stage: people notice these. The others are told where one looks for them. */
+export const URGENT: readonly Advice[] = ['lost', 'lossUp', 'lossDown', 'slow']
+
+/**
+ * Steady advice from jumpy readings: trouble counts after several readings in a row (browsers start every picture
+ * small and call it a lack of bandwidth), its end counts at once.
+ */
+export class SteadyAdvice {
+  #candidate: Advice = 'fine'
+  #times = 0
+
+  handle(advice: Advice): Advice {
+    this.#times = advice === this.#candidate ? this.#times + 1 : 1
+    this.#candidate = advice
+    if (advice === 'lost') return advice
+    return this.#times >= READINGS ? advice : 'fine'
+  }
+}
+
+/** Nine seconds at one reading every three. */
+const READINGS = 3
 
 type Entry = Record<string, unknown> & { id: string; type: string; timestamp: number }
 
