@@ -269,6 +269,11 @@ impl Reader {
                 media.candidates.push(words_only("candidate", value, 512)?);
                 Ok(())
             }
+            // Firefox says it per section; it holds for one transport, so for all of them.
+            "extmap-allow-mixed" => {
+                self.description.extmap_allow_mixed = true;
+                Ok(())
+            }
             _ => media_attribute(media, name, value),
         }
     }

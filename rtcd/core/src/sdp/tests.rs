@@ -32,6 +32,7 @@ fn firefox_session_level_values_reach_the_sections() {
     let (_, text) = FIXTURES[6];
     let read = parse(text).expect("Firefox");
     assert_eq!(read.transport.fingerprints.len(), 1);
+    assert!(read.extmap_allow_mixed, "said per section");
     assert_eq!(read.media[1].direction, Direction::SendOnly);
     assert_eq!(read.media[1].codecs[1].name, "rtx");
     assert_eq!(read.media[1].codecs[1].fmtp, "apt=120", "fmtp before rtpmap");

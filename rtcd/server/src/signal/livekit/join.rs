@@ -76,7 +76,6 @@ impl Adapter {
                 display_name: participant.name.clone(),
             }),
         );
-        tracing::info!(call = ?call_id, ?peer, client = %participant.client, single = participant.single, "joined");
         call.participants.push(participant);
         self.peers.insert(peer.clone(), call_id.clone());
         self.sessions.insert(session.clone(), peer.clone());

@@ -67,7 +67,6 @@ impl Adapter {
             turn.session_ended(session, peer.as_str(), reason);
         }
         turn.core(Command::Leave { peer: peer.clone() });
-        tracing::info!(call = ?call_id, ?peer, reason = reason.as_str_name(), "left");
 
         call.note_departure(&participant, turn.now.unix_ms, reason);
         turn.event(
@@ -101,7 +100,6 @@ impl Adapter {
                 reason: reason.as_str_name().to_owned(),
             };
             turn.event(call, v1::call_event::Event::Ended(ended));
-            tracing::info!(call = ?call_id, "call ended");
             self.calls.remove(&call_id);
         }
     }
