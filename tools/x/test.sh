@@ -80,7 +80,11 @@ run_fuzz() { # run_fuzz SECONDS
   export RUSTC_BOOTSTRAP=1
   for target in $(cargo fuzz list); do
     say "fuzzing $target for $1 s"
-    cargo fuzz run "$target" -- -max_total_time="$1" -rss_limit_mb=2048 -verbosity=0
+    # New inputs go to the first folder, the committed corpus is only read. No sanitizer: the core has no unsafe code, and
+    # what is looked for, panics and broken promises, is found four times as fast.
+    mkdir -p "fuzz/target/found/$target"
+    cargo fuzz run --sanitizer none "$target" "fuzz/target/found/$target" "fuzz/corpus/$target" -- \
+      -max_total_time="$1" -rss_limit_mb=2048 -verbosity=0
   done
 }
 

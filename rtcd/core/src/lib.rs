@@ -8,6 +8,8 @@
 //! SRTP): one when the client speaks over a single peer connection, otherwise one to publish and one to subscribe.
 //! A peer publishes **tracks** (each with one or more simulcast layers) and holds **subscriptions** to the tracks of others.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test has to start at some moment"))]
+
 mod arena;
 pub mod budget;
 pub mod bwe;

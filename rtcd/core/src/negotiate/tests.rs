@@ -1,4 +1,3 @@
-#![expect(clippy::indexing_slicing, reason = "a test may panic")]
 //! Rounds of offer and answer with what browsers really write, and with a client made of our own parser.
 
 use std::sync::Arc;

@@ -1,4 +1,3 @@
-#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
 //! What browsers write, what attackers write, and that reading undoes writing.
 
 use proptest::prelude::*;
