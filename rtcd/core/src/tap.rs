@@ -199,7 +199,7 @@ impl Core {
     }
 
     fn tap_one(&mut self, now: Instant, key: TapKey, track_key: TrackKey, layer_key: LayerKey, seq: u64) {
-        let Self { taps, layers, tracks, timers, .. } = self;
+        let Self { taps, layers, tracks, .. } = self;
         let (Some(tap), Some(track)) = (taps.get_mut(key), tracks.get(track_key)) else { return };
         let Some(tapped) = tap.tracks.iter_mut().find(|tapped| tapped.track == track_key) else { return };
         let Some(layer) = layers.get(layer_key) else { return };
@@ -229,19 +229,16 @@ impl Core {
                 old.taps.retain(|other| *other != key);
             }
         }
-        if seq > tapped.next_in && tapped.blocked_since.is_none() {
-            tapped.blocked_since = Some(now);
-            timers.set_earlier(&mut tap.alarm, Timer::Tap(key), now + WAIT);
-        }
         self.tap_drain(now, key, track_key);
     }
 
     /// Gives out everything that is in turn.
     fn tap_drain(&mut self, now: Instant, key: TapKey, track_key: TrackKey) {
-        let Self { taps, layers, tracks, outbox, counters, .. } = self;
+        let Self { taps, layers, tracks, outbox, counters, timers, .. } = self;
         let (Some(tap), Some(track)) = (taps.get_mut(key), tracks.get(track_key)) else { return };
         let Some(tapped) = tap.tracks.iter_mut().find(|tapped| tapped.track == track_key) else { return };
         let Some((layer_key, layer)) = tapped.layer.and_then(|key| Some((key, layers.get(key)?))) else { return };
+        let hole = tapped.next_in;
         while let Some((entry, _)) = layer.cache.get(tapped.next_in) {
             let shifted = entry.header.timestamp.wrapping_add(tapped.timestamp_shift);
             tapped.last_timestamp = Some((shifted, entry.at));
@@ -255,8 +252,12 @@ impl Core {
         }
         if layer.arrivals.highest().is_none_or(|highest| highest < tapped.next_in) {
             tapped.blocked_since = None;
-        } else if tapped.blocked_since.is_none() {
-            tapped.blocked_since = Some(now);
+        } else if tapped.next_in != hole || tapped.blocked_since.is_none() {
+            // A hole is as old as the first packet behind it, however long an earlier one was waited for.
+            let highest = layer.arrivals.highest().unwrap_or(tapped.next_in);
+            let since = (tapped.next_in..=highest).find_map(|seq| layer.cache.get(seq)).map_or(now, |(entry, _)| entry.at);
+            tapped.blocked_since = Some(since);
+            timers.set_earlier(&mut tap.alarm, Timer::Tap(key), (since + WAIT).max(now));
         }
     }
 

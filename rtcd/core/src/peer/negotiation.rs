@@ -86,8 +86,11 @@ impl Core {
             );
         };
         let Some(Negotiator::Offers(offerer)) = self.transports.get_mut(key).map(|transport| &mut transport.negotiator) else { return };
-        if let Err(error) = offerer.handle_answer(sdp, id) {
-            return self.refuse(&peer_id, Side::Subscribe, &error);
+        match offerer.handle_answer(sdp, id) {
+            Ok(()) => {}
+            // An answer that crossed a newer offer: the next one counts.
+            Err(NegotiateError::Stale { .. }) => return,
+            Err(error) => return self.refuse(&peer_id, Side::Subscribe, &error),
         }
         if let Some(agreed) = offerer.agreed().cloned() {
             self.adopt(now, key, &agreed);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::transport::{Pending, Transport, TransportKey};
 use crate::core::Core;
 use crate::counters::Count;
+use crate::ids::Kind;
 use crate::limits::VIEWER_QUEUE_MAX;
 use crate::receive::ClockPoint;
 use crate::rtcp::{self, Packet, ReportBlock};
@@ -94,7 +95,7 @@ impl Core {
         }
         // All that leaves for the viewer, since it is the way that is judged; a lost sound packet alone is no congestion.
         let sent_bps = transport.traffic.rate_out.bps(now);
-        let video = subscription.kind == crate::ids::Kind::Video;
+        let video = subscription.kind == Kind::Video;
         if video && transport.congestion.loss_report(now, subscription.feedback.fraction_lost, transport.rtt, sent_bps) {
             self.choose_layers(now, key);
         }

@@ -290,7 +290,9 @@ impl Sctp {
     }
 
     fn message(&mut self, id: u16, payload: Vec<u8>) {
-        if let Some(channel) = self.channels.iter().find(|channel| channel.id == id) {
+        // LiveKit clients open a third channel, `_data_track`; what comes there is no `DataPacket`.
+        let known = |channel: &&Channel| channel.id == id && (channel.label == RELIABLE || channel.label == LOSSY);
+        if let Some(channel) = self.channels.iter().find(known) {
             self.outputs.push_back(SctpOutput::Message { reliable: channel.label != LOSSY, payload });
         }
     }

@@ -1,0 +1,129 @@
+//! Networks change and fail.
+
+use std::time::Duration;
+
+use rtcd_core::Input;
+use rtcd_core::output::{EndReason, Event, Signal, Step};
+
+use crate::world::{End, MS, Profile, World, holes};
+
+#[test]
+fn address_change_needs_a_valid_check() {
+    let mut world = World::new(70);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    world.settle();
+    // Ben's NAT gives him another port. Until a check came from there nothing goes there.
+    world.move_address(ben, End::Subscribe, 33_333);
+    let new = world.clients[ben].connections[&End::Subscribe].address;
+    assert!(!world.sent_to.contains(&new));
+    world.run(Duration::from_secs(12));
+    world.clients[ben].heard.clear();
+    world.run(Duration::from_secs(1));
+    assert!(world.sent_to.contains(&new));
+    assert!(world.heard(ben, "TR_ann").len() > 45, "{}", world.heard(ben, "TR_ann").len());
+}
+
+#[test]
+fn sending_stops_when_consent_runs_out_and_the_peer_ends_after_the_grace_time() {
+    let mut world = World::new(71);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    world.settle();
+    world.set_profile(ben, Profile { loss_up: 1000, ..Profile::default() });
+    world.run(Duration::from_secs(31));
+    let heard = world.heard(ben, "TR_ann").len();
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.heard(ben, "TR_ann").len(), heard);
+    assert!(world.events.iter().any(|event| matches!(event, Event::Step { peer, step: Step::Lost, .. } if *peer == world.peer(ben))));
+    assert!(!world.clients[ben].signals.contains(&Signal::Ended { reason: EndReason::MediaLost }));
+    world.run(Duration::from_secs(30));
+    assert!(world.clients[ben].signals.contains(&Signal::Ended { reason: EndReason::MediaLost }));
+    assert!(!world.clients[ann].signals.iter().any(|signal| matches!(signal, Signal::Ended { .. })));
+}
+
+#[test]
+fn ice_restart_keeps_media() {
+    let mut world = World::new(72);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    world.settle();
+    let peer = world.peer(ben);
+    world.tell(Input::RestartIce { peer });
+    world.run(Duration::from_secs(3));
+    world.restart_publisher(ann);
+    world.run(Duration::from_secs(3));
+    assert!(world.heard(ben, "TR_ann").len() > 350, "{}", world.heard(ben, "TR_ann").len());
+    assert_eq!(holes(&world.heard(ben, "TR_ann")), 0);
+    let sdps = world.clients[ben].signals.iter().filter_map(|signal| match signal {
+        Signal::Offer { sdp, .. } => sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:").map(str::to_owned)),
+        _ => None,
+    });
+    let mut ufrags: Vec<String> = sdps.collect();
+    ufrags.dedup();
+    assert_eq!(ufrags.len(), 2);
+}
+
+#[test]
+fn restart_replaces_an_offer_that_never_arrived() {
+    let mut world = World::new(73);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.settle();
+    world.clients[ben].deaf = true;
+    world.microphone(ann, "ann");
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.clients[ben].unanswered.len(), 1);
+    // Signalling comes back: the client asks for a restart and answers only the newest.
+    world.clients[ben].deaf = false;
+    let peer = world.peer(ben);
+    world.tell(Input::RestartIce { peer });
+    world.run(Duration::from_secs(3));
+    assert!(world.heard(ben, "TR_ann").len() > 100);
+}
+
+#[test]
+fn a_peer_that_never_connects_ends_and_says_why() {
+    let mut world = World::new(74);
+    world.deaf = true;
+    let ann = world.join("ann");
+    world.run(Duration::from_secs(61));
+    assert!(world.clients[ann].signals.contains(&Signal::Ended { reason: EndReason::MediaLost }));
+    let why = world.events.iter().find_map(|event| match event {
+        Event::Step { step: Step::Lost, detail, .. } => Some(detail.clone()),
+        _ => None,
+    });
+    assert!(why.unwrap().contains("answer"));
+}
+
+#[test]
+fn steps_are_told_in_order() {
+    let mut world = World::new(75);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    world.settle();
+    let steps = |peer| {
+        let of = move |event: &Event| match event {
+            Event::Step { peer: of, step, .. } if *of == peer => Some(*step),
+            _ => None,
+        };
+        world.events.iter().filter_map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(steps(world.peer(ben)), [Step::Negotiated, Step::IceChecked, Step::DtlsDone, Step::RtpOut]);
+    assert!(steps(world.peer(ann)).contains(&Step::RtpIn));
+}
+
+#[test]
+fn quality_falls_with_loss() {
+    let mut world = World::new(76);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    world.settle();
+    world.set_profile(ben, Profile { loss_down: 250, delay: 20 * MS, ..Profile::default() });
+    world.run(Duration::from_secs(20));
+    let ben_id = world.peer(ben);
+    let last = world.events.iter().rev().find_map(|event| match event {
+        Event::Quality { peer, quality, .. } if *peer == ben_id => Some(*quality),
+        _ => None,
+    });
+    assert_eq!(last, Some(rtcd_core::output::Quality::Poor));
+}

@@ -1,0 +1,805 @@
+//! A small world: one core, clients on an independent WebRTC stack (str0m), and a network between them that delays, loses and
+//! reorders by a seed. Time is a number; nothing sleeps and nothing is a socket.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rtcd_core::config::Certificate;
+use rtcd_core::ids::{Kind, Link, Source};
+use rtcd_core::input::{Join, Layer, Publish, TapScope};
+use rtcd_core::output::{Event as CoreEvent, Signal, TapItem};
+use rtcd_core::report::Report;
+use rtcd_core::{CallId, Core, CoreConfig, Input, Output, PeerId, TapId, TrackId};
+use str0m::config::DtlsVersion;
+use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
+use str0m::media::{Direction, KeyframeRequest, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
+use str0m::net::{Protocol, Receive};
+use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
+use str0m::{Candidate, Event, Input as RtcInput, Output as RtcOutput, Rtc};
+
+pub const MS: Duration = Duration::from_millis(1);
+const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 8443);
+
+/// What the network does to one client's datagrams, both ways.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    pub delay: Duration,
+    /// Every datagram is late by up to this much more, so that they overtake each other.
+    pub jitter: Duration,
+    /// Lost on the way to the server, per mille.
+    pub loss_up: u32,
+    /// Lost on the way to the client, per mille.
+    pub loss_down: u32,
+    /// Bit/s to the client; 0: no bound.
+    pub down_bps: u64,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self { delay: 10 * MS, jitter: Duration::ZERO, loss_up: 0, loss_down: 0, down_bps: 0 }
+    }
+}
+
+/// xorshift: enough chance for a network, and the same for a seed.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    pub fn per_mille(&mut self, chance: u32) -> bool {
+        self.next() % 1000 < u64::from(chance)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    Publish,
+    Subscribe,
+}
+
+/// One peer connection of a client.
+pub struct Connection {
+    pub rtc: Rtc,
+    pub address: SocketAddr,
+    next: Instant,
+    pending: Option<(u32, SdpPendingOffer)>,
+    pub connected: bool,
+    pub channels: HashMap<String, str0m::channel::ChannelId>,
+}
+
+/// A packet that came.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub track: String,
+    pub seq: u64,
+    pub timestamp: u32,
+    pub audio_level: Option<i8>,
+    pub payload: Vec<u8>,
+}
+
+pub struct Client {
+    pub id: PeerId,
+    pub connections: HashMap<End, Connection>,
+    pub heard: Vec<Heard>,
+    pub signals: Vec<Signal>,
+    pub messages: Vec<Vec<u8>>,
+    pub key_frame_requests: Vec<(Instant, Mid, Option<Rid>)>,
+    /// Track by SSRC, from the server's descriptions.
+    tracks: HashMap<u32, String>,
+    pub profile: Profile,
+    busy_until: Instant,
+    offer_id: u32,
+    /// Does not answer offers any more.
+    pub deaf: bool,
+    /// The offers a client got and has not answered.
+    pub unanswered: Vec<(String, u32)>,
+}
+
+/// What a tap was given.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Given {
+    Track(PeerId, TrackId),
+    Packet { track: TrackId, seq: u64, timestamp: u64, key_frame: bool, payload: Vec<u8> },
+    Gap { track: TrackId, from_seq: u64, packets: u64 },
+    Muted(TrackId, bool),
+    Ended(TrackId),
+    Closed,
+}
+
+struct Flying {
+    at: Instant,
+    order: u64,
+    client: usize,
+    end: End,
+    to_server: bool,
+    from: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+impl PartialEq for Flying {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Flying {}
+impl PartialOrd for Flying {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Flying {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// A camera or microphone that runs by itself.
+pub struct Producer {
+    pub client: usize,
+    mid: Mid,
+    kind: Kind,
+    rids: Vec<Option<Rid>>,
+    next: Instant,
+    every: Duration,
+    pub running: bool,
+    streams: Vec<StreamState>,
+    /// Packets per frame, by layer.
+    pub frame_packets: Vec<usize>,
+    /// −dBov of sound.
+    pub level: i8,
+    pub on: Vec<bool>,
+}
+
+struct StreamState {
+    seq: u64,
+    timestamp: u32,
+    picture_id: u16,
+    key_wanted: bool,
+    count: u32,
+}
+
+pub struct World {
+    pub core: Core,
+    pub now: Instant,
+    pub clients: Vec<Client>,
+    pub events: Vec<CoreEvent>,
+    pub given: HashMap<String, Vec<Given>>,
+    pub producers: Vec<Producer>,
+    flying: BinaryHeap<Reverse<Flying>>,
+    order: u64,
+    dice: Dice,
+    core_next: Option<Instant>,
+    pub report: Option<Report>,
+    /// Every address that the server sent to, and that proved itself.
+    pub sent_to: HashSet<SocketAddr>,
+    /// Runs with more than one datagram.
+    pub trains: usize,
+    /// Clients that join from now on do not answer offers.
+    pub deaf: bool,
+    /// What the clients speak.
+    pub dtls: DtlsVersion,
+    /// What goes to the server is kept here when wanted.
+    pub tape_up: Option<Vec<(usize, End, Vec<u8>)>>,
+}
+
+pub fn call() -> CallId {
+    CallId::new("t/story").unwrap()
+}
+
+pub fn config(seed: u8) -> CoreConfig {
+    let certificate = dimpl::certificate::generate_self_signed_certificate().unwrap();
+    #[allow(clippy::disallowed_methods, reason = "a simulation has to start at some moment")]
+    let epoch = Instant::now();
+    CoreConfig {
+        shard: 3,
+        seed: [seed; 32],
+        epoch: (epoch, 1_700_000_000_000_000),
+        udp_candidates: vec![SocketAddr::from(SERVER)],
+        tcp_candidates: Vec::new(),
+        certificate: Certificate { certificate_der: certificate.certificate, private_key_der: certificate.private_key },
+        prefer_aes256: false,
+        grace: Duration::from_secs(30),
+    }
+}
+
+impl World {
+    pub fn new(seed: u8) -> Self {
+        str0m::crypto::from_feature_flags().install_process_default();
+        let config = config(seed);
+        let now = config.epoch.0;
+        Self {
+            core: Core::new(config),
+            now,
+            clients: Vec::new(),
+            events: Vec::new(),
+            given: HashMap::new(),
+            producers: Vec::new(),
+            flying: BinaryHeap::new(),
+            order: 0,
+            dice: Dice::new(u64::from(seed) * 7919 + 1),
+            core_next: None,
+            report: None,
+            sent_to: HashSet::new(),
+            trains: 0,
+            tape_up: None,
+            dtls: DtlsVersion::Auto,
+            deaf: false,
+        }
+    }
+
+    /// A participant with two peer connections, subscribed to everything.
+    pub fn join(&mut self, name: &str) -> usize {
+        self.join_with(name, |_| {})
+    }
+
+    pub fn join_with(&mut self, name: &str, change: impl FnOnce(&mut Join)) -> usize {
+        let id = PeerId::new(&format!("PA_{name}")).unwrap();
+        let mut join = Join {
+            call: call(),
+            peer: id.clone(),
+            single_transport: false,
+            can_publish: true,
+            can_subscribe: true,
+            can_publish_data: true,
+            auto_subscribe: true,
+            adaptive_stream: false,
+        };
+        change(&mut join);
+        self.clients.push(Client {
+            id,
+            connections: HashMap::new(),
+            heard: Vec::new(),
+            signals: Vec::new(),
+            messages: Vec::new(),
+            key_frame_requests: Vec::new(),
+            tracks: HashMap::new(),
+            profile: Profile::default(),
+            busy_until: self.now,
+            offer_id: 0,
+            deaf: self.deaf,
+            unanswered: Vec::new(),
+        });
+        self.tell(Input::Join(Box::new(join)));
+        self.clients.len() - 1
+    }
+
+    pub fn tell(&mut self, input: Input<'_>) {
+        self.core.handle(self.now, input);
+        self.drain_core();
+    }
+
+    pub fn peer(&self, client: usize) -> PeerId {
+        self.clients[client].id.clone()
+    }
+
+    fn new_connection(&mut self, client: usize, end: End) {
+        let port = 10_000 + client as u16 * 10 + end as u16;
+        let address: SocketAddr = ([10, 0, 1, client as u8 + 1], port).into();
+        let mut rtc = Rtc::builder().set_dtls_version(self.dtls).set_rtp_mode(true).build(self.now);
+        rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
+        self.clients[client]
+            .connections
+            .insert(end, Connection { rtc, address, next: self.now, pending: None, connected: false, channels: HashMap::new() });
+    }
+
+    /// A new microphone; its packets begin when it runs.
+    pub fn microphone(&mut self, client: usize, name: &str) -> usize {
+        self.publish(client, name, Kind::Audio, Source::Microphone, &[], false)
+    }
+
+    /// A camera with these simulcast layers, lowest first; none: one layer without a rid.
+    pub fn camera(&mut self, client: usize, name: &str, rids: &[&str]) -> usize {
+        self.publish(client, name, Kind::Video, Source::Camera, rids, false)
+    }
+
+    pub fn publish(&mut self, client: usize, name: &str, kind: Kind, source: Source, rids: &[&str], muted: bool) -> usize {
+        let track = TrackId::new(&format!("TR_{name}")).unwrap();
+        let layers = (0..rids.len().max(1)).filter(|_| kind == Kind::Video).map(|n| Layer {
+            rid: rids.get(n).copied().unwrap_or_default().to_owned(),
+            width: 320 << n,
+            height: 180 << n,
+            bitrate_bps_max: 0,
+        });
+        self.tell(Input::Publish(Box::new(Publish {
+            peer: self.peer(client),
+            track: track.clone(),
+            cid: format!("cid-{name}"),
+            kind,
+            source,
+            muted,
+            layers: layers.collect(),
+            dtx: false,
+            stereo: false,
+        })));
+        if !self.clients[client].connections.contains_key(&End::Publish) {
+            self.new_connection(client, End::Publish);
+        }
+        let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
+        let mut api = connection.rtc.sdp_api();
+        let simulcast = (!rids.is_empty()).then(|| {
+            let mut simulcast = Simulcast::new();
+            simulcast.send.extend(rids.iter().map(|rid| SimulcastLayer::new(rid)));
+            simulcast
+        });
+        let media_kind = if kind == Kind::Audio { MediaKind::Audio } else { MediaKind::Video };
+        let mid = api.add_media(media_kind, Direction::SendOnly, Some("stream".to_owned()), Some(format!("cid-{name}")), simulcast);
+        let (offer, pending) = api.apply().unwrap();
+        self.send_offer(client, offer, pending);
+        let every = if kind == Kind::Audio { 20 * MS } else { 33 * MS };
+        let count = rids.len().max(1);
+        self.producers.push(Producer {
+            client,
+            mid,
+            kind,
+            rids: if rids.is_empty() { vec![None] } else { rids.iter().map(|rid| Some(Rid::from(*rid))).collect() },
+            next: self.now,
+            every,
+            running: true,
+            streams: (0..count)
+                .map(|n| StreamState { seq: 1000 * (n as u64 + 1), timestamp: 1_000_000 * (n as u32 + 1), picture_id: 100 * (n as u16 + 1), key_wanted: true, count: 0 })
+                .collect(),
+            frame_packets: (0..count).map(|n| 1 << n).collect(),
+            level: -20,
+            on: vec![true; count],
+        });
+        self.producers.len() - 1
+    }
+
+    /// The client opens its data channels, as LiveKit's do, on the connection it offers.
+    pub fn open_channels(&mut self, client: usize) {
+        if !self.clients[client].connections.contains_key(&End::Publish) {
+            self.new_connection(client, End::Publish);
+        }
+        let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
+        let mut api = connection.rtc.sdp_api();
+        api.add_channel("_reliable".to_owned());
+        api.add_channel_with_config(str0m::channel::ChannelConfig {
+            label: "_lossy".to_owned(),
+            ordered: true,
+            reliability: str0m::channel::Reliability::MaxRetransmits { retransmits: 0 },
+            ..Default::default()
+        });
+        let (offer, pending) = api.apply().unwrap();
+        self.send_offer(client, offer, pending);
+    }
+
+    /// The client restarts ICE on the connection it offers.
+    pub fn restart_publisher(&mut self, client: usize) {
+        let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
+        let mut api = connection.rtc.sdp_api();
+        api.ice_restart(true);
+        let (offer, pending) = api.apply().unwrap();
+        self.send_offer(client, offer, pending);
+    }
+
+    pub fn send_offer(&mut self, client: usize, offer: SdpOffer, pending: SdpPendingOffer) {
+        let target = &mut self.clients[client];
+        target.offer_id += 1;
+        let id = target.offer_id;
+        let peer = target.id.clone();
+        let connection = target.connections.get_mut(&End::Publish).unwrap();
+        connection.pending = Some((id, pending));
+        connection.next = self.now;
+        let sdp = offer.to_sdp_string();
+        self.tell(Input::Offer { peer, sdp: &sdp, id });
+    }
+
+    /// The connection speaks from another address from now on (the network changed under the client).
+    pub fn move_address(&mut self, client: usize, end: End, port: u16) {
+        let connection = self.clients[client].connections.get_mut(&end).unwrap();
+        connection.address.set_port(port);
+    }
+
+    pub fn set_profile(&mut self, client: usize, profile: Profile) {
+        self.clients[client].profile = profile;
+    }
+
+    pub fn open_tap(&mut self, name: &str, consent_needed: bool) -> TapId {
+        let tap = TapId::new(name).unwrap();
+        let scope = TapScope { consent_needed, audio: true, video: true, screen_only: false };
+        self.tell(Input::TapOpen { call: call(), tap: tap.clone(), scope });
+        tap
+    }
+
+    pub fn ask_report(&mut self) -> Report {
+        self.tell(Input::Report { token: 1 });
+        self.report.take().unwrap()
+    }
+
+    pub fn counter(&mut self, name: &str) -> u64 {
+        let report = self.ask_report();
+        report.counters.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no counter {name}")).1
+    }
+
+    /// What a client heard of a track.
+    pub fn heard(&self, client: usize, track: &str) -> Vec<&Heard> {
+        self.clients[client].heard.iter().filter(|heard| heard.track == track).collect()
+    }
+
+    /// Until everything that was published is live at everybody, at most ten seconds.
+    pub fn settle(&mut self) {
+        self.run(Duration::from_secs(2));
+    }
+
+    pub fn run(&mut self, duration: Duration) {
+        let until = self.now + duration;
+        loop {
+            let flying = self.flying.peek().map(|flying| flying.0.at);
+            let rtcs = self.clients.iter().flat_map(|client| client.connections.values()).map(|connection| connection.next).min();
+            let producer = self.producers.iter().filter(|producer| producer.running).map(|producer| producer.next).min();
+            let Some(next) = [flying, rtcs, producer, self.core_next].into_iter().flatten().min().map(|next| next.max(self.now)) else { break };
+            if next > until {
+                break;
+            }
+            self.now = next;
+            if flying.is_some_and(|at| at <= next) {
+                self.land();
+            } else if self.core_next.is_some_and(|at| at <= next) {
+                self.core.handle(self.now, Input::Timeout);
+                self.drain_core();
+            } else if producer.is_some_and(|at| at <= next) {
+                self.produce();
+            } else {
+                self.wake_rtcs();
+            }
+        }
+        self.now = until;
+    }
+
+    /// Everything that lands now: datagrams for the server are given one after another before it is polled, as a shard does.
+    fn land(&mut self) {
+        let mut any = false;
+        while self.flying.peek().is_some_and(|flying| flying.0.at <= self.now) {
+            let Reverse(flying) = self.flying.pop().unwrap();
+            if flying.to_server {
+                let mut bytes = flying.bytes;
+                if let Some(tape) = &mut self.tape_up {
+                    tape.push((flying.client, flying.end, bytes.clone()));
+                }
+                let link = Link::Udp { local: SERVER.into(), remote: flying.from };
+                self.core.handle(self.now, Input::Datagram { link, bytes: &mut bytes });
+                any = true;
+            } else {
+                let Some(connection) = self.clients[flying.client].connections.get_mut(&flying.end) else { continue };
+                // A client does not know that its NAT moved it: to it everything comes to its first address.
+                let local: SocketAddr = ([10, 0, 1, flying.client as u8 + 1], 10_000 + flying.client as u16 * 10 + flying.end as u16).into();
+                let Ok(contents) = flying.bytes.as_slice().try_into() else { continue };
+                let receive = Receive { proto: Protocol::Udp, source: SERVER.into(), destination: local, contents };
+                connection.rtc.handle_input(RtcInput::Receive(self.now, receive)).unwrap();
+                self.drain_rtc(flying.client, flying.end);
+            }
+        }
+        if any {
+            self.drain_core();
+        }
+    }
+
+    /// A datagram from anywhere.
+    pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let mut bytes = bytes.to_vec();
+        let link = Link::Udp { local: SERVER.into(), remote: from };
+        self.core.handle(self.now, Input::Datagram { link, bytes: &mut bytes });
+        self.drain_core();
+    }
+
+    fn wake_rtcs(&mut self) {
+        for client in 0..self.clients.len() {
+            for end in [End::Publish, End::Subscribe] {
+                let now = self.now;
+                let Some(connection) = self.clients[client].connections.get_mut(&end).filter(|connection| connection.next <= now) else { continue };
+                connection.rtc.handle_input(RtcInput::Timeout(now)).unwrap();
+                self.drain_rtc(client, end);
+            }
+        }
+    }
+
+    fn drain_rtc(&mut self, client: usize, end: End) {
+        loop {
+            let Some(connection) = self.clients[client].connections.get_mut(&end) else { return };
+            match connection.rtc.poll_output().unwrap() {
+                RtcOutput::Timeout(at) => {
+                    connection.next = at.max(self.now + Duration::from_micros(100));
+                    return;
+                }
+                RtcOutput::Transmit(transmit) => {
+                    let from = connection.address;
+                    let bytes = transmit.contents.to_vec();
+                    self.fly(client, end, true, from, bytes);
+                }
+                RtcOutput::Event(event) => self.rtc_event(client, end, event),
+            }
+        }
+    }
+
+    fn rtc_event(&mut self, client: usize, end: End, event: Event) {
+        let now = self.now;
+        let target = &mut self.clients[client];
+        match event {
+            Event::Connected => target.connections.get_mut(&end).unwrap().connected = true,
+            Event::RtpPacket(packet) => {
+                let track = target.tracks.get(&*packet.header.ssrc).cloned().unwrap_or_default();
+                target.heard.push(heard(track, &packet));
+            }
+            Event::KeyframeRequest(KeyframeRequest { mid, rid, .. }) => {
+                target.key_frame_requests.push((now, mid, rid));
+                for producer in self.producers.iter_mut().filter(|producer| producer.client == client && producer.mid == mid) {
+                    for (stream, known) in producer.streams.iter_mut().zip(&producer.rids) {
+                        if rid.is_none() || rid == *known {
+                            stream.key_wanted = true;
+                        }
+                    }
+                }
+            }
+            Event::ChannelOpen(id, label) => {
+                target.connections.get_mut(&end).unwrap().channels.insert(label, id);
+            }
+            Event::ChannelData(data) => target.messages.push(data.data),
+            _ => {}
+        }
+    }
+
+    pub fn send_message(&mut self, client: usize, label: &str, message: &[u8]) {
+        let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
+        let id = connection.channels[label];
+        connection.rtc.channel(id).unwrap().write(true, message).unwrap();
+        connection.next = self.now;
+    }
+
+    fn fly(&mut self, client: usize, end: End, to_server: bool, from: SocketAddr, bytes: Vec<u8>) {
+        let profile = self.clients[client].profile;
+        let loss = if to_server { profile.loss_up } else { profile.loss_down };
+        if loss > 0 && self.dice.per_mille(loss) {
+            return;
+        }
+        let jitter = if profile.jitter.is_zero() { Duration::ZERO } else { Duration::from_micros(self.dice.next() % profile.jitter.as_micros() as u64) };
+        let mut at = self.now + profile.delay + jitter;
+        if !to_server && profile.down_bps > 0 {
+            let target = &mut self.clients[client];
+            let begin = target.busy_until.max(self.now);
+            // A bottleneck with 300 ms of buffer.
+            if begin > self.now + 300 * MS {
+                return;
+            }
+            target.busy_until = begin + Duration::from_micros((bytes.len() as u64 + 28) * 8_000_000 / profile.down_bps);
+            at += target.busy_until - self.now;
+        }
+        self.order += 1;
+        self.flying.push(Reverse(Flying { at, order: self.order, client, end, to_server, from, bytes }));
+    }
+
+    fn drain_core(&mut self) {
+        loop {
+            let mut transmits = Vec::new();
+            let mut offers = Vec::new();
+            match self.core.poll(self.now) {
+                Output::Transmit(transmit) => {
+                    let Link::Udp { remote, .. } = transmit.link else { panic!("only UDP here") };
+                    if transmit.bytes.len() > transmit.segment {
+                        self.trains += 1;
+                    }
+                    for datagram in transmit.bytes.chunks(transmit.segment) {
+                        transmits.push((remote, datagram.to_vec()));
+                    }
+                }
+                Output::Signal { peer, signal } => {
+                    if let Some(client) = self.clients.iter().position(|client| client.id == peer) {
+                        offers.push((client, signal));
+                    }
+                }
+                Output::Event { event, .. } => self.events.push(event),
+                Output::Data { call, peer, reliable, payload } => {
+                    let payload = payload.to_vec();
+                    // What the shell does: everybody but the sender gets it.
+                    let to: Vec<PeerId> = self.clients.iter().map(|client| client.id.clone()).filter(|id| *id != peer).collect();
+                    self.core.handle(self.now, Input::SendData { call, to: &to, reliable, payload: &payload });
+                }
+                Output::Tap { tap, item } => {
+                    let given = given(item);
+                    self.given.entry(tap.as_str().to_owned()).or_default().push(given);
+                }
+                Output::TapClosed { tap } => self.given.entry(tap.as_str().to_owned()).or_default().push(Given::Closed),
+                Output::Report { report, .. } => self.report = Some(*report),
+                Output::Timeout(at) => {
+                    self.core_next = at;
+                    return;
+                }
+            }
+            for (remote, bytes) in transmits {
+                self.sent_to.insert(remote);
+                let place = self.clients.iter().enumerate().find_map(|(n, client)| {
+                    client.connections.iter().find(|(_, connection)| connection.address == remote).map(|(end, _)| (n, *end))
+                });
+                if let Some((client, end)) = place {
+                    self.fly(client, end, false, remote, bytes);
+                }
+            }
+            for (client, signal) in offers {
+                self.signal(client, signal);
+            }
+        }
+    }
+
+    fn signal(&mut self, client: usize, signal: Signal) {
+        self.clients[client].signals.push(signal.clone());
+        match signal {
+            Signal::Answer { sdp, id, mids } => {
+                self.learn(client, &sdp, &mids);
+                let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
+                let (asked, pending) = connection.pending.take().unwrap();
+                assert_eq!(asked, id);
+                connection.rtc.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(&sdp).unwrap()).unwrap();
+                connection.next = self.now;
+            }
+            Signal::Offer { sdp, id, mids } => {
+                self.learn(client, &sdp, &mids);
+                if self.clients[client].deaf {
+                    self.clients[client].unanswered.push((sdp, id));
+                    return;
+                }
+                self.answer(client, &sdp, id);
+            }
+            Signal::NeedSections { audio, video } => {
+                if !self.clients[client].connections.contains_key(&End::Publish) {
+                    self.new_connection(client, End::Publish);
+                }
+                let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
+                let mut api = connection.rtc.sdp_api();
+                for (kind, count) in [(MediaKind::Audio, audio), (MediaKind::Video, video)] {
+                    for _ in 0..count {
+                        api.add_media(kind, Direction::RecvOnly, None, None, None);
+                    }
+                }
+                if let Some((offer, pending)) = api.apply() {
+                    self.send_offer(client, offer, pending);
+                }
+            }
+            Signal::Refused { reason, .. } => panic!("refused: {reason}"),
+            Signal::WantedLayers { .. } | Signal::StreamState { .. } | Signal::Subscribed { .. } | Signal::Ended { .. } => {}
+        }
+    }
+
+    pub fn answer(&mut self, client: usize, sdp: &str, id: u32) {
+        if !self.clients[client].connections.contains_key(&End::Subscribe) {
+            self.new_connection(client, End::Subscribe);
+        }
+        let connection = self.clients[client].connections.get_mut(&End::Subscribe).unwrap();
+        // str0m answers "actpass" with "passive"; browsers, and so our offerer, want the answerer to be active (RFC 8842 §5.3).
+        let sdp = sdp.replace("a=setup:actpass", "a=setup:passive");
+        let answer = connection.rtc.sdp_api().accept_offer(SdpOffer::from_sdp_string(&sdp).unwrap()).unwrap();
+        connection.next = self.now;
+        let peer = self.peer(client);
+        let sdp = answer.to_sdp_string();
+        self.core.handle(self.now, Input::Answer { peer, sdp: &sdp, id });
+    }
+
+    /// Which SSRC is which track, as a browser learns it: from the description's sections.
+    fn learn(&mut self, client: usize, sdp: &str, mids: &[(String, TrackId)]) {
+        for section in sdp.split("m=").skip(1) {
+            let value = |name: &str| section.lines().find_map(|line| line.trim().strip_prefix(name).map(str::to_owned));
+            let Some(track) = value("a=mid:").and_then(|mid| mids.iter().find(|(known, _)| *known == mid)).map(|(_, track)| track.as_str().to_owned()) else { continue };
+            for line in section.lines().filter_map(|line| line.trim().strip_prefix("a=ssrc:")) {
+                let ssrc = line.split(' ').next().unwrap().parse().unwrap();
+                self.clients[client].tracks.insert(ssrc, track.clone());
+            }
+        }
+    }
+
+    fn produce(&mut self) {
+        let now = self.now;
+        let mut touched = Vec::new();
+        for producer in self.producers.iter_mut().filter(|producer| producer.running && producer.next <= now) {
+            producer.next += producer.every;
+            let Some(connection) = self.clients[producer.client].connections.get_mut(&End::Publish).filter(|connection| connection.connected) else { continue };
+            let wanted = if producer.kind == Kind::Audio { str0m::format::Codec::Opus } else { str0m::format::Codec::Vp8 };
+            let params = connection.rtc.codec_config().params().iter().find(|params| params.spec().codec == wanted).unwrap().clone();
+            for n in 0..producer.rids.len() {
+                if !producer.on[n] {
+                    continue;
+                }
+                let (rid, stream) = (producer.rids[n], &mut producer.streams[n]);
+                let mut api = connection.rtc.direct_api();
+                let Some(tx) = api.stream_tx_by_mid(producer.mid, rid) else { continue };
+                let packets = if producer.kind == Kind::Audio { 1 } else { producer.frame_packets[n] };
+                let key = producer.kind == Kind::Video && std::mem::take(&mut stream.key_wanted);
+                for packet in 0..packets {
+                    let payload = if producer.kind == Kind::Audio {
+                        let mut payload = vec![0x78, n as u8];
+                        payload.extend(stream.count.to_be_bytes());
+                        payload.resize(80 + (stream.count % 7) as usize, 0xAB);
+                        payload
+                    } else {
+                        vp8(stream.picture_id, packet == 0, key, n as u8, stream.count)
+                    };
+                    let last = packet + 1 == packets;
+                    let ext_vals = ExtensionValues {
+                        audio_level: (producer.kind == Kind::Audio).then_some(producer.level),
+                        voice_activity: (producer.kind == Kind::Audio).then_some(true),
+                        ..Default::default()
+                    };
+                    let write = RtpWrite::new(params.pt(), stream.seq.into(), stream.timestamp, now, payload)
+                        .marker(producer.kind == Kind::Video && last)
+                        .nackable(true)
+                        .ext_vals(ext_vals);
+                    tx.write_rtp(write);
+                    stream.seq += 1;
+                }
+                stream.count += 1;
+                stream.picture_id = (stream.picture_id + 1) & 0x7FFF;
+                stream.timestamp = stream.timestamp.wrapping_add(if producer.kind == Kind::Audio { 960 } else { 2970 });
+            }
+            connection.next = now;
+            touched.push(producer.client);
+        }
+        for client in touched {
+            let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
+            connection.rtc.handle_input(RtcInput::Timeout(now)).unwrap();
+            self.drain_rtc(client, End::Publish);
+        }
+    }
+}
+
+/// A VP8 payload with a 15-bit picture id; after the descriptor and the first payload byte come layer and count, to be recognised.
+fn vp8(picture_id: u16, first: bool, key: bool, layer: u8, count: u32) -> Vec<u8> {
+    let [high, low] = picture_id.to_be_bytes();
+    let mut payload = vec![0x80 | if first { 0x10 } else { 0 }, 0x80, 0x80 | high, low];
+    payload.push(if key && first { 0x00 } else { 0x01 });
+    payload.push(layer);
+    payload.extend(count.to_be_bytes());
+    payload.resize(1000, 0xCD);
+    payload
+}
+
+/// Picture id, layer and count of what [`vp8`] made.
+pub fn read_vp8(payload: &[u8]) -> (u16, u8, u32) {
+    let id = u16::from_be_bytes([payload[2] & 0x7F, payload[3]]);
+    (id, payload[5], u32::from_be_bytes([payload[6], payload[7], payload[8], payload[9]]))
+}
+
+fn heard(track: String, packet: &RtpPacket) -> Heard {
+    Heard {
+        track,
+        seq: *packet.seq_no,
+        timestamp: packet.header.timestamp,
+        audio_level: packet.header.ext_vals.audio_level,
+        payload: packet.payload.to_vec(),
+    }
+}
+
+fn given(item: TapItem<'_>) -> Given {
+    match item {
+        TapItem::Track { peer, track, .. } => Given::Track(peer, track),
+        TapItem::Packet { track, seq, timestamp, key_frame, payload, .. } => Given::Packet { track, seq, timestamp, key_frame, payload: payload.to_vec() },
+        TapItem::Gap { track, from_seq, packets } => Given::Gap { track, from_seq, packets },
+        TapItem::Muted { track, muted } => Given::Muted(track, muted),
+        TapItem::TrackEnded { track } => Given::Ended(track),
+    }
+}
+
+/// Distinct sequence numbers, ascending.
+pub fn seqs(heard: &[&Heard]) -> Vec<u64> {
+    let mut seqs: Vec<u64> = heard.iter().map(|heard| heard.seq).collect();
+    seqs.sort_unstable();
+    seqs.dedup();
+    seqs
+}
+
+/// Numbers between the first and the last that never came.
+pub fn holes(heard: &[&Heard]) -> u64 {
+    let seqs = seqs(heard);
+    match (seqs.first(), seqs.last()) {
+        (Some(first), Some(last)) => last - first + 1 - seqs.len() as u64,
+        _ => 0,
+    }
+}
+
