@@ -127,3 +127,23 @@ fn quality_falls_with_loss() {
     });
     assert_eq!(last, Some(rtcd_core::output::Quality::Poor));
 }
+
+#[test]
+fn media_goes_over_tcp_where_udp_is_blocked() {
+    let mut world = World::new(77);
+    let ann = world.join("ann");
+    world.tcp = true;
+    let ben = world.join("ben");
+    world.camera(ann, "cam", &[]);
+    world.microphone(ben, "ben");
+    world.settle();
+    assert!(world.heard(ben, "TR_cam").len() > 40);
+    assert!(world.heard(ann, "TR_ben").len() > 50);
+    let ben_id = world.peer(ben);
+    let report = world.ask_report();
+    assert_eq!(report.calls[0].peers.iter().find(|peer| peer.peer == ben_id).unwrap().transport, "tcp");
+    // The connection breaks: nothing more is written to it, the place is kept.
+    world.close_link(ben, End::Subscribe);
+    assert!(world.events.iter().any(|event| matches!(event, Event::Step { peer, step: Step::Lost, .. } if *peer == ben_id)));
+    assert!(!world.clients[ben].signals.iter().any(|signal| matches!(signal, Signal::Ended { .. })));
+}

@@ -102,6 +102,8 @@ pub struct Client {
     offer_id: u32,
     /// Does not answer offers any more.
     pub deaf: bool,
+    /// Its datagrams travel as frames of TCP connections.
+    pub tcp: bool,
     /// The offers a client got and has not answered.
     pub unanswered: Vec<(String, u32)>,
 }
@@ -187,10 +189,14 @@ pub struct World {
     pub trains: usize,
     /// Clients that join from now on do not answer offers.
     pub deaf: bool,
+    /// Clients that join from now on come over TCP.
+    pub tcp: bool,
     /// What the clients speak.
     pub dtls: DtlsVersion,
     /// What goes to the server is kept here when wanted.
     pub tape_up: Option<Vec<(usize, End, Vec<u8>)>>,
+    /// And does not reach it.
+    pub tape_only: bool,
 }
 
 pub fn call() -> CallId {
@@ -233,8 +239,10 @@ impl World {
             sent_to: HashSet::new(),
             trains: 0,
             tape_up: None,
+            tape_only: false,
             dtls: DtlsVersion::Auto,
             deaf: false,
+            tcp: false,
         }
     }
 
@@ -268,6 +276,7 @@ impl World {
             busy_until: self.now,
             offer_id: 0,
             deaf: self.deaf,
+            tcp: self.tcp,
             unanswered: Vec::new(),
         });
         self.tell(Input::Join(Box::new(join)));
@@ -319,6 +328,7 @@ impl World {
             source,
             muted,
             layers: layers.collect(),
+            codec: None,
             dtx: false,
             stereo: false,
         })));
@@ -466,8 +476,11 @@ impl World {
                 let mut bytes = flying.bytes;
                 if let Some(tape) = &mut self.tape_up {
                     tape.push((flying.client, flying.end, bytes.clone()));
+                    if self.tape_only {
+                        continue;
+                    }
                 }
-                let link = Link::Udp { local: SERVER.into(), remote: flying.from };
+                let link = self.link(flying.client, flying.from);
                 self.core.handle(self.now, Input::Datagram { link, bytes: &mut bytes });
                 any = true;
             } else {
@@ -483,6 +496,16 @@ impl World {
         if any {
             self.drain_core();
         }
+    }
+
+    fn link(&self, client: usize, remote: SocketAddr) -> Link {
+        if self.clients[client].tcp { Link::Tcp { connection: u64::from(remote.port()), remote } } else { Link::Udp { local: SERVER.into(), remote } }
+    }
+
+    /// The client's TCP connection breaks.
+    pub fn close_link(&mut self, client: usize, end: End) {
+        let link = self.link(client, self.clients[client].connections[&end].address);
+        self.tell(Input::LinkClosed { link });
     }
 
     /// A datagram from anywhere.
@@ -584,7 +607,9 @@ impl World {
             let mut offers = Vec::new();
             match self.core.poll(self.now) {
                 Output::Transmit(transmit) => {
-                    let Link::Udp { remote, .. } = transmit.link else { panic!("only UDP here") };
+                    let (Link::Udp { remote, .. } | Link::Tcp { remote, .. }) = transmit.link;
+                    // One frame of a connection at a time: the shell puts a length before each.
+                    assert!(matches!(transmit.link, Link::Udp { .. }) || transmit.bytes.len() == transmit.segment);
                     if transmit.bytes.len() > transmit.segment {
                         self.trains += 1;
                     }

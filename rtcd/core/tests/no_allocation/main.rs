@@ -1,0 +1,81 @@
+//! After warm-up a packet costs no allocation, from the datagram in to the datagrams out to every viewer.
+
+#![allow(unsafe_code, reason = "a counting allocator has to implement an unsafe trait")]
+#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm, reason = "tests may say what they mean")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use rtcd_core::ids::Link;
+use rtcd_core::{Input, Output};
+
+#[path = "../stories/world.rs"]
+mod world;
+
+use world::{End, World};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: everything is passed on to the system's allocator; counting touches only a thread-local cell without destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Two seconds of one camera and one microphone to ten viewers, fed straight from a tape.
+#[test]
+fn no_allocation_per_packet() {
+    let mut world = World::new(90);
+    let ann = world.join("ann");
+    for n in 0..10 {
+        world.join(&format!("viewer{n}"));
+    }
+    world.microphone(ann, "mic");
+    world.camera(ann, "cam", &["q", "h", "f"]);
+    world.run(Duration::from_secs(8));
+    // What the publisher sends from now on is kept back and then given to the core alone.
+    world.tape_only = true;
+    world.tape_up = Some(Vec::new());
+    world.run(Duration::from_millis(400));
+    let mut tape: Vec<Vec<u8>> = world.tape_up.take().unwrap().into_iter().filter(|(client, end, bytes)| *client == ann && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes)).map(|(_, _, bytes)| bytes).collect();
+    assert!(tape.len() > 100, "{}", tape.len());
+    let from = world.clients[ann].connections[&End::Publish].address;
+    let link = Link::Udp { local: ([10, 0, 0, 1], 8443).into(), remote: from };
+    let warm_up = tape.len() / 4;
+    let (mut sent, mut packets, mut allocated) = (0, 0, 0);
+    for (n, bytes) in tape.iter_mut().enumerate() {
+        let before = ALLOCATIONS.with(Cell::get);
+        world.core.handle(world.now, Input::Datagram { link, bytes });
+        let mut out = 0;
+        loop {
+            match world.core.poll(world.now) {
+                Output::Transmit(transmit) => out += transmit.bytes.len().div_ceil(transmit.segment),
+                Output::Timeout(_) => break,
+                _ => {}
+            }
+        }
+        if n >= warm_up {
+            allocated += ALLOCATIONS.with(Cell::get) - before;
+            packets += 1;
+            sent += out;
+        }
+    }
+    assert!(sent > packets * 4, "{sent} for {packets}");
+    assert_eq!(allocated, 0, "{allocated} allocations for {packets} packets in and {sent} out");
+}
