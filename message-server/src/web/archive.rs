@@ -30,17 +30,9 @@ const RESPONSE_HEADERS: [HeaderName; 8] = [
     header::RETRY_AFTER,
 ];
 
-/// Percent-encodes what a header cannot carry: names in any script.
+/// Names in any script go as UTF-8 bytes, which is how the offloader reads them; they hold no control characters.
 fn header_text(text: &str) -> HeaderValue {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'-' | b'_' | b'.' | b'(' | b')') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""))
+    HeaderValue::from_bytes(text.as_bytes()).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// `/api/v1/recordings…` and `/api/v1/accesses`.
