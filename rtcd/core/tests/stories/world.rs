@@ -195,6 +195,8 @@ pub struct World {
     pub dtls: DtlsVersion,
     /// What goes to the server is kept here when wanted.
     pub tape_up: Option<Vec<(usize, End, Vec<u8>)>>,
+    /// Called with true before the core works, with false after: for a test that counts what the core allocates.
+    pub in_core: fn(bool),
     /// And does not reach it.
     pub tape_only: bool,
 }
@@ -240,6 +242,7 @@ impl World {
             trains: 0,
             tape_up: None,
             tape_only: false,
+            in_core: |_| {},
             dtls: DtlsVersion::Auto,
             deaf: false,
             tcp: false,
@@ -283,8 +286,14 @@ impl World {
         self.clients.len() - 1
     }
 
-    pub fn tell(&mut self, input: Input<'_>) {
+    fn handle(&mut self, input: Input<'_>) {
+        (self.in_core)(true);
         self.core.handle(self.now, input);
+        (self.in_core)(false);
+    }
+
+    pub fn tell(&mut self, input: Input<'_>) {
+        self.handle(input);
         self.drain_core();
     }
 
@@ -456,7 +465,7 @@ impl World {
             if flying.is_some_and(|at| at <= next) {
                 self.land();
             } else if self.core_next.is_some_and(|at| at <= next) {
-                self.core.handle(self.now, Input::Timeout);
+                self.handle(Input::Timeout);
                 self.drain_core();
             } else if producer.is_some_and(|at| at <= next) {
                 self.produce();
@@ -481,7 +490,7 @@ impl World {
                     }
                 }
                 let link = self.link(flying.client, flying.from);
-                self.core.handle(self.now, Input::Datagram { link, bytes: &mut bytes });
+                self.handle(Input::Datagram { link, bytes: &mut bytes });
                 any = true;
             } else {
                 let Some(connection) = self.clients[flying.client].connections.get_mut(&flying.end) else { continue };
@@ -512,7 +521,7 @@ impl World {
     pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let link = Link::Udp { local: SERVER.into(), remote: from };
-        self.core.handle(self.now, Input::Datagram { link, bytes: &mut bytes });
+        self.handle(Input::Datagram { link, bytes: &mut bytes });
         self.drain_core();
     }
 
@@ -605,7 +614,10 @@ impl World {
         loop {
             let mut transmits = Vec::new();
             let mut offers = Vec::new();
-            match self.core.poll(self.now) {
+            (self.in_core)(true);
+            let output = self.core.poll(self.now);
+            (self.in_core)(false);
+            match output {
                 Output::Transmit(transmit) => {
                     let (Link::Udp { remote, .. } | Link::Tcp { remote, .. }) = transmit.link;
                     // One frame of a connection at a time: the shell puts a length before each.
@@ -627,7 +639,7 @@ impl World {
                     let payload = payload.to_vec();
                     // What the shell does: everybody but the sender gets it.
                     let to: Vec<PeerId> = self.clients.iter().map(|client| client.id.clone()).filter(|id| *id != peer).collect();
-                    self.core.handle(self.now, Input::SendData { call, to: &to, reliable, payload: &payload });
+                    self.handle(Input::SendData { call, to: &to, reliable, payload: &payload });
                 }
                 Output::Tap { tap, item } => {
                     let given = given(item);
@@ -705,7 +717,7 @@ impl World {
         connection.next = self.now;
         let peer = self.peer(client);
         let sdp = answer.to_sdp_string();
-        self.core.handle(self.now, Input::Answer { peer, sdp: &sdp, id });
+        self.handle(Input::Answer { peer, sdp: &sdp, id });
     }
 
     /// Which SSRC is which track, as a browser learns it: from the description's sections.
