@@ -7,7 +7,7 @@ use std::{
 
 use figment::{
     Figment,
-    providers::{Env, Format as _, Serialized, Toml},
+    providers::{Format as _, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
 
@@ -129,24 +129,28 @@ fn env_name(field: &str) -> String {
 impl Settings {
     /// Defaults, then the file, then the environment.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        Self::read(file, |variable| std::env::var(variable).ok())
+    }
+
+    fn read(file: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
-        // Unknown environment variables of the prefix are ignored: they may be for another version.
-        let known: Vec<String> = Self::keys();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        let settings: Self = figment.merge(Env::prefixed("MESSAGE_SERVER_").only(&known)).extract().map_err(Box::new)?;
+        let defaults = serde_json::to_value(Self::default()).unwrap_or_default();
+        for (key, default) in defaults.as_object().into_iter().flatten() {
+            let Some(text) = environment(&env_name(key)) else { continue };
+            // Texts stay as they are: a secret of digits is no number, and its leading zeros count.
+            figment = if default.is_string() {
+                figment.merge((key.as_str(), text))
+            } else {
+                let value: figment::value::Value = text.parse().unwrap_or_else(|never| match never {});
+                figment.merge((key.as_str(), value))
+            };
+        }
+        let settings: Self = figment.extract().map_err(Box::new)?;
         settings.check()?;
         Ok(settings)
-    }
-
-    /// Every key, as in the TOML file.
-    pub fn keys() -> Vec<String> {
-        match serde_json::to_value(Self::default()) {
-            Ok(serde_json::Value::Object(fields)) => fields.keys().cloned().collect(),
-            _ => Vec::new(),
-        }
     }
 
     fn check(&self) -> Result<(), SettingsError> {
@@ -194,6 +198,29 @@ mod tests {
         let settings = Settings { tls_listen: "nonsense".to_owned(), ..Settings::default() };
         let text = settings.check().unwrap_err().to_string();
         assert!(text.contains("MESSAGE_SERVER_TLS_LISTEN"), "{text}");
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_texts_stay_texts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("settings.toml");
+        std::fs::write(&file, "tenant = \"acme\"\nlisten = \"127.0.0.1:1234\"\nempty_call_grace_s = 5\n").unwrap();
+        let environment = |variable: &str| match variable {
+            "MESSAGE_SERVER_LISTEN" => Some("127.0.0.1:99".to_owned()),
+            "MESSAGE_SERVER_RTCD_TOKEN" => Some("00123".to_owned()),
+            "MESSAGE_SERVER_EMPTY_CALL_GRACE_S" => Some("7".to_owned()),
+            "MESSAGE_SERVER_TRUSTED_PROXIES" => Some("[\"10.0.0.1\"]".to_owned()),
+            _ => None,
+        };
+        let settings = Settings::read(Some(&file), environment).unwrap();
+        assert_eq!(settings.tenant, "acme");
+        assert_eq!(settings.listen.port(), 99);
+        assert_eq!(settings.rtcd_token.expose(), "00123");
+        assert_eq!(settings.empty_call_grace_s, 7);
+        assert_eq!(settings.trusted_proxies, [IpAddr::from([10, 0, 0, 1])]);
+        std::fs::write(&file, "no_such_key = 1\n").unwrap();
+        let text = Settings::read(Some(&file), |_| None).unwrap_err().to_string();
+        assert!(text.contains("no_such_key"), "{text}");
     }
 
     #[test]
