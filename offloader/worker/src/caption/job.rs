@@ -88,8 +88,6 @@ fn start_threads(model: &Model, listener: Listener, threads: usize, tell: &SyncS
         let mut recogniser = model.recogniser()?;
         let (queue, tell) = (queue.clone(), tell.clone());
         std::thread::Builder::new().name(format!("hear-{n}")).spawn(move || {
-            // Media on the same machine goes first; captions still go before what is derived later.
-            let _ = rustix::process::nice(5);
             loop {
                 // Held only while waiting: whoever waits longest gets the next run.
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();

@@ -127,10 +127,8 @@ mod tests {
     }
 
     fn numbers(event: &Event) -> (u64, u64) {
-        match event {
-            Event::Packets { packets, .. } => (packets[0].seq, packets[0].timestamp),
-            other => panic!("{other:?}"),
-        }
+        let Event::Packets { packets, .. } = event else { panic!("{event:?}") };
+        (packets[0].seq, packets[0].timestamp)
     }
 
     #[test]

@@ -11,8 +11,9 @@ const OPEN: f32 = 0.5;
 const CLOSE: f32 = 0.35;
 /// Shorter is a click or a cough.
 const SHORTEST_SPEECH: f32 = 0.2;
-/// Pauses up to this long are inside a sentence: the model needs the words around them.
-const JOIN: f32 = 1.0;
+/// Pauses up to this long stay inside a chunk: the model needs the words around them ("Ask not", alone, is heard as "It's not"),
+/// and hearing 2 s of silence costs no more than the margin of another run.
+const JOIN: f32 = 2.0;
 /// Room around speech; the detector opens late on soft consonants.
 const PAD: f32 = 0.25;
 

@@ -14,12 +14,16 @@ pub fn token_budget(seconds: f32) -> usize {
 
 /// If the last tokens repeat, how many of them to drop so that one copy stays.
 ///
-/// Long phrases may not repeat at all, short ones only as often as people do ("no, no, no, no").
-pub fn repetition(tokens: &[i32]) -> Option<usize> {
+/// Long phrases may not repeat at all, short ones only as often as people do ("no, no, no, no"). A loop's second turn often
+/// begins with a small letter where the first had a capital, so letters are compared without case.
+pub fn repetition(tokens: &[Token]) -> Option<usize> {
     let copies_of = |n: usize| match n {
         8.. => 2,
         3..8 => 3,
         _ => 5,
+    };
+    let alike = |a: &[Token], b: &[Token]| {
+        a.iter().zip(b).all(|(a, b)| a.id == b.id || (a.bytes.eq_ignore_ascii_case(&b.bytes) && !a.bytes.is_empty()))
     };
     for n in 1..=tokens.len() / 2 {
         let copies = copies_of(n);
@@ -27,7 +31,7 @@ pub fn repetition(tokens: &[i32]) -> Option<usize> {
             continue;
         }
         let tail = &tokens[tokens.len() - n..];
-        if (1..copies).all(|k| &tokens[tokens.len() - n * (k + 1)..tokens.len() - n * k] == tail) {
+        if (1..copies).all(|k| alike(&tokens[tokens.len() - n * (k + 1)..tokens.len() - n * k], tail)) {
             return Some(n * (copies - 1));
         }
     }
@@ -78,15 +82,27 @@ pub fn without_sounds(tokens: Vec<Token>) -> Vec<Token> {
 mod tests {
     use super::*;
 
+    fn ids(ids: impl IntoIterator<Item = i32>) -> Vec<Token> {
+        ids.into_iter().map(|id| Token { id, p: 1.0, bytes: Vec::new(), end_s: None }).collect()
+    }
+
     #[test]
     fn a_loop_is_cut_to_one_copy() {
-        assert_eq!(repetition(&[1, 2, 3, 4]), None);
-        assert_eq!(repetition(&[9, 1, 1, 1, 1]), None, "people say no four times");
-        assert_eq!(repetition(&[9, 1, 1, 1, 1, 1]), Some(4));
-        assert_eq!(repetition(&[1, 2, 3, 1, 2, 3]), None);
-        assert_eq!(repetition(&[7, 1, 2, 3, 1, 2, 3, 1, 2, 3]), Some(6));
-        let phrase: Vec<i32> = (0..9).chain(0..9).collect();
-        assert_eq!(repetition(&phrase), Some(9), "a long phrase twice is a loop");
+        assert_eq!(repetition(&ids([1, 2, 3, 4])), None);
+        assert_eq!(repetition(&ids([9, 1, 1, 1, 1])), None, "people say no four times");
+        assert_eq!(repetition(&ids([9, 1, 1, 1, 1, 1])), Some(4));
+        assert_eq!(repetition(&ids([1, 2, 3, 1, 2, 3])), None);
+        assert_eq!(repetition(&ids([7, 1, 2, 3, 1, 2, 3, 1, 2, 3])), Some(6));
+        assert_eq!(repetition(&ids((0..9).chain(0..9))), Some(9), "a long phrase twice is a loop");
+        let words = |text: &str, first: i32| {
+            text.split('|')
+                .enumerate()
+                .map(|(n, w)| Token { id: first + n as i32, p: 1.0, bytes: w.as_bytes().to_vec(), end_s: None })
+                .collect()
+        };
+        let said: Vec<Token> = words(" For| although| the| Chinese| took| impressions| from| wood|bed|,", 0);
+        let again: Vec<Token> = words(" for| although| the| Chinese| took| impressions| from| wood|bed|,", 100);
+        assert_eq!(repetition(&[said, again].concat()), Some(10));
     }
 
     #[test]

@@ -173,17 +173,15 @@ impl Recogniser {
         // whisper.cpp's own figure for this is always 0 without timestamps.
         self.state.decode(&[self.context.token_sot()], 0, 1)?;
         heard.no_speech = self.no_speech()?;
-        let mut ids: Vec<i32> = heard.tokens.iter().map(|t| t.id).collect();
         // whisper.cpp decodes on through a loop: look for its first full turn, not only at the end.
-        for end in 1..=ids.len() {
-            if let Some(drop) = guard::repetition(&ids[..end]) {
+        for end in 1..=heard.tokens.len() {
+            if let Some(drop) = guard::repetition(&heard.tokens[..end]) {
                 heard.looped = true;
-                ids.truncate(end - drop);
-                heard.tokens.truncate(ids.len());
+                heard.tokens.truncate(end - drop);
                 break;
             }
         }
-        heard.looped |= ids.len() >= guard::token_budget(seconds);
+        heard.looped |= heard.tokens.len() >= guard::token_budget(seconds);
         Ok(heard)
     }
 
@@ -218,24 +216,22 @@ impl Recogniser {
             heard.tokens.push(Token { id, p: 1.0, bytes: self.bytes(id), end_s: None });
         }
         let budget = guard::token_budget(seconds);
-        let mut ids = request.prefix.clone();
         loop {
             self.state.decode(&[next], past, 1)?;
             past += 1;
-            let (id, p) = self.best(ids.is_empty())?;
+            let (id, p) = self.best(heard.tokens.is_empty())?;
             if id == self.context.token_eot() {
                 break;
             }
-            ids.push(id);
             heard.tokens.push(Token { id, p, bytes: self.bytes(id), end_s: None });
-            if let Some(drop) = guard::repetition(&ids) {
+            if let Some(drop) = guard::repetition(&heard.tokens) {
                 heard.looped = true;
                 // What was forced stays: it has been shown for good.
-                let keep = (ids.len() - drop).max(request.prefix.len());
+                let keep = (heard.tokens.len() - drop).max(request.prefix.len());
                 heard.tokens.truncate(keep);
                 break;
             }
-            if ids.len() >= budget.max(request.prefix.len() + 1) {
+            if heard.tokens.len() >= budget.max(request.prefix.len() + 1) {
                 heard.looped = true;
                 break;
             }
