@@ -31,6 +31,8 @@ enum Told {
 const LOOK: Duration = Duration::from_millis(50);
 /// Packets may be this late before a track counts as quiet.
 const LATE_US: i64 = 200_000;
+/// After so long without packets the last, broken block is heard as well; just before a pause ends the line.
+const FLUSH_US: i64 = 400_000;
 /// Delays that the percentiles are taken over: the last ten minutes of one busy talker.
 const DELAYS_KEPT: usize = 1_000;
 
@@ -305,7 +307,8 @@ impl Listener {
         let now = self.media_now_us() - LATE_US;
         for index in 0..self.tracks.len() {
             let Some(track) = self.tracks.get_mut(index) else { continue };
-            if now > track.last_packet_us && !track.flushed {
+            // Not at every stall of the network: what a flush fills up shifts the rest of the line by up to 32 ms.
+            if now > track.last_packet_us + FLUSH_US && !track.flushed {
                 track.flushed = true;
                 if let Ok(Some(block)) = track.ears.flush(&mut self.detector) {
                     self.sound(index, [block]);
