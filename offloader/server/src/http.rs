@@ -103,7 +103,7 @@ impl FromRequestParts<Arc<App>> for Officer {
         if parts.extensions.get::<Caller>() != Some(&Caller::Service) {
             return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", "a worker's token does not open the archive"));
         }
-        let text = |name: &str| parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let text = |name: &str| parts.headers.get(name).map(|value| percent_decoded(value.as_bytes()));
         let id = text("x-conclave-actor").filter(|id| !id.is_empty() && id.len() <= 256);
         let Some(id) = id else {
             return Err(ApiError::new(
@@ -116,6 +116,26 @@ impl FromRequestParts<Arc<App>> for Officer {
         name.truncate(name.floor_char_boundary(256));
         Ok(Self(Actor { id, name }))
     }
+}
+
+/// Names have letters that a header has not: they come as `%XX` of their UTF-8.
+fn percent_decoded(value: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// An answer that is no success.
@@ -172,5 +192,18 @@ impl From<AuditError> for ApiError {
             AuditError::Object(error) => error.into(),
             AuditError::Head(_) => Self::internal(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_decoded;
+
+    #[test]
+    fn names_come_through_a_header() {
+        assert_eq!(percent_decoded(b"Zo%C3%AB %26 M%C3%BCller"), "Zo\u{eb} & M\u{fc}ller");
+        assert_eq!(percent_decoded(b"100%"), "100%");
+        assert_eq!(percent_decoded(b"%zz%4"), "%zz%4");
+        assert_eq!(percent_decoded(b"%FF"), "\u{fffd}");
     }
 }

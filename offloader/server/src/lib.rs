@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod objects;
 pub mod settings;
 pub mod settle;
+mod single;
 pub mod store;
 pub mod supervisor;
 pub mod tokens;
@@ -40,6 +41,7 @@ pub struct Running {
     supervisor: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
     closed: CancellationToken,
+    _alone: single::Alone,
 }
 
 /// Opens everything and listens.
@@ -48,6 +50,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         .await
         .with_context(|| format!("cannot listen on {}: set OFFLOADER_LISTEN to another address or port", settings.listen))?;
     let address = listener.local_addr()?;
+    let alone = single::Alone::claim(&settings).await?;
     let app = Arc::new(App::open(settings).await?);
     *app::lock(&app.url) = format!("http://{address}");
     let (stop, closed) = (CancellationToken::new(), CancellationToken::new());
@@ -55,7 +58,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let until = closed.clone();
     let server = tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(until.cancelled_owned()).await });
     let supervisor = tokio::spawn(Arc::clone(&app).supervise(stop.clone()));
-    Ok(Running { app, address, server, supervisor, stop, closed })
+    Ok(Running { app, address, server, supervisor, stop, closed, _alone: alone })
 }
 
 impl Running {

@@ -1,11 +1,14 @@
 //! Jobs: asked for, killed, taken over, stopped, given back, given up.
 
-use std::time::{Duration, Instant};
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conclave_proto::v1;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::house::{Client, House, client, manifest_has, record, until};
+use crate::house::{Client, House, TOKEN, client, manifest_has, record, until};
 
 async fn job(client: &mut Client, id: &str) -> v1::Job {
     client.get(v1::GetJobRequest { id: id.into() }).await.unwrap().into_inner()
@@ -130,6 +133,85 @@ async fn daemon_that_ends_lets_captures_close_and_its_successor_goes_on() {
     house.settled(&asked.recording_id).await;
     let all = house.json("/recordings").await;
     assert_eq!(all["recordings"].as_array().unwrap().len(), 1);
+}
+
+/// The real program, started as an operator starts it.
+fn program(house: &House, port: u16) -> Program {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_offloader"));
+    command
+        .env("OFFLOADER_LISTEN", format!("127.0.0.1:{port}"))
+        .env("OFFLOADER_TOKEN", TOKEN)
+        .env("OFFLOADER_TAP_SECRET", "test-tap-secret-0123456789")
+        .env("OFFLOADER_DATA", house.path("data"))
+        .env("OFFLOADER_WORKER_BIN", house.path("offload-worker"))
+        .env("OFFLOADER_MODEL_PATH", "/some/model.bin")
+        .stdout(Stdio::null())
+        .stderr(File::create(house.path(&format!("offloader-{}.log", now_ns()))).unwrap());
+    Program(command.spawn().unwrap())
+}
+
+/// Ends with the test, also with one that fails.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn now_ns() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()
+}
+
+async fn connected(port: u16) -> Client {
+    until("the offloader to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    client(&format!("http://127.0.0.1:{port}"), TOKEN).await
+}
+
+#[tokio::test]
+async fn killed_daemon_comes_back_to_workers_that_never_stopped() {
+    let mut house = House::with(with_model).await;
+    house.close().await;
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut first = program(&house, port);
+    let mut service = connected(port).await;
+    let asked = service.submit(record("c", "t")).await.unwrap().into_inner();
+    let dir = house.path("data/recordings").join(&asked.recording_id);
+    until("a closed segment", || manifest_has(&dir, "\"kind\":\"segment\"")).await;
+    first.0.kill().unwrap();
+    first.0.wait().unwrap();
+    let mut second = program(&house, port);
+    let mut service = connected(port).await;
+    let before = job(&mut service, &asked.id).await.lease_until_ms;
+    let running = until_job(&mut service, &asked.id, "the worker to be heard of", |job| job.lease_until_ms > before).await;
+    // The same process in the same attempt: nothing was doubled and nothing is missing.
+    assert_eq!((running.attempt, running.fence), (1, 1));
+    service.stop(v1::StopRequest { id: asked.id.clone(), reason: String::new() }).await.unwrap();
+    until_job(&mut service, &asked.id, "the end", |job| job.state == i32::from(v1::JobState::Done)).await;
+    kill_process(Pid::from_child(&second.0), Signal::TERM).unwrap();
+    assert!(second.0.wait().unwrap().success());
+    // Whoever comes next settles what is left.
+    house.open(with_model).await;
+    house.settled(&asked.recording_id).await;
+    let view = house.json(&format!("/recordings/{}", asked.recording_id)).await;
+    assert_eq!((view["state"].as_str(), view["gaps"].as_i64()), (Some("sealed"), Some(0)), "{view:#}");
+}
+
+#[tokio::test]
+async fn second_daemon_in_the_same_folder_is_refused_and_told_what_to_do() {
+    let house = House::new().await;
+    let output = tokio::task::spawn_blocking({
+        let mut child = program(&house, 0);
+        move || child.0.wait()
+    });
+    assert!(!output.await.unwrap().unwrap().success());
+    let logs = std::fs::read_dir(house.dir.path()).unwrap().map(|file| file.unwrap().path());
+    let log = logs
+        .filter(|path| path.extension().is_some_and(|end| end == "log"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect::<String>();
+    assert!(log.contains("OFFLOADER_DATA"), "{log}");
 }
 
 #[tokio::test]
