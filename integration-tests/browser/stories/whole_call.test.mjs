@@ -29,14 +29,15 @@ describe("one real call, all the way", { concurrency: false, timeout: 600_000 },
   };
 
   it("a host starts a call from a channel, and it rings at the others", async () => {
+    await bob.goto(stage.system.http);
+    await bob.getByTestId("channel-item").first().waitFor();
     await alice.goto(stage.system.http);
     await alice.locator(`[data-testid="channel-item"][data-channel="${stage.channel}"]`).click();
     await alice.getByTestId("channel-call").first().click();
     await alice.waitForURL(/\/call\//);
     callId = new URL(alice.url()).pathname.split("/")[2];
-    await bob.goto(stage.system.http);
-    await until("it rings at Bob's or shows the running call", async () => (await bob.getByTestId("ring").count()) + (await bob.getByTestId("channel-call").count()) > 0);
-    await shot(bob, "channels");
+    await bob.getByTestId("ring").waitFor();
+    await shot(bob, "ring");
   });
 
   it("two people join from the pre-join page", async () => {
@@ -48,15 +49,13 @@ describe("one real call, all the way", { concurrency: false, timeout: 600_000 },
   });
 
   it("each hears the other's words", async () => {
-    for (const [from, to, who, line] of [[alice, bob, "alice", "a1"], [bob, alice, "bob", "b1"]]) {
+    for (const [from, to, line] of [[alice, bob, "a1"], [bob, alice, "b1"]]) {
       const stop = await listen(to, path.join(stage.folder, `heard-${line}.webm`));
-      await speak(from, who, line);
+      await say(from, path.join(speech, LINES[line].file));
       await to.waitForTimeout(700); // the tail is still in the jitter buffer
       const heard = recognise(await stop());
-      assert.ok(wordErrorRate(LINES[line].text, heard) <= 0.25, `said: ${LINES[line].text}\nheard: ${heard}`);
+      assert.ok(wordsFound(LINES[line].text, heard) >= 0.6, `said: ${LINES[line].text}\nheard: ${heard}`);
     }
-    delete said.alice;
-    delete said.bob; // nothing of this was recorded
   });
 
   it("captions show the right words under the right name", async () => {
@@ -158,13 +157,19 @@ describe("one real call, all the way", { concurrency: false, timeout: 600_000 },
   });
 
   it("the officer plays it with its transcript in step", async () => {
-    const sentence = officer.getByTestId("transcript-sentence").nth(2);
-    await sentence.click();
+    await officer.getByTestId("transcript-sentence").nth(2).getByRole("button").first().click();
     const media = officer.getByTestId("player").locator("video, audio").first();
-    await until("it plays from the sentence", () => media.evaluate((element) => element.currentTime > 0 && element.readyState >= 2));
+    const state = () => media.evaluate((element) => ({ at: element.currentTime, ready: element.readyState, error: element.error?.message ?? null, source: element.currentSrc }));
+    const begun = await until("it plays from the sentence", async () => {
+      const seen = await state();
+      if (seen.error) throw new Error(JSON.stringify(seen));
+      return seen.at > 1 && seen.ready >= 2 && seen;
+    });
+    await until("it goes on", async () => (await state()).at > begun.at + 0.5);
+    await officer.locator('[data-testid="transcript-sentence"][aria-current="true"]').waitFor();
     await shot(officer, "officer-player");
     await officer.getByTestId("verify").click();
-    await until("verified", async () => /ok|intact|verified|unchanged/i.test(await officer.getByTestId("verify-result").innerText()));
+    await officer.locator('[data-testid="verify-result"][data-ok="true"]').waitFor();
   });
 
   it("the mixed file has the right streams and length", async () => {
