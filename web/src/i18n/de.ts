@@ -79,6 +79,7 @@ export const de: Dictionary = {
   'channels.call': 'Gespräch beginnen',
   'channels.joinCall': 'Teilnehmen',
   'channels.callRunning': 'Gespräch läuft',
+  'channels.running': 'Laufende Gespräche',
   'channels.unread.one': '{n} ungelesene Nachricht',
   'channels.unread.other': '{n} ungelesene Nachrichten',
   'channels.people.one': '{n} Person',

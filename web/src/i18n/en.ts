@@ -77,6 +77,7 @@ export const en = {
   'channels.call': 'Start call',
   'channels.joinCall': 'Join call',
   'channels.callRunning': 'Call in progress',
+  'channels.running': 'Running now',
   'channels.unread.one': '{n} unread message',
   'channels.unread.other': '{n} unread messages',
   'channels.people.one': '{n} person',
