@@ -26,6 +26,9 @@ pub enum ClientError {
     /// The WebRTC stack said no.
     #[error("WebRTC: {0}")]
     WebRtc(#[from] webrtc::error::Error),
+    /// The data channel is being opened; try again.
+    #[error("the data channel is not open yet; try again")]
+    NotOpen,
     /// Nothing came within the given time.
     #[error("not within {0:?}: {1}")]
     Late(std::time::Duration, &'static str),

@@ -8,6 +8,7 @@ use livekit_protocol as lk;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use prost::Message as _;
+use rtc::data_channel::RTCDataChannelState;
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::MIME_TYPE_OPUS;
 use rtc::rtp;
@@ -58,7 +59,7 @@ pub struct Participant {
 
 enum Command {
     Publish { cid: String, track: Arc<TrackLocalStaticRTP>, done: tokio::sync::oneshot::Sender<Result<(), ClientError>> },
-    Data { reliable: bool, payload: Vec<u8> },
+    Data { reliable: bool, payload: Vec<u8>, done: tokio::sync::oneshot::Sender<Result<(), ClientError>> },
 }
 
 /// A published Opus track.
@@ -128,12 +129,14 @@ impl Participant {
     /// Sends a LiveKit user packet to everybody.
     ///
     /// # Errors
-    /// When the session is over.
+    /// [`ClientError::NotOpen`] while the data channel is being opened (the first call begins that), or when the session is over.
     pub async fn send_data(&self, reliable: bool, topic: &str, payload: &[u8]) -> Result<(), ClientError> {
         let user = lk::UserPacket { topic: Some(topic.to_owned()), payload: payload.to_vec(), ..Default::default() };
         let packet = lk::DataPacket { value: Some(lk::data_packet::Value::User(user)), ..Default::default() };
-        let command = Command::Data { reliable, payload: packet.encode_to_vec() };
-        self.commands.send(command).await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))
+        let (done, sent) = tokio::sync::oneshot::channel();
+        let command = Command::Data { reliable, payload: packet.encode_to_vec(), done };
+        self.commands.send(command).await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))?;
+        sent.await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))?
     }
 
     /// Mutes or unmutes one of our tracks.
@@ -260,17 +263,24 @@ impl Session {
                 self.waiting.push(done);
                 self.offer().await
             }
-            Command::Data { reliable, payload } => {
+            Command::Data { reliable, payload, done } => {
                 if self.channels.is_empty() {
                     self.open_channels().await?;
                     self.offer().await?;
                 }
-                let label = if reliable { "_reliable" } else { "_lossy" };
-                if let Some((_, channel)) = self.channels.iter().find(|(name, _)| name == label) {
-                    channel.send(BytesMut::from(payload.as_slice())).await?;
-                }
+                let _ = done.send(self.send_data(reliable, &payload).await);
                 Ok(())
             }
+        }
+    }
+
+    async fn send_data(&self, reliable: bool, payload: &[u8]) -> Result<(), ClientError> {
+        let label = if reliable { "_reliable" } else { "_lossy" };
+        match self.channels.iter().find(|(name, _)| name == label) {
+            Some((_, channel)) if channel.ready_state().await? == RTCDataChannelState::Open => {
+                Ok(channel.send(BytesMut::from(payload)).await?)
+            }
+            Some(_) | None => Err(ClientError::NotOpen),
         }
     }
 

@@ -265,7 +265,7 @@ fn video_encoder() -> Result<encoder::Video, MediaError> {
     video.set_color_range(color::Range::MPEG);
     video.set_color_primaries(color::Primaries::SMPTE170M);
     video.set_color_transfer_characteristic(color::TransferCharacteristic::SMPTE170M);
-    video.set_flags(codec::Flags::GLOBAL_HEADER);
+    video.set_flags(codec::Flags::GLOBAL_HEADER | codec::Flags::CLOSED_GOP);
     let mut options = Dictionary::new();
     options.set("preset", "veryfast");
     options.set("crf", CRF);

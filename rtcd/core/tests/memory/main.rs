@@ -1,7 +1,16 @@
 //! What one more listener costs in memory: everything the core allocates for it and still holds once the call runs.
 
 #![allow(unsafe_code, reason = "a counting allocator has to implement an unsafe trait")]
-#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm, reason = "tests may say what they mean")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests may say what they mean"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,7 +1,16 @@
 //! After warm-up a packet costs no allocation, from the datagram in to the datagrams out to every viewer.
 
 #![allow(unsafe_code, reason = "a counting allocator has to implement an unsafe trait")]
-#![allow(missing_docs, unreachable_pub, dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::wildcard_enum_match_arm, reason = "tests may say what they mean")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests may say what they mean"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -53,7 +62,14 @@ fn no_allocation_per_packet() {
     world.tape_only = true;
     world.tape_up = Some(Vec::new());
     world.run(Duration::from_millis(400));
-    let mut tape: Vec<Vec<u8>> = world.tape_up.take().unwrap().into_iter().filter(|(client, end, bytes)| *client == ann && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes)).map(|(_, _, bytes)| bytes).collect();
+    let mut tape: Vec<Vec<u8>> = world
+        .tape_up
+        .take()
+        .unwrap()
+        .into_iter()
+        .filter(|(client, end, bytes)| *client == ann && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes))
+        .map(|(_, _, bytes)| bytes)
+        .collect();
     assert!(tape.len() > 100, "{}", tape.len());
     let from = world.clients[ann].connections[&End::Publish].address;
     let link = Link::Udp { local: ([10, 0, 0, 1], 8443).into(), remote: from };

@@ -46,5 +46,7 @@ fn late_joiner_is_not_recorded_before_the_answer() {
     let ben = world.join("ben");
     world.microphone(ben, "ben");
     world.settle();
-    assert!(!world.given.get("record").is_some_and(|given| given.iter().any(|given| matches!(given, Given::Packet { .. } | Given::Track(..)))));
+    assert!(
+        !world.given.get("record").is_some_and(|given| given.iter().any(|given| matches!(given, Given::Packet { .. } | Given::Track(..))))
+    );
 }

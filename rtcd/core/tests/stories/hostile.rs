@@ -21,7 +21,11 @@ fn forged_packets_change_nothing() {
     world.tape_up = Some(Vec::new());
     world.run(Duration::from_secs(1));
     let tape = world.tape_up.take().unwrap();
-    let rtp: Vec<Vec<u8>> = tape.iter().filter(|(client, end, bytes)| *client == ann && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes)).map(|(_, _, bytes)| bytes.clone()).collect();
+    let rtp: Vec<Vec<u8>> = tape
+        .iter()
+        .filter(|(client, end, bytes)| *client == ann && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes))
+        .map(|(_, _, bytes)| bytes.clone())
+        .collect();
     assert!(rtp.len() > 40);
     let own = world.clients[ann].connections[&End::Publish].address;
     let heard = world.heard(ben, "TR_ann").len();
@@ -76,7 +80,8 @@ fn replayed_srtp_is_dropped() {
     let own = world.clients[ann].connections[&End::Publish].address;
     let heard = world.heard(ben, "TR_ann").len();
     let mut replayed = 0;
-    for (_, _, bytes) in tape.iter().filter(|(client, end, bytes)| *client == ann && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes)) {
+    for (_, _, bytes) in tape.iter().filter(|(client, end, bytes)| *client == ann && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes))
+    {
         world.inject(own, bytes);
         replayed += 1;
     }

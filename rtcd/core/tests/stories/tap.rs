@@ -31,7 +31,10 @@ fn a_tap_gets_every_packet_in_order() {
         assert!(packets.len() > 150, "{track} {}", packets.len());
         assert!(packets.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1 && pair[1].1 >= pair[0].1), "{track}");
     }
-    assert!(matches!(given.iter().find(|given| matches!(given, Given::Packet { track, .. } if track.as_str() == "TR_cam")), Some(Given::Packet { key_frame: true, .. })));
+    assert!(matches!(
+        given.iter().find(|given| matches!(given, Given::Packet { track, .. } if track.as_str() == "TR_cam")),
+        Some(Given::Packet { key_frame: true, .. })
+    ));
     assert!(!given.iter().any(|given| matches!(given, Given::Gap { .. })));
 }
 

@@ -156,7 +156,11 @@ fn shown_size_chooses_the_layer() {
     world.run(Duration::from_secs(3));
     let (peer, track) = (world.peer(ben), TrackId::new("TR_cam").unwrap());
     for (width, layer) in [(320, 0), (600, 1), (1280, 2), (200, 0)] {
-        world.tell(Input::TrackSettings { peer: peer.clone(), track: track.clone(), settings: TrackSettings { width, height: width * 9 / 16, ..settings(2) } });
+        world.tell(Input::TrackSettings {
+            peer: peer.clone(),
+            track: track.clone(),
+            settings: TrackSettings { width, height: width * 9 / 16, ..settings(2) },
+        });
         world.run(Duration::from_secs(2));
         assert_eq!(read_vp8(&world.heard(ben, "TR_cam").last().unwrap().payload).1, layer, "{width}");
     }
@@ -191,7 +195,9 @@ fn layers_nobody_wants_are_turned_off_after_a_while() {
     world.clients[ann].signals.clear();
     world.tell(Input::TrackSettings { peer: peer.clone(), track: track.clone(), settings: settings(0) });
     world.run(Duration::from_secs(3));
-    let told = |world: &World| world.clients[ann].signals.iter().filter(|signal| matches!(signal, Signal::WantedLayers { .. })).cloned().collect::<Vec<_>>();
+    let told = |world: &World| {
+        world.clients[ann].signals.iter().filter(|signal| matches!(signal, Signal::WantedLayers { .. })).cloned().collect::<Vec<_>>()
+    };
     assert!(!told(&world).iter().any(|signal| matches!(signal, Signal::WantedLayers { layers, .. } if !layers[2].1)));
     world.run(Duration::from_secs(4));
     assert_eq!(told(&world).last(), Some(&Signal::WantedLayers { track: track.clone(), layers: vec![(0, true), (1, false), (2, false)] }));
@@ -265,7 +271,13 @@ fn a_paused_picture_comes_back_when_the_way_gets_wider() {
     world.run(Duration::from_secs(3));
     world.set_profile(ben, Profile { down_bps: 200_000, ..Profile::default() });
     world.run(Duration::from_secs(20));
-    let states = |world: &World| world.clients[ben].signals.iter().filter_map(|signal| if let Signal::StreamState { paused, .. } = signal { Some(*paused) } else { None }).collect::<Vec<_>>();
+    let states = |world: &World| {
+        world.clients[ben]
+            .signals
+            .iter()
+            .filter_map(|signal| if let Signal::StreamState { paused, .. } = signal { Some(*paused) } else { None })
+            .collect::<Vec<_>>()
+    };
     assert!(states(&world).contains(&true));
     world.set_profile(ben, Profile::default());
     world.run(Duration::from_secs(60));

@@ -12,8 +12,8 @@ use rtcd_core::input::{Join, Layer, Publish, TapScope};
 use rtcd_core::output::{Event as CoreEvent, Signal, TapItem};
 use rtcd_core::report::Report;
 use rtcd_core::{CallId, Core, CoreConfig, Input, Output, PeerId, TapId, TrackId};
-use str0m::config::DtlsVersion;
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
+use str0m::config::DtlsVersion;
 use str0m::media::{Direction, KeyframeRequest, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
@@ -366,7 +366,13 @@ impl World {
             every,
             running: true,
             streams: (0..count)
-                .map(|n| StreamState { seq: 1000 * (n as u64 + 1), timestamp: 1_000_000 * (n as u32 + 1), picture_id: 100 * (n as u16 + 1), key_wanted: true, count: 0 })
+                .map(|n| StreamState {
+                    seq: 1000 * (n as u64 + 1),
+                    timestamp: 1_000_000 * (n as u32 + 1),
+                    picture_id: 100 * (n as u16 + 1),
+                    key_wanted: true,
+                    count: 0,
+                })
                 .collect(),
             frame_packets: (0..count).map(|n| 1 << n).collect(),
             level: -20,
@@ -457,7 +463,9 @@ impl World {
             let flying = self.flying.peek().map(|flying| flying.0.at);
             let rtcs = self.clients.iter().flat_map(|client| client.connections.values()).map(|connection| connection.next).min();
             let producer = self.producers.iter().filter(|producer| producer.running).map(|producer| producer.next).min();
-            let Some(next) = [flying, rtcs, producer, self.core_next].into_iter().flatten().min().map(|next| next.max(self.now)) else { break };
+            let Some(next) = [flying, rtcs, producer, self.core_next].into_iter().flatten().min().map(|next| next.max(self.now)) else {
+                break;
+            };
             if next > until {
                 break;
             }
@@ -495,7 +503,8 @@ impl World {
             } else {
                 let Some(connection) = self.clients[flying.client].connections.get_mut(&flying.end) else { continue };
                 // A client does not know that its NAT moved it: to it everything comes to its first address.
-                let local: SocketAddr = ([10, 0, 1, flying.client as u8 + 1], 10_000 + flying.client as u16 * 10 + flying.end as u16).into();
+                let local: SocketAddr =
+                    ([10, 0, 1, flying.client as u8 + 1], 10_000 + flying.client as u16 * 10 + flying.end as u16).into();
                 let Ok(contents) = flying.bytes.as_slice().try_into() else { continue };
                 let receive = Receive { proto: Protocol::Udp, source: SERVER.into(), destination: local, contents };
                 connection.rtc.handle_input(RtcInput::Receive(self.now, receive)).unwrap();
@@ -508,7 +517,11 @@ impl World {
     }
 
     fn link(&self, client: usize, remote: SocketAddr) -> Link {
-        if self.clients[client].tcp { Link::Tcp { connection: u64::from(remote.port()), remote } } else { Link::Udp { local: SERVER.into(), remote } }
+        if self.clients[client].tcp {
+            Link::Tcp { connection: u64::from(remote.port()), remote }
+        } else {
+            Link::Udp { local: SERVER.into(), remote }
+        }
     }
 
     /// The client's TCP connection breaks.
@@ -529,7 +542,9 @@ impl World {
         for client in 0..self.clients.len() {
             for end in [End::Publish, End::Subscribe] {
                 let now = self.now;
-                let Some(connection) = self.clients[client].connections.get_mut(&end).filter(|connection| connection.next <= now) else { continue };
+                let Some(connection) = self.clients[client].connections.get_mut(&end).filter(|connection| connection.next <= now) else {
+                    continue;
+                };
                 connection.rtc.handle_input(RtcInput::Timeout(now)).unwrap();
                 self.drain_rtc(client, end);
             }
@@ -594,7 +609,11 @@ impl World {
         if loss > 0 && self.dice.per_mille(loss) {
             return;
         }
-        let jitter = if profile.jitter.is_zero() { Duration::ZERO } else { Duration::from_micros(self.dice.next() % profile.jitter.as_micros() as u64) };
+        let jitter = if profile.jitter.is_zero() {
+            Duration::ZERO
+        } else {
+            Duration::from_micros(self.dice.next() % profile.jitter.as_micros() as u64)
+        };
         let mut at = self.now + profile.delay + jitter;
         if !to_server && profile.down_bps > 0 {
             let target = &mut self.clients[client];
@@ -724,7 +743,11 @@ impl World {
     fn learn(&mut self, client: usize, sdp: &str, mids: &[(String, TrackId)]) {
         for section in sdp.split("m=").skip(1) {
             let value = |name: &str| section.lines().find_map(|line| line.trim().strip_prefix(name).map(str::to_owned));
-            let Some(track) = value("a=mid:").and_then(|mid| mids.iter().find(|(known, _)| *known == mid)).map(|(_, track)| track.as_str().to_owned()) else { continue };
+            let Some(track) =
+                value("a=mid:").and_then(|mid| mids.iter().find(|(known, _)| *known == mid)).map(|(_, track)| track.as_str().to_owned())
+            else {
+                continue;
+            };
             for line in section.lines().filter_map(|line| line.trim().strip_prefix("a=ssrc:")) {
                 let ssrc = line.split(' ').next().unwrap().parse().unwrap();
                 self.clients[client].tracks.insert(ssrc, track.clone());
@@ -737,7 +760,11 @@ impl World {
         let mut touched = Vec::new();
         for producer in self.producers.iter_mut().filter(|producer| producer.running && producer.next <= now) {
             producer.next += producer.every;
-            let Some(connection) = self.clients[producer.client].connections.get_mut(&End::Publish).filter(|connection| connection.connected) else { continue };
+            let Some(connection) =
+                self.clients[producer.client].connections.get_mut(&End::Publish).filter(|connection| connection.connected)
+            else {
+                continue;
+            };
             let wanted = if producer.kind == Kind::Audio { str0m::format::Codec::Opus } else { str0m::format::Codec::Vp8 };
             let params = connection.rtc.codec_config().params().iter().find(|params| params.spec().codec == wanted).unwrap().clone();
             for n in 0..producer.rids.len() {
@@ -816,7 +843,9 @@ fn heard(track: String, packet: &RtpPacket) -> Heard {
 fn given(item: TapItem<'_>) -> Given {
     match item {
         TapItem::Track { peer, track, .. } => Given::Track(peer, track),
-        TapItem::Packet { track, seq, timestamp, key_frame, payload, .. } => Given::Packet { track, seq, timestamp, key_frame, payload: payload.to_vec() },
+        TapItem::Packet { track, seq, timestamp, key_frame, payload, .. } => {
+            Given::Packet { track, seq, timestamp, key_frame, payload: payload.to_vec() }
+        }
         TapItem::Gap { track, from_seq, packets } => Given::Gap { track, from_seq, packets },
         TapItem::Muted { track, muted } => Given::Muted(track, muted),
         TapItem::TrackEnded { track } => Given::Ended(track),
@@ -839,4 +868,3 @@ pub fn holes(heard: &[&Heard]) -> u64 {
         _ => 0,
     }
 }
-
