@@ -85,7 +85,7 @@ describe("bad input", { concurrency: false, timeout: 300_000 }, () => {
   });
 
   it("oversized and malformed bodies get a clear error", async () => {
-    await assert.rejects(rest.post(`/calls/${callId}/chat`, { text: "x".repeat(5_000_000) }), (error) => error.status === 413 || error.status === 400);
+    await assert.rejects(rest.post(`/channels/${stage.channel}/messages`, { text: "x".repeat(5_000_000) }), (error) => error.status === 413 || error.status === 400);
     const response = await fetch(`${stage.system.http}/api/v1/channels`, {
       method: "POST", headers: { "content-type": "application/json", origin: stage.system.http, cookie: rest.cookie }, body: "{not json",
     });
@@ -95,14 +95,21 @@ describe("bad input", { concurrency: false, timeout: 300_000 }, () => {
 
   it("malformed signalling frames end one session, not the call", async () => {
     const carol = await stage.person("carol");
-    const { token, url } = await carol.post(`/calls/${callId}/join`);
-    for (const frame of [Buffer.from([0xff, 0xff, 0xff, 0xff]), Buffer.alloc(3_000_000, 7), Buffer.from("0a0d0a056f66666572120476" + "3d300d", "hex")]) {
-      const socket = new WebSocket(`${stage.system.http.replace("http", "ws")}${url}/rtc?access_token=${token}&protocol=16&auto_subscribe=1`);
-      socket.binaryType = "arraybuffer";
-      await new Promise((done, failed) => { socket.onmessage = done; socket.onerror = failed; socket.onclose = failed; });
-      socket.send(frame);
-      await Promise.race([new Promise((done) => { socket.onclose = done; }), new Promise((done) => { socket.onmessage = done; })]);
-      socket.close();
+    const page = await stage.page("carol");
+    for (const frame of ["ffffffff", "07".repeat(300_000), "0a0d0a056f666665721204763d300d"]) {
+      const { token, url } = await carol.post(`/calls/${callId}/join`);
+      const ended = await page.evaluate(async ({ url, token, frame }) => {
+        const socket = new WebSocket(`${location.origin.replace("http", "ws")}${url}/rtc?access_token=${token}&protocol=16&auto_subscribe=1&sdk=js`);
+        socket.binaryType = "arraybuffer";
+        const first = await new Promise((done) => { socket.onmessage = () => done("joined"); socket.onclose = (event) => done(`closed ${event.code}`); });
+        if (first !== "joined") return first;
+        const answered = new Promise((done) => { socket.onclose = (event) => done(`closed ${event.code}`); setTimeout(() => done("kept open"), 3_000); });
+        socket.send(Uint8Array.from(frame.match(/../g), (byte) => parseInt(byte, 16)));
+        const result = await answered;
+        socket.close();
+        return result;
+      }, { url, token, frame });
+      assert.match(ended, /^(closed|kept)/, ended);
     }
     const stop = await listen(bob, path.join(stage.folder, "after-frames.webm"));
     await say(alice, path.join(speech, LINES.b1.file));
