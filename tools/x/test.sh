@@ -11,7 +11,7 @@ run_tests() { # run_tests [web|rust|browser|shots …]
       web) run_and_keep "$log/web" web_tests || failed=1 ;;
       rust) run_and_keep "$log/rust" rust_tests || failed=1 ;;
       browser) run_and_keep "$log/browser" browser_stories || failed=1 ;;
-      shots) run_and_keep "$log/shots" browser_stories screenshots || failed=1 ;;
+      shots) run_and_keep "$log/shots" browser_stories whole_call || failed=1 ;;
       *) fail "there is no test part '$part': web, rust, browser" ;;
     esac
   done

@@ -120,6 +120,14 @@ describe("one real call, all the way", { concurrency: false, timeout: 600_000 },
     await alice.getByTestId("share-toggle").click();
   });
 
+  it("the ops page shows how far everybody's media got", async () => {
+    const ops = await stage.page("otto");
+    await ops.goto(`${stage.system.http}/ops`);
+    await ops.getByTestId("ops-participant").nth(2).waitFor();
+    await shot(ops, "ops");
+    await ops.context().close();
+  });
+
   it("chat, a raised hand and reactions reach the others", async () => {
     await bob.getByTestId("chat-toggle").click();
     await bob.getByTestId("chat-input").fill("Minutes are in the folder");
@@ -145,7 +153,7 @@ describe("one real call, all the way", { concurrency: false, timeout: 600_000 },
     const found = await until("the transcript is searchable and the file is rendered", async () => {
       const { recordings } = await rest.get(`/recordings?q=${LINES.c1.word}`);
       return recordings[0]?.transcript.state === "done" && recordings[0]?.render.state === "done" && recordings[0];
-    }, 180_000);
+    }, 300_000);
     recordingId = found.id;
     await officer.goto(`${stage.system.http}/officer`);
     await officer.getByTestId("search-input").fill(LINES.c1.word);
