@@ -38,15 +38,17 @@ rust_tests() {
 
 # Real browsers against the real programs, in a network of their own that holds nothing but loopback and one
 # virtual wire (Firefox gathers no loopback candidates).
-browser_stories() { # browser_stories [NAME]
+browser_stories() { # browser_stories [NAME-BEGINS-WITH]
   say "building the programs for the browser stories"
   # The same selection as for the Rust tests: another one has other features, and builds half of the tree again.
   cargo build --locked --workspace --bins || return 1
   (cd integration-tests/browser && { [ -d node_modules ] && fresh_stories; } || npm_stories) || return 1
   say "browser stories"
   local isolate=(unshare -n); [ "$(id -u)" = 0 ] || isolate=(unshare -rn)
-  "${isolate[@]}" integration-tests/browser/in-own-network.sh node --test --test-concurrency=1 --test-reporter=spec \
-    "integration-tests/browser/stories/${1:-*}.test.mjs"
+  # The shell expands the pattern: node --test does so itself only from version 21 on.
+  local stories=(integration-tests/browser/stories/"${1:-}"*.test.mjs)
+  "${isolate[@]}" integration-tests/browser/in-own-network.sh \
+    node --test --test-concurrency=1 --test-reporter=spec "${stories[@]}"
 }
 fresh_stories() { (cd "$root" && fresh stories integration-tests/browser/package-lock.json); }
 npm_stories() {
