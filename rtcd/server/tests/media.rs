@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use common::{TAP_SECRET, TOKEN, TestNode, soon};
+use common::{TAP_SECRET, TOKEN, TestNode, frame_number, numbered_frame, soon};
 use conclave_proto::v1::tap_client::TapClient;
 use conclave_proto::v1::{self, tap_gap, tap_item, tap_request};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -17,21 +16,13 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// An Opus frame whose content tells it apart.
-fn frame(number: u32) -> Bytes {
-    let mut bytes = vec![0xf8];
-    bytes.extend_from_slice(&number.to_be_bytes());
-    bytes.resize(80, 0x55);
-    bytes.into()
-}
-
 /// Speaks `count` frames and gives the numbers the listener got.
 async fn talk(track: &mut OpusTrack, listener: &mut UnboundedReceiver<Event>, from: u32, count: u32) -> Vec<u32> {
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     let mut heard = Vec::new();
     for number in from..from + count {
         pace.tick().await;
-        track.send(frame(number)).await.expect("sends");
+        track.send(numbered_frame(number)).await.expect("sends");
         take(listener, &mut heard);
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -42,7 +33,7 @@ async fn talk(track: &mut OpusTrack, listener: &mut UnboundedReceiver<Event>, fr
 fn take(listener: &mut UnboundedReceiver<Event>, heard: &mut Vec<u32>) {
     while let Ok(event) = listener.try_recv() {
         if let Event::Rtp { packet, .. } = event
-            && let Some(number) = packet.payload.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
+            && let Some(number) = frame_number(&packet.payload)
         {
             heard.push(number);
         }

@@ -93,6 +93,8 @@ pub enum ReadResult {
 pub struct TcpCounters {
     /// Accepted.
     pub accepted: u64,
+    /// Taken over from the shard that accepted them.
+    pub moved_in: u64,
     /// Closed at once: too many in all, unproved, or from one source.
     pub rationed: u64,
     /// Closed for saying nothing valid in time.
@@ -108,9 +110,10 @@ pub struct TcpCounters {
 impl TcpCounters {
     /// `(name, value)` of all, for metrics. Names are final.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 6] {
+    pub fn named(&self) -> [(&'static str, u64); 7] {
         [
             ("accepted", self.accepted),
+            ("moved_in", self.moved_in),
             ("rationed", self.rationed),
             ("unproved_expired", self.unproved_expired),
             ("idle_expired", self.idle_expired),
@@ -195,6 +198,7 @@ impl Connections {
         if !handover.connection.proved {
             self.count_unproved(source_prefix(handover.connection.remote.ip()));
         }
+        self.counters.moved_in += 1;
         self.by_id.insert(handover.id, handover.connection);
         true
     }

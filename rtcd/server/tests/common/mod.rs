@@ -2,14 +2,20 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+pub mod wire;
+
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use conclave_proto::v1;
 use conclave_proto::v1::signal_client::SignalClient;
+use rtc_client::{Event, OpusTrack};
 use rtcd::config::Config;
 use rtcd::http::Http;
 use rtcd::node::{self, Node, Running};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -70,13 +76,85 @@ impl TestNode {
 
     /// The value of a metric line that starts with `name`, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
+        self.metric_with(name, &[]).await
+    }
+
+    /// As [`TestNode::metric`], of the lines that have all these labels.
+    pub async fn metric_with(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
         self.metrics()
             .await
             .lines()
-            .filter(|line| line.starts_with(name))
+            .filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label.as_str())))
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
             .sum()
     }
+
+    /// The shard that has counted one more since `before`; waits for it.
+    pub async fn shard_that_counts(&self, name: &str, counter: &str, before: &[f64]) -> usize {
+        soon("a shard counts", async {
+            loop {
+                let now = self.by_shard(name, counter).await;
+                if let Some(shard) = now.iter().zip(before).position(|(now, before)| now > before) {
+                    return shard;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    }
+
+    /// A counter of each shard, by number.
+    pub async fn by_shard(&self, name: &str, counter: &str) -> Vec<f64> {
+        let mut counts = Vec::new();
+        for shard in 0..self.node.desks.len() {
+            let shard = shard.to_string();
+            let labels: &[(&str, &str)] = if counter.is_empty() { &[("shard", &shard)] } else { &[("shard", &shard), ("name", counter)] };
+            counts.push(self.metric_with(name, labels).await);
+        }
+        counts
+    }
+}
+
+/// An Opus frame whose content tells it apart.
+pub fn numbered_frame(number: u32) -> Bytes {
+    let mut bytes = vec![0xf8];
+    bytes.extend_from_slice(&number.to_be_bytes());
+    bytes.resize(80, 0x55);
+    bytes.into()
+}
+
+/// The number of a frame that [`numbered_frame`] made.
+pub fn frame_number(payload: &[u8]) -> Option<u32> {
+    payload.get(1..5)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Speaks numbered frames every 20 ms until the handle is aborted or the participant is gone.
+pub fn keep_talking(mut track: OpusTrack, first: u32) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        for number in first.. {
+            pace.tick().await;
+            if track.send(numbered_frame(number)).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+/// Waits until a participant has heard `count` frames of these numbers.
+pub async fn hears(what: &str, events: &mut UnboundedReceiver<Event>, numbers: Range<u32>, count: usize) {
+    soon(what, async {
+        let mut came = 0;
+        while came < count {
+            if let Event::Rtp { packet, .. } = events.recv().await.expect("the participant goes on")
+                && frame_number(&packet.payload).is_some_and(|number| numbers.contains(&number))
+            {
+                came += 1;
+            }
+        }
+    })
+    .await;
 }
 
 /// A raw stream of a link, for tests that break it.

@@ -1,0 +1,236 @@
+//! Media over TCP: RFC 4571 frames, whichever shard accepts the connection; strangers are turned away.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use common::wire::{End, Wire, WirePeer};
+use common::{RawLink, TOKEN, TestNode, bearing, dial, hears, hello, join, keep_talking, soon};
+use conclave_proto::v1::{self, from_media::Body, to_media};
+use livekit_protocol as lk;
+use prost::Message as _;
+use rtc_client::{Dial, Participant};
+use rtcd_core::stun::{BINDING, Class, IntegrityKey, Message, RoleAttribute, StunWriter, TransactionId};
+
+const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n\
+a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n\
+a=setup:actpass\r\na=rtcp-mux\r\na=sendonly\r\na=msid:s mic\r\na=rtpmap:111 opus/48000/2\r\na=ssrc:77 cname:x\r\n";
+
+async fn request(link: &RawLink, seq: u64, session: &str, message: lk::signal_request::Message) {
+    let livekit = lk::SignalRequest { message: Some(message) }.encode_to_vec().into();
+    let body = to_media::Body::Frame(v1::SessionFrame { session_id: session.into(), livekit });
+    link.send.send(v1::ToMedia { seq, ack: 0, body: Some(body) }).await.expect("goes on");
+}
+
+async fn answer(link: &mut RawLink) -> String {
+    soon("the answer", async {
+        loop {
+            if let Some(Body::Frame(frame)) = link.receive.message().await.expect("goes on").expect("goes on").body
+                && let Some(lk::signal_response::Message::Answer(answer)) =
+                    lk::SignalResponse::decode(frame.livekit).expect("LiveKit's").message
+            {
+                return answer.sdp;
+            }
+        }
+    })
+    .await
+}
+
+fn value<'a>(sdp: &'a str, prefix: &str) -> &'a str {
+    sdp.lines().find_map(|line| line.strip_prefix(prefix)).expect("in the answer").trim()
+}
+
+fn tcp_candidate(sdp: &str) -> SocketAddr {
+    sdp.lines()
+        .filter_map(|line| line.strip_prefix("a=candidate:"))
+        .find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            (fields[2].eq_ignore_ascii_case("tcp") && line.contains("tcptype passive"))
+                .then(|| SocketAddr::new(fields[4].parse().expect("an address"), fields[5].parse().expect("a port")))
+        })
+        .expect("a passive TCP candidate")
+}
+
+fn check(ufrag: &str, pwd: &str) -> Vec<u8> {
+    let mut slot = vec![0; 256];
+    let mut writer = StunWriter::new(&mut slot, Class::Request, BINDING, TransactionId(*b"over-tcp-chk"));
+    writer.username(format!("{ufrag}:abcd").as_bytes());
+    writer.priority(1);
+    writer.role(RoleAttribute::Controlling(1));
+    writer.use_candidate();
+    writer.integrity(&IntegrityKey::new(pwd));
+    writer.fingerprint();
+    let len = writer.finish().expect("fits");
+    slot.truncate(len);
+    slot
+}
+
+fn framed(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = u16::try_from(bytes.len()).expect("short").to_be_bytes().to_vec();
+    frame.extend_from_slice(bytes);
+    frame
+}
+
+/// One frame, or nothing when the other side closed.
+fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).ok()?;
+    let mut frame = vec![0; usize::from(u16::from_be_bytes(head))];
+    stream.read_exact(&mut frame).ok()?;
+    Some(frame)
+}
+
+/// A media connection that was accepted by a shard the test likes; the kernel chooses, so others are closed again.
+async fn connect(node: &TestNode, likes: impl Fn(usize) -> bool) -> Wire {
+    loop {
+        let before = node.by_shard("conclave_rtcd_tcp_total", "accepted").await;
+        let stream = tokio::net::TcpStream::connect(node.node.listening.tcp[0]).await.expect("connects");
+        if likes(node.shard_that_counts("conclave_rtcd_tcp_total", "accepted", &before).await) {
+            return Wire::Tcp(stream);
+        }
+    }
+}
+
+/// ICE, DTLS and SRTP of an independent stack over RFC 4571 frames. The connections of one participant are accepted by
+/// the shard that owns its call, by another one, and again when they break and are made anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sound_travels_over_tcp_whichever_shard_accepts_the_connection() {
+    let node = TestNode::start(&[("RTCD_RTC_SHARDS", "3")]).await;
+    let owner = node.node.desk_of(&rtcd::admit::core_call_id("default", "call-1").expect("a call"));
+    let (at_home, abroad) = (|shard: usize| shard == owner, |shard: usize| shard != owner);
+    let (bob, mut at_bob) = Participant::join(&Dial::new(&node.url, TOKEN, "call-1", "bob"), "127.0.0.1").await.expect("joins");
+    let bobs = keep_talking(bob.publish_opus("mic-b", 0x2222).await.expect("publishes"), 1_000_000);
+    let mut ann = WirePeer::join(&node, "call-1", "ann", 2_000_000, connect(&node, abroad).await, connect(&node, at_home).await).await;
+    let mut cid = WirePeer::join(&node, "call-1", "cid", 3_000_000, connect(&node, at_home).await, connect(&node, abroad).await).await;
+
+    hears("ann at bob", &mut at_bob, 2_000_000..3_000_000, 50).await;
+    hears("cid at bob", &mut at_bob, 3_000_000..4_000_000, 50).await;
+    ann.hears("bob at ann", 1_000_000..2_000_000, 50).await;
+    ann.hears("cid at ann", 3_000_000..4_000_000, 50).await;
+    cid.hears("bob at cid", 1_000_000..2_000_000, 50).await;
+    cid.hears("ann at cid", 2_000_000..3_000_000, 50).await;
+    let moved = node.by_shard("conclave_rtcd_tcp_total", "moved_in").await;
+    let open = node.by_shard("conclave_rtcd_tcp_connections", "").await;
+    for shard in 0..3 {
+        assert_eq!(moved[shard], if shard == owner { 2.0 } else { 0.0 }, "moved to shard {shard}");
+        assert_eq!(open[shard], if shard == owner { 4.0 } else { 0.0 }, "open at shard {shard}");
+    }
+    let mut client = node.signal().await;
+    let calls = client.list_calls(bearing(v1::ListCallsRequest::default(), TOKEN)).await.expect("allowed").into_inner().calls;
+    let transport = |who: &str| calls[0].participants.iter().find(|person| person.identity == who).expect("there").transport.clone();
+    assert_eq!((transport("ann").as_str(), transport("cid").as_str(), transport("bob").as_str()), ("tcp", "tcp", "udp"));
+
+    // A broken connection is made anew: a check under the same name brings the media back.
+    ann.rewire(End::Publish, connect(&node, at_home).await);
+    cid.rewire(End::Subscribe, connect(&node, abroad).await);
+    hears("ann at bob, again", &mut at_bob, ann.spoken() + 1..3_000_000, 50).await;
+    cid.hears("ann at cid, again", ann.spoken() + 1..3_000_000, 50).await;
+    bobs.abort();
+    drop((ann, cid, bob));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_over_tcp_are_answered_whichever_shard_accepts() {
+    let node = TestNode::start(&[("RTCD_RTC_SHARDS", "3")]).await;
+    let mut client = node.signal().await;
+    let mut link = dial(&mut client, hello("m1", "", TOKEN)).await.expect("linked");
+    let mut seq = 0;
+    // Several calls and several connections each: some of them have to move from the shard that accepted them.
+    for call in 0..4 {
+        let session = format!("s{call}");
+        seq += 1;
+        let join = to_media::Body::Join(join(&session, &format!("call-{call}"), "ann"));
+        link.send.send(v1::ToMedia { seq, ack: 0, body: Some(join) }).await.expect("goes on");
+        let add = lk::AddTrackRequest {
+            cid: "mic".into(),
+            name: "mic".into(),
+            r#type: lk::TrackType::Audio.into(),
+            source: lk::TrackSource::Microphone.into(),
+            ..Default::default()
+        };
+        seq += 1;
+        request(&link, seq, &session, lk::signal_request::Message::AddTrack(add)).await;
+        let offer = lk::SessionDescription { r#type: "offer".into(), sdp: OFFER.into(), id: 1, ..Default::default() };
+        seq += 1;
+        request(&link, seq, &session, lk::signal_request::Message::Offer(offer)).await;
+        let sdp = answer(&mut link).await;
+        let (ufrag, pwd, to) = (value(&sdp, "a=ice-ufrag:").to_owned(), value(&sdp, "a=ice-pwd:").to_owned(), tcp_candidate(&sdp));
+        tokio::task::spawn_blocking(move || {
+            for _ in 0..4 {
+                let mut stream = TcpStream::connect(to).expect("connects");
+                stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+                // Two checks in one segment, the second cut in the middle.
+                let two = [framed(&check(&ufrag, &pwd)), framed(&check(&ufrag, &pwd))].concat();
+                let (first, second) = two.split_at(two.len() - 5);
+                stream.write_all(first).expect("sends");
+                let reply = read_frame(&mut stream).expect("an answer");
+                assert_eq!(Message::parse(&reply).expect("STUN").class, Class::Success);
+                stream.write_all(second).expect("sends");
+                let reply = read_frame(&mut stream).expect("an answer");
+                assert_eq!(Message::parse(&reply).expect("STUN").class, Class::Success);
+            }
+        })
+        .await
+        .expect("answered");
+    }
+    let calls = client.list_calls(bearing(v1::ListCallsRequest::default(), TOKEN)).await.expect("allowed").into_inner().calls;
+    assert_eq!(calls.len(), 4);
+    assert!(calls.iter().flat_map(|call| &call.participants).all(|person| person.step() >= v1::MediaStep::IceChecked), "{calls:?}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_on_the_tcp_port_are_closed_and_counted() {
+    let node = TestNode::start(&[]).await;
+    let to = node.node.listening.tcp[0];
+    tokio::task::spawn_blocking(move || {
+        for garbage in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), framed(&[0x80; 40]), vec![0xff; 4000]] {
+            let mut stream = TcpStream::connect(to).expect("connects");
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+            let _ = stream.write_all(&garbage);
+            assert_eq!(read_frame(&mut stream), None, "closed without an answer");
+        }
+    })
+    .await
+    .expect("closed");
+    let bad: f64 = node
+        .metrics()
+        .await
+        .lines()
+        .filter(|line| line.contains("tcp_total") && line.contains("bad_frames"))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum();
+    assert!(bad >= 3.0, "{bad}");
+    node.stop().await;
+}
+
+/// A second program on the port would silently take half of the packets; it has to be told instead.
+#[tokio::test]
+async fn a_busy_media_port_is_an_error_that_names_its_setting() {
+    let (first, port) = (20_000..40_000)
+        .step_by(7)
+        .find_map(|port| Some((std::net::UdpSocket::bind(("127.0.0.1", port)).ok()?, port)))
+        .expect("a free port");
+    let port = port.to_string();
+    let settings = [
+        ("RTCD_SIGNAL_TOKEN", TOKEN),
+        ("RTCD_TAP_SECRET", TOKEN),
+        ("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1"),
+        ("RTCD_RTC_ICEADDRESSTCP", "127.0.0.1"),
+        ("RTCD_RTC_ICEPORTUDP", port.as_str()),
+        ("RTCD_RTC_ICEPORTTCP", "0"),
+    ];
+    let of = |name: &str| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let config = rtcd::config::Config::from_sources(None, &of).expect("valid").config;
+    let error = rtcd::node::start(&config).err().expect("busy").to_string();
+    assert!(error.contains("RTCD_RTC_ICEPORTUDP") && error.contains(&port), "{error}");
+    drop(first);
+    // Two nodes of ours do not share it either.
+    let node = rtcd::node::start(&config).expect("free now");
+    assert!(rtcd::node::start(&config).is_err());
+    node.stop().await;
+}
