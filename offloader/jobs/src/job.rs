@@ -142,6 +142,8 @@ pub struct Job {
     pub fence: u64,
     /// Who works on it.
     pub lease: Option<Lease>,
+    /// Worker of the latest lease; stays when the lease is over. What it left on its disk is what the next one needs.
+    pub last_owner: String,
     /// Not before this time.
     pub run_after_ms: i64,
     /// 0…1 for derived jobs.
@@ -171,6 +173,7 @@ impl Job {
             failures: 0,
             fence: 0,
             lease: None,
+            last_owner: String::new(),
             run_after_ms: now_ms,
             progress: 0.0,
             error: String::new(),

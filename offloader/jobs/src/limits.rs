@@ -17,6 +17,9 @@ pub const HEALTHY_MS: i64 = 60_000;
 /// Longest wait before another try.
 pub const BACKOFF_MS_MAX: i64 = 60_000;
 
+/// Wait of a job whose machine has no room for it. Short: the disk may be free again in the next moment, and asking costs little.
+pub const BLOCKED_MS: i64 = 5_000;
+
 /// Recordings at a time on one machine: each writes a few hundred kB/s and needs one small process.
 pub const RECORDS_MAX: usize = 64;
 

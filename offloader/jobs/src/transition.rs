@@ -1,6 +1,6 @@
 //! What may happen to a job, and what becomes of it.
 
-use crate::limits::{ATTEMPTS_MAX, ERROR_BYTES_MAX, HEALTHY_MS, LEASE_MS, failures_max};
+use crate::limits::{ATTEMPTS_MAX, BLOCKED_MS, ERROR_BYTES_MAX, HEALTHY_MS, LEASE_MS, failures_max};
 use crate::{Job, Kind, Lease, State, backoff_ms};
 
 /// Something that may not happen to this job now.
@@ -30,6 +30,11 @@ pub enum Outcome {
     },
     /// Given back without blame: the worker was told to end by its machine.
     Released,
+    /// Its machine cannot do it now (no room on the disk): waits for as long as that takes, here or elsewhere.
+    Blocked {
+        /// What is missing and what to do.
+        error: String,
+    },
     /// It went wrong.
     Failed {
         /// What happened and what to do.
@@ -48,6 +53,7 @@ impl Job {
         self.state = State::Running;
         self.attempt += 1;
         self.fence += 1;
+        owner.clone_into(&mut self.last_owner);
         self.lease = Some(Lease { owner: owner.to_owned(), since_ms: now_ms, until_ms: now_ms + LEASE_MS });
         self.updated_at_ms = now_ms;
         Ok(())
@@ -89,6 +95,11 @@ impl Job {
                 self.end(State::Done, now_ms);
             }
             Outcome::Released => self.again(String::new(), 0, now_ms),
+            Outcome::Blocked { error } => {
+                // An attempt that had no room is not one of those that are counted: a full disk ends no recording.
+                self.attempt -= 1;
+                self.again(error, BLOCKED_MS, now_ms);
+            }
             Outcome::Failed { error, retry: true } => self.fail(error, now_ms, random),
             Outcome::Failed { error, retry: false } => {
                 self.error = bounded(error);
@@ -128,6 +139,17 @@ impl Job {
             }
             State::Stopping | State::Done | State::Failed => {}
         }
+    }
+
+    /// Waits, and this is why. True if that is news.
+    pub fn waits_for(&mut self, why: String, now_ms: i64) -> bool {
+        let why = bounded(why);
+        let news = self.state == State::Queued && self.error != why;
+        if news {
+            self.error = why;
+            self.updated_at_ms = now_ms;
+        }
+        news
     }
 
     /// It ended, but what had to follow (sealing, storing) cannot be done.

@@ -28,7 +28,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => worker.clone().prop_map(Step::Lease),
         4 => worker.clone().prop_map(Step::Renew),
         2 => worker.clone().prop_map(Step::Checkpoint),
-        2 => (worker.clone(), 0u8..4).prop_map(|(worker, how)| Step::Finish(worker, how)),
+        2 => (worker.clone(), 0u8..5).prop_map(|(worker, how)| Step::Finish(worker, how)),
         2 => worker.clone().prop_map(Step::Exit),
         1 => worker.prop_map(Step::Vanish),
         4 => Just(Step::Sweep),
@@ -107,6 +107,7 @@ proptest! {
                         0 => Outcome::Done { result: "{}".into() },
                         1 => Outcome::Released,
                         2 => Outcome::Failed { error: "x".into(), retry: true },
+                        3 => Outcome::Blocked { error: "no room".into() },
                         _ => Outcome::Failed { error: "x".into(), retry: false },
                     };
                     let result = job.finish(fence, outcome, now, random);
@@ -140,6 +141,7 @@ proptest! {
             prop_assert!(job.failures <= failures_max(kind));
             prop_assert!(job.attempt <= ATTEMPTS_MAX);
             prop_assert_eq!(job.lease.is_some(), job.state.is_leased());
+            prop_assert!(job.lease.as_ref().is_none_or(|lease| lease.owner == job.last_owner));
             if model.stopped {
                 prop_assert!(job.state == State::Stopping || job.state.is_final(), "a stop was lost: {:?}", job.state);
             }
@@ -198,6 +200,21 @@ fn long_recording_survives_more_deaths_than_its_tries_if_it_worked_in_between() 
         now = job.run_after_ms;
     }
     assert_eq!((job.state, job.failures), (State::Queued, 1));
+}
+
+#[test]
+fn recording_that_finds_no_room_waits_for_as_long_as_it_takes() {
+    let mut job = job(Kind::Record);
+    let mut now = 0;
+    for _ in 0..10 * ATTEMPTS_MAX {
+        job.lease("w", now).unwrap();
+        job.finish(job.fence, Outcome::Blocked { error: "the disk is full".into() }, now, 1).unwrap();
+        assert_eq!((job.state, job.attempt, job.failures), (State::Queued, 0, 0));
+        assert_eq!(job.error, "the disk is full");
+        now = job.run_after_ms;
+    }
+    job.stop("enough", now);
+    assert_eq!(job.state, State::Done);
 }
 
 #[test]

@@ -58,8 +58,18 @@ impl App {
             return Ok(());
         }
         let head = AuditHead::sign(n, now_ms, hash, &self.keys.signer);
-        self.objects.put(&format!("{}/{n:012}.json", names::AUDIT_HEADS), serde_json::to_vec(&head)?.into()).await?;
-        self.store.add_audit_head(&head).await?;
+        let name = format!("{}/{n:012}.json", names::AUDIT_HEADS);
+        let kept = match self.objects.put(&name, serde_json::to_vec(&head)?.into()).await {
+            Ok(()) => head,
+            // Another offloader was faster, or ended before it could tell the log.
+            Err(ObjectError::Differs(_)) => {
+                let theirs: AuditHead = serde_json::from_slice(&self.objects.get(&name).await?)?;
+                anyhow::ensure!(theirs.holds() && theirs.hash == head.hash, "the object store has another head over {n} entries");
+                theirs
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.store.add_audit_head(&kept).await?;
         Ok(())
     }
 

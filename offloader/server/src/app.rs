@@ -3,18 +3,21 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use anyhow::Context;
 use archive::keys::DataKey;
 use offloader_jobs::Job;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, mpsc};
 
+use crate::copies::Copied;
 use crate::keys::Keys;
 use crate::limits::WATCH_QUEUE;
 use crate::objects::Objects;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::store::catalogue::RecordingRow;
+use crate::store::nodes::Node;
 use crate::tokens::Tokens;
 
 /// Counters for `/metrics`.
@@ -36,6 +39,14 @@ pub struct Counts {
     pub settle_errors: AtomicU64,
     /// Accesses written to the audit log.
     pub accesses: AtomicU64,
+    /// Wake-ups sent over Redis.
+    pub wakes_sent: AtomicU64,
+    /// Wake-ups of other offloaders heard over Redis.
+    pub wakes_heard: AtomicU64,
+    /// Connections to Redis that failed or broke.
+    pub redis_errors: AtomicU64,
+    /// Times that a recording had to wait for room on the disk.
+    pub no_room: AtomicU64,
 }
 
 /// The daemon.
@@ -66,8 +77,22 @@ pub struct App {
     pub(crate) workers: Mutex<HashMap<(String, u64), u32>>,
     /// Who did what with which recording lately.
     pub(crate) lately: Mutex<HashMap<(String, &'static str, String), i64>>,
-    /// Name of this daemon in leases.
+    /// Name of this daemon in leases: the same after a restart in the same folder.
     pub node: String,
+    /// Name of the archive, by which offloaders of one site know each other.
+    pub(crate) site_id: String,
+    /// Ids of keys and archive, to be compared.
+    pub(crate) site: String,
+    /// The offloaders of this site as they were last seen, this one too.
+    pub(crate) peers: Mutex<Vec<Node>>,
+    /// When we last said that we live.
+    pub(crate) beaten: Mutex<Option<std::time::Instant>>,
+    /// How far captures are copied.
+    pub(crate) copied: Mutex<HashMap<String, Copied>>,
+    /// Ids of changed jobs, for the other offloaders.
+    pub(crate) ring: OnceLock<mpsc::Sender<String>>,
+    /// Redis answers.
+    pub(crate) redis_up: AtomicBool,
     /// Port that workers call; known once it listens.
     pub url: Mutex<String>,
 }
@@ -79,10 +104,10 @@ impl App {
         let keys = Arc::new(Keys::load(&settings)?);
         let store = Store::open(&settings.database).await?;
         let objects = Objects::open(&settings.archive)?;
+        let site_id = objects.site_id().await.context("OFFLOADER_ARCHIVE does not answer")?;
         Ok(Self {
             tokens: Tokens::new(&settings.token, &settings.tap_secret),
             store,
-            keys,
             objects,
             wake: Notify::new(),
             updates: broadcast::channel(WATCH_QUEUE).0,
@@ -92,16 +117,28 @@ impl App {
             fetching: Mutex::default(),
             workers: Mutex::default(),
             lately: Mutex::default(),
-            node: format!("offloader-{}", std::process::id()),
+            node: crate::nodes::name(&settings.data)?,
+            site: crate::nodes::site(&keys.site.id(), &keys.signer.public().id(), &site_id),
+            site_id,
+            peers: Mutex::default(),
+            beaten: Mutex::default(),
+            copied: Mutex::default(),
+            ring: OnceLock::new(),
+            redis_up: AtomicBool::new(false),
             url: Mutex::new(format!("http://{}", settings.listen)),
+            keys,
             settings,
         })
     }
 
-    /// A job changed: tell watchers.
+    /// A job changed: tell watchers, here and elsewhere.
     pub fn told(&self, job: &Job) {
         // Nobody watching is fine.
         let _ = self.updates.send(job.clone());
+        if let Some(ring) = self.ring.get() {
+            // Full while Redis is away: the others look by themselves.
+            let _ = ring.try_send(job.id.clone());
+        }
     }
 
     /// Folder of a recording on this machine.

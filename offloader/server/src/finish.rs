@@ -2,6 +2,7 @@
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use archive::derived::{Derivative, Stored, encrypt};
@@ -62,7 +63,13 @@ impl App {
                     error = self.keep_lease(id, fence) => return Err(error.into()),
                 }
             }
-            Outcome::Done { .. } | Outcome::Released | Outcome::Failed { .. } => {
+            Outcome::Done { .. } | Outcome::Released | Outcome::Blocked { .. } | Outcome::Failed { .. } => {
+                if fence == job.fence {
+                    self.flush_copies(&job).await;
+                }
+                if matches!(outcome, Outcome::Blocked { .. }) {
+                    self.counts.no_room.fetch_add(1, Ordering::Relaxed);
+                }
                 let (job, ()) = self.store.change_job(id, |job, now_ms| job.finish(fence, outcome.clone(), now_ms, random())).await?;
                 job
             }
@@ -81,7 +88,7 @@ impl App {
     }
 
     /// The worker waits for our answer and may not renew: do it for it. Comes back only when refused.
-    async fn keep_lease(&self, id: &str, fence: u64) -> ChangeError {
+    pub(crate) async fn keep_lease(&self, id: &str, fence: u64) -> ChangeError {
         loop {
             tokio::time::sleep(Duration::from_millis(RENEW_MS.unsigned_abs())).await;
             if let Err(error) = self.store.change_job(id, |job, now_ms| job.renew(fence, job.progress, "", now_ms)).await {

@@ -110,10 +110,14 @@ impl JobsService {
         let filter = JobFilter { states: vec![State::Queued], ..JobFilter::default() };
         let waiting = self.app.store.jobs(&filter).await.map_err(|error| unavailable(&error))?;
         let now_ms = self.app.store.now_ms().await.map_err(|error| unavailable(&error))?;
-        let ready: Vec<&Job> = waiting.iter().filter(|job| self.app.media_is_here(job)).collect();
+        let ready: Vec<&Job> = waiting.iter().filter(|job| self.app.may_take(job, now_ms) && self.app.media_is_here(job)).collect();
         // A worker from elsewhere brings its own capacity: one job.
         let Some(job) = choose(ready, kinds, Capacity { workers_max: 1 }, Load::default(), now_ms) else { return Ok(None) };
-        self.app.lease(&job.id, worker).await.map_err(|error| Status::unavailable(format!("{error:#}")))
+        let owner = format!("{}/{worker}", self.app.node);
+        let unavailable = |error: anyhow::Error| Status::unavailable(format!("{error:#}"));
+        let Some((job, previous_owner)) = self.app.lease(&job.id, &owner).await.map_err(unavailable)? else { return Ok(None) };
+        self.app.prepare_capture(&job, &previous_owner).await.map_err(unavailable)?;
+        Ok(Some(job))
     }
 }
 

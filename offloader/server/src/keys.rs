@@ -40,12 +40,20 @@ fn read_or_make(path: &Path, make: impl FnOnce() -> anyhow::Result<Vec<u8>>) -> 
         private_dir(parent)?;
     }
     let bytes = make()?;
+    let making = path.with_extension(format!("{}.part", uuid::Uuid::new_v4().simple()));
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).with_context(|| format!("cannot make the key {}", path.display()))?;
+    let mut file = options.open(&making).with_context(|| format!("cannot make the key {}", making.display()))?;
     file.write_all(&bytes)?;
     file.sync_all()?;
+    // Whole or not at all, and only one: another offloader may make its first start in this very moment.
+    let linked = std::fs::hard_link(&making, path);
+    std::fs::remove_file(&making)?;
+    match linked {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(std::fs::read(path)?),
+        linked => linked.with_context(|| format!("cannot make the key {}", path.display()))?,
+    }
     tracing::info!(path = %path.display(), "made a new key: keep a copy of it in a safe place, recordings cannot be opened without");
     Ok(bytes)
 }

@@ -6,12 +6,15 @@
 
 pub mod access;
 pub mod app;
+mod copies;
 pub mod finish;
 pub mod grpc;
 pub mod http;
 pub mod keys;
 pub mod limits;
 pub mod metrics;
+mod news;
+mod nodes;
 pub mod objects;
 pub mod settings;
 pub mod settle;
@@ -19,6 +22,7 @@ mod single;
 pub mod store;
 pub mod supervisor;
 pub mod tokens;
+mod wake;
 pub mod work;
 
 use std::net::SocketAddr;
@@ -39,6 +43,7 @@ pub struct Running {
     pub address: SocketAddr,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     supervisor: tokio::task::JoinHandle<()>,
+    helpers: Vec<tokio::task::JoinHandle<()>>,
     stop: CancellationToken,
     closed: CancellationToken,
     _alone: single::Alone,
@@ -52,13 +57,31 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let address = listener.local_addr()?;
     let alone = single::Alone::claim(&settings).await?;
     let app = Arc::new(App::open(settings).await?);
-    *app::lock(&app.url) = format!("http://{address}");
+    app.join_site().await?;
+    *app::lock(&app.url) = workers_url(address);
     let (stop, closed) = (CancellationToken::new(), CancellationToken::new());
     let service = routes(&app).await?.into_make_service_with_connect_info::<SocketAddr>();
     let until = closed.clone();
     let server = tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(until.cancelled_owned()).await });
+    let mut helpers = vec![tokio::spawn(Arc::clone(&app).keep_copies(closed.clone()))];
+    if let Some(url) = &app.settings.redis {
+        let client = redis::Client::open(url.as_str()).context("OFFLOADER_REDIS")?;
+        let (ring, rings) = tokio::sync::mpsc::channel(limits::RINGS);
+        let _ = app.ring.set(ring);
+        helpers.push(tokio::spawn(wake::run(Arc::clone(&app), client, rings, closed.clone())));
+    }
     let supervisor = tokio::spawn(Arc::clone(&app).supervise(stop.clone()));
-    Ok(Running { app, address, server, supervisor, stop, closed, _alone: alone })
+    Ok(Running { app, address, server, supervisor, helpers, stop, closed, _alone: alone })
+}
+
+/// Workers are on this machine: where we listen on all addresses, this one reaches us.
+fn workers_url(address: SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    format!("http://{}", SocketAddr::new(host, address.port()))
 }
 
 impl Running {
@@ -70,6 +93,9 @@ impl Running {
         self.closed.cancel();
         // Watchers and players hold their connections for as long as they like.
         let _ = tokio::time::timeout(std::time::Duration::from_secs(1), self.server).await;
+        for helper in self.helpers {
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), helper).await;
+        }
         Ok(())
     }
 }

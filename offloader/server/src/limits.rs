@@ -22,8 +22,36 @@ pub const QUERY_BYTES_MAX: usize = 500;
 pub const QUERY_WORDS_MAX: usize = 16;
 /// Job updates kept for a slow watcher before it gets the whole list again: 256 × ~2 kB each.
 pub const WATCH_QUEUE: usize = 256;
-/// How often expired leases are looked for.
-pub const SWEEP: Duration = Duration::from_secs(1);
+/// How often an offloader says that it lives.
+pub const NODE_BEAT: Duration = Duration::from_secs(2);
+/// One that was not heard of for so long is taken for dead where nothing can be lost by it: before its workers' leases end (10 s).
+pub const NODE_AWAY_MS: i64 = 8_000;
+/// The same for sealing its recordings: a restart should come back to what only its own disk has.
+pub const SETTLE_AWAY_MS: i64 = 60_000;
+/// How long a waiting recording is left to the node that has its latest bytes.
+pub const OWNER_FIRST_MS: i64 = 3_000;
+/// How often closed segments are copied: as often as they are closed.
+pub const COPY_EVERY: Duration = Duration::from_secs(2);
+/// Segments of a recording that are copied at a time: 8 × 64 MiB at worst, some kB as a rule.
+pub const COPIES_AT_ONCE: usize = 8;
+/// Lines of a manifest that are copied in one step.
+pub const COPY_BYTES: u64 = 1024 * 1024;
+/// How long an ending worker's answer waits for the last copies; within the time a worker waits for an answer (3 s).
+pub const FLUSH_COPIES: Duration = Duration::from_millis(2_500);
+/// How far back changes of other offloaders are looked for: longer than a transaction lasts.
+pub const NEWS_OVERLAP_MS: i64 = 10_000;
+/// Wake-ups that wait to be sent: ids of about 40 bytes.
+pub const RINGS: usize = 256;
+/// Wake-ups kept in Redis, about 150 bytes each. Who was away longer looks into SQL.
+pub const REDIS_STREAM: usize = 1_024;
+/// How long a read waits for a wake-up before it asks again.
+pub const REDIS_BLOCK: Duration = Duration::from_secs(5);
+/// How long Redis may take to answer.
+pub const REDIS_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause before Redis is tried again; doubles up to the second number.
+pub const REDIS_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// A worker whose attempt is over ends within this time by itself.
+pub const STUCK_MS: i64 = 10_000;
 /// How long workers get to close their segments when the daemon ends.
 pub const DRAIN: Duration = Duration::from_secs(8);
 /// Time before what follows from a job's end is tried again (object store away).

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Records, renders and transcribes calls; keeps the archive.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_long_help = offloader::settings::variables(), after_help = "The environment has all settings: see --help.")]
 struct Arguments {
     /// Settings in TOML; the environment (OFFLOADER_…) wins over it.
     #[arg(long, env = "OFFLOADER_CONFIG")]

@@ -10,7 +10,7 @@ use crate::store::StoreError;
 pub async fn render(app: &App) -> Result<String, StoreError> {
     let mut page = String::new();
     let counts = &app.counts;
-    let counters: [(&str, &str, &AtomicU64); 8] = [
+    let counters: [(&str, &str, &AtomicU64); 12] = [
         ("offloader_requests_refused_total", "Requests with a missing or wrong token.", &counts.refused),
         ("offloader_stale_writes_total", "Writes refused by fence or state.", &counts.stale),
         ("offloader_workers_started_total", "Worker processes started.", &counts.spawned),
@@ -19,6 +19,10 @@ pub async fn render(app: &App) -> Result<String, StoreError> {
         ("offloader_recordings_sealed_total", "Recordings sealed.", &counts.sealed),
         ("offloader_settle_errors_total", "Sealing or storing that failed and is tried again.", &counts.settle_errors),
         ("offloader_accesses_total", "Entries written to the audit log.", &counts.accesses),
+        ("offloader_no_room_total", "Times that a recording had to wait for room on the disk.", &counts.no_room),
+        ("offloader_wakes_sent_total", "Wake-ups sent to other offloaders over Redis.", &counts.wakes_sent),
+        ("offloader_wakes_heard_total", "Wake-ups of other offloaders heard over Redis.", &counts.wakes_heard),
+        ("offloader_redis_errors_total", "Connections to Redis that failed or broke.", &counts.redis_errors),
     ];
     for (name, help, value) in counters {
         let value = value.load(Ordering::Relaxed);
@@ -26,6 +30,12 @@ pub async fn render(app: &App) -> Result<String, StoreError> {
     }
     let _ = writeln!(page, "# HELP offloader_workers Worker processes of this daemon.\n# TYPE offloader_workers gauge");
     let _ = writeln!(page, "offloader_workers {}", lock(&app.workers).len());
+    if app.settings.redis.is_some() {
+        let _ = writeln!(page, "# HELP offloader_redis_up Redis answers.\n# TYPE offloader_redis_up gauge");
+        let _ = writeln!(page, "offloader_redis_up {}", u8::from(app.redis_up.load(Ordering::Relaxed)));
+    }
+    let _ = writeln!(page, "# HELP offloader_nodes Offloaders of this site that live.\n# TYPE offloader_nodes gauge");
+    let _ = writeln!(page, "offloader_nodes {}", app.nodes_alive());
     let _ = writeln!(page, "# HELP offloader_jobs Jobs by kind and state.\n# TYPE offloader_jobs gauge");
     for (kind, state, count) in app.store.job_counts().await? {
         let _ = writeln!(page, "offloader_jobs{{kind=\"{kind}\",state=\"{state}\"}} {count}");

@@ -97,9 +97,27 @@ impl Objects {
         Ok(())
     }
 
+    /// Name of this archive: made by whoever opens it first.
+    pub async fn site_id(&self) -> Result<String, ObjectError> {
+        let made = Bytes::from(uuid::Uuid::new_v4().simple().to_string());
+        match self.put(names::SITE, made).await {
+            Ok(()) | Err(ObjectError::Differs(_)) => Ok(String::from_utf8_lossy(&self.get(names::SITE).await?).into_owned()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All bytes of an object.
     pub async fn get(&self, name: &str) -> Result<Bytes, ObjectError> {
         Ok(self.store.get(&ObjectPath::from(name)).await?.bytes().await?)
+    }
+
+    /// All bytes of an object, if there is one of this name.
+    pub async fn find(&self, name: &str) -> Result<Option<Bytes>, ObjectError> {
+        match self.get(name).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(ObjectError::Store(object_store::Error::NotFound { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Some bytes of an object.
@@ -154,6 +172,9 @@ pub mod names {
     pub fn derived(recording: &str, sha256: &str) -> String {
         format!("recordings/{recording}/derived/{sha256}")
     }
+
+    /// The archive's own name.
+    pub const SITE: &str = "site-id";
 
     /// Folder of the signed heads of the audit log.
     pub const AUDIT_HEADS: &str = "audit/heads";

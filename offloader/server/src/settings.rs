@@ -17,6 +17,12 @@ pub struct Settings {
     pub data: PathBuf,
     /// `sqlite://PATH` or `postgres://…` (`OFFLOADER_DATABASE`). Default: a SQLite file in `data`.
     pub database: String,
+    /// `redis://…` or `unix:///PATH` of the Redis over which offloaders of one database wake each other (`OFFLOADER_REDIS`).
+    /// Without it each looks for work by itself only.
+    pub redis: Option<String>,
+    /// How often it looks for work by itself, in ms (`OFFLOADER_POLL_MS`), 100 to 3 600 000. Everything that is late without
+    /// Redis is late by this.
+    pub poll_ms: u64,
     /// `file:///PATH` or `s3://BUCKET` with the usual `AWS_*` variables (`OFFLOADER_ARCHIVE`). Default: a folder in `data`.
     pub archive: String,
     /// File with the site key, 64 hexadecimal digits (`OFFLOADER_SITE_KEY_FILE`). Made at first start.
@@ -46,6 +52,44 @@ pub struct Settings {
     pub caption_model_sha256: Option<String>,
 }
 
+/// Every variable of the environment: name, default, what it is. `--help` and docs/install.md show this table.
+pub const VARIABLES: [(&str, &str, &str); 21] = [
+    ("OFFLOADER_LISTEN", "127.0.0.1:4545", "address of gRPC and HTTP; keep it on the inner network"),
+    ("OFFLOADER_TOKEN", "needed", "bearer token of whoever may call it, at least 16 characters"),
+    ("OFFLOADER_DATA", "var/offloader", "folder of this offloader alone: captures, work, keys"),
+    ("OFFLOADER_DATABASE", "SQLite in the data folder", "`sqlite://PATH` or `postgres://…`; several offloaders may share the latter"),
+    ("OFFLOADER_REDIS", "none", "`redis://[:PASSWORD@]HOST[:PORT]`: offloaders of one database wake each other over it"),
+    ("OFFLOADER_POLL_MS", "1000", "how often it looks for work by itself; without Redis work is late by this"),
+    (
+        "OFFLOADER_ARCHIVE",
+        "a folder in the data folder",
+        "`file:///PATH` or `s3://BUCKET` with the usual `AWS_*` variables; the same for all",
+    ),
+    ("OFFLOADER_SITE_KEY_FILE", "keys/site.key in the data folder", "64 hexadecimal digits, made at the first start; the same for all"),
+    ("OFFLOADER_SIGNING_KEY_FILE", "keys/signing.pk8 in the data folder", "Ed25519 in PKCS#8, made at the first start; the same for all"),
+    ("OFFLOADER_RTCD", "http://127.0.0.1:8045", "media node"),
+    ("OFFLOADER_TAP_SECRET", "needed", "the media node's RTCD_TAP_SECRET"),
+    ("OFFLOADER_WORKER_BIN", "offload-worker beside the program", "worker program"),
+    ("OFFLOADER_WORKERS_MAX", "0: the number of cores", "workers that keep a core busy at a time; recordings are not counted"),
+    ("OFFLOADER_MODEL_PATH", "none", "Whisper model; without one transcripts and captions fail with that word"),
+    ("OFFLOADER_MODEL_SHA256", "none", "its SHA-256"),
+    ("OFFLOADER_VAD_PATH", "none", "voice activity model"),
+    ("OFFLOADER_VAD_SHA256", "none", "its SHA-256"),
+    ("OFFLOADER_CAPTION_MODEL_PATH", "OFFLOADER_MODEL_PATH", "model for live captions"),
+    ("OFFLOADER_CAPTION_MODEL_SHA256", "OFFLOADER_MODEL_SHA256", "its SHA-256"),
+    ("OFFLOADER_CONFIG", "none", "file with the same settings in TOML, in small letters without OFFLOADER_; the environment wins"),
+    ("RUST_LOG", "info", "what is logged"),
+];
+
+/// The table of variables for a terminal.
+pub fn variables() -> String {
+    let mut text = "Environment:\n".to_owned();
+    for (name, default, what) in VARIABLES {
+        text += &format!("  {name}\n          {} [default: {default}]\n", what.replace('`', ""));
+    }
+    text
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -53,6 +97,8 @@ impl Default for Settings {
             token: String::new(),
             data: PathBuf::from("var/offloader"),
             database: String::new(),
+            redis: None,
+            poll_ms: 1_000,
             archive: String::new(),
             site_key_file: PathBuf::new(),
             signing_key_file: PathBuf::new(),
@@ -120,6 +166,10 @@ impl Settings {
         sum(&mut self.model_sha256, "OFFLOADER_MODEL_SHA256");
         sum(&mut self.vad_sha256, "OFFLOADER_VAD_SHA256");
         sum(&mut self.caption_model_sha256, "OFFLOADER_CAPTION_MODEL_SHA256");
+        sum(&mut self.redis, "OFFLOADER_REDIS");
+        if let Some(value) = env("OFFLOADER_POLL_MS") {
+            self.poll_ms = value.parse().map_err(|_| SettingsError::Value("OFFLOADER_POLL_MS", format!("{value:?} is not a number")))?;
+        }
         if let Some(value) = env("OFFLOADER_LISTEN") {
             self.listen =
                 value.parse().map_err(|_| SettingsError::Value("OFFLOADER_LISTEN", format!("{value:?} is not an address and port")))?;
@@ -167,23 +217,51 @@ impl Settings {
                 "set it to the media node's RTCD_TAP_SECRET, at least 16 characters".into(),
             ));
         }
-        for (name, database) in [("OFFLOADER_DATABASE", &self.database)] {
-            if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| database.starts_with(scheme)) {
-                return Err(SettingsError::Value(name, "must begin with sqlite:// or postgres://".into()));
-            }
+        if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| self.database.starts_with(scheme)) {
+            return Err(SettingsError::Value("OFFLOADER_DATABASE", "must begin with sqlite:// or postgres://".into()));
+        }
+        if !(100..=3_600_000).contains(&self.poll_ms) {
+            return Err(SettingsError::Value("OFFLOADER_POLL_MS", format!("{} is not within 100 and 3600000", self.poll_ms)));
+        }
+        self.check_redis()
+    }
+
+    fn check_redis(&self) -> Result<(), SettingsError> {
+        let Some(url) = &self.redis else { return Ok(()) };
+        let wrong = |text: &str| Err(SettingsError::Value("OFFLOADER_REDIS", text.to_owned()));
+        if url.starts_with("rediss:") {
+            return wrong("TLS is not spoken here: use redis:// on the site's inner network, or a tunnel");
+        }
+        if redis::Client::open(url.as_str()).is_err() {
+            return wrong("must be redis://[:PASSWORD@]HOST[:PORT][/NUMBER] or unix:///PATH");
+        }
+        if self.database.starts_with("sqlite:") {
+            return wrong(
+                "one offloader alone has a SQLite database and nobody to wake: set OFFLOADER_DATABASE to postgres://… or leave this unset",
+            );
         }
         Ok(())
+    }
+
+    /// Pause between two looks for work.
+    pub fn poll(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.poll_ms)
     }
 
     /// One line for the log; secrets only as set or unset.
     pub fn summary(&self) -> String {
         let known = |set: bool| if set { "set" } else { "unset" };
-        let database = self.database.split_once('@').map_or(self.database.as_str(), |(_, host)| host);
+        // What stands before the host may be a password.
+        let host = |url: &str| url.split_once('@').map_or(url, |(_, host)| host).to_owned();
+        let database = host(&self.database);
+        let redis = self.redis.as_deref().map_or("unset".to_owned(), host);
         format!(
-            "listen={} data={} database={} archive={} rtcd={} worker_bin={} workers_max={} token={} tap_secret={} model={} caption_model={} vad={}",
+            "listen={} data={} database={} redis={} poll_ms={} archive={} rtcd={} worker_bin={} workers_max={} token={} tap_secret={} model={} caption_model={} vad={}",
             self.listen,
             self.data.display(),
             database,
+            redis,
+            self.poll_ms,
             self.archive,
             self.rtcd,
             self.worker_bin.display(),
@@ -223,6 +301,26 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_that_is_read_stands_in_the_table_and_in_the_guide() {
+        let code = include_str!("settings.rs").split("#[cfg(test)]").next().unwrap();
+        let read: Vec<&str> = code
+            .split("\"OFFLOADER_")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap())
+            .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
+            .collect();
+        assert!(read.len() > 40, "{read:?}");
+        for name in read {
+            assert!(VARIABLES.iter().any(|(known, _, _)| known.strip_prefix("OFFLOADER_") == Some(name)), "OFFLOADER_{name}");
+        }
+        let guide = include_str!("../../../docs/install.md");
+        for (name, default, what) in VARIABLES {
+            let row = format!("| `{name}` | {default} | {what} |");
+            assert!(guide.contains(&row), "docs/install.md must have this row:\n{row}");
+        }
+    }
+
+    #[test]
     fn missing_secret_or_wrong_value_names_its_setting() {
         let name = |pairs: &[(&str, &str)]| Settings::load(None, env(pairs)).err().unwrap().to_string();
         assert!(name(&[]).contains("OFFLOADER_TOKEN"));
@@ -233,5 +331,15 @@ mod tests {
         pairs.pop();
         pairs.push(("OFFLOADER_DATABASE", "mysql://x"));
         assert!(name(&pairs).contains("OFFLOADER_DATABASE"));
+        for (redis, database) in
+            [("rediss://r", "postgres://x"), ("http://r", "postgres://x"), ("redis://r", "sqlite://x"), ("redis://r:x", "postgres://x")]
+        {
+            let name = name(&[&SECRETS[..], &[("OFFLOADER_REDIS", redis), ("OFFLOADER_DATABASE", database)]].concat());
+            assert!(name.contains("OFFLOADER_REDIS"), "{name}");
+        }
+        let pairs =
+            [&SECRETS[..], &[("OFFLOADER_REDIS", "redis://:hunter2@r/1"), ("OFFLOADER_DATABASE", "postgres://u:hunter2@d/x")]].concat();
+        let summary = Settings::load(None, env(&pairs)).unwrap().summary();
+        assert!(summary.contains("redis=r/1") && !summary.contains("hunter2"), "{summary}");
     }
 }

@@ -28,7 +28,7 @@ impl App {
         let filter = JobFilter { states: vec![State::Done, State::Failed], unsettled: true, ..JobFilter::default() };
         let now_ms = unix_ms();
         for job in self.store.jobs(&filter).await? {
-            if !self.may_settle(&job.id, now_ms) {
+            if !self.settles(&job) || !self.may_settle(&job.id, now_ms) {
                 continue;
             }
             let app = Arc::clone(self);
@@ -40,7 +40,12 @@ impl App {
                     }
                     Err(error) => {
                         app.counts.settle_errors.fetch_add(1, Ordering::Relaxed);
-                        tracing::warn!(job = %job.id, error = format!("{error:#}"), "cannot seal or store yet; it is tried again");
+                        let error = format!("{error:#}");
+                        tracing::warn!(job = %job.id, error, "cannot seal or store yet; it is tried again");
+                        let _ = app
+                            .store
+                            .note_trouble(&job.spec.recording_id, &format!("cannot be sealed yet, it is tried again: {error}"))
+                            .await;
                         lock(&app.settling).insert(job.id.clone(), unix_ms() + SETTLE_RETRY_MS);
                     }
                 }
@@ -64,19 +69,15 @@ impl App {
     async fn settle(self: &Arc<Self>, job: &Job) -> anyhow::Result<()> {
         match job.spec.kind {
             Kind::Record => self.settle_recording(job).await,
-            Kind::Caption => Ok(self.store.settle_job(&job.id).await?),
-            Kind::Render | Kind::Transcribe => {
-                for fence in 1..=job.fence {
-                    remove_dir(&self.output_dir(&job.id, fence)).await?;
-                }
-                Ok(self.store.settle_job(&job.id).await?)
-            }
+            // What its attempts left in folders is cleared by each node for itself.
+            Kind::Caption | Kind::Render | Kind::Transcribe => Ok(self.store.settle_job(&job.id).await?),
         }
     }
 
     async fn settle_recording(&self, job: &Job) -> anyhow::Result<()> {
         let id = &job.spec.recording_id;
         let dir = self.recording_dir(id);
+        self.gather(job).await?;
         if !tokio::fs::try_exists(dir.join(MANIFEST_FILE)).await? {
             let why = if job.error.is_empty() { "ended before any media came" } else { &job.error };
             self.store.fail_recording(id, why, unix_ms(), &job.id).await?;
@@ -97,14 +98,48 @@ impl App {
         })
         .await??;
         let manifest = self.store_recording(&dir, id).await?;
-        let follow_ups = self.follow_ups(job, &manifest);
+        let follow_ups = follow_ups(job, &manifest, self.store.now_ms().await?);
         self.store.publish_recording(&manifest, &seal, &job.id, &follow_ups).await?;
         self.counts.sealed.fetch_add(1, Ordering::Relaxed);
         tracing::info!(job = %job.id, recording = %id, segments = seal.segments, bytes = seal.bytes, "recording sealed and stored");
-        for job in &follow_ups {
+        // Told as it is now: sealed, with jobs to follow.
+        for job in std::iter::once(job).chain(&follow_ups) {
             self.told(job);
         }
         Ok(())
+    }
+
+    /// Brings together in this machine's folder what there is of an ended recording, if several nodes share the archive.
+    async fn gather(&self, job: &Job) -> anyhow::Result<()> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        let id = &job.spec.recording_id;
+        let manifest = self.recording_dir(id).join(MANIFEST_FILE);
+        match self.objects.find(&names::manifest(id)).await? {
+            // Somebody began to store it and did not come to the end: what lies there is what the recording is.
+            Some(stored) => {
+                if tokio::fs::read(&manifest).await.ok().as_deref() != Some(&stored[..]) {
+                    self.bring_stored(id, &stored).await?;
+                }
+            }
+            None => {
+                if !self.is_home(&job.last_owner) {
+                    self.bring_manifest(id).await?;
+                }
+            }
+        }
+        if tokio::fs::try_exists(&manifest).await? { self.bring_segments(id).await } else { Ok(()) }
+    }
+
+    async fn bring_stored(&self, id: &str, manifest: &[u8]) -> anyhow::Result<()> {
+        let dir = self.recording_dir(id);
+        remove_dir(&dir).await?;
+        crate::keys::private_dir(&dir.join(SEGMENTS_DIR))?;
+        if let Some(seal) = self.objects.find(&names::seal(id)).await? {
+            tokio::fs::write(dir.join(SEAL_FILE), seal).await?;
+        }
+        Ok(tokio::fs::write(dir.join(MANIFEST_FILE), manifest).await?)
     }
 
     /// Every file to the object store; the seal last, so that what has a seal there is complete.
@@ -122,20 +157,11 @@ impl App {
         Ok(manifest)
     }
 
-    fn follow_ups(&self, job: &Job, manifest: &Manifest) -> Vec<Job> {
-        // What was saved of a lost recording is worth as much.
-        let done = Job { state: State::Done, ..job.clone() };
-        let now_ms = unix_ms();
-        let media = manifest.segments().next().is_some();
-        let specs = if media { done.follow_ups() } else { Vec::new() };
-        specs.into_iter().map(|spec| Job::new(format!("job-{}", Uuid::now_v7()), spec, now_ms)).collect()
-    }
-
     /// Brings a sealed recording's folder back from the object store, for a derived job.
     pub async fn fetch_recording(&self, id: &str) -> anyhow::Result<()> {
-        self.fetch_into(id, &self.recording_dir(id)).await?;
-        self.store.set_local(id, true).await?;
-        Ok(())
+        let dir = self.recording_dir(id);
+        remove_dir(&dir).await?;
+        self.fetch_into(id, &dir).await
     }
 
     /// Copies a sealed recording into a folder, checking every byte. The manifest comes last: a folder that
@@ -157,14 +183,45 @@ impl App {
         Ok(())
     }
 
-    /// Removes folders of recordings that are stored and for which nothing is left to do.
+    /// Removes from this machine the folders of recordings that are stored and for which nothing is left to do, and those of
+    /// attempts that are over.
     pub async fn clear_folders(&self) -> anyhow::Result<()> {
-        for id in self.store.recordings_to_clear().await? {
-            remove_dir(&self.recording_dir(&id)).await?;
-            self.store.set_local(&id, false).await?;
+        for (id, dir) in folders(&self.settings.data.join("recordings")).await? {
+            if self.store.is_finished(&id).await? {
+                remove_dir(&dir).await?;
+            }
+        }
+        for (name, dir) in folders(&self.settings.data.join("work")).await? {
+            // Exports have folders here too, and clear them themselves.
+            let Some((id, fence)) = name.rsplit_once('-').and_then(|(id, fence)| Some((id, fence.parse().ok()?))) else { continue };
+            let Some(job) = self.store.job(id).await? else { continue };
+            if (job.fence, job.state.is_leased()) != (fence, true) {
+                remove_dir(&dir).await?;
+            }
         }
         Ok(())
     }
+}
+
+fn follow_ups(job: &Job, manifest: &Manifest, now_ms: i64) -> Vec<Job> {
+    // What was saved of a lost recording is worth as much.
+    let done = Job { state: State::Done, ..job.clone() };
+    let media = manifest.segments().next().is_some();
+    let specs = if media { done.follow_ups() } else { Vec::new() };
+    specs.into_iter().map(|spec| Job::new(format!("job-{}", Uuid::now_v7()), spec, now_ms)).collect()
+}
+
+async fn folders(dir: &Path) -> std::io::Result<Vec<(String, std::path::PathBuf)>> {
+    let mut found = Vec::new();
+    let mut entries = match tokio::fs::read_dir(dir).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    while let Some(entry) = entries.next_entry().await? {
+        found.extend(entry.file_name().into_string().ok().map(|name| (name, entry.path())));
+    }
+    Ok(found)
 }
 
 /// Writes the last line if the capturing process could not. The fence is one that no lease of this job will
@@ -186,7 +243,7 @@ fn end_if_open(
     }
 }
 
-async fn remove_dir(dir: &Path) -> std::io::Result<()> {
+pub(crate) async fn remove_dir(dir: &Path) -> std::io::Result<()> {
     match tokio::fs::remove_dir_all(dir).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -1,8 +1,10 @@
 //! The SQL store: jobs, catalogue, transcripts, audit log. SQLite by default, PostgreSQL by setting.
 
 pub mod audit;
+pub mod captures;
 pub mod catalogue;
 pub mod jobs;
+pub mod nodes;
 pub mod search;
 
 use std::str::FromStr;
@@ -10,7 +12,7 @@ use std::sync::Once;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, Executor, Row, Transaction};
+use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, Row, Transaction};
 
 /// The store answered with an error.
 #[derive(Debug, thiserror::Error)]
@@ -63,19 +65,35 @@ impl Store {
 
     async fn migrate(&self) -> Result<(), StoreError> {
         let mut transaction = self.write.begin().await?;
-        let tables = match self.dialect {
-            Dialect::Sqlite => include_str!("../migrations/sqlite.sql"),
+        let (row_id, own) = match self.dialect {
+            Dialect::Sqlite => ("INTEGER", include_str!("../migrations/sqlite.sql")),
             Dialect::Postgres => {
                 // Two daemons that start together must not both create the tables.
                 transaction.execute("SELECT pg_advisory_xact_lock(845451)").await?;
-                include_str!("../migrations/postgres.sql")
+                ("BIGSERIAL", include_str!("../migrations/postgres.sql"))
             }
         };
+        let tables = include_str!("../migrations/tables.sql").replace("{row_id}", row_id) + own;
         for statement in tables.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
-            transaction.execute(statement).await?;
+            transaction.execute(AssertSqlSafe(statement.to_owned())).await?;
+        }
+        if self.dialect == Dialect::Sqlite {
+            // Its ALTER TABLE knows no IF EXISTS. The column told of one machine's folder; each looks into its own now.
+            let old = "SELECT 1 FROM pragma_table_info('recordings') WHERE name = 'local'";
+            if sqlx::query(old).fetch_optional(&mut *transaction).await?.is_some() {
+                transaction.execute("ALTER TABLE recordings DROP COLUMN local").await?;
+            }
         }
         transaction.commit().await?;
         Ok(())
+    }
+
+    /// Other offloaders may work on the same rows.
+    pub fn is_shared(&self) -> bool {
+        match self.dialect {
+            Dialect::Sqlite => false,
+            Dialect::Postgres => true,
+        }
     }
 
     /// The store's time: leases are counted by it, so that workers' and daemons' clocks do not matter.
@@ -83,10 +101,15 @@ impl Store {
         match self.dialect {
             // The file's machine is ours.
             Dialect::Sqlite => Ok(unix_ms()),
-            Dialect::Postgres => {
-                let sql = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS now_ms";
-                Ok(sqlx::query(sql).fetch_one(&self.read).await?.try_get("now_ms")?)
-            }
+            Dialect::Postgres => Ok(sqlx::query(POSTGRES_NOW).fetch_one(&self.read).await?.try_get("now_ms")?),
+        }
+    }
+
+    /// The same on the transaction's own connection: waiting for a second one while holding the first is a deadlock in a full pool.
+    async fn now_within(&self, transaction: &mut Transaction<'static, Any>) -> Result<i64, StoreError> {
+        match self.dialect {
+            Dialect::Sqlite => Ok(unix_ms()),
+            Dialect::Postgres => Ok(sqlx::query(POSTGRES_NOW).fetch_one(&mut **transaction).await?.try_get("now_ms")?),
         }
     }
 
@@ -94,6 +117,8 @@ impl Store {
         Ok(self.write.begin().await?)
     }
 }
+
+const POSTGRES_NOW: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS now_ms";
 
 async fn sqlite(url: &str, connections: u32) -> Result<AnyPool, StoreError> {
     let options = AnyConnectOptions::from_str(url)?;
@@ -113,4 +138,32 @@ async fn sqlite(url: &str, connections: u32) -> Result<AnyPool, StoreError> {
 /// Unix time in ms.
 pub fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn database_of_the_first_version_is_taken_on_with_its_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}?mode=rwc", dir.path().join("old.db").display());
+        sqlx::any::install_default_drivers();
+        let old = sqlite(&url, 1).await.unwrap();
+        old.execute(
+            "CREATE TABLE recordings (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, call_id TEXT NOT NULL, title TEXT NOT NULL, \
+             channel_id TEXT NOT NULL, channel_name TEXT NOT NULL, started_at_ms BIGINT NOT NULL, ended_at_ms BIGINT NOT NULL, \
+             state TEXT NOT NULL, error TEXT NOT NULL, wrapped_key TEXT NOT NULL, root TEXT NOT NULL, has_video BIGINT NOT NULL, \
+             gaps BIGINT NOT NULL, local BIGINT NOT NULL)",
+        )
+        .await
+        .unwrap();
+        old.execute("INSERT INTO recordings VALUES ('rec-1', 't', 'c', 'Old', '', '', 1, 2, 'sealed', '', '', '', 0, 0, 1)").await.unwrap();
+        old.close().await;
+        for _ in 0..2 {
+            let store = Store::open(&url).await.unwrap();
+            assert_eq!(store.recording("rec-1").await.unwrap().unwrap().title, "Old");
+            assert!(store.is_finished("rec-1").await.unwrap());
+        }
+    }
 }

@@ -15,7 +15,8 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, lock, random};
-use crate::limits::{DRAIN, SWEEP};
+use crate::limits::{DRAIN, STUCK_MS};
+use crate::news::News;
 use crate::settings::Settings;
 use crate::store::jobs::{ChangeError, JobFilter};
 
@@ -42,25 +43,29 @@ const NICE_CAPTION: i32 = 5;
 impl App {
     /// Runs until `stop`, then lets the workers close what they have.
     pub async fn supervise(self: Arc<Self>, stop: CancellationToken) {
+        let mut news = News::default();
         while !stop.is_cancelled() {
-            if let Err(error) = self.round().await {
+            if let Err(error) = self.round(&mut news).await {
                 tracing::warn!(error = format!("{error:#}"), "a round of the supervisor failed; the next one tries again");
             }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(SWEEP) => {}
+                () = tokio::time::sleep(self.settings.poll()) => {}
             }
         }
         self.drain().await;
     }
 
-    async fn round(self: &Arc<Self>) -> anyhow::Result<()> {
+    async fn round(self: &Arc<Self>, news: &mut News) -> anyhow::Result<()> {
+        self.meet().await?;
         self.take_from_the_dead().await?;
+        self.end_the_fenced().await?;
         self.settle_ended().await?;
-        while let Some(job) = self.next_job().await? {
-            self.start(&job).await?;
+        while let Some((job, previous_owner)) = self.next_job().await? {
+            self.start(&job, previous_owner).await?;
         }
+        self.tell_news(news).await?;
         self.clear_folders().await?;
         // Last: what is wrong with the log must not keep a call from being recorded.
         self.sign_audit_head().await.context("the head of the audit log cannot be signed: verify the log")
@@ -92,29 +97,53 @@ impl App {
         Ok(self.store.jobs(&filter).await?)
     }
 
-    /// Leases the most urgent waiting job that fits on this machine.
-    async fn next_job(self: &Arc<Self>) -> anyhow::Result<Option<Job>> {
-        if self.draining.load(Ordering::Acquire) {
-            return Ok(None);
+    /// A worker of ours whose job another node has, or that ended long ago, is stuck: nobody else can end it.
+    async fn end_the_fenced(&self) -> anyhow::Result<()> {
+        if !self.store.is_shared() {
+            return Ok(());
         }
-        let mut load = Load::default();
-        self.leased().await?.iter().for_each(|job| load.add(job.spec.kind));
-        let filter = JobFilter { states: vec![State::Queued], ..JobFilter::default() };
-        let waiting = self.store.jobs(&filter).await?;
+        let workers: Vec<(String, u64)> = lock(&self.workers).keys().cloned().collect();
         let now_ms = self.store.now_ms().await?;
-        let ready: Vec<&Job> = waiting.iter().filter(|job| self.media_is_here(job)).collect();
-        let capacity = Capacity { workers_max: self.settings.workers_max };
-        let Some(job) = choose(ready, &Kind::ALL, capacity, load, now_ms) else { return Ok(None) };
-        self.lease(&job.id, &self.node).await
+        for (id, fence) in workers {
+            let Some(job) = self.store.job(&id).await? else { continue };
+            let over = job.fence > fence || !job.state.is_leased();
+            if over && now_ms - job.updated_at_ms > STUCK_MS {
+                self.kill_worker(&id, fence);
+            }
+        }
+        Ok(())
     }
 
-    /// Leases one job for `owner`; `None` if somebody was faster.
-    pub async fn lease(&self, id: &str, owner: &str) -> anyhow::Result<Option<Job>> {
-        match self.store.change_job(id, |job, now_ms| job.lease(owner, now_ms)).await {
-            Ok((job, ())) => {
+    /// Leases the most urgent waiting job that fits on this machine; tells also who had it before.
+    async fn next_job(self: &Arc<Self>) -> anyhow::Result<Option<(Job, String)>> {
+        let filter = JobFilter { states: vec![State::Queued], ..JobFilter::default() };
+        // Until there is none: of several offloaders that want the same job one gets it, and the others want the next.
+        while !self.draining.load(Ordering::Acquire) {
+            let mut load = Load::default();
+            self.leased().await?.iter().filter(|job| self.is_home(&job.last_owner)).for_each(|job| load.add(job.spec.kind));
+            let waiting = self.store.jobs(&filter).await?;
+            let now_ms = self.store.now_ms().await?;
+            let ready: Vec<&Job> = waiting.iter().filter(|job| self.may_take(job, now_ms) && self.media_is_here(job)).collect();
+            let capacity = Capacity { workers_max: self.settings.workers_max };
+            let Some(job) = choose(ready, &Kind::ALL, capacity, load, now_ms) else { return Ok(None) };
+            if let Some(leased) = self.lease(&job.id, &self.node).await? {
+                return Ok(Some(leased));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Leases one job for `owner`; `None` if somebody was faster. Tells also who had it before.
+    pub async fn lease(&self, id: &str, owner: &str) -> anyhow::Result<Option<(Job, String)>> {
+        let change = |job: &mut Job, now_ms| {
+            let previous = job.last_owner.clone();
+            job.lease(owner, now_ms).map(|()| previous)
+        };
+        match self.store.change_job(id, change).await {
+            Ok((job, previous)) => {
                 tracing::info!(job = %job.id, kind = job.spec.kind.name(), attempt = job.attempt, fence = job.fence, "job leased");
                 self.told(&job);
-                Ok(Some(job))
+                Ok(Some((job, previous)))
             }
             Err(ChangeError::Refused(_)) => Ok(None),
             Err(error) => Err(error.into()),
@@ -124,7 +153,9 @@ impl App {
     /// A derived job needs the recording's folder; if it is gone it is brought back first.
     pub(crate) fn media_is_here(self: &Arc<Self>, job: &Job) -> bool {
         let id = &job.spec.recording_id;
-        if !job.spec.kind.is_derived() || self.recording_dir(id).join(archive::MANIFEST_FILE).exists() {
+        let dir = self.recording_dir(id);
+        // Without the seal it is what was left of a capture that another node ended.
+        if !job.spec.kind.is_derived() || (dir.join(archive::MANIFEST_FILE).exists() && dir.join(archive::SEAL_FILE).exists()) {
             return true;
         }
         if lock(&self.fetching).insert(id.clone()) {
@@ -141,9 +172,14 @@ impl App {
         false
     }
 
-    async fn start(self: &Arc<Self>, job: &Job) -> anyhow::Result<()> {
+    async fn start(self: &Arc<Self>, job: &Job, previous_owner: String) -> anyhow::Result<()> {
         if let Some(error) = self.cannot_start(job) {
             return self.end_attempt(job, Outcome::Failed { error, retry: false }).await;
+        }
+        if let Err(error) = self.prepare_capture(job, &previous_owner).await {
+            let error = format!("cannot go on where another offloader stopped: {error:#}");
+            tracing::warn!(job = %job.id, error);
+            return self.end_attempt(job, Outcome::Failed { error, retry: true }).await;
         }
         match self.spawn(job) {
             Ok(child) => {
@@ -207,6 +243,7 @@ impl App {
             Err(error) => error.to_string(),
         };
         lock(&self.workers).remove(&(job.id.clone(), job.fence));
+        self.flush_copies(&job).await;
         match self.store.change_job(&job.id, |row, now_ms| row.exited(job.fence, &how, now_ms, random())).await {
             Ok((job, ())) => {
                 self.counts.died.fetch_add(1, Ordering::Relaxed);
@@ -242,6 +279,11 @@ impl App {
         }
         while !lock(&self.workers).is_empty() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if self.store.is_shared()
+            && let Err(error) = self.store.forget_node(&self.node).await
+        {
+            tracing::warn!(%error, "the other offloaders could not be told that this one ends; they notice");
         }
         let left = lock(&self.workers).len();
         if left > 0 {

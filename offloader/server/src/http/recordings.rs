@@ -171,10 +171,8 @@ async fn statement(app: &App, row: &RecordingRow) -> Result<(Option<Manifest>, O
         let manifest = Manifest::parse(&manifest).map_err(|error| changed(&error))?;
         return Ok((Some(manifest), Some(Seal::from_bytes(&seal).map_err(|error| changed(&error))?)));
     }
-    match tokio::fs::read(app.recording_dir(&row.id).join(archive::MANIFEST_FILE)).await {
-        Ok(bytes) => Ok((Some(Manifest::read_so_far(&bytes)), None)),
-        Err(_) => Ok((None, None)),
-    }
+    let manifest = app.manifest_so_far(&row.id).await.map_err(|error| ApiError::internal(&format!("{error:#}")))?;
+    Ok(((manifest.size() > 0).then_some(manifest), None))
 }
 
 fn changed(error: &dyn std::fmt::Display) -> ApiError {

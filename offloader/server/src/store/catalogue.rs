@@ -43,8 +43,6 @@ pub struct RecordingRow {
     pub has_video: bool,
     /// Gaps of the whole recording and of its tracks.
     pub gaps: i64,
-    /// The folder on this machine is still there.
-    pub local: bool,
 }
 
 /// Somebody who was there.
@@ -97,7 +95,7 @@ impl Store {
             return Ok(false);
         }
         let sql = "INSERT INTO recordings (id, tenant, call_id, title, channel_id, channel_name, started_at_ms, ended_at_ms, state, error, \
-                   wrapped_key, root, has_video, gaps, local) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 'capturing', '', $8, '', 0, 0, 1)";
+                   wrapped_key, root, has_video, gaps) VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 'capturing', '', $8, '', 0, 0)";
         sqlx::query(sql)
             .bind(&recording.id)
             .bind(&recording.tenant)
@@ -147,6 +145,7 @@ impl Store {
             Self::insert_job(&mut transaction, job).await?;
         }
         sqlx::query("UPDATE jobs SET settled = 1 WHERE id = $1").bind(job_id).execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM capture_lines WHERE recording_id = $1").bind(id).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -154,14 +153,12 @@ impl Store {
     /// There is nothing to seal.
     pub async fn fail_recording(&self, id: &str, error: &str, ended_at_ms: i64, job_id: &str) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query(
-            "UPDATE recordings SET state = 'failed', error = $1, ended_at_ms = $2, local = 0 WHERE id = $3 AND state = 'capturing'",
-        )
-        .bind(error)
-        .bind(ended_at_ms)
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
+        sqlx::query("UPDATE recordings SET state = 'failed', error = $1, ended_at_ms = $2 WHERE id = $3 AND state = 'capturing'")
+            .bind(error)
+            .bind(ended_at_ms)
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
         sqlx::query("UPDATE jobs SET settled = 1 WHERE id = $1").bind(job_id).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
@@ -295,21 +292,17 @@ impl Store {
             .collect()
     }
 
-    /// Sealed recordings whose folder is here and for which nothing is left to do.
-    pub async fn recordings_to_clear(&self) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT id FROM recordings WHERE local = 1 AND state = 'sealed' AND NOT EXISTS \
+    /// It is sealed and nothing is left to do with it: a folder on a node's disk is not needed any more.
+    pub async fn is_finished(&self, recording_id: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 AS finished FROM recordings WHERE id = $1 AND state = 'sealed' AND NOT EXISTS \
                    (SELECT 1 FROM jobs WHERE jobs.recording_id = recordings.id AND (jobs.settled = 0 OR jobs.state IN ('queued', 'running', 'stopping')))";
-        let rows = sqlx::query(sql).fetch_all(&self.read).await?;
-        rows.iter().map(|row| Ok(row.try_get("id")?)).collect()
+        Ok(sqlx::query(sql).bind(recording_id).fetch_optional(&self.read).await?.is_some())
     }
 
-    /// The folder is here, or no longer.
-    pub async fn set_local(&self, recording_id: &str, local: bool) -> Result<(), StoreError> {
-        sqlx::query("UPDATE recordings SET local = $1 WHERE id = $2")
-            .bind(i64::from(local))
-            .bind(recording_id)
-            .execute(&self.write)
-            .await?;
+    /// It cannot be sealed yet, and this is why: shown until it can.
+    pub async fn note_trouble(&self, recording_id: &str, error: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE recordings SET error = $1 WHERE id = $2 AND state = 'capturing'";
+        sqlx::query(sql).bind(error).bind(recording_id).execute(&self.write).await?;
         Ok(())
     }
 
@@ -363,6 +356,5 @@ fn recording_of(row: &AnyRow) -> Result<RecordingRow, StoreError> {
         root: text("root")?,
         has_video: number("has_video")? != 0,
         gaps: number("gaps")?,
-        local: number("local")? != 0,
     })
 }

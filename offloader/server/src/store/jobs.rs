@@ -1,4 +1,7 @@
 //! Rows of jobs: read, changed by the rules of `offloader-jobs`, written back if nobody was faster.
+//!
+//! Several offloaders share these rows. What keeps them apart is the row's version: of two that want the same job, one
+//! writes, and the other finds no row of the version that it read.
 
 use offloader_jobs::{Job, Kind, Lease, Refused, Spec, State};
 use sqlx::any::AnyRow;
@@ -131,13 +134,13 @@ impl Store {
         id: &str,
         change: &mut impl FnMut(&mut Job, i64) -> Result<T, Refused>,
     ) -> Result<Option<(Job, T)>, ChangeError> {
-        let now_ms = self.now_ms().await?;
+        let now_ms = self.now_within(transaction).await?;
         let row = sqlx::query("SELECT * FROM jobs WHERE id = $1").bind(id).fetch_optional(&mut **transaction).await;
         let Some(row) = row.map_err(StoreError::from)? else { return Err(ChangeError::Unknown(id.to_owned())) };
         let mut job = job_of(&row)?;
         let version: i64 = row.try_get("version").map_err(StoreError::from)?;
         let told = change(&mut job, now_ms)?;
-        let lease = job.lease.clone().unwrap_or(Lease { owner: String::new(), since_ms: 0, until_ms: 0 });
+        let (since_ms, until_ms) = job.lease.as_ref().map_or((0, 0), |lease| (lease.since_ms, lease.until_ms));
         let sql = "UPDATE jobs SET state = $1, attempt = $2, failures = $3, fence = $4, lease_owner = $5, lease_since_ms = $6, \
                    lease_until_ms = $7, run_after_ms = $8, progress = $9, error = $10, checkpoint = $11, stats = $12, result = $13, \
                    updated_at_ms = $14, version = version + 1 WHERE id = $15 AND version = $16";
@@ -146,9 +149,9 @@ impl Store {
             .bind(i64::from(job.attempt))
             .bind(i64::from(job.failures))
             .bind(job.fence as i64)
-            .bind(lease.owner)
-            .bind(lease.since_ms)
-            .bind(lease.until_ms)
+            .bind(&job.last_owner)
+            .bind(since_ms)
+            .bind(until_ms)
             .bind(job.run_after_ms)
             .bind(f64::from(job.progress))
             .bind(&job.error)
@@ -162,6 +165,13 @@ impl Store {
             .await
             .map_err(StoreError::from)?;
         Ok((done.rows_affected() == 1).then_some((job, told)))
+    }
+
+    /// Jobs that changed at or after this time.
+    pub async fn jobs_changed(&self, since_ms: i64) -> Result<Vec<Job>, StoreError> {
+        let sql = "SELECT * FROM jobs WHERE updated_at_ms >= $1 ORDER BY updated_at_ms DESC LIMIT $2";
+        let rows = sqlx::query(sql).bind(since_ms).bind(JOBS_LISTED_MAX).fetch_all(&self.read).await?;
+        rows.iter().map(job_of).collect()
     }
 
     /// What follows from the job's end has been done.
@@ -190,6 +200,7 @@ fn job_of(row: &AnyRow) -> Result<Job, StoreError> {
         attempt: u32::try_from(number("attempt")?).map_err(|_| StoreError::Row("jobs.attempt"))?,
         failures: u32::try_from(number("failures")?).map_err(|_| StoreError::Row("jobs.failures"))?,
         fence: u64::try_from(number("fence")?).map_err(|_| StoreError::Row("jobs.fence"))?,
+        last_owner: lease.owner.clone(),
         lease: state.is_leased().then_some(lease),
         run_after_ms: number("run_after_ms")?,
         progress: row.try_get::<f64, _>("progress")? as f32,

@@ -51,6 +51,13 @@ impl House {
         house
     }
 
+    /// A folder without a daemon: for one that is started as a program.
+    pub(crate) fn empty() -> Self {
+        let house = Self { dir: tempfile::tempdir().unwrap(), daemon: None, http: reqwest::Client::new() };
+        house.worker_script();
+        house
+    }
+
     /// Starts the daemon, again perhaps, in the same folder.
     pub(crate) async fn open(&mut self, change: impl Fn(&mut Settings)) {
         let data = self.dir.path().join("data");
@@ -70,7 +77,7 @@ impl House {
 
     /// Hands the worker's arguments to this test binary, which becomes the worker. They go by the
     /// environment: libtest knows no `--job`.
-    fn worker_script(&self) -> PathBuf {
+    pub(crate) fn worker_script(&self) -> PathBuf {
         let path = self.dir.path().join("offload-worker");
         let text = format!(
             "#!/bin/sh\nTEST_WORKER_ARGS=\"$*\"\nTEST_WORKER_DIR={}\nexport TEST_WORKER_ARGS TEST_WORKER_DIR\nexec {} worker::worker_process --exact --nocapture --test-threads=1 2>>{}/worker.log >>{}/worker.log\n",

@@ -10,11 +10,11 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::house::{Client, House, TOKEN, client, manifest_has, record, until};
 
-async fn job(client: &mut Client, id: &str) -> v1::Job {
+pub(crate) async fn job(client: &mut Client, id: &str) -> v1::Job {
     client.get(v1::GetJobRequest { id: id.into() }).await.unwrap().into_inner()
 }
 
-async fn until_job(client: &mut Client, id: &str, what: &str, holds: impl Fn(&v1::Job) -> bool) -> v1::Job {
+pub(crate) async fn until_job(client: &mut Client, id: &str, what: &str, holds: impl Fn(&v1::Job) -> bool) -> v1::Job {
     let begun = Instant::now();
     loop {
         let job = job(client, id).await;
@@ -26,13 +26,13 @@ async fn until_job(client: &mut Client, id: &str, what: &str, holds: impl Fn(&v1
     }
 }
 
-async fn pid_of(house: &House, kind: &str, fence: u64) -> Pid {
+pub(crate) async fn pid_of(house: &House, kind: &str, fence: u64) -> Pid {
     let path = house.path(&format!("pid-{kind}-{fence}"));
     until("the worker's pid", || std::fs::read_to_string(&path).is_ok_and(|pid| !pid.is_empty())).await;
     Pid::from_raw(std::fs::read_to_string(&path).unwrap().parse().unwrap()).unwrap()
 }
 
-fn with_model(settings: &mut offloader::settings::Settings) {
+pub(crate) fn with_model(settings: &mut offloader::settings::Settings) {
     settings.model_path = Some("/some/model.bin".into());
 }
 
@@ -150,7 +150,7 @@ fn program(house: &House, port: u16) -> Program {
 }
 
 /// Ends with the test, also with one that fails.
-struct Program(Child);
+pub(crate) struct Program(pub(crate) Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -159,11 +159,11 @@ impl Drop for Program {
     }
 }
 
-fn now_ns() -> u128 {
+pub(crate) fn now_ns() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()
 }
 
-async fn connected(port: u16) -> Client {
+pub(crate) async fn connected(port: u16) -> Client {
     until("the offloader to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
     client(&format!("http://127.0.0.1:{port}"), TOKEN).await
 }

@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod archive_api;
+mod cluster;
 mod guard;
 mod house;
 mod jobs;
+mod servers;
 mod site;
 mod worker;

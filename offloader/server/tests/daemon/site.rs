@@ -3,74 +3,16 @@
 //! Each test starts the real server if the machine has it (`postgres`; `moto_server` from PyPI, or the
 //! program named in TEST_S3_SERVER) and says so if not.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use archive::bundle::verify_bundle;
 use offloader::objects::{ObjectError, Objects};
 
 use crate::house::{House, until};
+use crate::servers::{Server, free_port, postgres, program};
 use crate::worker::SENTENCES;
-
-/// A server that ends with the test.
-struct Server {
-    child: Child,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn program(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    names.iter().flat_map(|name| std::env::split_paths(&path).map(move |dir| dir.join(name))).find(|file| file.is_file())
-}
-
-/// PostgreSQL does not run as root: then it runs as `postgres`, in a folder of that user.
-fn postgres() -> Option<(Server, String)> {
-    let real = std::fs::canonicalize(program(&["postgres"])?).ok()?;
-    let bin = real.parent()?.to_owned();
-    let root = rustix::process::geteuid().is_root();
-    let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let run = |program: &str, arguments: &[&str]| {
-        let mut command = if root {
-            let mut command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(bin.join(program));
-            command
-        } else {
-            Command::new(bin.join(program))
-        };
-        command.args(arguments).current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    };
-    if root {
-        let done = Command::new("chown").args(["-R", "postgres:postgres"]).arg(dir.path()).status().ok()?;
-        assert!(done.success());
-    }
-    let folder = data.to_str()?;
-    let made = run("initdb", &["-D", folder, "-U", "conclave", "--auth=trust", "--no-sync"]).status().ok()?;
-    assert!(made.success(), "initdb");
-    let port = free_port().to_string();
-    let child = run("postgres", &["-D", folder, "-p", &port, "-h", "127.0.0.1", "-k", folder, "-c", "fsync=off"]).spawn().ok()?;
-    let server = Server { child, _dir: dir };
-    let begun = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port.parse().ok()?)).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "PostgreSQL does not answer");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Some((server, format!("postgres://conclave@127.0.0.1:{port}/postgres")))
-}
 
 #[tokio::test]
 async fn the_whole_story_on_postgresql() {
@@ -112,7 +54,7 @@ async fn s3() -> Option<Server> {
     let dir = tempfile::tempdir().unwrap();
     let port = std::env::var("AWS_ENDPOINT_URL").ok()?.rsplit(':').next()?.to_owned();
     let child = Command::new(program).args(["-H", "127.0.0.1", "-p", &port]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-    let server = Server { child, _dir: dir };
+    let server = Server::new(child, dir);
     let url = format!("http://127.0.0.1:{port}/evidence");
     let client = reqwest::Client::new();
     let begun = Instant::now();

@@ -41,7 +41,14 @@ async fn worker_process() {
     match serde_json::from_str(&job.params_json).unwrap() {
         WorkOrder::Record(order) => record(client, id, fence, order).await,
         WorkOrder::Caption(_) => panic!("no captions here"),
-        WorkOrder::Render(order) => render(client, id, fence, order).await,
+        WorkOrder::Render(order) => {
+            // Busy for as long as the test wants.
+            while dir.join("hold-render").exists() {
+                client.renew(v1::RenewRequest { id: id.into(), fence, progress: 0.5, stats_json: String::new() }).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            render(client, id, fence, order).await
+        }
         WorkOrder::Transcribe(order) => transcribe(client, id, fence, order).await,
     }
 }
