@@ -40,13 +40,16 @@ enum Command {
     },
     /// Show the media node: calls, participants, warnings
     Status(node::NodeAddress),
-    /// Take no new calls; end when the running ones end or the deadline passes
+    /// Take nobody new; end when the last one has left or the deadline passes
     Drain {
         #[command(flatten)]
         node: node::NodeAddress,
         /// Seconds until running calls are ended
         #[arg(long, default_value_t = 600)]
         deadline_s: u32,
+        /// Take a drain back: new calls are taken again
+        #[arg(long, conflicts_with = "deadline_s")]
+        cancel: bool,
     },
     /// List recording, caption, render and transcription jobs
     Jobs(jobs::OffloaderAddress),
@@ -60,7 +63,7 @@ async fn main() -> ExitCode {
         Command::Up(settings) => up::run(*settings).await,
         Command::Verify { bundle, keys, json } => return verify::run(&bundle, &keys, json),
         Command::Status(node) => node::status(&node).await,
-        Command::Drain { node, deadline_s } => node::drain(&node, deadline_s).await,
+        Command::Drain { node, deadline_s, cancel } => node::drain(&node, deadline_s, cancel).await,
         Command::Jobs(offloader) => jobs::list(&offloader).await,
     };
     match done {

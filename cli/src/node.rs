@@ -55,7 +55,7 @@ pub(crate) async fn status(node: &NodeAddress) -> anyhow::Result<()> {
         status.calls,
         status.participants,
         status.rss_bytes >> 20,
-        if status.draining { "  DRAINING" } else { "" }
+        if status.draining { format!("  DRAINING, ends in {} s at the latest", status.drain_left_s) } else { String::new() }
     );
     println!("media at {}", status.advertised.join(", "));
     for warning in &status.warnings {
@@ -81,9 +81,16 @@ pub(crate) async fn status(node: &NodeAddress) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) async fn drain(node: &NodeAddress, deadline_s: u32) -> anyhow::Result<()> {
+pub(crate) async fn drain(node: &NodeAddress, deadline_s: u32, cancel: bool) -> anyhow::Result<()> {
     let (mut client, token) = node.client().await?;
-    client.drain(with_bearer(v1::DrainRequest { deadline_s }, &token)?).await?;
-    println!("draining: no new calls; running ones end by themselves or in {deadline_s} s. Watch with `conclave status`.");
+    client.drain(with_bearer(v1::DrainRequest { deadline_s, cancel }, &token)?).await?;
+    if cancel {
+        println!("not draining: new calls are taken again.");
+    } else {
+        println!(
+            "draining: nobody new is taken; the node ends with the last participant, or in {deadline_s} s. Watch with `conclave status`, \
+             take it back with `conclave drain --cancel`."
+        );
+    }
     Ok(())
 }

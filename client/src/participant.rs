@@ -13,7 +13,7 @@ use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::MIME_TYPE_OPUS;
 use rtc::rtp;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
@@ -26,6 +26,9 @@ use crate::link::{self, Dial, LinkReceiver, LinkSender};
 
 /// Samples of a 20 ms Opus frame at 48 kHz.
 const FRAME_SAMPLES: u32 = 960;
+
+/// How long a leaving participant waits for the server's word: without it the leave may be cut off with the stream.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a participant sees.
 #[derive(Debug)]
@@ -52,14 +55,15 @@ pub enum Event {
 /// A participant in a call.
 pub struct Participant {
     link: LinkSender,
+    leave: oneshot::Sender<oneshot::Sender<()>>,
     commands: mpsc::Sender<Command>,
     /// Our sid.
     pub sid: String,
 }
 
 enum Command {
-    Publish { cid: String, track: Arc<TrackLocalStaticRTP>, done: tokio::sync::oneshot::Sender<Result<(), ClientError>> },
-    Data { reliable: bool, payload: Vec<u8>, done: tokio::sync::oneshot::Sender<Result<(), ClientError>> },
+    Publish { cid: String, track: Arc<TrackLocalStaticRTP>, done: oneshot::Sender<Result<(), ClientError>> },
+    Data { reliable: bool, payload: Vec<u8>, done: oneshot::Sender<Result<(), ClientError>> },
 }
 
 /// A published Opus track.
@@ -87,8 +91,9 @@ impl Participant {
         let (subscriber, from_subscriber) = Connection::open(local).await?;
         let (commands, inbox) = mpsc::channel(64);
         let session = Session { link: link.clone(), publisher, subscriber, events, channels: Vec::new(), offers: 0, waiting: Vec::new() };
-        tokio::spawn(session.run(signals, from_publisher, from_subscriber, inbox));
-        Ok((Self { link, commands, sid }, queue))
+        let (leave, leaving) = oneshot::channel();
+        tokio::spawn(session.run(signals, from_publisher, from_subscriber, inbox, leaving));
+        Ok((Self { link, leave, commands, sid }, queue))
     }
 
     /// Publishes an Opus track; returns when the server has answered the offer.
@@ -115,7 +120,7 @@ impl Participant {
             ..Default::default()
         };
         self.link.request(Request::AddTrack(add)).await?;
-        let (done, answered) = tokio::sync::oneshot::channel();
+        let (done, answered) = oneshot::channel();
         let command = Command::Publish { cid: cid.to_owned(), track: track.clone(), done };
         self.commands.send(command).await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))?;
         let limit = Duration::from_secs(10);
@@ -133,7 +138,7 @@ impl Participant {
     pub async fn send_data(&self, reliable: bool, topic: &str, payload: &[u8]) -> Result<(), ClientError> {
         let user = lk::UserPacket { topic: Some(topic.to_owned()), payload: payload.to_vec(), ..Default::default() };
         let packet = lk::DataPacket { value: Some(lk::data_packet::Value::User(user)), ..Default::default() };
-        let (done, sent) = tokio::sync::oneshot::channel();
+        let (done, sent) = oneshot::channel();
         let command = Command::Data { reliable, payload: packet.encode_to_vec(), done };
         self.commands.send(command).await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))?;
         sent.await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))?
@@ -155,12 +160,15 @@ impl Participant {
         self.link.request(request).await
     }
 
-    /// Leaves for good.
+    /// Leaves for good; returns when the server has said so, or after 2 s.
     ///
     /// # Errors
     /// When the session is over already.
     pub async fn leave(self) -> Result<(), ClientError> {
-        self.link.leave().await
+        let over = || ClientError::Signalling("the session is over".to_owned());
+        let (done, left) = oneshot::channel();
+        self.leave.send(done).map_err(|_| over())?;
+        left.await.map_err(|_| over())
     }
 }
 
@@ -192,7 +200,7 @@ struct Session {
     events: mpsc::UnboundedSender<Event>,
     channels: Vec<(String, Arc<dyn DataChannel>)>,
     offers: u32,
-    waiting: Vec<tokio::sync::oneshot::Sender<Result<(), ClientError>>>,
+    waiting: Vec<oneshot::Sender<Result<(), ClientError>>>,
 }
 
 impl Session {
@@ -202,6 +210,7 @@ impl Session {
         mut from_publisher: mpsc::UnboundedReceiver<ConnectionEvent>,
         mut from_subscriber: mpsc::UnboundedReceiver<ConnectionEvent>,
         mut commands: mpsc::Receiver<Command>,
+        mut leave: oneshot::Receiver<oneshot::Sender<()>>,
     ) {
         loop {
             let done = tokio::select! {
@@ -212,10 +221,15 @@ impl Session {
                 },
                 Some(event) = from_publisher.recv() => { self.connection(true, event); Ok(()) }
                 Some(event) = from_subscriber.recv() => { self.connection(false, event); Ok(()) }
-                command = commands.recv() => match command {
-                    Some(command) => self.command(command).await,
-                    None => break,
-                },
+                Some(command) = commands.recv() => self.command(command).await,
+                leaving = &mut leave => {
+                    // Otherwise the participant was dropped: gone without a word.
+                    if let Ok(done) = leaving {
+                        self.say_goodbye(&mut signals).await;
+                        let _ = done.send(());
+                    }
+                    break;
+                }
             };
             if let Err(error) = done {
                 tracing::warn!(%error, "the participant's session ends");
@@ -225,6 +239,19 @@ impl Session {
         let _ = self.publisher.inner().close().await;
         let _ = self.subscriber.inner().close().await;
         let _ = self.events.send(Event::Ended);
+    }
+
+    async fn say_goodbye(&self, signals: &mut LinkReceiver) {
+        let goodbye = async {
+            self.link.leave().await?;
+            while signals.next().await?.is_some() {}
+            Ok::<(), ClientError>(())
+        };
+        match tokio::time::timeout(FAREWELL, goodbye).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "left without the server's word"),
+            Err(_) => tracing::debug!("left without the server's word"),
+        }
     }
 
     async fn signalled(&mut self, message: Response) -> Result<(), ClientError> {

@@ -35,8 +35,17 @@ async fn conclave_status_says_where_it_looked_when_nothing_answers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn conclave_drain_refuses_new_calls() {
     let node = Rtcd::start().await.unwrap();
+    // An empty node would be gone by now.
+    let (_alice, _events) = Participant::join(&Dial::new(&node.url, &node.token, "standup", "alice"), "127.0.0.1").await.unwrap();
     let (fine, text) = conclave(&node, &["drain", "--deadline-s", "60"]).await;
+    assert!(fine && text.contains("--cancel"), "{text}");
+    let bob = Dial::new(&node.url, &node.token, "new", "bob");
+    let refused = Participant::join(&bob, "127.0.0.1").await.err().expect("a draining node took a new call").to_string();
+    assert!(refused.contains("maintenance") && refused.contains("try again"), "{refused}");
+    let (fine, text) = conclave(&node, &["status"]).await;
+    assert!(fine && text.contains("DRAINING"), "{text}");
+
+    let (fine, text) = conclave(&node, &["drain", "--cancel"]).await;
     assert!(fine, "{text}");
-    let refused = Participant::join(&Dial::new(&node.url, &node.token, "new", "alice"), "127.0.0.1").await;
-    assert!(refused.is_err(), "a draining node took a new call");
+    Participant::join(&bob, "127.0.0.1").await.expect("a call after the drain was taken back");
 }

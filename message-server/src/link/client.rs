@@ -336,7 +336,7 @@ impl Link {
 
     /// Let the node finish its calls and take no new ones.
     pub async fn drain(&self, deadline_s: u32) -> ApiResult<()> {
-        let request = self.unary(v1::DrainRequest { deadline_s });
+        let request = self.unary(v1::DrainRequest { deadline_s, cancel: false });
         self.client.clone().drain(request).await.map_err(node_error)?;
         Ok(())
     }

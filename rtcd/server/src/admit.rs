@@ -1,5 +1,7 @@
 //! May this participant come in? Decided before anything is allocated, with a reason and a text that says what to do.
 
+use std::time::Duration;
+
 use conclave_proto::v1::{ErrorReason, Join};
 use rtcd_core::ids::{CallId, NAME_LEN_MAX};
 
@@ -23,8 +25,10 @@ impl Refusal {
 /// What admission looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeState {
-    /// The node empties itself.
-    pub draining: bool,
+    /// The node empties itself and ends by then at the latest.
+    pub draining: Option<Duration>,
+    /// This identity is in this call already: its client comes anew, in its own place.
+    pub present: bool,
     /// Participants in all calls.
     pub participants: usize,
     /// The setting.
@@ -81,19 +85,22 @@ pub fn split_call_id(call: &CallId) -> (&str, &str) {
 /// # Errors
 /// The refusal to send back.
 pub fn admit(state: &NodeState, join: &Join) -> Result<(), Refusal> {
-    // Those who are in already are never turned away: a resume costs nothing new.
-    if join.reconnect {
+    // Those who are in already are never turned away: they cost nothing new.
+    if join.reconnect || state.present {
         return Ok(());
     }
     let host = join.grants.as_ref().is_some_and(|grants| grants.host);
-    if state.draining && !state.call_known {
-        return Err(Refusal::new(
-            ErrorReason::Draining,
-            "this media node is being emptied for maintenance; start the call on another node",
-        ));
-    }
-    if state.draining {
-        return Err(Refusal::new(ErrorReason::Draining, "this media node is being emptied for maintenance; try again in a moment"));
+    if let Some(left) = state.draining {
+        // Rounded up: who tries again then finds it ended.
+        let seconds = left.as_secs() + 1;
+        let text = if state.call_known {
+            format!(
+                "this call's media node is being emptied for maintenance and takes nobody new; try again in {seconds} s, or when the call there has ended"
+            )
+        } else {
+            format!("this media node is being emptied for maintenance; start the call on another node, or try again in {seconds} s")
+        };
+        return Err(Refusal::new(ErrorReason::Draining, text));
     }
     if state.participants >= state.participants_max {
         return Err(Refusal::new(
@@ -129,7 +136,8 @@ mod tests {
 
     fn calm() -> NodeState {
         NodeState {
-            draining: false,
+            draining: None,
+            present: false,
             participants: 5,
             participants_max: 10,
             call_known: true,
@@ -150,7 +158,7 @@ mod tests {
     #[test]
     fn each_refusal_has_its_reason() {
         assert_eq!(reason(calm(), &join()), None);
-        assert_eq!(reason(NodeState { draining: true, ..calm() }, &join()), Some(ErrorReason::Draining));
+        assert_eq!(reason(NodeState { draining: Some(Duration::ZERO), ..calm() }, &join()), Some(ErrorReason::Draining));
         assert_eq!(reason(NodeState { participants: 10, ..calm() }, &join()), Some(ErrorReason::Full));
         assert_eq!(reason(NodeState { in_call: 1024, participants_max: 5000, ..calm() }, &join()), Some(ErrorReason::Full));
         assert_eq!(reason(NodeState { load: 0.9, ..calm() }, &join()), None, "joins to running calls go on");
@@ -159,11 +167,21 @@ mod tests {
     }
 
     #[test]
-    fn hosts_pass_a_busy_node_and_resumes_pass_everything() {
+    fn hosts_pass_a_busy_node_and_those_who_are_in_pass_everything() {
         let host = Join { grants: Some(Grants { host: true, ..Grants::default() }), ..join() };
         assert_eq!(reason(NodeState { load: 0.96, ..calm() }, &host), None);
         let resume = Join { reconnect: true, ..join() };
-        assert_eq!(reason(NodeState { draining: true, load: 1.0, participants: 10, ..calm() }, &resume), None);
+        let worst = NodeState { draining: Some(Duration::ZERO), load: 1.0, participants: 10, ..calm() };
+        assert_eq!(reason(worst, &resume), None);
+        assert_eq!(reason(NodeState { present: true, ..worst }, &join()), None, "a page that was loaded anew");
+    }
+
+    #[test]
+    fn a_refusal_of_a_draining_node_says_when_to_try_again() {
+        let draining = NodeState { draining: Some(Duration::from_secs(29)), ..calm() };
+        let text = |state| admit(&state, &join()).expect_err("refused").text;
+        assert!(text(draining).contains("try again in 30 s"), "{}", text(draining));
+        assert!(text(NodeState { call_known: false, ..draining }).contains("another node"));
     }
 
     #[test]

@@ -124,6 +124,12 @@ impl Directory {
         self.lock().contains_key(call)
     }
 
+    /// Whether somebody of this identity is in the call.
+    #[must_use]
+    pub fn is_present(&self, call: &CallId, identity: &str) -> bool {
+        self.lock().get(call).is_some_and(|entry| entry.people.values().any(|person| person.present && person.identity == identity))
+    }
+
     /// People in one call.
     #[must_use]
     pub fn present_in(&self, call: &CallId) -> usize {
@@ -177,10 +183,12 @@ mod tests {
         directory.joined(&call, &joined("a"), 2);
         directory.joined(&call, &joined("b"), 3);
         assert_eq!((directory.present(), directory.present_in(&call)), (2, 2));
+        assert!(directory.is_present(&call, "u-a") && !directory.is_present(&call, "u-c"));
         let left = v1::ParticipantLeft { identity: "u-a".into(), participant_sid: "a".into(), reason: 0 };
         directory.left(&call, &left, 4);
         directory.left(&call, &left, 5);
         assert_eq!(directory.present(), 1);
+        assert!(!directory.is_present(&call, "u-a"));
         assert_eq!(directory.person(&call, "a"), Some(("u-a".into(), "a".into())), "remembered for a tap's last tracks");
         directory.ended(&call, 6);
         assert_eq!((directory.present(), directory.calls()), (0, 0));

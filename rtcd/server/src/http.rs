@@ -1,4 +1,4 @@
-//! The one HTTP port: gRPC services, `/metrics` and `/healthz`, with limits that hyper and tonic do not set by themselves.
+//! The one HTTP port: gRPC services, `/metrics`, `/healthz` and `/readyz`, with limits that hyper and tonic do not set by themselves.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -105,8 +105,14 @@ impl Http {
 
 async fn router(node: Arc<Node>) -> axum::Router {
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<SignalServer<SignalService>>().await;
     health.set_serving::<TapServer<TapService>>().await;
+    let mut drain = node.watch_drain();
+    show_readiness(&health, drain.is_draining()).await;
+    tokio::spawn(async move {
+        while drain.changed().await {
+            show_readiness(&health, drain.is_draining()).await;
+        }
+    });
     let mut routes = Routes::default();
     routes = routes
         .add_service(
@@ -124,9 +130,22 @@ async fn router(node: Arc<Node>) -> axum::Router {
         Ok(reflection) => routes = routes.add_service(reflection),
         Err(error) => tracing::error!(%error, "no gRPC reflection"),
     }
-    routes
-        .into_axum_router()
-        .merge(axum::Router::new().route("/metrics", get(serve_metrics)).route("/healthz", get(serve_health)).with_state(node))
+    routes.into_axum_router().merge(
+        axum::Router::new()
+            .route("/metrics", get(serve_metrics))
+            .route("/healthz", get(serve_health))
+            .route("/readyz", get(serve_ready))
+            .with_state(node),
+    )
+}
+
+/// Signalling takes new work or not; taps and the process itself go on serving during a drain.
+async fn show_readiness(health: &tonic_health::server::HealthReporter, draining: bool) {
+    if draining {
+        health.set_not_serving::<SignalServer<SignalService>>().await;
+    } else {
+        health.set_serving::<SignalServer<SignalService>>().await;
+    }
 }
 
 async fn serve_metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
@@ -135,9 +154,25 @@ async fn serve_metrics(State(node): State<Arc<Node>>) -> impl IntoResponse {
 
 /// About this process alone: a lost database or message server must not make an orchestrator kill running calls.
 async fn serve_health(State(node): State<Arc<Node>>) -> impl IntoResponse {
-    match (node.is_healthy(), node.is_draining()) {
+    match (node.is_healthy(), node.drain_left().is_some()) {
         (true, false) => (StatusCode::OK, "ok\n"),
         (true, true) => (StatusCode::OK, "draining\n"),
         (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "a media thread is stuck; restart this process\n"),
+    }
+}
+
+/// Whether new work may be sent here.
+async fn serve_ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
+    match (node.is_healthy(), node.drain_left()) {
+        (true, None) => (StatusCode::OK, "ready\n".to_owned()),
+        (true, Some(left)) => {
+            let text = format!(
+                "draining: {} participants left, ends in {} s at the latest; `conclave drain --cancel` takes it back\n",
+                node.directory.present(),
+                left.as_secs()
+            );
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "a media thread is stuck; restart this process\n".to_owned()),
     }
 }

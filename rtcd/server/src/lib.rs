@@ -8,6 +8,7 @@ pub mod admit;
 pub mod certificate;
 pub mod config;
 pub mod directory;
+pub mod drain;
 pub mod http;
 pub mod limits;
 pub mod logging;

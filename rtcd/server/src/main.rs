@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use clap::Parser;
 use rtcd::config::Config;
+use rtcd::drain::Terminate;
 use rtcd::http::Http;
 use rtcd::{logging, node};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Many small allocations from few threads (signalling, taps): measured faster and tighter than the system's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Longest end in order: a stuck thread must not keep the process.
+const END_MAX: Duration = Duration::from_secs(5);
 
 /// Media node of Conclave: forwards calls between browsers.
 #[derive(Parser)]
@@ -73,6 +77,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
+    // Before anybody is told that we are ready: a supervisor may change its mind at once.
+    let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     // First the port that may be busy: nothing else has to be undone then.
     let http = Http::bind(config.http_listen).await?;
     let running = node::start(&config)?;
@@ -86,8 +92,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let serving = tokio::spawn(http.serve(Arc::clone(&node), async move {
         let _ = stopped.await;
     }));
-    let broken = wait_for_the_end(&node, config.drain_deadline).await?;
-    running.stop().await;
+    let broken = wait_for_the_end(&node, signals, config.drain_deadline).await;
+    if tokio::time::timeout(END_MAX, running.stop()).await.is_err() {
+        tracing::warn!("the end in order took longer than {} s and is cut short", END_MAX.as_secs());
+    }
     let _ = stop.send(());
     let _ = serving.await;
     if broken {
@@ -98,23 +106,23 @@ async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// SIGTERM drains, SIGINT ends soon, a second signal ends at once. `true`: a media thread has died.
-async fn wait_for_the_end(node: &Arc<node::Node>, deadline: Duration) -> anyhow::Result<bool> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// SIGTERM drains, SIGINT ends soon, a second SIGTERM ends at once. `true`: a media thread has died.
+async fn wait_for_the_end(node: &Arc<node::Node>, mut signals: Signals, deadline: Duration) -> bool {
     let mut look = tokio::time::interval(Duration::from_millis(250));
+    let drained = node.drained();
+    tokio::pin!(drained);
     loop {
         tokio::select! {
-            _ = terminate.recv() => {
-                if node.is_draining() {
-                    return Ok(false);
-                }
-                node.drain(deadline);
-            }
+            _ = signals.terminate.recv() => if node.drain_by_signal(deadline) == Terminate::EndNow { return false },
             // Somebody at a terminal: running calls are told and end.
-            _ = interrupt.recv() => return Ok(false),
-            () = node.drained() => return Ok(false),
-            _ = look.tick() => if node.is_broken() { return Ok(true) },
+            _ = signals.interrupt.recv() => return false,
+            () = &mut drained => return false,
+            _ = look.tick() => if node.is_broken() { return true },
         }
     }
 }

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use conclave_proto::v1;
 use rtcd_core::ids::CallId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admit::still_refusing;
 use crate::config::{Config, Secret};
 use crate::directory::Directory;
+use crate::drain::{Drain, Terminate};
 use crate::limits::DESK_INPUTS_MAX;
 use crate::metrics::Metrics;
 use crate::shard::{self, Listening, Note, ShardGone, ShardHandle, ShardReport, Shards, StartError};
-use crate::signal::desk::{Desk, DeskInput, moment};
+use crate::signal::desk::{Desk, DeskInput};
 use crate::signal::grpc::auth::Auth;
 use crate::signal::grpc::links::Links;
 use crate::signal::grpc::service::release;
@@ -24,8 +25,10 @@ use crate::signal::seam::{AdapterInput, AdapterSettings};
 const JANITOR: Duration = Duration::from_millis(500);
 /// How often the clients' figures go into histograms.
 const SAMPLE: Duration = Duration::from_secs(10);
-/// Ended sessions get this long to hear it before the process goes.
-const FAREWELL: Duration = Duration::from_millis(700);
+/// Ended sessions get at most this long to hear it before the process goes.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// How often it is looked whether they have.
+const FAREWELL_LOOK: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub struct Node {
@@ -49,7 +52,9 @@ pub struct Node {
     pub listening: Listening,
     shards: Vec<ShardHandle>,
     started: Instant,
-    drain: watch::Sender<Option<Instant>>,
+    drain: Drain,
+    /// Turns true when streams have to end.
+    closing: watch::Sender<bool>,
     refusing: AtomicBool,
 }
 
@@ -81,7 +86,8 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         listening,
         shards: shards.handles().to_vec(),
         started: Instant::now(),
-        drain: watch::Sender::new(None),
+        drain: Drain::default(),
+        closing: watch::Sender::new(false),
         refusing: AtomicBool::new(false),
     });
     let mut tasks = Vec::new();
@@ -95,12 +101,19 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
 impl Running {
     /// Ends every session, gives them a moment to hear it, and stops the threads.
     pub async fn stop(self) {
-        for desk in 0..self.node.desks.len() {
-            self.node.tell(desk, AdapterInput::EndAll { reason: v1::EndReason::Drained }).await;
+        for desk in &self.node.desks {
+            let (reply, done) = oneshot::channel();
+            let end = AdapterInput::EndAll { reason: v1::EndReason::Drained };
+            if desk.send(DeskInput::Adapter(end)).await.is_ok() && desk.send(DeskInput::Roster(reply)).await.is_ok() {
+                // Desks work in order: its answer says that everything about the end is on its way.
+                let _ = done.await;
+            }
         }
-        if self.node.directory.present() > 0 || !self.node.links.all().is_empty() {
-            tokio::time::sleep(FAREWELL).await;
+        let until = Instant::now() + FAREWELL_MAX;
+        while self.node.links.has_unsent() && Instant::now() < until {
+            tokio::time::sleep(FAREWELL_LOOK).await;
         }
+        self.node.closing.send_replace(true);
         self.shards.stop().await;
         for task in self.tasks {
             task.abort();
@@ -172,50 +185,62 @@ impl Node {
 
     /// Stops admitting; running calls have until the deadline. A later call may move the deadline.
     pub fn drain(&self, within: Duration) {
-        tracing::info!(within_s = within.as_secs(), participants = self.directory.present(), "draining: no new joins");
-        self.drain.send_replace(Some(Instant::now() + within));
+        tracing::info!(within_s = within.as_secs(), participants = self.directory.present(), "draining: nobody new is taken");
+        self.drain.begin(Instant::now(), within);
     }
 
-    /// No joins are taken.
+    /// As [`Node::drain`], for SIGTERM: the second one ends the node at once.
+    pub fn drain_by_signal(&self, within: Duration) -> Terminate {
+        let then = self.drain.begin_by_signal(Instant::now(), within);
+        let left = self.drain.left(Instant::now()).unwrap_or_default();
+        match then {
+            Terminate::Drain => tracing::info!(
+                within_s = left.as_secs(),
+                participants = self.directory.present(),
+                "SIGTERM: draining, nobody new is taken; a second SIGTERM ends at once"
+            ),
+            Terminate::EndNow => tracing::warn!(participants = self.directory.present(), "second SIGTERM: ending at once"),
+        }
+        then
+    }
+
+    /// Takes a drain back: joins are taken again.
+    pub fn cancel_drain(&self) {
+        if self.drain.cancel() {
+            tracing::info!("the drain was taken back: joins are taken again");
+        }
+    }
+
+    /// Time left until a drain's deadline; `None`: no drain.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.drain.borrow().is_some()
+    pub fn drain_left(&self) -> Option<Duration> {
+        self.drain.left(Instant::now())
+    }
+
+    /// For whoever shows the drain.
+    #[must_use]
+    pub fn watch_drain(&self) -> crate::drain::DrainWatch {
+        self.drain.watch()
     }
 
     /// Waits until a drain is over: everybody has left or the deadline has passed.
     pub async fn drained(&self) {
-        let mut changes = self.drain.subscribe();
-        loop {
-            let deadline = *changes.borrow_and_update();
-            let Some(deadline) = deadline else {
-                if changes.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            };
-            if self.directory.present() == 0 {
-                return;
-            }
-            let unix_ms =
-                moment().unix_ms + i64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(i64::MAX);
-            for desk in 0..self.desks.len() {
-                self.tell(desk, AdapterInput::Drain { deadline_unix_ms: unix_ms }).await;
-            }
-            loop {
-                if self.directory.present() == 0 || Instant::now() >= deadline {
-                    return;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(200)) => {}
-                    changed = changes.changed() => {
-                        if changed.is_err() {
-                            return;
-                        }
-                        break;
-                    }
-                }
-            }
+        self.drain.over(|| self.is_empty()).await;
+        match self.directory.present() {
+            0 => tracing::info!("drained: nobody is left"),
+            left => tracing::warn!(participants = left, "the drain's deadline has passed: those left are told to come back"),
         }
+    }
+
+    /// Nobody is in a call, nobody is about to be, and nobody's signalling is kept.
+    fn is_empty(&self) -> bool {
+        self.directory.present() == 0 && self.links.all().iter().all(|link| link.sessions() == 0)
+    }
+
+    /// Waits until streams have to end because the node does.
+    pub async fn closing(&self) {
+        // Never closed: the sender is ours.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
     /// Whether the node works by itself: every media thread turns. Depends on nothing outside.
@@ -251,7 +276,8 @@ impl Node {
         v1::NodeStatusResponse {
             node_id: self.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            draining: self.is_draining(),
+            draining: self.drain_left().is_some(),
+            drain_left_s: self.drain_left().map_or(0, |left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX)),
             shards: count(self.shards.len()),
             calls: count(self.directory.calls()),
             participants: count(self.directory.present()),

@@ -55,7 +55,7 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address of the HTTP and gRPC port: signalling, media tap, /metrics, /healthz. An empty host means every interface.
+    /// Address of the HTTP and gRPC port: signalling, media tap, /metrics, /healthz, /readyz. An empty host means every interface.
     /// Keep it on loopback or an internal network: it is not meant for browsers.
     http_listen: SocketAddr = ("api.http.listen_address", "RTCD_API_HTTP_LISTENADDRESS", "127.0.0.1:8045", parse::listen_address);
     /// Addresses to receive media on over UDP, comma separated. Empty: every interface.

@@ -222,7 +222,12 @@ pub async fn render(node: &Node) -> String {
     shards(&mut text, node, &shells);
     links(&mut text, node);
     text.head("conclave_rtcd_draining", "gauge", "1 while the node empties itself.");
-    text.sample("conclave_rtcd_draining", &[], f64::from(u8::from(node.is_draining())));
+    let left = node.drain_left();
+    text.sample("conclave_rtcd_draining", &[], f64::from(u8::from(left.is_some())));
+    if let Some(left) = left {
+        text.head("conclave_rtcd_drain_left_seconds", "gauge", "Time until the drain ends the calls that are left.");
+        text.sample("conclave_rtcd_drain_left_seconds", &[], left.as_secs_f64());
+    }
     text.head("conclave_rtcd_calls", "gauge", "Calls.");
     text.sample("conclave_rtcd_calls", &[], node.directory.calls() as f64);
     process(&mut text);

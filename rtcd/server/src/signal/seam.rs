@@ -138,12 +138,8 @@ pub enum AdapterInput {
         /// Encoded LiveKit `DataPacket`.
         payload: Bytes,
     },
-    /// The node empties itself: clients should go elsewhere. [`AdapterInput::EndAll`] follows at the deadline.
-    Drain {
-        /// Unix, ms.
-        deadline_unix_ms: i64,
-    },
-    /// The node ends: every session too.
+    /// The node ends: every session too. A drain before it is nothing that clients are told: one that left earlier could
+    /// only lose its call.
     EndAll {
         /// What clients are told.
         reason: v1::EndReason,

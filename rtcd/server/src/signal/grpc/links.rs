@@ -149,6 +149,12 @@ impl Links {
         self.lock().clone()
     }
 
+    /// Some link that has a stream has frames which did not leave yet.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.lock().iter().any(|link| link.detached_at().is_none() && link.waiting() > 0)
+    }
+
     /// Queues an answer for a session. The desk has to be told when the session is gone by it.
     pub fn push_session(&self, session: &SessionKey, body: Body) -> Option<Session> {
         let link = self.get(session.link)?;

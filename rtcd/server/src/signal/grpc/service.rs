@@ -100,8 +100,12 @@ impl Signal for SignalService {
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
         self.operator(&request)?;
-        let deadline = std::time::Duration::from_secs(u64::from(request.into_inner().deadline_s));
-        self.node.drain(deadline);
+        let request = request.into_inner();
+        if request.cancel {
+            self.node.cancel_drain();
+        } else {
+            self.node.drain(std::time::Duration::from_secs(u64::from(request.deadline_s)));
+        }
         Ok(Response::new(v1::DrainResponse {}))
     }
 }
@@ -164,7 +168,14 @@ async fn listen(
 ) {
     let mut since_ack = 0;
     let reason = loop {
-        let message = match incoming.message().await {
+        let message = tokio::select! {
+            message = incoming.message() => message,
+            () = node.closing() => {
+                let _ = sender.send(Err(Status::unavailable("this media node ends; link to it again in a moment, or to another one"))).await;
+                break "the node ends".to_owned();
+            }
+        };
+        let message = match message {
             Ok(Some(message)) => message,
             Ok(None) => break "closed".to_owned(),
             Err(status) => break status.code().description().to_owned(),
@@ -277,7 +288,8 @@ async fn handle_join(node: &Arc<Node>, link: &Arc<Link>, join: v1::Join) {
     let load = node.load_of(desk);
     let refusing = node.refusing_new_calls(load);
     let state = admit::NodeState {
-        draining: node.is_draining(),
+        draining: node.drain_left(),
+        present: node.directory.is_present(&call, &join.identity),
         participants: node.directory.present(),
         participants_max: node.participants_max,
         call_known: node.directory.has_call(&call),

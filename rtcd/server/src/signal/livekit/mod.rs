@@ -71,9 +71,6 @@ impl Adapter {
             AdapterInput::Data { call, peer, reliable, payload } => {
                 self.handle_data(&mut turn, &call, &peer, reliable, &payload);
             }
-            // Calls go on until the deadline: a client told to leave earlier could only lose its call. New joins are
-            // refused at admission.
-            AdapterInput::Drain { .. } => {}
             AdapterInput::EndAll { reason } => self.handle_end_all(&mut turn, reason),
             AdapterInput::Tick => self.handle_tick(&mut turn),
         }
