@@ -105,7 +105,7 @@ pub const EVENT_QUEUE: usize = 256;
 /// A message from the page on its event socket: only pings come.
 pub const EVENT_CLIENT_BYTES: usize = 1024;
 
-/// How long a call nobody is in stays open: a page that reloads, a media node that restarts.
+/// How long a call nobody is in stays open: a media node that restarts. (For a page that reloads the node itself waits.)
 pub const EMPTY_CALL_GRACE: Duration = Duration::from_secs(45);
 /// How long a new call waits for its first participant: device choice takes a while.
 pub const UNJOINED_CALL_GRACE: Duration = Duration::from_secs(180);

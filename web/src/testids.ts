@@ -12,6 +12,7 @@
  *
  * To share the page's own tab without the browser's dialog (headless Chromium with
  * `--auto-accept-this-tab-capture`): localStorage['conclave.share'] = 'tab' before joining.
+ * For one connection per direction instead of one for both: localStorage['conclave.connections'] = 'two'.
  */
 export const ID = {
   // sign-in, first set-up, guest

@@ -97,12 +97,10 @@ export async function say(page, file) {
   await page.evaluate((bytes) => globalThis.say(bytes), fs.readFileSync(file).toString("base64"));
 }
 
-/** From the call's page to being in it. Who reloads inside a call goes straight back in. */
+/** From the call's page to being in it. */
 export async function joinCall(page, system, callId) {
   await page.goto(`${system.http}/call/${callId}`);
-  const join = page.getByTestId("join-call"), inside = page.locator('[data-testid="call-page"][data-phase="in"]');
-  await join.or(inside).first().waitFor({ timeout: 30_000 });
-  if (await join.isVisible()) await join.click();
+  await page.getByTestId("join-call").click();
   await page.locator('[data-testid="call-page"][data-phase="in"][data-media="connected"]').waitFor({ timeout: 30_000 });
 }
 
@@ -141,6 +139,49 @@ export async function listen(page, file) {
     fs.writeFileSync(file, Buffer.from(await page.evaluate(() => globalThis.stopListening()), "base64"));
     return file;
   };
+}
+
+/** As loud as speech: the noise floor of `withVoice` is below 0.0005, what is said a hundred times as loud. */
+export const HEARD = 0.01;
+
+/** Measures how loud each other person is on this page; `stop()` gives the loudest moment (root mean square) by identity. */
+export async function loudness(page) {
+  await page.evaluate(() => {
+    const context = new AudioContext({ sampleRate: 48_000 });
+    const meters = new Map(), loudest = {};
+    const samples = new Float32Array(4_096);
+    const timer = setInterval(() => {
+      for (const element of document.querySelectorAll('[data-testid="remote-audio"]')) {
+        if (!(element.srcObject instanceof MediaStream) || meters.has(element)) continue;
+        const meter = context.createAnalyser();
+        meter.fftSize = samples.length;
+        context.createMediaStreamSource(element.srcObject).connect(meter);
+        meters.set(element, meter);
+      }
+      for (const [element, meter] of meters) {
+        meter.getFloatTimeDomainData(samples);
+        const level = Math.sqrt(samples.reduce((sum, value) => sum + value * value, 0) / samples.length);
+        loudest[element.dataset.identity] = Math.max(loudest[element.dataset.identity] ?? 0, level);
+      }
+    }, 50);
+    globalThis.stopMeasuring = async () => {
+      clearInterval(timer);
+      await context.close();
+      return loudest;
+    };
+  });
+  return () => page.evaluate(() => globalThis.stopMeasuring());
+}
+
+/** Frames decoded so far of a person's camera on this page. */
+export function framesOf(page, identity) {
+  const video = page.locator(`[data-testid="tile"][data-identity="${identity}"][data-screen="false"] video`);
+  return video.evaluate((element) => element.getVideoPlaybackQuality().totalVideoFrames);
+}
+
+/** Who has a tile on this page, one entry per tile. */
+export function tilesOf(page) {
+  return page.locator('[data-testid="tile"]').evaluateAll((tiles) => tiles.map((tile) => tile.dataset.identity));
 }
 
 /** Serious findings of axe-core on the page as it is now. */

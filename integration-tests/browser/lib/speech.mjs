@@ -6,6 +6,9 @@ import { bin, models, root } from "./system.mjs";
 
 export const speech = path.join(root, "integration-tests/speech");
 
+/** What the stories say: per line the recording (in `speech`), its text, and a word that no other line has. */
+export const LINES = JSON.parse(fs.readFileSync(new URL("lines.json", import.meta.url), "utf8"));
+
 /** File → 48 kHz mono 16 bit, which is what Chromium's fake microphone takes. */
 export function microphone(file, folder) {
   const out = path.join(folder, `${path.basename(file, ".wav")}-48k.wav`);

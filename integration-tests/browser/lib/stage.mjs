@@ -1,7 +1,7 @@
 // What most stories begin with: a running system, people with accounts, a channel, a call.
 import path from "node:path";
 import fs from "node:fs";
-import { openChromium, openPage, signIn, withVoice } from "./browser.mjs";
+import { joinCall, openChromium, openPage, signIn, withVoice } from "./browser.mjs";
 import { PASSWORD, Person, System, populate } from "./system.mjs";
 
 export const CAST = [
@@ -24,13 +24,15 @@ export class Stage {
     return stage;
   }
 
-  /** A signed-in page of that person, with a microphone that speaks on demand, in a browser of its own. */
-  async page(name, { browser, ...options } = {}) {
+  /** A signed-in page of that person, with a microphone that speaks on demand, in a browser of its own. `stored`: the page's own settings. */
+  async page(name, { browser, stored = {}, ...options } = {}) {
     const own = browser ?? (await openChromium());
     if (!browser) this.closers.push(() => own.close());
     const page = await openPage(own, options);
     await withVoice(page);
-    await page.addInitScript(() => localStorage.setItem("conclave.share", "tab"));
+    await page.addInitScript((settings) => {
+      for (const [key, value] of Object.entries(settings)) localStorage.setItem(`conclave.${key}`, value);
+    }, { share: "tab", ...stored });
     await signIn(page, this.system, name, PASSWORD);
     return page;
   }
@@ -46,6 +48,15 @@ export class Stage {
   async call(person) {
     const { call } = await person.post(`/channels/${this.channel}/call`);
     return call.id;
+  }
+
+  /** Alice and Bob are in the channel's call; `rest` is Alice's REST client. */
+  async aliceAndBob() {
+    const rest = await this.person("alice");
+    const callId = await this.call(rest);
+    const [alice, bob] = [await this.page("alice"), await this.page("bob")];
+    for (const page of [alice, bob]) await joinCall(page, this.system, callId);
+    return { rest, callId, alice, bob };
   }
 
   async strike() {

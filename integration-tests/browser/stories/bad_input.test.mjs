@@ -1,15 +1,13 @@
 // Hostile input while a call runs: the call goes on, errors are clear, counters move.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
-import { joinCall, listen, say } from "../lib/browser.mjs";
-import { recognise, speech, wordsFound } from "../lib/speech.mjs";
+import { listen, say } from "../lib/browser.mjs";
+import { LINES, recognise, speech, wordsFound } from "../lib/speech.mjs";
 import { Stage } from "../lib/stage.mjs";
 import { Person } from "../lib/system.mjs";
 
-const LINES = JSON.parse(fs.readFileSync(new URL("../lib/lines.json", import.meta.url), "utf8"));
 const RTCD = "http://127.0.0.1:8045";
 
 /** Sum of a metric over its labels. */
@@ -47,12 +45,7 @@ describe("bad input", { concurrency: false, timeout: 300_000 }, () => {
 
   before(async () => {
     stage = await Stage.set();
-    rest = await stage.person("alice");
-    callId = await stage.call(rest);
-    alice = await stage.page("alice");
-    bob = await stage.page("bob");
-    await joinCall(alice, stage.system, callId);
-    await joinCall(bob, stage.system, callId);
+    ({ alice, bob, rest, callId } = await stage.aliceAndBob());
   });
   after(() => stage?.strike());
 

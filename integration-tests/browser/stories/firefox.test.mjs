@@ -3,12 +3,9 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { firefox, joinCall, listen, say } from "../lib/browser.mjs";
-import { speech } from "../lib/speech.mjs";
+import { LINES, speech } from "../lib/speech.mjs";
 import { Stage } from "../lib/stage.mjs";
 import { PASSWORD, until } from "../lib/system.mjs";
-import fs from "node:fs";
-
-const LINES = JSON.parse(fs.readFileSync(new URL("../lib/lines.json", import.meta.url), "utf8"));
 
 describe("Firefox and Chromium in one call", { concurrency: false, timeout: 300_000 }, () => {
   let stage, alice, fox, page, callId;

@@ -4,24 +4,17 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
-import { joinCall, listen, say } from "../lib/browser.mjs";
-import { recognise, speech, wordsFound } from "../lib/speech.mjs";
+import { listen, say } from "../lib/browser.mjs";
+import { LINES, recognise, speech, wordsFound } from "../lib/speech.mjs";
 import { Stage } from "../lib/stage.mjs";
 import { bin, until } from "../lib/system.mjs";
-
-const LINES = JSON.parse(fs.readFileSync(new URL("../lib/lines.json", import.meta.url), "utf8"));
 
 describe("killed parts", { concurrency: false, timeout: 600_000 }, () => {
   let stage, alice, bob, rest, callId;
 
   before(async () => {
     stage = await Stage.set();
-    rest = await stage.person("alice");
-    callId = await stage.call(rest);
-    alice = await stage.page("alice");
-    bob = await stage.page("bob");
-    await joinCall(alice, stage.system, callId);
-    await joinCall(bob, stage.system, callId);
+    ({ alice, bob, rest, callId } = await stage.aliceAndBob());
   });
   after(() => stage?.strike());
 

@@ -5,11 +5,9 @@ import fs from "node:fs";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { joinCall, listen, say, shot } from "../lib/browser.mjs";
-import { recognise, speech, wordErrorRate, wordsFound } from "../lib/speech.mjs";
+import { LINES, recognise, speech, wordErrorRate, wordsFound } from "../lib/speech.mjs";
 import { Stage } from "../lib/stage.mjs";
 import { bin, until } from "../lib/system.mjs";
-
-const LINES = JSON.parse(fs.readFileSync(new URL("../lib/lines.json", import.meta.url), "utf8"));
 
 describe("one real call, all the way", { concurrency: false, timeout: 600_000 }, () => {
   let stage, alice, bob, carol, officer, callId, recordingId;

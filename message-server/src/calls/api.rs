@@ -75,14 +75,16 @@ pub async fn join(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<St
     }
     sqlx::query(
         "INSERT INTO participants (call_id, identity, display_name, host, present, participant_sid, joined_at_ms, left_at_ms, \
-         removed_at_ms, hand_raised_at_ms, quality, consent, consent_number, consent_at_ms, consent_notice) \
-         VALUES ($1, $2, $3, $4, 0, '', 0, NULL, NULL, NULL, '', 'none', 0, NULL, '') \
-         ON CONFLICT (call_id, identity) DO UPDATE SET display_name = excluded.display_name, host = excluded.host",
+         removed_at_ms, hand_raised_at_ms, quality, consent, consent_number, consent_at_ms, consent_notice, expected_at_ms) \
+         VALUES ($1, $2, $3, $4, 0, '', 0, NULL, NULL, NULL, '', 'none', 0, NULL, '', $5) \
+         ON CONFLICT (call_id, identity) DO UPDATE SET display_name = excluded.display_name, host = excluded.host, \
+         said_goodbye = 0, expected_at_ms = excluded.expected_at_ms",
     )
     .bind(&id)
     .bind(&viewer.id)
     .bind(&viewer.display_name)
     .bind(i64::from(host))
+    .bind(clock::now_ms())
     .execute(&mut *tx)
     .await?;
     // Somebody is on the way: an empty call waits for them.
@@ -98,11 +100,12 @@ pub async fn join(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<St
     Ok(Json(Ticket { url: "/livekit".to_owned(), token, call }))
 }
 
-/// Leave: also ends a media session that the page has not closed.
+/// Leave on purpose: also ends a media session that the page has not closed, and with the last one the call.
 #[utoipa::path(post, path = "/calls/{id}/leave", tag = "calls", responses((status = 204), (status = 404, body = ErrorBody)))]
 pub async fn leave(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<String>) -> ApiResult<StatusCode> {
     viewer.check(Deed::TakePart { call: &id })?;
     app.relay.leave(&id, &viewer.id);
+    presence::goodbye(&app, &id, &viewer.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -111,14 +114,7 @@ pub async fn leave(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<S
 pub async fn end(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<String>) -> ApiResult<StatusCode> {
     hosting(&app, &viewer, &id).await?;
     tracing::info!(call = %calls::short(&id), by = %viewer.id, "a host ends the call");
-    let action = host_action::Action::End(v1::EndCall {});
-    match app.link.host_action(&id, &viewer.id, action).await {
-        Ok(()) => {}
-        // The node does not know the call: nobody is in it. The call is over all the same.
-        Err(error) if error.status() == StatusCode::NOT_FOUND => {}
-        Err(error) => return Err(error),
-    }
-    presence::end(&app, &id, clock::now_ms()).await?;
+    presence::end_everywhere(&app, &id, &viewer.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -114,6 +114,51 @@ pub async fn left(app: &App, call: &str, at_ms: i64, identity: &str, sid: &str) 
     Ok(())
 }
 
+/// Somebody has left on purpose. When nobody is in the call and nobody is awaited either, it is over at once: a recording
+/// should not go on with an empty room.
+pub async fn goodbye(app: &App, call: &str, identity: &str) -> ApiResult<()> {
+    let now = clock::now_ms();
+    left(app, call, now, identity, "").await?;
+    let was_in = sqlx::query("UPDATE participants SET said_goodbye = 1 WHERE call_id = $1 AND identity = $2 AND joined_at_ms > 0")
+        .bind(call)
+        .bind(identity)
+        .execute(app.store.writer())
+        .await?;
+    if was_in.rows_affected() == 0 || calls::row(&app.store, call).await?.ended_at_ms.is_some() {
+        return Ok(());
+    }
+    let since = now - clock::ms(std::time::Duration::from_secs(app.settings.empty_call_grace_s));
+    let awaited: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM participants WHERE call_id = $1 AND removed_at_ms IS NULL \
+         AND (present = 1 OR (said_goodbye = 0 AND (left_at_ms > $2 OR expected_at_ms > $3)))",
+    )
+    .bind(call)
+    .bind(since)
+    .bind(since)
+    .fetch_one(app.store.writer())
+    .await?;
+    if awaited > 0 {
+        return Ok(());
+    }
+    if let Err(error) = end_everywhere(app, call, identity).await {
+        // Not this person's trouble: the call ends by itself after the grace.
+        tracing::warn!(call = %calls::short(call), error = error.message(), "an empty call was not ended at once");
+    }
+    Ok(())
+}
+
+/// Ends the call on the media node and here.
+pub async fn end_everywhere(app: &App, call: &str, by: &str) -> ApiResult<()> {
+    let action = v1::host_action::Action::End(v1::EndCall {});
+    match app.link.host_action(call, by, action).await {
+        Ok(()) => {}
+        // The node does not know the call: nobody is in it. The call is over all the same.
+        Err(error) if error.status() == axum::http::StatusCode::NOT_FOUND => {}
+        Err(error) => return Err(error),
+    }
+    end(app, call, clock::now_ms()).await
+}
+
 async fn quality(app: &App, call: &str, identity: &str, quality: &str) -> ApiResult<()> {
     let quality = match quality {
         "excellent" | "good" | "poor" | "lost" => quality,

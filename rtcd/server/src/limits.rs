@@ -96,6 +96,8 @@ pub const TAP_QUEUE_PACKETS_MAX: usize = 16_384;
 pub const TAP_QUEUE_CONTROL_MAX: usize = 4096;
 /// Packets are gathered for so long before a message is made of them: 50 messages a second instead of one per packet.
 pub const TAP_BATCH: Duration = Duration::from_millis(20);
+/// So long after the core has closed a tap its desk has told why; otherwise it was the reader's slowness.
+pub const TAP_CLOSED_WHY: Duration = Duration::from_secs(2);
 /// Packets in one message.
 pub const TAP_BATCH_PACKETS_MAX: usize = 256;
 /// Longest caption line, bytes.

@@ -92,7 +92,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     });
     let mut tasks = Vec::new();
     for (number, (inputs, notes)) in desk_inputs.into_iter().zip(notes).enumerate() {
-        tasks.extend(node.open_desk(number, inputs, notes, config.grace));
+        tasks.extend(node.open_desk(number, inputs, notes, config));
     }
     tasks.push(tokio::spawn(keep_house(Arc::clone(&node))));
     Ok(Running { node, shards, tasks })
@@ -127,7 +127,7 @@ impl Node {
         number: usize,
         inputs: mpsc::Receiver<DeskInput>,
         notes: mpsc::Receiver<Note>,
-        grace: Duration,
+        config: &Config,
     ) -> Option<tokio::task::JoinHandle<()>> {
         let desk = Desk {
             shard: self.shards.get(number)?.clone(),
@@ -135,7 +135,13 @@ impl Node {
             directory: Arc::clone(&self.directory),
             metrics: Arc::clone(&self.metrics),
         };
-        let settings = AdapterSettings { node_id: self.id.clone(), version: env!("CARGO_PKG_VERSION"), grace, region: String::new() };
+        let settings = AdapterSettings {
+            node_id: self.id.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            grace: config.grace,
+            departure: config.departure_timeout,
+            region: String::new(),
+        };
         Some(tokio::spawn(desk.run(settings, inputs, notes)))
     }
 

@@ -344,3 +344,50 @@ async fn a_flood_of_garbage_leaves_the_call_unharmed() {
     assert!(node.node.is_healthy());
     node.stop().await;
 }
+
+/// A page alone in its call reloads, or crashes and is opened again: for a recorder it is one call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tap_outlives_a_moment_without_participants() {
+    let node = TestNode::start(&[("RTCD_RTC_DEPARTURETIMEOUTS", "60")]).await;
+    let (first, _at_first) = Participant::join(&Dial::new(&node.url, TOKEN, "call-1", "ann"), "127.0.0.1").await.expect("joins");
+    let mut tap = open_tap(&node, "call-1", v1::TapPurpose::Caption, tap_token("call-1", "caption")).await.expect("opens");
+    // Her next one takes the place of the first, which has not said good-bye; then that one does, and a third one comes.
+    let (second, _at_second) = Participant::join(&Dial::new(&node.url, TOKEN, "call-1", "ann"), "127.0.0.1").await.expect("joins");
+    hear(&mut tap, &second, 0x1111).await;
+    second.leave().await.expect("leaves");
+    soon("she has left", async {
+        while node.node.directory.present() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await
+        }
+    })
+    .await;
+    let (third, _at_third) = Participant::join(&Dial::new(&node.url, TOKEN, "call-1", "ann"), "127.0.0.1").await.expect("joins");
+    hear(&mut tap, &third, 0x2222).await;
+    drop(first);
+    node.stop().await;
+}
+
+/// Speaks until the tap has packets of a track that was announced after the speaking began.
+async fn hear(tap: &mut TestTap, speaker: &Participant, ssrc: u32) {
+    let mut track = speaker.publish_opus("mic", ssrc).await.expect("publishes");
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    let mut announced = None;
+    let mut number = 0;
+    soon("packets of a new track", async {
+        loop {
+            tokio::select! {
+                _ = pace.tick() => {
+                    track.send(numbered_frame(number)).await.expect("sends");
+                    number += 1;
+                }
+                item = tap.items.message() => match item.expect("goes on").expect("goes on").item.expect("an item") {
+                    tap_item::Item::Track(track) => announced = Some(track.track_sid),
+                    tap_item::Item::Packets(batch) if announced.as_ref() == Some(&batch.track_sid) => return,
+                    tap_item::Item::CallEnded(_) => panic!("the call is not over"),
+                    _ => {}
+                },
+            }
+        }
+    })
+    .await;
+}

@@ -83,6 +83,9 @@ settings! {
     /// Seconds a participant is kept when its signalling or its media is gone. Too short: a changed network ends calls;
     /// too long: absent people stay on screen.
     grace: Duration = ("rtc.grace_s", "RTCD_RTC_GRACES", "30", parse::seconds);
+    /// Seconds a call stays open when the last one has left, so that a page that reloads finds it again, with its recording
+    /// and captions. (LiveKit: departure_timeout.)
+    departure_timeout: Duration = ("rtc.departure_timeout_s", "RTCD_RTC_DEPARTURETIMEOUTS", "20", parse::seconds);
     /// Participants this node takes. More are refused with a reason.
     participants_max: usize = ("rtc.participants_max", "RTCD_RTC_PARTICIPANTSMAX", "5000", parse::count);
     /// Shared secret of the message servers' signalling streams and bearer of the unary calls. At least 16 characters.

@@ -30,6 +30,8 @@ pub struct AdapterSettings {
     pub version: &'static str,
     /// How long a participant without signalling is kept.
     pub grace: Duration,
+    /// How long an empty call waits for somebody to come back.
+    pub departure: Duration,
     /// Where this node is; shown to clients, may be empty.
     pub region: String,
 }

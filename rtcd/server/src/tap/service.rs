@@ -8,7 +8,7 @@ use conclave_proto::v1::tap_server::Tap;
 use conclave_proto::v1::{self, TapItem, TapPurpose, TapRequest, tap_gap, tap_item, tap_request};
 use rtcd_core::ids::{CallId, TapId, TrackId};
 use rtcd_core::input::TapScope;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::queue::{TapReceiver, channel};
 use super::token;
 use crate::directory::Watch;
-use crate::limits::{CAPTION_LEN_MAX, CAPTIONS_PER_S, HELLO_TIMEOUT, TAP_BATCH, TAP_BATCH_PACKETS_MAX, TAPS_MAX};
+use crate::limits::{CAPTION_LEN_MAX, CAPTIONS_PER_S, HELLO_TIMEOUT, TAP_BATCH, TAP_BATCH_PACKETS_MAX, TAP_CLOSED_WHY, TAPS_MAX};
 use crate::node::Node;
 use crate::shard::Command;
 use crate::signal::desk::{moment, short};
@@ -68,17 +68,9 @@ impl Tap for TapService {
             .watch(&call, moment().unix_ms)
             .ok_or_else(|| Status::not_found("there is no such call on this media node; it may have ended"))?;
 
-        let (sink, queue) = channel();
         let scope =
             TapScope { consent_needed: purpose == TapPurpose::Record, audio: open.audio, video: open.video, screen_only: open.screen_only };
         let desk = self.node.desk_of(&call);
-        let shard = self.node.shard(desk).ok_or_else(|| Status::unavailable("the node is ending"))?;
-        shard
-            .send(Command::TapOpen { call: call.clone(), tap: tap.clone(), scope, sink })
-            .await
-            .map_err(|_| Status::unavailable("the node is ending"))?;
-        tracing::info!(?call, ?tap, purpose = purpose.as_str_name(), "tap opened");
-        let (sender, receiver) = mpsc::channel(8);
         let session = Session {
             node: Arc::clone(&self.node),
             call,
@@ -86,12 +78,26 @@ impl Tap for TapService {
             job: open.tap_id,
             purpose,
             desk,
+            scope,
             names: FxHashMap::default(),
+            present: FxHashSet::default(),
+            emptied: false,
             dropped: 0,
             _slot: slot,
         };
+        let queue = session.open_in_core().await.ok_or_else(|| Status::unavailable("the node is ending"))?;
+        tracing::info!(call = ?session.call, tap = ?session.tap, purpose = purpose.as_str_name(), "tap opened");
+        let (sender, receiver) = mpsc::channel(8);
         tokio::spawn(session.run(watch, queue, incoming, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// When a tap that the core has closed at `since` must have been closed for its reader's slowness.
+async fn until_unexplained(since: Option<tokio::time::Instant>) {
+    match since {
+        Some(since) => tokio::time::sleep_until(since + TAP_CLOSED_WHY).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -121,8 +127,13 @@ struct Session {
     job: String,
     purpose: TapPurpose,
     desk: usize,
+    scope: TapScope,
     /// People by the core's peer id, as already looked up.
     names: FxHashMap<String, (String, String)>,
+    /// Identities of who is in the call, as far as this reader has been told.
+    present: FxHashSet<String>,
+    /// Everybody has left since the core's tap was opened: then the core has closed it.
+    emptied: bool,
     /// Packets this reader lost.
     dropped: u64,
     _slot: Slot,
@@ -138,16 +149,26 @@ impl Session {
     ) {
         self.tell_state(true).await;
         let Watch { call_started_at_us, now, mut changes } = watch;
+        now.iter().for_each(|item| self.note_presence(item));
+        self.emptied = self.present.is_empty();
         let opened = v1::TapOpened { media_node_id: self.node.id.clone(), call_started_at_us };
         let first = TapItem { at_us: moment().unix_ms.saturating_mul(1000), item: Some(tap_item::Item::Opened(opened)) };
         let mut open = self.send(&sender, std::iter::once(first).chain(now)).await;
         let mut captions = Bucket::new(CAPTIONS_PER_S, CAPTIONS_PER_S * 2.0, Instant::now());
+        // The core has closed its tap. Why, the desk tells, perhaps a moment later.
+        let mut closed: Option<tokio::time::Instant> = None;
         while open {
             tokio::select! {
                 biased;
                 change = changes.recv() => match change {
                     Ok(item) => {
                         let over = matches!(item.item, Some(tap_item::Item::CallEnded(_)));
+                        self.note_presence(&item);
+                        // The core ends a call with its last peer; who comes back within the departure timeout is in the same one.
+                        if closed.is_some() && self.emptied && !self.present.is_empty() {
+                            let Some(reopened) = self.open_in_core().await else { break };
+                            (queue, closed, self.emptied) = (reopened, None, false);
+                        }
                         if over {
                             // What the shard still had for us goes out first.
                             let rest = self.gather(&mut queue, None);
@@ -166,23 +187,22 @@ impl Session {
                     Ok(Some(TapRequest { body: None })) => {}
                     Ok(None) | Err(_) => break,
                 },
-                item = queue.next() => match item {
+                item = queue.next(), if closed.is_none() => match item {
                     Some(item) => {
                         tokio::time::sleep(TAP_BATCH).await;
                         let batch = self.gather(&mut queue, Some(item));
                         open = self.send(&sender, batch).await;
                     }
-                    None => {
-                        // The core has closed the tap: the call is over, or this reader took nothing at all.
-                        let over = TapItem { at_us: moment().unix_ms.saturating_mul(1000), item: Some(tap_item::Item::CallEnded(v1::TapCallEnded {})) };
-                        if self.node.directory.has_call(&self.call) {
-                            let _ = sender.send(Err(Status::resource_exhausted("the tap was closed because it does not read; open it again"))).await;
-                        } else {
-                            self.send(&sender, [over]).await;
-                        }
-                        break;
+                    None if self.emptied && !self.present.is_empty() => {
+                        let Some(reopened) = self.open_in_core().await else { break };
+                        (queue, self.emptied) = (reopened, false);
                     }
+                    None => closed = Some(tokio::time::Instant::now()),
                 },
+                () = until_unexplained(closed), if !self.emptied => {
+                    let _ = sender.send(Err(Status::resource_exhausted("the tap was closed because it does not read; open it again"))).await;
+                    break;
+                }
             }
         }
         if let Some(shard) = self.node.shard(self.desk) {
@@ -190,6 +210,24 @@ impl Session {
         }
         tracing::info!(call = ?self.call, tap = ?self.tap, dropped = self.dropped, "tap closed");
         self.tell_state(false).await;
+    }
+
+    /// Opens (or opens again) the tap on the shard. `None`: the node is ending.
+    async fn open_in_core(&self) -> Option<TapReceiver> {
+        let (sink, queue) = channel();
+        let command = Command::TapOpen { call: self.call.clone(), tap: self.tap.clone(), scope: self.scope, sink };
+        self.node.shard(self.desk)?.send(command).await.ok()?;
+        Some(queue)
+    }
+
+    fn note_presence(&mut self, item: &TapItem) {
+        let Some(tap_item::Item::Participant(person)) = &item.item else { return };
+        if person.present {
+            self.present.insert(person.identity.clone());
+        } else {
+            self.present.remove(&person.identity);
+            self.emptied |= self.present.is_empty();
+        }
     }
 
     /// Everything that waits, packets of one track joined into one item as far as order within the track allows.

@@ -34,6 +34,7 @@ function roomOptions(devices: DeviceChoice): RoomOptions {
   return {
     // Ours, at `pagehide`: theirs also acts on `beforeunload`, where the person may still decide to stay.
     disconnectOnPageLeave: false,
+    singlePeerConnection: !usesTwoConnections(),
     adaptiveStream: true,
     dynacast: true,
     stopLocalTrackOnUnpublish: true,
@@ -63,6 +64,12 @@ function roomOptions(devices: DeviceChoice): RoomOptions {
  * the page asks for its own tab, which headless Chromium grants under `--auto-accept-this-tab-capture`.
  */
 const sharesOwnTab = () => load('share') === 'tab'
+
+/**
+ * One connection carries both directions. With `localStorage['conclave.connections'] = 'two'` there is one per direction,
+ * as older clients have it: for whoever looks for the cause of a trouble, and for tests of both.
+ */
+const usesTwoConnections = () => load('connections') === 'two'
 
 export class LiveKitMedia implements Media {
   readonly #room: Room

@@ -31,6 +31,8 @@ pub(super) struct Call {
     pub(super) consents: HashMap<String, bool>,
     /// Who was here and has left.
     pub(super) attendance: Vec<v1::Attendance>,
+    /// Nobody is here: since when, and why the last one went.
+    pub(super) vacant: Option<(Instant, v1::EndReason)>,
 }
 
 /// A participant.
@@ -95,6 +97,7 @@ impl Call {
             participants: Vec::new(),
             consents: HashMap::new(),
             attendance: Vec::new(),
+            vacant: None,
         }
     }
 

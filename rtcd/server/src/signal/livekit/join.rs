@@ -47,6 +47,7 @@ impl Adapter {
         let call_id = call.clone();
         let call = self.calls.entry(call.clone()).or_insert_with(|| Call::new(call, join.call_id.clone(), turn.now.unix_ms));
         call.recording |= join.recording;
+        call.vacant = None;
         let settings = request.connection_settings.unwrap_or(lk::ConnectionSettings {
             auto_subscribe: join.auto_subscribe,
             adaptive_stream: join.adaptive_stream,

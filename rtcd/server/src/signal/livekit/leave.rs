@@ -1,11 +1,14 @@
 //! All the ways in which a participant's time ends.
 
+use std::time::Instant;
+
 use conclave_proto::v1;
 use livekit_protocol as lk;
 use lk::signal_response::Message;
 use rtcd_core::ids::PeerId;
 
 use super::Adapter;
+use super::call::Call;
 use super::translate;
 use super::turn::Turn;
 use crate::limits;
@@ -28,7 +31,7 @@ impl Adapter {
         }
     }
 
-    /// Ends participants whose signalling did not come back.
+    /// Ends participants whose signalling did not come back, and calls to which nobody did.
     pub(super) fn handle_tick(&mut self, turn: &mut Turn<'_>) {
         let grace = turn.settings.grace;
         let expired = |since: std::time::Instant| turn.now.instant.saturating_duration_since(since) >= grace;
@@ -42,6 +45,8 @@ impl Adapter {
         for peer in gone {
             self.end_participant(turn, &peer, v1::EndReason::Left, false);
         }
+        let departure = turn.settings.departure;
+        self.end_calls(turn, |call, now| call.vacant.is_some_and(|(since, _)| now.saturating_duration_since(since) >= departure));
     }
 
     pub(super) fn handle_end_all(&mut self, turn: &mut Turn<'_>, reason: v1::EndReason) {
@@ -49,10 +54,25 @@ impl Adapter {
         for peer in everybody {
             self.end_participant(turn, &peer, reason, true);
         }
+        self.end_calls(turn, |call, _| call.vacant.is_some());
     }
 
-    /// Takes a participant out of its call and of the core, tells everybody, and ends the call with the last one.
-    /// `tell`: the client hears why.
+    /// Ends those of the empty calls that are chosen.
+    pub(super) fn end_calls(&mut self, turn: &mut Turn<'_>, chosen: impl Fn(&Call, Instant) -> bool) {
+        self.calls.retain(|_, call| {
+            let Some((_, reason)) = call.vacant.filter(|_| chosen(call, turn.now.instant)) else { return true };
+            let ended = v1::CallEnded {
+                attendance: std::mem::take(&mut call.attendance),
+                started_at_ms: call.started_at_ms,
+                reason: reason.as_str_name().to_owned(),
+            };
+            turn.event(call, v1::call_event::Event::Ended(ended));
+            false
+        });
+    }
+
+    /// Takes a participant out of its call and of the core, and tells everybody. The call waits a while for the last one
+    /// to come back: a page that reloads, or that is replaced by another one of the same person. `tell`: the client hears why.
     pub(super) fn end_participant(&mut self, turn: &mut Turn<'_>, peer: &PeerId, reason: v1::EndReason, tell: bool) {
         let Some(call_id) = self.peers.remove(peer) else { return };
         let Some(call) = self.calls.get_mut(&call_id) else { return };
@@ -94,13 +114,7 @@ impl Adapter {
             turn.broadcast(call, None, Message::Update(lk::ParticipantUpdate { participants: vec![info] }));
         }
         if call.participants.is_empty() {
-            let ended = v1::CallEnded {
-                attendance: std::mem::take(&mut call.attendance),
-                started_at_ms: call.started_at_ms,
-                reason: reason.as_str_name().to_owned(),
-            };
-            turn.event(call, v1::call_event::Event::Ended(ended));
-            self.calls.remove(&call_id);
+            call.vacant = Some((turn.now.instant, reason));
         }
     }
 }

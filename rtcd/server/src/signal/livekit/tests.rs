@@ -27,10 +27,12 @@ struct World {
 }
 
 const GRACE: Duration = Duration::from_secs(30);
+const DEPARTURE: Duration = Duration::from_secs(20);
 
 impl World {
     fn new() -> Self {
-        let settings = AdapterSettings { node_id: "node-1".to_owned(), version: "0.1.0", grace: GRACE, region: String::new() };
+        let settings =
+            AdapterSettings { node_id: "node-1".to_owned(), version: "0.1.0", grace: GRACE, departure: DEPARTURE, region: String::new() };
         Self {
             adapter: Adapter::new(settings),
             now: Moment { instant: Instant::now(), unix_ms: 1_000_000 },
@@ -652,10 +654,51 @@ fn who_does_not_come_back_has_left_after_the_grace() {
     world.tell(AdapterInput::Tick);
     assert!(world.adapter.participant(&alice).is_none());
     assert!(matches!(world.commands.last(), Some(Command::Leave { peer }) if *peer == alice));
+    world.now.instant += DEPARTURE;
+    world.tell(AdapterInput::Tick);
     let Some(v1::call_event::Event::Ended(ended)) = world.events.last() else { panic!("the call is over") };
     assert_eq!((ended.attendance.len(), ended.attendance[0].identity.as_str()), (1, "alice"));
     assert!(world.adapter.roster().is_empty());
     assert!(world.adapter.sessions.is_empty() && world.adapter.peers.is_empty());
+}
+
+#[test]
+fn a_call_waits_for_the_last_one_to_come_back() {
+    let ended = |world: &World| world.events.iter().any(|event| matches!(event, v1::call_event::Event::Ended(_)));
+    let consent = |granted| v1::RecordingConsent { identity: "alice".to_owned(), granted, ..v1::RecordingConsent::default() };
+    let mut world = World::new();
+    let before = world.join("s1", "alice");
+    world.tell(AdapterInput::Consent { call: call(), consent: consent(true) });
+    // A page that reloads says good-bye first …
+    world.ask("s1", Asked::Leave(lk::LeaveRequest::default()));
+    world.now.instant += DEPARTURE - Duration::from_millis(1);
+    world.tell(AdapterInput::Tick);
+    world.forget();
+    let after = world.join("s2", "alice");
+    assert_ne!(before, after);
+    assert!(matches!(&world.commands[..], [Command::Join(_), Command::Consent { granted: true, .. }]), "the answer holds");
+    // … one that crashed does not, and the one after it takes its place.
+    world.join("s3", "alice");
+    world.now.instant += DEPARTURE;
+    world.tell(AdapterInput::Tick);
+    assert!(!ended(&world), "somebody is there");
+
+    world.ask("s3", Asked::Leave(lk::LeaveRequest::default()));
+    world.now.instant += DEPARTURE;
+    world.tell(AdapterInput::Tick);
+    let Some(v1::call_event::Event::Ended(ended)) = world.events.last() else { panic!("nobody came back") };
+    assert_eq!((ended.attendance.len(), ended.reason.as_str()), (3, "END_REASON_LEFT"));
+    assert!(world.adapter.calls.is_empty());
+}
+
+#[test]
+fn an_empty_call_can_be_ended_at_once() {
+    let mut world = World::new();
+    world.join("s1", "alice");
+    world.ask("s1", Asked::Leave(lk::LeaveRequest::default()));
+    assert!(world.host(v1::host_action::Action::End(v1::EndCall {})).done);
+    assert!(matches!(world.events.last(), Some(v1::call_event::Event::Ended(_))));
+    assert!(world.adapter.calls.is_empty());
 }
 
 #[test]
