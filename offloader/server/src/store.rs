@@ -49,18 +49,22 @@ impl Store {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         let dialect = if url.starts_with("sqlite:") { Dialect::Sqlite } else { Dialect::Postgres };
-        let store = match dialect {
+        match dialect {
             Dialect::Sqlite => {
                 let url = if url.contains('?') { url.to_owned() } else { format!("{url}?mode=rwc") };
-                Self { dialect, write: sqlite(&url, 1).await?, read: sqlite(&url, 4).await? }
+                let write = sqlite(&url, 1).await?;
+                let store = Self { dialect, read: write.clone(), write };
+                store.migrate().await?;
+                // Only now: a connection that knows the tables as they were trips over those that changed.
+                Ok(Self { read: sqlite(&url, 4).await?, ..store })
             }
             Dialect::Postgres => {
                 let pool = AnyPoolOptions::new().max_connections(16).acquire_timeout(Duration::from_secs(10)).connect(url).await?;
-                Self { dialect, write: pool.clone(), read: pool }
+                let store = Self { dialect, write: pool.clone(), read: pool };
+                store.migrate().await?;
+                Ok(store)
             }
-        };
-        store.migrate().await?;
-        Ok(store)
+        }
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
