@@ -31,11 +31,12 @@ impl Core {
             remote: None,
             srtp_profile: "",
             dtls_version: "",
-            rtt_ms: ways.rtt.map_or(0, |rtt| u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX)),
+            rtt: ways.rtt,
             bitrate_in_bps: 0,
             bitrate_out_bps: 0,
             loss_in: ways.loss_in,
             loss_out: ways.loss_out,
+            jitter_out: ways.jitter_out,
             estimate_bps: 0,
             tracks: peer.tracks.iter().filter_map(|key| self.tracks.get(*key)).map(|track| self.track_report(track)).collect(),
         };

@@ -202,6 +202,13 @@ pub enum Event {
         /// Detail for operators, without addresses.
         detail: String,
     },
+    /// A data channel is open in both directions.
+    DataOpen {
+        /// Whose.
+        peer: PeerId,
+        /// Which of the two.
+        reliable: bool,
+    },
     /// The last peer left: the call is over in this core.
     Ended,
 }

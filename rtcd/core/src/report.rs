@@ -1,5 +1,7 @@
 //! Figures for operators: plain numbers, named in `rtcd/server/src/metrics.rs`.
 
+use std::time::Duration;
+
 use crate::ids::{CallId, Kind, PeerId, Source, TrackId};
 use crate::output::Step;
 
@@ -38,8 +40,8 @@ pub struct PeerReport {
     pub srtp_profile: &'static str,
     /// `1.2`, `1.3` or empty.
     pub dtls_version: &'static str,
-    /// Round trip, ms; 0 unknown.
-    pub rtt_ms: u32,
+    /// Round trip; `None`: unknown.
+    pub rtt: Option<Duration>,
     /// Received over the last second.
     pub bitrate_in_bps: u64,
     /// Sent over the last second.
@@ -48,6 +50,8 @@ pub struct PeerReport {
     pub loss_in: f32,
     /// Share lost on the way out, as the receiver reports.
     pub loss_out: f32,
+    /// Interarrival jitter of what the receiver hears, the worst stream, as it reports; `None`: no report of sound yet.
+    pub jitter_out: Option<Duration>,
     /// Send-side estimate, bit/s; 0 without transport-cc.
     pub estimate_bps: u64,
     /// Published tracks.

@@ -64,7 +64,8 @@ pub(crate) struct Sending {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Feedback {
     pub(crate) fraction_lost: f32,
-    pub(crate) jitter: u32,
+    /// Interarrival jitter, units of the media clock; `None`: no report yet.
+    pub(crate) jitter: Option<u32>,
 }
 
 /// Retransmissions may be a fifth of what is sent, with a burst for the start: tokens in bytes.

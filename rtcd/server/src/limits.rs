@@ -67,6 +67,8 @@ pub const ACK_EVERY_FRAMES: u64 = 64;
 pub const ACK_EVERY: Duration = Duration::from_millis(200);
 /// Time for the first message of a link or tap.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Names of message servers whose messages are counted, those without a link included: 100 bytes each.
+pub const TRAFFIC_NAMES_MAX: usize = 4 * LINKS_MAX;
 /// How long a broken link keeps its sessions. Media goes on meanwhile.
 pub const LINK_GRACE: Duration = Duration::from_secs(30);
 /// Signalling frames of one session per second, sustained. A browser joining a 50-person call sends about 60 in its first second.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::CallKey;
 use crate::core::Core;
+use crate::ids::Kind;
 use crate::output::{Event, Quality};
 use crate::peer::PeerKey;
 use crate::peer::connect::State;
@@ -25,6 +26,7 @@ pub(crate) struct Ways {
     pub(crate) loss_in: f32,
     pub(crate) loss_out: f32,
     pub(crate) rtt: Option<Duration>,
+    pub(crate) jitter_out: Option<Duration>,
     pub(crate) lost: bool,
 }
 
@@ -91,6 +93,13 @@ impl Core {
             for subscription in transport.subscriptions.iter().filter_map(|key| self.subscriptions.get(*key)) {
                 if subscription.rate.bps(now) > 0 {
                     ways.loss_out = ways.loss_out.max(subscription.feedback.fraction_lost);
+                    // Of sound: pictures come in bursts, whatever the way is like.
+                    if let (Kind::Audio, Some(jitter), Some(sending)) =
+                        (subscription.kind, subscription.feedback.jitter, &subscription.sending)
+                    {
+                        let jitter = Duration::from_secs_f64(f64::from(jitter) / f64::from(sending.clock_rate.max(1)));
+                        ways.jitter_out = ways.jitter_out.max(Some(jitter));
+                    }
                 }
             }
         }

@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::counters::Count;
 use crate::limits::DATA_MESSAGES_PER_S_MAX;
 use crate::outbox::Notice;
+use crate::output::Event;
 
 /// Messages counted in the current second.
 #[derive(Clone, Copy, Default)]
@@ -26,6 +27,13 @@ impl MessageRation {
 }
 
 impl Core {
+    /// A data channel of a transport is open.
+    pub(crate) fn data_open(&mut self, key: TransportKey, reliable: bool) {
+        let Some(peer) = self.transports.get(key).and_then(|transport| self.peers.get(transport.peer)) else { return };
+        let Some(call) = self.calls.get(peer.call) else { return };
+        self.outbox.event(&call.id, Event::DataOpen { peer: peer.id.clone(), reliable });
+    }
+
     /// A whole message came out of a data channel. The core does not look inside and does not pass it on: the shell
     /// stamps the sender into it and sends it with [`crate::Input::SendData`].
     pub(crate) fn message_in(&mut self, now: Instant, key: TransportKey, reliable: bool, payload: Vec<u8>) {

@@ -84,7 +84,7 @@ impl Core {
             return;
         }
         subscription.feedback.fraction_lost = f32::from(block.fraction_lost) / 256.0;
-        subscription.feedback.jitter = block.jitter;
+        subscription.feedback.jitter = Some(block.jitter);
         if let Some((middle, at)) = subscription.last_report
             && block.last_sr == middle
         {

@@ -142,6 +142,7 @@ impl Core {
     /// Moves what SCTP has ready into DTLS, and messages to the call.
     pub(crate) fn drive_sctp(&mut self, now: Instant, key: TransportKey) {
         let mut messages = Vec::new();
+        let mut opened = Vec::new();
         let mut failed = None;
         let mut lost = false;
         {
@@ -165,7 +166,7 @@ impl Core {
                         }
                     }
                     SctpOutput::Message { reliable, payload } => messages.push((reliable, payload)),
-                    SctpOutput::Open { .. } => {}
+                    SctpOutput::Open { reliable, .. } => opened.push(reliable),
                     SctpOutput::Closed => lost = true,
                 }
             }
@@ -177,6 +178,9 @@ impl Core {
                 Some(at) => timers.set(&mut transport.alarms.sctp, Timer::Sctp(key), at.max(now)),
                 None => transport.alarms.sctp.clear(),
             }
+        }
+        for reliable in opened {
+            self.data_open(key, reliable);
         }
         for (reliable, payload) in messages {
             self.message_in(now, key, reliable, payload);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rtcd_core::Input;
+use rtcd_core::output::Event;
 
 use crate::world::{End, World, call};
 
@@ -14,6 +15,13 @@ fn data_channels_reliable_and_lossy() {
     world.settle();
     assert!(world.clients[ben].connections[&End::Subscribe].channels.contains_key("_reliable"));
     assert!(world.clients[ben].connections[&End::Subscribe].channels.contains_key("_lossy"));
+    let opened = |who: usize, which: bool| {
+        let id = world.peer(who);
+        world.events.iter().filter(|event| **event == Event::DataOpen { peer: id.clone(), reliable: which }).count()
+    };
+    for reliable in [true, false] {
+        assert!(opened(ann, reliable) >= 1 && opened(ben, reliable) >= 1, "told when they open");
+    }
     world.send_message(ann, "_reliable", b"hello");
     world.send_message(ann, "_lossy", &[7; 1000]);
     world.send_message(ann, "_reliable", &[9; 15_000]);

@@ -25,6 +25,24 @@ fn address_change_needs_a_valid_check() {
 }
 
 #[test]
+fn what_a_receiver_reports_of_its_way_is_in_the_figures() {
+    let mut world = World::new(69);
+    let (ann, ben, cat) = (world.join("ann"), world.join("ben"), world.join("cat"));
+    world.microphone(ann, "ann");
+    world.set_profile(cat, Profile { jitter: 40 * MS, ..Profile::default() });
+    world.run(Duration::from_secs(20));
+    let report = world.ask_report();
+    let of = |who: usize| report.calls[0].peers.iter().find(|peer| peer.peer == world.peer(who)).unwrap();
+    let (calm, rough) = (of(ben).jitter_out.unwrap(), of(cat).jitter_out.unwrap());
+    assert!(calm < 2 * MS, "{calm:?}");
+    assert!(rough > 5 * MS && rough < 40 * MS, "{rough:?}");
+    // Nobody speaks to ann.
+    assert_eq!(of(ann).jitter_out, None);
+    let rtt = of(ben).rtt.unwrap();
+    assert!(rtt > 15 * MS && rtt < 30 * MS, "{rtt:?}");
+}
+
+#[test]
 fn sending_stops_when_consent_runs_out_and_the_peer_ends_after_the_grace_time() {
     let mut world = World::new(71);
     let (ann, ben) = (world.join("ann"), world.join("ben"));

@@ -20,6 +20,7 @@ use text::Text;
 
 use crate::admit::split_call_id;
 use crate::node::Node;
+use crate::signal::seam::Fault;
 
 /// Buckets of round trips and write times, seconds (rtcd's).
 const BUCKETS_A: &[f64] = &[0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0];
@@ -29,6 +30,8 @@ const BUCKETS_B: &[f64] = &[0.001, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1,
 const BUCKETS_DEFAULT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Delay of captions, ms.
 const BUCKETS_CAPTION: &[f64] = &[250.0, 500.0, 750.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 10_000.0];
+/// Passes of a media thread, s.
+pub(crate) const BUCKETS_PASS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
 /// Peers waiting for their connection; joins that never connect are forgotten when it is full.
 const CONNECTING_MAX: usize = 8192;
 
@@ -55,8 +58,12 @@ struct Inner {
     /// Peers negotiated and not connected yet, since when.
     connecting: FxHashMap<PeerId, Instant>,
     connection_time: BTreeMap<String, Histogram>,
+    /// Peers negotiated and without an open data channel yet, since their first description was answered.
+    opening: FxHashMap<PeerId, Instant>,
+    dc_open_time: BTreeMap<String, Histogram>,
     rtt: BTreeMap<String, Histogram>,
     loss: BTreeMap<String, Histogram>,
+    jitter: BTreeMap<String, Histogram>,
     caption_delay: Option<Histogram>,
     captions: u64,
 }
@@ -71,11 +78,11 @@ pub(crate) struct Histogram {
 }
 
 impl Histogram {
-    fn new(bounds: &'static [f64]) -> Self {
+    pub(crate) fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, counts: vec![0; bounds.len()], sum: 0.0, count: 0 }
     }
 
-    fn observe(&mut self, value: f64) {
+    pub(crate) fn observe(&mut self, value: f64) {
         self.count += 1;
         self.sum += value;
         if let Some(count) = self.bounds.iter().position(|bound| value <= *bound).and_then(|at| self.counts.get_mut(at)) {
@@ -102,10 +109,10 @@ impl Metrics {
     /// The core says something for a peer's signalling.
     pub fn observe_signal(&self, peer: &PeerId, signal: &Signal) {
         match signal {
-            Signal::Refused { .. } => *self.lock().errors.entry((String::new(), "signaling")).or_default() += 1,
             Signal::Ended { reason } => {
                 let mut inner = self.lock();
                 inner.connecting.remove(peer);
+                inner.opening.remove(peer);
                 let state = match reason {
                     EndReason::MediaLost => "failed",
                     EndReason::Left | EndReason::CallEnded | EndReason::Protocol | EndReason::Internal => "closed",
@@ -114,6 +121,7 @@ impl Metrics {
             }
             Signal::Answer { .. }
             | Signal::Offer { .. }
+            | Signal::Refused { .. }
             | Signal::NeedSections { .. }
             | Signal::WantedLayers { .. }
             | Signal::StreamState { .. }
@@ -123,30 +131,59 @@ impl Metrics {
 
     /// The core says something about a call.
     pub fn observe_core_event(&self, call: &CallId, event: &Event, now: Instant) {
-        let Event::Step { peer, step, .. } = event else { return };
+        let tenant = || split_call_id(call).0.to_owned();
+        let (peer, step) = match event {
+            Event::Step { peer, step, .. } => (peer, step),
+            Event::DataOpen { peer, .. } => {
+                let mut inner = self.lock();
+                // Its first channel; the others follow within the same round trip.
+                if let Some(since) = inner.opening.remove(peer) {
+                    let histogram = inner.dc_open_time.entry(tenant()).or_insert_with(|| Histogram::new(BUCKETS_DEFAULT));
+                    histogram.observe(now.saturating_duration_since(since).as_secs_f64());
+                }
+                return;
+            }
+            Event::TrackLive { .. }
+            | Event::TrackEnded { .. }
+            | Event::TrackMuted { .. }
+            | Event::Speakers(_)
+            | Event::Quality { .. }
+            | Event::Ended => return,
+        };
         let mut inner = self.lock();
         match step {
             Step::Joined | Step::Negotiated => {
                 if inner.connecting.len() >= CONNECTING_MAX {
                     inner.connecting.clear();
+                    inner.opening.clear();
                 }
                 inner.connecting.entry(peer.clone()).or_insert(now);
+                if *step == Step::Negotiated {
+                    inner.opening.entry(peer.clone()).or_insert(now);
+                }
             }
             Step::DtlsDone => {
                 *inner.conn_states.entry("connected").or_default() += 1;
                 if let Some(since) = inner.connecting.remove(peer) {
-                    let tenant = split_call_id(call).0.to_owned();
-                    let histogram = inner.connection_time.entry(tenant).or_insert_with(|| Histogram::new(BUCKETS_DEFAULT));
+                    let histogram = inner.connection_time.entry(tenant()).or_insert_with(|| Histogram::new(BUCKETS_DEFAULT));
                     histogram.observe(now.saturating_duration_since(since).as_secs_f64());
                 }
             }
             Step::Lost => {
                 *inner.conn_states.entry("disconnected").or_default() += 1;
-                let tenant = split_call_id(call).0.to_owned();
-                *inner.errors.entry((tenant, "ice")).or_default() += 1;
+                *inner.errors.entry((tenant(), "ice")).or_default() += 1;
             }
             Step::IceChecked | Step::RtpIn | Step::RtpOut => {}
         }
+    }
+
+    /// Something of a client's was refused or could not be understood.
+    pub fn observe_fault(&self, call: &CallId, fault: Fault) {
+        let kind = match fault {
+            Fault::Signaling => "signaling",
+            Fault::Track => "track",
+        };
+        *self.lock().errors.entry((split_call_id(call).0.to_owned(), kind)).or_default() += 1;
     }
 
     /// An event goes to the message servers.
@@ -169,9 +206,13 @@ impl Metrics {
         for call in &report.calls {
             let tenant = split_call_id(&call.call).0;
             for peer in &call.peers {
-                if peer.rtt_ms > 0 {
+                if let Some(rtt) = peer.rtt {
                     let histogram = inner.rtt.entry(tenant.to_owned()).or_insert_with(|| Histogram::new(BUCKETS_A));
-                    histogram.observe(f64::from(peer.rtt_ms) / 1000.0);
+                    histogram.observe(rtt.as_secs_f64());
+                }
+                if let Some(jitter) = peer.jitter_out {
+                    let histogram = inner.jitter.entry(tenant.to_owned()).or_insert_with(|| Histogram::new(BUCKETS_A));
+                    histogram.observe(jitter.as_secs_f64());
                 }
                 if peer.bitrate_out_bps > 0 {
                     let histogram = inner.loss.entry(tenant.to_owned()).or_insert_with(|| Histogram::new(BUCKETS_B));
@@ -245,6 +286,8 @@ fn events(text: &mut Text, metrics: &Metrics) {
         text.sample("rtcd_rtc_errors_total", &[("groupID", tenant), ("type", kind)], *value as f64);
     }
     text.histograms("rtcd_rtc_connection_time", "From the first description to secured media, s.", &inner.connection_time);
+    text.histograms("rtcd_rtc_dc_open_time", "From the first answered description to an open data channel, s.", &inner.dc_open_time);
+    text.histograms("rtcd_rtc_client_jitter", "Jitter of sound as clients report it, s.", &inner.jitter);
     text.histograms("rtcd_rtc_client_rtt", "Round trip as measured, s.", &inner.rtt);
     text.histograms("rtcd_rtc_client_loss_rate", "Loss on the way to clients as they report it.", &inner.loss);
     text.head("conclave_rtcd_joins_total", "counter", "Joins admitted.");
@@ -287,10 +330,17 @@ fn shards(text: &mut Text, node: &Node, shells: &[(String, crate::shard::ShardRe
         text.sample("conclave_rtcd_tcp_connections", &[("shard", shard)], report.tcp_connections as f64);
     }
     text.head("conclave_rtcd_shard_load", "gauge", "Busy share of the last second.");
-    text.head("conclave_rtcd_shard_lateness_seconds", "gauge", "Largest lateness of a timer since the last scrape.");
-    for (shard, report) in shells {
+    for (shard, _) in shells {
         let load = shard.parse().map_or(0.0, |number| node.load_of(number));
         text.sample("conclave_rtcd_shard_load", &[("shard", shard)], load);
+    }
+    let name = "conclave_rtcd_pass_seconds";
+    text.head(name, "histogram", "From the arrival of a batch until all that follows from it was given to the kernel.");
+    for (shard, report) in shells {
+        text.histogram(name, &[("shard", shard)], &report.passes);
+    }
+    text.head("conclave_rtcd_shard_lateness_seconds", "gauge", "Largest lateness of a timer since the last scrape.");
+    for (shard, report) in shells {
         text.sample("conclave_rtcd_shard_lateness_seconds", &[("shard", shard)], report.shell.lateness_us_max as f64 / 1e6);
     }
 }
@@ -299,8 +349,19 @@ fn links(text: &mut Text, node: &Node) {
     let links = node.links.all();
     let connections = links.iter().filter(|link| link.detached_at().is_none()).count();
     text.head("rtcd_ws_connections_total", "gauge", "Signalling connections of message servers.");
+    // One message server has a link per tenant.
+    let mut by_name: BTreeMap<&str, f64> = BTreeMap::new();
     for link in links.iter().filter(|link| link.detached_at().is_none()) {
-        text.sample("rtcd_ws_connections_total", &[("clientID", &link.node_id)], 1.0);
+        *by_name.entry(&link.node_id).or_default() += 1.0;
+    }
+    for (name, count) in by_name {
+        text.sample("rtcd_ws_connections_total", &[("clientID", name)], count);
+    }
+    text.head("rtcd_ws_messages_total", "counter", "Signalling messages of message servers, by kind and direction.");
+    for (name, traffic) in node.links.traffic.all() {
+        for (kind, direction, count) in traffic.named() {
+            text.sample("rtcd_ws_messages_total", &[("clientID", &name), ("type", kind), ("direction", direction)], count as f64);
+        }
     }
     text.head("conclave_rtcd_links", "gauge", "Links to message servers that have a stream.");
     text.sample("conclave_rtcd_links", &[], connections as f64);
@@ -334,6 +395,7 @@ fn process(text: &mut Text) {
         ("rtcd_process_max_fds", "gauge", "File descriptors allowed.", process.max_fds),
         ("rtcd_process_resident_memory_bytes", "gauge", "Resident memory.", process.resident_bytes),
         ("rtcd_process_virtual_memory_bytes", "gauge", "Virtual memory.", process.virtual_bytes),
+        ("rtcd_process_virtual_memory_max_bytes", "gauge", "Virtual memory allowed.", process.virtual_max_bytes),
         ("rtcd_process_start_time_seconds", "gauge", "Start of the process, Unix.", process.start_seconds),
     ] {
         text.head(name, kind, help);
@@ -361,6 +423,10 @@ mod tests {
         let step = |step| Event::Step { peer: peer.clone(), side: rtcd_core::ids::Side::Publish, step, detail: String::new() };
         metrics.observe_core_event(&call, &step(Step::Negotiated), start);
         metrics.observe_core_event(&call, &step(Step::DtlsDone), start + std::time::Duration::from_millis(200));
+        for (reliable, ms) in [(true, 700), (false, 5000)] {
+            let open = Event::DataOpen { peer: peer.clone(), reliable };
+            metrics.observe_core_event(&call, &open, start + std::time::Duration::from_millis(ms));
+        }
         metrics.observe_core_event(&call, &step(Step::Lost), start + std::time::Duration::from_secs(60));
         metrics.observe_signal(&peer, &Signal::Ended { reason: EndReason::MediaLost });
         let mut text = Text::default();
@@ -375,6 +441,9 @@ mod tests {
             "rtcd_rtc_connection_time_bucket{groupID=\"acme\",le=\"0.25\"} 1",
             "rtcd_rtc_connection_time_bucket{groupID=\"acme\",le=\"+Inf\"} 1",
             "rtcd_rtc_connection_time_count{groupID=\"acme\"} 1",
+            "rtcd_rtc_dc_open_time_bucket{groupID=\"acme\",le=\"0.5\"} 0",
+            "rtcd_rtc_dc_open_time_bucket{groupID=\"acme\",le=\"1\"} 1",
+            "rtcd_rtc_dc_open_time_count{groupID=\"acme\"} 1",
         ] {
             assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
         }

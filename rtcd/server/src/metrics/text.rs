@@ -27,7 +27,8 @@ impl Text {
             }
             self.0.push('}');
         }
-        let _ = writeln!(self.0, " {value}");
+        // Rust writes "inf".
+        let _ = if value == f64::INFINITY { writeln!(self.0, " +Inf") } else { writeln!(self.0, " {value}") };
     }
 
     /// Histograms by tenant; an empty tenant has no label.
@@ -35,17 +36,21 @@ impl Text {
         self.head(name, "histogram", help);
         for (tenant, histogram) in by_tenant {
             let group = ("groupID", tenant.as_str());
-            let base: &[(&str, &str)] = if tenant.is_empty() { &[] } else { &[group] };
-            let mut total = 0;
-            for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
-                total += count;
-                let bound = bound.to_string();
-                self.sample(&format!("{name}_bucket"), &[base, &[("le", bound.as_str())]].concat(), total as f64);
-            }
-            self.sample(&format!("{name}_bucket"), &[base, &[("le", "+Inf")]].concat(), histogram.count as f64);
-            self.sample(&format!("{name}_sum"), base, histogram.sum);
-            self.sample(&format!("{name}_count"), base, histogram.count as f64);
+            self.histogram(name, if tenant.is_empty() { &[] } else { std::slice::from_ref(&group) }, histogram);
         }
+    }
+
+    /// One histogram under its head.
+    pub(super) fn histogram(&mut self, name: &str, labels: &[(&str, &str)], histogram: &Histogram) {
+        let mut total = 0;
+        for (bound, count) in histogram.bounds.iter().zip(&histogram.counts) {
+            total += count;
+            let bound = bound.to_string();
+            self.sample(&format!("{name}_bucket"), &[labels, &[("le", bound.as_str())]].concat(), total as f64);
+        }
+        self.sample(&format!("{name}_bucket"), &[labels, &[("le", "+Inf")]].concat(), histogram.count as f64);
+        self.sample(&format!("{name}_sum"), labels, histogram.sum);
+        self.sample(&format!("{name}_count"), labels, histogram.count as f64);
     }
 
     pub(super) fn into_string(self) -> String {
@@ -64,6 +69,7 @@ pub(super) struct Process {
     pub(super) max_fds: f64,
     pub(super) resident_bytes: f64,
     pub(super) virtual_bytes: f64,
+    pub(super) virtual_max_bytes: f64,
     pub(super) start_seconds: f64,
 }
 
@@ -77,13 +83,15 @@ impl Process {
         let ticks = 100.0;
         let page = rustix::param::page_size() as f64;
         let boot = std::fs::read_to_string("/proc/stat").ok()?.lines().find_map(|line| line.strip_prefix("btime ")?.parse::<f64>().ok())?;
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let limit = |of| rustix::process::getrlimit(of).current;
         Some(Self {
             cpu_seconds: (number(11)? + number(12)?) / ticks,
             open_fds: std::fs::read_dir("/proc/self/fd").ok()?.count() as f64,
-            max_fds: limit.map_or(f64::INFINITY, |limit| limit as f64),
+            max_fds: limit(rustix::process::Resource::Nofile).map_or(f64::INFINITY, |limit| limit as f64),
             resident_bytes: number(21)? * page,
             virtual_bytes: number(20)?,
+            // Prometheus' own clients write "no limit" as the largest number.
+            virtual_max_bytes: limit(rustix::process::Resource::As).unwrap_or(u64::MAX) as f64,
             start_seconds: boot + number(19)? / ticks,
         })
     }
@@ -97,7 +105,8 @@ mod tests {
     fn labels_cannot_break_the_page() {
         let mut text = Text::default();
         text.sample("x", &[("a", "q\"uote\\\n")], 1.0);
-        assert_eq!(text.into_string(), "x{a=\"q\\\"uote\\\\\\n\"} 1\n");
+        text.sample("y", &[], f64::INFINITY);
+        assert_eq!(text.into_string(), "x{a=\"q\\\"uote\\\\\\n\"} 1\ny +Inf\n");
     }
 
     #[test]

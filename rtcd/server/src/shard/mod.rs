@@ -22,6 +22,7 @@ pub use counters::ShardCounters;
 pub(crate) use run::{track_kind, track_source};
 pub use start::{Listening, Shards, StartError, start};
 
+use crate::metrics::Histogram;
 use crate::net::poller::Waker;
 use crate::net::tcp::TcpCounters;
 
@@ -36,6 +37,8 @@ pub struct ShardReport {
     pub tcp: TcpCounters,
     /// Open TCP connections.
     pub tcp_connections: usize,
+    /// How long passes took: from a batch's arrival until everything that follows from it was with the kernel, s.
+    pub(crate) passes: Histogram,
 }
 
 /// What a running shard shows without being asked.

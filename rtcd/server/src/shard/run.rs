@@ -21,6 +21,7 @@ use super::neighbours::{Message, Neighbours};
 use super::routes::Routes;
 use super::{Command, Note, Pulse, ShardCounters, ShardReport};
 use crate::limits::{DATAGRAMS_PER_PASS_MAX, NOTE_BACKLOG_MAX, SHARD_BEAT};
+use crate::metrics::{BUCKETS_PASS, Histogram};
 use crate::net::poller::{Events, Poller, Ready, Waker};
 use crate::net::tcp::{Connections, ReadResult, TcpListener};
 use crate::net::udp::{ReceiveBatch, Sent, UdpSocket};
@@ -81,6 +82,7 @@ struct Shell {
     checking: Vec<(SocketAddr, u8)>,
     epoch: (Instant, u64),
     counters: ShardCounters,
+    passes: Histogram,
 }
 
 impl Shard {
@@ -119,6 +121,7 @@ impl Shard {
                 checking: Vec::new(),
                 epoch,
                 counters: ShardCounters::default(),
+                passes: Histogram::new(BUCKETS_PASS),
             },
             batch: ReceiveBatch::default(),
             stopping: false,
@@ -134,7 +137,9 @@ impl Shard {
         self.poll(now);
         while !self.stopping {
             let before = Instant::now();
-            load.busy(before.saturating_duration_since(now));
+            let spent = before.saturating_duration_since(now);
+            load.busy(spent);
+            self.shell.passes.observe(spent.as_secs_f64());
             let until = self.wake_at.map_or(SHARD_BEAT, |at| at.saturating_duration_since(before).min(SHARD_BEAT));
             if let Err(error) = self.shell.poller.wait(until, &mut events) {
                 tracing::error!(%error, shard = self.number, "waiting for sockets failed");
@@ -531,7 +536,13 @@ impl Shell {
     fn answer_report(&mut self, core: rtcd_core::report::Report) {
         // Asked and answered in one pass, so at most one is open.
         let Some(reply) = self.report.take() else { return };
-        let report = ShardReport { core, shell: self.counters, tcp: self.tcp.counters, tcp_connections: self.tcp.len() };
+        let report = ShardReport {
+            core,
+            shell: self.counters,
+            tcp: self.tcp.counters,
+            tcp_connections: self.tcp.len(),
+            passes: self.passes.clone(),
+        };
         self.counters.lateness_us_max = 0;
         let _ = reply.send(report);
     }

@@ -107,6 +107,7 @@ impl Desk {
                 }
                 self.links.push_session(&session, Body::SessionEnded(ended));
             }
+            AdapterOutput::Fault { call, fault } => self.metrics.observe_fault(&call, fault),
             AdapterOutput::HostActionResult { link, result } => self.links.push_link(link, Body::HostActionResult(result)),
             AdapterOutput::Event { call, event } => {
                 match &event.event {

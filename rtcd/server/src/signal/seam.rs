@@ -183,6 +183,13 @@ pub enum AdapterOutput {
         /// The answer.
         result: v1::HostActionResult,
     },
+    /// Something of a client's was refused or could not be understood; counted.
+    Fault {
+        /// The core's id of the call.
+        call: CallId,
+        /// What.
+        fault: Fault,
+    },
     /// For every link of the call's tenant. `event.call_id` is plain.
     Event {
         /// The core's id of the call.
@@ -190,6 +197,15 @@ pub enum AdapterOutput {
         /// What happened.
         event: v1::CallEvent,
     },
+}
+
+/// Kinds of faults, in the words of Mattermost's rtcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A frame that cannot be read, or a description that cannot be used.
+    Signaling,
+    /// A track that may not be published, or not in this way.
+    Track,
 }
 
 /// Who is in a call, for queries.

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use super::outbox::{Outbox, Pushed, QueueKey};
+use super::traffic::Traffic;
 use crate::limits::{LINK_SESSIONS_MAX, SESSION_FRAMES_BURST, SESSION_FRAMES_PER_S};
 
 /// See the module.
@@ -22,6 +23,7 @@ pub struct Link {
     pub node_id: String,
     /// Claims the link after a break. Unguessable.
     pub resume_token: String,
+    traffic: Arc<Traffic>,
     state: Mutex<State>,
     changed: Notify,
     /// Events were lost: it cannot be resumed.
@@ -103,12 +105,13 @@ pub enum FrameRight {
 impl Link {
     /// A new link without a stream.
     #[must_use]
-    pub fn new(id: u64, tenant: String, node_id: String, resume_token: String, now: Instant) -> Self {
+    pub fn new(id: u64, tenant: String, node_id: String, resume_token: String, traffic: Arc<Traffic>, now: Instant) -> Self {
         Self {
             id,
             tenant,
             node_id,
             resume_token,
+            traffic,
             state: Mutex::new(State {
                 outbox: Outbox::default(),
                 last_in: 0,
@@ -172,8 +175,14 @@ impl Link {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// A message came, for the counters.
+    pub fn observe_in(&self, body: &v1::to_media::Body) {
+        self.traffic.observe_in(body);
+    }
+
     /// Queues a frame for the other side.
     pub fn push(&self, key: &QueueKey, body: Body) -> Pushed {
+        self.traffic.observe_out(&body);
         let pushed = self.lock().outbox.push(key, body);
         if pushed == Pushed::LinkLost {
             self.lost.store(true, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use rtcd_core::ids::CallId;
 
 use super::link::{Link, Session};
 use super::outbox::{Pushed, QueueKey};
+use super::traffic::TrafficTable;
 use crate::admit::split_call_id;
 use crate::limits::LINKS_MAX;
 use crate::signal::seam::SessionKey;
@@ -21,6 +22,8 @@ pub struct Links {
     grace: Duration,
     /// Counts.
     pub counters: LinkCounters,
+    /// Messages by message server.
+    pub traffic: TrafficTable,
 }
 
 /// What happened to links, for metrics.
@@ -71,7 +74,13 @@ impl Links {
     /// None yet.
     #[must_use]
     pub fn new(grace: Duration) -> Self {
-        Self { all: Mutex::new(Vec::new()), next_id: AtomicU64::new(1), grace, counters: LinkCounters::default() }
+        Self {
+            all: Mutex::new(Vec::new()),
+            next_id: AtomicU64::new(1),
+            grace,
+            counters: LinkCounters::default(),
+            traffic: TrafficTable::default(),
+        }
     }
 
     /// How long a broken link keeps its sessions.
@@ -115,7 +124,7 @@ impl Links {
         aws_lc_rs::rand::fill(&mut token).ok()?;
         let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let link = Arc::new(Link::new(id, tenant.to_owned(), hello.node_id.clone(), token, now));
+        let link = Arc::new(Link::new(id, tenant.to_owned(), hello.node_id.clone(), token, self.traffic.of(&hello.node_id), now));
         all.push(Arc::clone(&link));
         self.counters.opened.fetch_add(1, Ordering::Relaxed);
         Some(Attached { link, resumed: false, orphans })

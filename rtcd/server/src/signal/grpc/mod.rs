@@ -5,3 +5,4 @@ pub mod link;
 pub mod links;
 pub mod outbox;
 pub mod service;
+pub mod traffic;

@@ -205,6 +205,7 @@ async fn listen(
             }
         }
         if let Some(body) = message.body {
+            link.observe_in(&body);
             handle(&node, &link, body).await;
         }
         link.handled(message.seq);
@@ -378,7 +379,8 @@ fn call_info(roster: &RosterCall, report: &rtcd_core::report::Report, shard: u32
                 info.transport = peer.transport.to_owned();
                 info.srtp_profile = peer.srtp_profile.to_owned();
                 info.dtls_version = peer.dtls_version.to_owned();
-                info.rtt_ms = peer.rtt_ms;
+                // Rounded up: 0 means unknown.
+                info.rtt_ms = peer.rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros().div_ceil(1000)).unwrap_or(u32::MAX));
                 info.bitrate_in_bps = peer.bitrate_in_bps;
                 info.bitrate_out_bps = peer.bitrate_out_bps;
                 info.loss_in = peer.loss_in;

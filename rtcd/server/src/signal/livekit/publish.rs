@@ -12,6 +12,7 @@ use super::translate;
 use super::turn::Turn;
 use crate::limits;
 use crate::shard::Command;
+use crate::signal::seam::Fault;
 
 impl Call {
     pub(super) fn handle_add_track(&mut self, turn: &mut Turn<'_>, peer: &PeerId, request: lk::AddTrackRequest) {
@@ -48,6 +49,7 @@ impl Call {
             if let Some(session) = participant.session.clone() {
                 super::request::refuse(turn, &session, 0, reason, message, Some(Request::AddTrack(request)));
             }
+            turn.fault(&self.id, Fault::Track);
             return;
         };
         let Some(track) = TrackId::new(&translate::new_sid("TR_")) else { return };

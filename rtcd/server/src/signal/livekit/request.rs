@@ -15,7 +15,7 @@ use super::translate;
 use super::turn::Turn;
 use crate::limits;
 use crate::shard::Command;
-use crate::signal::seam::SessionKey;
+use crate::signal::seam::{Fault, SessionKey};
 
 impl Adapter {
     pub(super) fn handle_frame(&mut self, turn: &mut Turn<'_>, session: &SessionKey, livekit: &[u8]) {
@@ -23,6 +23,7 @@ impl Adapter {
         let asked = match super::decode_frame(livekit) {
             Ok(request) => request.message,
             Err(error) => {
+                turn.fault(&call.id, Fault::Signaling);
                 tracing::warn!(call = ?call.id, ?peer, %error, "session ended: a frame is no LiveKit SignalRequest");
                 return self.end_participant(turn, &peer, v1::EndReason::Protocol, true);
             }
@@ -101,6 +102,7 @@ impl Adapter {
             Asked::UpdateDataSubscription(_) => Ok(()),
         };
         if let Err(why) = understood {
+            turn.fault(&call.id, Fault::Signaling);
             tracing::warn!(?peer, why, "session ended: a request breaks the protocol");
             self.end_participant(turn, &peer, v1::EndReason::Protocol, true);
         }

@@ -10,6 +10,7 @@ use super::Adapter;
 use super::call::{Call, Participant, Track};
 use super::translate;
 use super::turn::Turn;
+use crate::signal::seam::Fault;
 
 impl Adapter {
     /// For one participant.
@@ -38,6 +39,7 @@ impl Adapter {
                     regions: None,
                 };
                 turn.tell(participant, Message::Leave(leave));
+                turn.fault(&call.id, Fault::Signaling);
             }
             Signal::WantedLayers { track, layers } => {
                 let Some(track) = participant.track_mut(track.as_str()) else { return };
@@ -85,6 +87,8 @@ impl Adapter {
                 turn.event(call, v1::call_event::Event::Quality(v1::QualityChanged { identity, quality, score }));
             }
             Event::Step { peer, side: _, step, detail } => call.note_step(turn, &peer, step, detail),
+            // Clients see it by themselves.
+            Event::DataOpen { .. } => {}
             // Calls are counted here, by participants: a new one may have joined while the core said so.
             Event::Ended => {}
         }

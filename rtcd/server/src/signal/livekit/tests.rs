@@ -13,6 +13,7 @@ use rtcd_core::output::{EndReason, Event, Quality, Signal, Step};
 
 use super::*;
 use crate::shard::Command;
+use crate::signal::seam::Fault;
 
 /// What the world sees of an adapter: its outputs sorted by whom they are for.
 struct World {
@@ -24,6 +25,7 @@ struct World {
     commands: Vec<Command>,
     events: Vec<v1::call_event::Event>,
     results: Vec<v1::HostActionResult>,
+    faults: Vec<Fault>,
 }
 
 const GRACE: Duration = Duration::from_secs(30);
@@ -42,6 +44,7 @@ impl World {
             commands: Vec::new(),
             events: Vec::new(),
             results: Vec::new(),
+            faults: Vec::new(),
         }
     }
 
@@ -64,6 +67,10 @@ impl World {
                     self.ended.insert(session.id.to_string(), ended.reason());
                 }
                 AdapterOutput::HostActionResult { result, .. } => self.results.push(result),
+                AdapterOutput::Fault { call: of, fault } => {
+                    assert_eq!(of, call());
+                    self.faults.push(fault);
+                }
                 AdapterOutput::Event { event, .. } => {
                     assert_eq!(event.call_id, "call", "without the tenant");
                     self.events.push(event.event.expect("an event"));
@@ -303,6 +310,7 @@ fn descriptions_and_candidates_go_to_the_core_and_back() {
     assert_eq!((offer.r#type.as_str(), offer.id, offer.mid_to_track_id["1"].as_str()), ("offer", 5, "TR_x"));
     assert_eq!((need.num_audios, need.num_videos), (2, 0));
     assert_eq!(leave.action(), lk::leave_request::Action::Reconnect);
+    assert_eq!(world.faults, [Fault::Signaling]);
 }
 
 #[test]
@@ -403,6 +411,7 @@ fn announcements_outside_rights_and_bounds_are_refused_with_a_reason() {
         assert!(!response.message.is_empty());
     }
     assert!(world.commands.is_empty());
+    assert_eq!(world.faults, [Fault::Track; 5]);
 
     for at in 0..100 {
         world.ask("s1", Asked::AddTrack(add_track(&format!("mic{at}"), lk::TrackType::Audio, lk::TrackSource::Microphone)));

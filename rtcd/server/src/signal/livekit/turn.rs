@@ -3,11 +3,12 @@
 use conclave_proto::v1;
 use livekit_protocol as lk;
 use lk::signal_response::Message;
+use rtcd_core::ids::CallId;
 
 use super::call::{Call, Participant};
 use super::encode;
 use crate::shard::Command;
-use crate::signal::seam::{AdapterOutput, AdapterSettings, Moment, SessionKey};
+use crate::signal::seam::{AdapterOutput, AdapterSettings, Fault, Moment, SessionKey};
 
 /// One input being handled.
 pub(super) struct Turn<'a> {
@@ -48,6 +49,10 @@ impl Turn<'_> {
     pub(super) fn event(&mut self, call: &Call, event: v1::call_event::Event) {
         let event = v1::CallEvent { call_id: call.name.clone(), at_ms: self.now.unix_ms, event: Some(event) };
         self.out.push(AdapterOutput::Event { call: call.id.clone(), event });
+    }
+
+    pub(super) fn fault(&mut self, call: &CallId, fault: Fault) {
+        self.out.push(AdapterOutput::Fault { call: call.clone(), fault });
     }
 
     pub(super) fn session_ended(&mut self, session: SessionKey, participant_sid: &str, reason: v1::EndReason) {
