@@ -59,6 +59,8 @@ pub struct StartInfo {
     pub notice_text: String,
     /// Language hint.
     pub language: Option<String>,
+    /// Writing pauses when the disk has less than so many bytes free; counts for every attempt. 0: only when it is full.
+    pub free_bytes_min: u64,
 }
 
 /// What became of a packet.
@@ -105,9 +107,15 @@ pub enum CaptureError {
     /// Too many tracks.
     #[error("a recording holds at most {TRACKS_MAX} tracks")]
     Tracks,
+    /// The disk is full, or nearly so.
+    #[error(
+        "no room on the recording's disk ({0}): free space there, or give the offloader another OFFLOADER_DATA; \
+         what was recorded is kept, and the recording goes on by itself once there is room"
+    )]
+    NoRoom(io::Error),
     /// The disk.
     #[error("cannot write the recording: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// Keys.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -116,10 +124,17 @@ pub enum CaptureError {
     Segment(#[from] SegmentError),
 }
 
+impl From<io::Error> for CaptureError {
+    fn from(error: io::Error) -> Self {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge);
+        if full { Self::NoRoom(error) } else { Self::Io(error) }
+    }
+}
+
 impl From<WriteError> for CaptureError {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::Io(error) => Self::Io(error),
+            WriteError::Io(error) => error.into(),
             WriteError::Key(error) => Self::Key(error),
         }
     }
@@ -148,6 +163,7 @@ pub struct CaptureWriter {
     flushed_us: i64,
     checkpoint_us: i64,
     segments_since_checkpoint: u64,
+    free_bytes_min: u64,
     broken: Option<String>,
 }
 
@@ -155,6 +171,7 @@ impl CaptureWriter {
     /// Begins a recording, or continues it after a crash or a pause.
     pub fn open(dir: &Path, grant: &AttemptGrant, start: StartInfo, now_us: i64) -> Result<(Self, Recovery), CaptureError> {
         files::create_dir(&dir.join(SEGMENTS_DIR))?;
+        check_room(dir, start.free_bytes_min)?;
         let lock = lock(dir)?;
         let data_key = grant.data_key()?;
         let path = dir.join(MANIFEST_FILE);
@@ -182,6 +199,7 @@ impl CaptureWriter {
             flushed_us: now_us,
             checkpoint_us: now_us,
             segments_since_checkpoint: 0,
+            free_bytes_min: start.free_bytes_min,
             broken: None,
         };
         if manifest.size() == 0 {
@@ -375,6 +393,12 @@ impl CaptureWriter {
     fn flush_and_checkpoint(&mut self) -> Result<(), CaptureError> {
         if self.now_us - self.flushed_us >= FLUSH_US || self.now_us < self.flushed_us {
             self.flushed_us = self.now_us;
+            if let Err(full) = check_room(&self.dir, self.free_bytes_min) {
+                // While there still is some: everything that came is closed and signed for, as for a pause.
+                self.close_segments()?;
+                self.checkpoint()?;
+                return Err(full);
+            }
             for track in &mut self.tracks {
                 track.flush()?;
             }
@@ -464,6 +488,17 @@ fn lock(dir: &Path) -> Result<File, CaptureError> {
         }
     }
     Err(CaptureError::Busy(dir.to_owned()))
+}
+
+/// Less than `min` bytes free is no room.
+fn check_room(dir: &Path, min: u64) -> Result<(), CaptureError> {
+    let free = if min == 0 { u64::MAX } else { files::free_bytes(dir)? };
+    if free >= min {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes / (1024 * 1024);
+    let text = format!("{} has {} MiB free, and {} MiB are to stay so", dir.display(), mib(free), mib(min));
+    Err(CaptureError::NoRoom(io::Error::new(io::ErrorKind::StorageFull, text)))
 }
 
 fn check_may_continue(manifest: &Manifest, grant: &AttemptGrant) -> Result<(), CaptureError> {

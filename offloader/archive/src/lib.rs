@@ -21,6 +21,8 @@ pub mod tree;
 
 mod files;
 
+pub use files::free_bytes;
+
 /// Name of the manifest inside a recording's folder.
 pub const MANIFEST_FILE: &str = "manifest.jsonl";
 /// Name of the seal inside a recording's folder.

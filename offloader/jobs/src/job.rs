@@ -148,7 +148,7 @@ pub struct Job {
     pub run_after_ms: i64,
     /// 0…1 for derived jobs.
     pub progress: f32,
-    /// The latest error; kept when a later attempt succeeds only as history in the log, not here.
+    /// Why it waits or failed; empty while somebody works on it. History is in the log.
     pub error: String,
     /// Where the next attempt may go on.
     pub checkpoint: String,

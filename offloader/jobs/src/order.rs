@@ -116,6 +116,9 @@ pub struct RecordOrder {
     pub dir: PathBuf,
     /// `archive::keys::AttemptGrant`.
     pub grant: serde_json::Value,
+    /// Pause when the disk has less free than this.
+    #[serde(default)]
+    pub free_bytes_min: u64,
 }
 
 /// Order to caption.

@@ -51,6 +51,8 @@ impl Job {
             return Err(Refused::NotWaiting);
         }
         self.state = State::Running;
+        // What went wrong before is in the log.
+        self.error.clear();
         self.attempt += 1;
         self.fence += 1;
         owner.clone_into(&mut self.last_owner);

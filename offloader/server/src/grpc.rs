@@ -284,6 +284,8 @@ impl Jobs for JobsService {
         bounded("result_json", &request.result_json)?;
         let outcome = if request.ok {
             Outcome::Done { result: request.result_json }
+        } else if request.blocked {
+            Outcome::Blocked { error: request.error }
         } else if request.retry && request.error.is_empty() {
             Outcome::Released
         } else {

@@ -29,6 +29,10 @@ pub struct Settings {
     pub site_key_file: PathBuf,
     /// File with the Ed25519 signing key, PKCS#8 (`OFFLOADER_SIGNING_KEY_FILE`). Made at first start.
     pub signing_key_file: PathBuf,
+    /// Room that stays free on the data folder's disk, in MiB (`OFFLOADER_DISK_FREE_MIN_MB`). A recording pauses when there is
+    /// less, and goes on when there is twice as much: what is left is for the database, the seals and the system. 0: until the
+    /// disk is full.
+    pub disk_free_min_mb: u64,
     /// Media node (`OFFLOADER_RTCD`).
     pub rtcd: String,
     /// Secret shared with the media node for tap tokens (`OFFLOADER_TAP_SECRET`).
@@ -53,7 +57,7 @@ pub struct Settings {
 }
 
 /// Every variable of the environment: name, default, what it is. `--help` and docs/install.md show this table.
-pub const VARIABLES: [(&str, &str, &str); 21] = [
+pub const VARIABLES: [(&str, &str, &str); 22] = [
     ("OFFLOADER_LISTEN", "127.0.0.1:4545", "address of gRPC and HTTP; keep it on the inner network"),
     ("OFFLOADER_TOKEN", "needed", "bearer token of whoever may call it, at least 16 characters"),
     ("OFFLOADER_DATA", "var/offloader", "folder of this offloader alone: captures, work, keys"),
@@ -64,6 +68,11 @@ pub const VARIABLES: [(&str, &str, &str); 21] = [
         "OFFLOADER_ARCHIVE",
         "a folder in the data folder",
         "`file:///PATH` or `s3://BUCKET` with the usual `AWS_*` variables; the same for all",
+    ),
+    (
+        "OFFLOADER_DISK_FREE_MIN_MB",
+        "256",
+        "MiB that stay free on the data folder's disk; a recording pauses below and goes on at twice that",
     ),
     ("OFFLOADER_SITE_KEY_FILE", "keys/site.key in the data folder", "64 hexadecimal digits, made at the first start; the same for all"),
     ("OFFLOADER_SIGNING_KEY_FILE", "keys/signing.pk8 in the data folder", "Ed25519 in PKCS#8, made at the first start; the same for all"),
@@ -100,6 +109,7 @@ impl Default for Settings {
             redis: None,
             poll_ms: 1_000,
             archive: String::new(),
+            disk_free_min_mb: 256,
             site_key_file: PathBuf::new(),
             signing_key_file: PathBuf::new(),
             rtcd: "http://127.0.0.1:8045".into(),
@@ -169,6 +179,10 @@ impl Settings {
         sum(&mut self.redis, "OFFLOADER_REDIS");
         if let Some(value) = env("OFFLOADER_POLL_MS") {
             self.poll_ms = value.parse().map_err(|_| SettingsError::Value("OFFLOADER_POLL_MS", format!("{value:?} is not a number")))?;
+        }
+        if let Some(value) = env("OFFLOADER_DISK_FREE_MIN_MB") {
+            self.disk_free_min_mb =
+                value.parse().map_err(|_| SettingsError::Value("OFFLOADER_DISK_FREE_MIN_MB", format!("{value:?} is not a number")))?;
         }
         if let Some(value) = env("OFFLOADER_LISTEN") {
             self.listen =
@@ -241,6 +255,11 @@ impl Settings {
             );
         }
         Ok(())
+    }
+
+    /// Bytes that stay free on the data folder's disk.
+    pub fn disk_free_min(&self) -> u64 {
+        self.disk_free_min_mb.saturating_mul(1024 * 1024)
     }
 
     /// Pause between two looks for work.

@@ -35,6 +35,8 @@ const ENVIRONMENT: [&str; 12] = [
     "OFFLOAD_WORKER_THREADS",
     "TZ",
 ];
+/// How the reason for waiting begins, here and in a worker's words.
+const NO_ROOM: &str = "no room";
 /// Derived work yields to calls on the same machine.
 const NICE_DERIVED: i32 = 15;
 /// Captions yield to the media node, not to derived work.
@@ -123,7 +125,17 @@ impl App {
             self.leased().await?.iter().filter(|job| self.is_home(&job.last_owner)).for_each(|job| load.add(job.spec.kind));
             let waiting = self.store.jobs(&filter).await?;
             let now_ms = self.store.now_ms().await?;
-            let ready: Vec<&Job> = waiting.iter().filter(|job| self.may_take(job, now_ms) && self.media_is_here(job)).collect();
+            let full = self.no_room();
+            if let Some(why) = &full {
+                let writes = |job: &&Job| job.spec.kind != Kind::Caption && self.may_take(job, now_ms);
+                // What a worker found says the same.
+                let silent = waiting.iter().filter(writes).filter(|job| !job.error.starts_with(NO_ROOM));
+                self.say_no_room(silent.map(|job| job.id.clone()).collect(), why).await?;
+            }
+            // Captions write nothing.
+            let roomy = |job: &Job| full.is_none() || job.spec.kind == Kind::Caption;
+            let ready: Vec<&Job> =
+                waiting.iter().filter(|job| roomy(job) && self.may_take(job, now_ms) && self.media_is_here(job)).collect();
             let capacity = Capacity { workers_max: self.settings.workers_max };
             let Some(job) = choose(ready, &Kind::ALL, capacity, load, now_ms) else { return Ok(None) };
             if let Some(leased) = self.lease(&job.id, &self.node).await? {
@@ -131,6 +143,35 @@ impl App {
             }
         }
         Ok(None)
+    }
+
+    /// Why nothing that writes may begin on this machine.
+    fn no_room(&self) -> Option<String> {
+        let min = self.settings.disk_free_min().saturating_mul(2);
+        let free = archive::free_bytes(&self.settings.data).ok()?;
+        (free < min).then(|| {
+            format!(
+                "{NO_ROOM} on the disk of {} (less than {} MiB free): free space there, or give the offloader another OFFLOADER_DATA; \
+                 it begins or goes on by itself once there is room",
+                self.settings.data.display(),
+                min / (1024 * 1024)
+            )
+        })
+    }
+
+    async fn say_no_room(&self, waiting: Vec<String>, why: &str) -> anyhow::Result<()> {
+        for id in waiting {
+            match self.store.change_job(&id, |job, now_ms| Ok(job.waits_for(why.to_owned(), now_ms))).await {
+                Ok((job, true)) => {
+                    self.counts.no_room.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(job = %job.id, kind = job.spec.kind.name(), why, "a job waits");
+                    self.told(&job);
+                }
+                Ok((_, false)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Leases one job for `owner`; `None` if somebody was faster. Tells also who had it before.

@@ -46,6 +46,7 @@ impl App {
                     tap: self.tap(job, &params.rtcd, "record")?,
                     dir: self.recording_dir(&recording.id),
                     grant: serde_json::to_value(grant)?,
+                    free_bytes_min: self.settings.disk_free_min(),
                     params,
                 }))
             }

@@ -45,6 +45,11 @@ pub enum Outcome {
         /// Whether another attempt makes sense.
         retry: bool,
     },
+    /// This machine has no room for it now: the job waits, and that is no failure.
+    Blocked {
+        /// For the operator: what is missing and what to do.
+        error: String,
+    },
     /// See [`Word::Expired`].
     Expired,
     /// See [`Word::Fenced`].
@@ -56,7 +61,7 @@ impl Outcome {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Done(_) | Self::Released => 0,
-            Self::Failed { .. } => 1,
+            Self::Failed { .. } | Self::Blocked { .. } => 1,
             Self::Fenced => 3,
             Self::Expired => 4,
         }
@@ -115,18 +120,18 @@ impl JobAddress {
 
     /// Tells how it ended. Tried until the lease is over: an offloader that restarts must not cost a finished job.
     pub async fn finish(&self, outcome: &Outcome) -> anyhow::Result<()> {
-        let (ok, error, retry, result) = match outcome {
-            Outcome::Done(result) => (true, String::new(), false, result.clone()),
-            Outcome::Released => (false, String::new(), true, String::new()),
-            Outcome::Failed { error, retry } => (false, error.clone(), *retry, String::new()),
+        let request = pb::FinishRequest { id: self.id.clone(), fence: self.fence, ..pb::FinishRequest::default() };
+        let request = match outcome {
+            Outcome::Done(result) => pb::FinishRequest { ok: true, result_json: result.clone(), ..request },
+            Outcome::Released => pb::FinishRequest { retry: true, ..request },
+            Outcome::Failed { error, retry } => pb::FinishRequest { error: error.clone(), retry: *retry, ..request },
+            Outcome::Blocked { error } => pb::FinishRequest { error: error.clone(), retry: true, blocked: true, ..request },
             Outcome::Expired | Outcome::Fenced => return Ok(()),
         };
         let mut client = self.client()?;
         let started = Instant::now();
         loop {
-            let request =
-                pb::FinishRequest { id: self.id.clone(), fence: self.fence, ok, error: error.clone(), retry, result_json: result.clone() };
-            match client.finish(request).await {
+            match client.finish(request.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(status) if passing(status.code()) && started.elapsed() < limits::LEASE_SILENCE => {
                     tokio::time::sleep(limits::RETRY_PAUSE).await;

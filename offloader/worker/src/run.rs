@@ -26,6 +26,7 @@ pub async fn run(address: JobAddress) -> anyhow::Result<u8> {
         Outcome::Done(_) => tracing::info!(job = %address.id, "done"),
         Outcome::Released => tracing::info!(job = %address.id, "put down for the next worker"),
         Outcome::Failed { error, retry } => tracing::error!(job = %address.id, retry, "{error}"),
+        Outcome::Blocked { error } => tracing::warn!(job = %address.id, "{error}"),
         Outcome::Expired => tracing::error!(job = %address.id, "the lease could not be renewed: check that the offloader runs"),
         Outcome::Fenced => tracing::warn!(job = %address.id, "another worker has this job"),
     }

@@ -20,6 +20,7 @@ struct Site {
     data_key: DataKey,
     wrapped: String,
     site_key_id: String,
+    free_bytes_min: u64,
 }
 
 impl Site {
@@ -28,7 +29,7 @@ impl Site {
         let data_key = DataKey::generate().unwrap();
         let wrapped = site_key.wrap("rec-1", &data_key).unwrap();
         let signer = SiteSigner::from_pkcs8(&SiteSigner::generate_pkcs8().unwrap()).unwrap();
-        Self { signer, data_key, wrapped, site_key_id: site_key.id() }
+        Self { signer, data_key, wrapped, site_key_id: site_key.id(), free_bytes_min: 0 }
     }
 
     fn order(&self, world: &World, dir: &Path, fence: u64, agreed: &[&str]) -> String {
@@ -51,6 +52,7 @@ impl Site {
             tap: TapOrder { url: world.url(), call_id: "call-1".into(), tenant: "t".into(), token: "tap-token".into() },
             dir: dir.to_path_buf(),
             grant: serde_json::to_value(&grant).unwrap(),
+            free_bytes_min: self.free_bytes_min,
         };
         serde_json::to_string(&WorkOrder::Record(order)).unwrap()
     }
@@ -249,4 +251,22 @@ async fn a_worker_that_is_told_to_end_puts_the_recording_down_for_the_next() {
     assert!(!finished.ok && finished.retry && finished.error.is_empty(), "{finished:?}");
     let recording = Recording::open(&dir.path().join("rec"), &site.data_key).unwrap();
     assert!(recording.manifest().end.is_none(), "it is not ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_room_says_so_and_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = now_us();
+    let mut world = World::start(vec![vec![Step::Item(call::opened(at)), Step::Item(call::audio_track(at, "lj")), Step::Hold]]).await;
+    let mut site = Site::new();
+    let folder = dir.path().join("rec");
+    // More than any disk has: no room from the beginning.
+    site.free_bytes_min = u64::MAX;
+    world.state.send_modify(|s| s.order_json = site.order(&world, &folder, 1, &["lj"]));
+    assert_eq!(world.worker(1).status().await.unwrap().code(), Some(1));
+    world.until(|seen| seen.finished.is_some()).await;
+    let finished = world.seen.lock().unwrap().finished.take().unwrap();
+    assert!(finished.blocked && !finished.ok, "{finished:?}");
+    assert!(finished.error.contains("OFFLOADER_DATA") && finished.error.contains("free space"), "{}", finished.error);
+    assert!(!folder.join("manifest.jsonl").exists(), "nothing was begun");
 }

@@ -186,6 +186,8 @@ async fn view(app: &App, row: RecordingRow, words: Option<&Query>) -> Result<Rec
     };
     let jobs = app.store.jobs(&JobFilter { recording_id: row.id.clone(), ..JobFilter::default() }).await?;
     let ended_at_ms = (row.ended_at_ms > 0).then_some(row.ended_at_ms);
+    // While it is captured: why that waits.
+    let capture = jobs.iter().find(|job| job.spec.kind == Kind::Record).filter(|_| row.state == "capturing" && row.error.is_empty());
     Ok(RecordingView {
         participants: app.store.people(&row.id).await?,
         duration_ms: (ended_at_ms.unwrap_or_else(unix_ms) - row.started_at_ms).max(0),
@@ -199,7 +201,7 @@ async fn view(app: &App, row: RecordingRow, words: Option<&Query>) -> Result<Rec
         started_at_ms: row.started_at_ms,
         ended_at_ms,
         state: row.state,
-        error: row.error,
+        error: capture.map_or(row.error, |job| job.error.clone()),
         has_video: row.has_video,
         gaps: row.gaps,
         hits,

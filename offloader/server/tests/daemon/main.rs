@@ -7,6 +7,7 @@
 
 mod archive_api;
 mod cluster;
+mod disk;
 mod guard;
 mod house;
 mod jobs;

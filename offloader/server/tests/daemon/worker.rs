@@ -59,10 +59,12 @@ async fn record(mut client: Client, id: &str, fence: u64, order: RecordOrder) {
         call_id: order.params.call_id,
         title: order.params.title,
         notice_version: order.params.notice_version,
+        free_bytes_min: order.free_bytes_min,
         ..StartInfo::default()
     };
     let mut writer = match CaptureWriter::open(&order.dir, &grant, start, now_us()) {
         Ok((writer, _)) => writer,
+        Err(error @ CaptureError::NoRoom(_)) => return blocked(&mut client, id, fence, &error).await,
         Err(CaptureError::Ended) => return finish(&mut client, id, fence, true, "", "{}").await,
         Err(error) => panic!("{error}"),
     };
@@ -99,8 +101,11 @@ async fn record(mut client: Client, id: &str, fence: u64, order: RecordOrder) {
                 let at_us = now_us();
                 let seq = (at_us / 20_000) as u64;
                 let packet = Packet { at_us, seq, timestamp: seq * 960, marker: false, key_frame: false, audio_level: 40, payload: Bytes::from_static(&[0xf8, 0xff, 0xfe]) };
-                writer.push("TR_a", packet).unwrap();
-                writer.tick(at_us).unwrap();
+                match writer.push("TR_a", packet).and_then(|_| writer.tick(at_us)) {
+                    Ok(()) => {}
+                    Err(error @ CaptureError::NoRoom(_)) => return blocked(&mut client, id, fence, &error).await,
+                    Err(error) => panic!("{error}"),
+                }
             }
             _ = renew.tick() => {
                 let request = v1::RenewRequest { id: id.into(), fence, progress: 0.0, stats_json: String::new() };
@@ -163,7 +168,13 @@ fn packets(dir: &Path, data_key: &str) -> usize {
     recording.records(0).filter(|record| matches!(record, Ok(Record::Packet(_)))).count()
 }
 
+async fn blocked(client: &mut Client, id: &str, fence: u64, error: &CaptureError) {
+    let request = v1::FinishRequest { id: id.into(), fence, error: error.to_string(), blocked: true, ..v1::FinishRequest::default() };
+    client.finish(request).await.unwrap();
+}
+
 async fn finish(client: &mut Client, id: &str, fence: u64, ok: bool, error: &str, result: &str) {
-    let request = v1::FinishRequest { id: id.into(), fence, ok, error: error.into(), retry: !ok, result_json: result.into() };
+    let request =
+        v1::FinishRequest { id: id.into(), fence, ok, error: error.into(), retry: !ok, result_json: result.into(), blocked: false };
     client.finish(request).await.unwrap();
 }

@@ -102,6 +102,7 @@ fn outcome(reason: &str, written: Result<Written, CaptureError>) -> Outcome {
         Err(CaptureError::Ended) => Outcome::Done(
             serde_json::to_string(&RecordResult { reason: "call_ended".into(), ..RecordResult::default() }).unwrap_or_default(),
         ),
+        Err(error @ CaptureError::NoRoom(_)) => Outcome::Blocked { error: error.to_string() },
         Err(error) => {
             Outcome::Failed { error: error.to_string(), retry: !matches!(error, CaptureError::Foreign(_) | CaptureError::Changed(_)) }
         }
@@ -121,6 +122,7 @@ fn write(order: &RecordOrder, grant: &AttemptGrant, mut queue: mpsc::Receiver<Co
         notice_version: params.notice_version.clone(),
         notice_text: params.notice_text.clone(),
         language: params.language.clone(),
+        free_bytes_min: order.free_bytes_min,
     };
     let (mut writer, recovery) = CaptureWriter::open(&order.dir, grant, start, now_us())?;
     tracing::info!(recording = %order.recording_id, ?recovery, "recording");
