@@ -40,10 +40,10 @@ impl Cpu {
     }
 }
 
-/// Resident memory, KiB.
+/// Resident memory of its own, KiB: without the program's text, which grows with what is run for the first time.
 pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse()?)
 }
 

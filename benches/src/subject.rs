@@ -113,7 +113,7 @@ pub(crate) async fn rtcd(program: &Path, scenario: Scenario, cpu: usize, gso: bo
             .env("RTCD_RTC_ICEPORTTCP", "0")
             .env("RTCD_RTC_SHARDS", "1")
             .env("RTCD_RTC_GSO", gso.to_string())
-            .env("RTCD_LOGGER_LEVEL", "warn")
+            .env("RTCD_LOGGER_LEVEL", "error")
             .stdin(Stdio::null())
             .spawn()
             .with_context(|| format!("cannot start {}; build it with `cargo build --release -p rtcd`", program.display()))?,

@@ -17,8 +17,8 @@ use crate::ids::{CallId, Link, PeerId, TapId, TrackId};
 use crate::input::Input;
 use crate::limits::{CANDIDATES_MAX, DATAGRAM_LEN_MAX, SDP_LEN_MAX};
 use crate::negotiate::LocalSettings;
-use crate::outbox::{Notice, Outbox, Run};
-use crate::output::{EndReason, Event, Output, Step, Transmit};
+use crate::outbox::{Notice, Outbox};
+use crate::output::{EndReason, Event, Output, Step};
 use crate::peer::dtls::DtlsSettings;
 use crate::peer::{Peer, PeerKey, Transport, TransportKey};
 use crate::random::Random;
@@ -26,6 +26,9 @@ use crate::subscription::Subscription;
 use crate::tap::{Tap, TapKey};
 use crate::timers::{Timer, Timers};
 use crate::track::{Layer, Track, TrackKey};
+
+/// Bytes written before they are given out: within a level-2 cache, with room for the kernel's own work.
+const LOT_BYTES: usize = 128 * 1024;
 
 /// The core. See the crate's documentation.
 pub struct Core {
@@ -181,9 +184,14 @@ impl Core {
 
     /// The next output. Poll until [`Output::Timeout`].
     pub fn poll(&mut self, now: Instant) -> Output<'_> {
-        let run = self.next_run(now);
-        if let Some(run) = run {
-            return Output::Transmit(Transmit { link: run.link, bytes: self.outbox.bytes(&run), segment: run.segment });
+        // Written first, sent then: neither pushes the other's code and data out of the caches packet by packet.
+        while self.outbox.used() < LOT_BYTES
+            && let Some(key) = self.dirty.pop()
+        {
+            self.guard(now, key, |core| core.flush(now, key));
+        }
+        if self.outbox.used() > 0 {
+            return Output::Transmits(self.outbox.lend());
         }
         loop {
             self.lent = self.outbox.next_notice();
@@ -207,16 +215,6 @@ impl Core {
                 None => Output::Timeout(Some(now)),
             },
             None => Output::Timeout(self.timers.next()),
-        }
-    }
-
-    fn next_run(&mut self, now: Instant) -> Option<Run> {
-        loop {
-            if let Some(run) = self.outbox.next_run() {
-                return Some(run);
-            }
-            let key = self.dirty.pop()?;
-            self.guard(now, key, |core| core.flush(now, key));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::{CallId, Link, PeerId, TapId};
-use crate::output::{Event, Signal};
+use crate::output::{Event, Signal, Transmits};
 use crate::report::Report;
 use crate::tap::Delivery;
 
@@ -39,18 +39,20 @@ pub(crate) struct Outbox {
     arena: Vec<u8>,
     used: usize,
     runs: Vec<Run>,
-    next_run: usize,
+    // The runs were given out: the arena is free again with the next call.
+    lent: bool,
     notices: VecDeque<Notice>,
 }
 
 impl Outbox {
     pub(crate) fn new() -> Self {
-        Self { arena: vec![0; 64 * SLOT], used: 0, runs: Vec::with_capacity(256), next_run: 0, notices: VecDeque::new() }
+        Self { arena: vec![0; 64 * SLOT], used: 0, runs: Vec::with_capacity(256), lent: false, notices: VecDeque::new() }
     }
 
     /// Room for one datagram; say with [`Outbox::commit`] how long it became.
     #[inline]
     pub(crate) fn slot(&mut self) -> &mut [u8] {
+        self.take_back();
         let end = self.used + SLOT;
         if self.arena.len() < end {
             // Grows to the largest burst once, then stays.
@@ -64,8 +66,7 @@ impl Outbox {
     pub(crate) fn commit(&mut self, link: Link, len: usize) {
         let (start, end) = (self.used, self.used + len);
         self.used = end;
-        if self.next_run < self.runs.len()
-            && let Some(run) = self.runs.last_mut()
+        if let Some(run) = self.runs.last_mut()
             && run.link == link
             && !run.closed
             && len <= run.segment
@@ -88,26 +89,24 @@ impl Outbox {
         }
     }
 
-    /// The next run to send. When the last was taken the arena is free again with the next call.
-    pub(crate) fn next_run(&mut self) -> Option<Run> {
-        if let Some(run) = self.runs.get(self.next_run) {
-            self.next_run += 1;
-            return Some(*run);
-        }
-        self.runs.clear();
-        self.next_run = 0;
-        self.used = 0;
-        None
+    /// Everything to send, once.
+    pub(crate) fn lend(&mut self) -> Transmits<'_> {
+        self.take_back();
+        self.lent = true;
+        Transmits { runs: self.runs.iter(), arena: &self.arena }
     }
 
-    /// A run's bytes.
-    pub(crate) fn bytes(&self, run: &Run) -> &[u8] {
-        self.arena.get(run.start..run.end).unwrap_or_default()
+    #[inline]
+    fn take_back(&mut self) {
+        if std::mem::take(&mut self.lent) {
+            self.runs.clear();
+            self.used = 0;
+        }
     }
 
     /// Bytes written and not yet taken.
     pub(crate) fn used(&self) -> usize {
-        self.used
+        if self.lent { 0 } else { self.used }
     }
 
     pub(crate) fn notice(&mut self, notice: Notice) {
@@ -147,9 +146,10 @@ mod tests {
             outbox.datagram(link(port), &vec![port as u8; len]);
         }
         let mut runs = Vec::new();
-        while let Some(run) = outbox.next_run() {
-            runs.push((run.link == link(1), outbox.bytes(&run).len(), run.segment));
+        for run in outbox.lend() {
+            runs.push((run.link == link(1), run.bytes.len(), run.segment));
         }
         assert_eq!(runs, [(true, 260, 100), (true, 60, 60), (false, 60, 60), (false, 80, 80)]);
+        assert_eq!((outbox.used(), outbox.lend().count()), (0, 0), "once");
     }
 }

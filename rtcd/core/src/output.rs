@@ -8,8 +8,8 @@ use crate::input::Layer;
 /// One output. Poll until [`Output::Timeout`].
 #[derive(Debug)]
 pub enum Output<'a> {
-    /// Datagrams for one destination: `bytes` is cut every `segment` bytes, the last may be shorter. What GSO wants.
-    Transmit(Transmit<'a>),
+    /// Datagrams, for as many destinations as there were in this pass: what one `sendmmsg` wants.
+    Transmits(Transmits<'a>),
     /// For one peer's signalling.
     Signal {
         /// Whose.
@@ -59,7 +59,23 @@ pub enum Output<'a> {
     Timeout(Option<Instant>),
 }
 
-/// Datagrams for one destination.
+/// Datagrams that wait, in the order they have to leave in.
+#[derive(Clone, Debug)]
+pub struct Transmits<'a> {
+    pub(crate) runs: std::slice::Iter<'a, crate::outbox::Run>,
+    pub(crate) arena: &'a [u8],
+}
+
+impl<'a> Iterator for Transmits<'a> {
+    type Item = Transmit<'a>;
+
+    fn next(&mut self) -> Option<Transmit<'a>> {
+        let run = self.runs.next()?;
+        Some(Transmit { link: run.link, bytes: self.arena.get(run.start..run.end).unwrap_or_default(), segment: run.segment })
+    }
+}
+
+/// Datagrams for one destination: `bytes` is cut every `segment` bytes, the last may be shorter. What GSO wants.
 #[derive(Debug)]
 pub struct Transmit<'a> {
     /// Where to.

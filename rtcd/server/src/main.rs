@@ -29,6 +29,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    // The allocator asks for huge pages: 2 MiB for a few small things of each thread. Without them a peer costs half the
+    // memory, at the same CPU (measured, docs/decisions/0006). An old kernel that does not know the request is fine too.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = Arguments::parse();
     let loaded = match Config::load(&arguments.config) {
         Ok(loaded) => loaded,
@@ -113,7 +116,7 @@ struct Signals {
 
 /// SIGTERM drains, SIGINT ends soon, a second SIGTERM ends at once. `true`: a media thread has died.
 async fn wait_for_the_end(node: &Arc<node::Node>, mut signals: Signals, deadline: Duration) -> bool {
-    let mut look = tokio::time::interval(Duration::from_millis(250));
+    let mut look = tokio::time::interval(Duration::from_secs(1));
     let drained = node.drained();
     tokio::pin!(drained);
     loop {

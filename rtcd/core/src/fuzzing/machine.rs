@@ -93,9 +93,11 @@ impl Machine {
     fn rest(&mut self) {
         for _ in 0..10_000 {
             match self.core.poll(self.now) {
-                Output::Transmit(transmit) => {
-                    assert!(self.checked.contains(&transmit.link), "sent to an address that proved nothing");
-                    self.sent += 1;
+                Output::Transmits(transmits) => {
+                    for transmit in transmits {
+                        assert!(self.checked.contains(&transmit.link), "sent to an address that proved nothing");
+                        self.sent += 1;
+                    }
                 }
                 Output::Signal { signal: Signal::Answer { sdp, .. } | Signal::Offer { sdp, .. }, .. } => {
                     self.credentials.extend(value(&sdp, "a=ice-ufrag:").zip(value(&sdp, "a=ice-pwd:")));

@@ -81,7 +81,9 @@ fn no_allocation_per_packet() {
         let mut out = 0;
         loop {
             match world.core.poll(world.now) {
-                Output::Transmit(transmit) => out += transmit.bytes.len().div_ceil(transmit.segment),
+                Output::Transmits(transmits) => {
+                    out += transmits.map(|transmit| transmit.bytes.len().div_ceil(transmit.segment)).sum::<usize>()
+                }
                 Output::Timeout(_) => break,
                 _ => {}
             }

@@ -637,15 +637,17 @@ impl World {
             let output = self.core.poll(self.now);
             (self.in_core)(false);
             match output {
-                Output::Transmit(transmit) => {
-                    let (Link::Udp { remote, .. } | Link::Tcp { remote, .. }) = transmit.link;
-                    // One frame of a connection at a time: the shell puts a length before each.
-                    assert!(matches!(transmit.link, Link::Udp { .. }) || transmit.bytes.len() == transmit.segment);
-                    if transmit.bytes.len() > transmit.segment {
-                        self.trains += 1;
-                    }
-                    for datagram in transmit.bytes.chunks(transmit.segment) {
-                        transmits.push((remote, datagram.to_vec()));
+                Output::Transmits(lot) => {
+                    for transmit in lot {
+                        let (Link::Udp { remote, .. } | Link::Tcp { remote, .. }) = transmit.link;
+                        // One frame of a connection at a time: the shell puts a length before each.
+                        assert!(matches!(transmit.link, Link::Udp { .. }) || transmit.bytes.len() == transmit.segment);
+                        if transmit.bytes.len() > transmit.segment {
+                            self.trains += 1;
+                        }
+                        for datagram in transmit.bytes.chunks(transmit.segment) {
+                            transmits.push((remote, datagram.to_vec()));
+                        }
                     }
                 }
                 Output::Signal { peer, signal } => {

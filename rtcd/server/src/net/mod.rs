@@ -2,5 +2,6 @@
 
 pub mod framing;
 pub mod poller;
+pub mod send;
 pub mod tcp;
 pub mod udp;

@@ -1,13 +1,13 @@
-//! UDP sockets of one shard: `recvmmsg` with GRO in, `sendmsg` with GSO out.
+//! UDP sockets of one shard: `recvmmsg` with GRO. What is sent stands in `send`.
 //!
 //! Each shard has its own socket per address, all on the same port (`SO_REUSEPORT`), so shards never share a socket.
-//! Measured (hot-path study): batching system calls of different destinations buys nothing; trains to one destination halve the cost.
 
+use std::cell::Cell;
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
-use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::limits::SOCKET_BUFFER_WANTED;
@@ -22,7 +22,7 @@ pub struct UdpSocket {
     socket: std::net::UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
-    gso: bool,
+    gso: Cell<bool>,
 }
 
 /// Buffers the kernel gave, when they are smaller than asked for.
@@ -32,17 +32,6 @@ pub struct Shortfall {
     pub receive: usize,
     /// Send buffer, bytes.
     pub send: usize,
-}
-
-/// What became of a send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// Handed to the kernel.
-    Done,
-    /// The socket's buffer is full; dropped, as any router would.
-    Full,
-    /// The kernel refused (no route, too long, firewall).
-    Refused,
 }
 
 impl UdpSocket {
@@ -64,7 +53,7 @@ impl UdpSocket {
         let socket: std::net::UdpSocket = socket.into();
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let local = socket.local_addr()?;
-        Ok(Self { socket, state, local, gso })
+        Ok(Self { socket, state, local, gso: Cell::new(gso) })
     }
 
     /// Address bound, with the real port.
@@ -115,48 +104,15 @@ impl UdpSocket {
         }
     }
 
-    /// Sends datagrams of `segment` bytes each (the last may be shorter) to one destination.
-    #[must_use]
-    pub fn send(&self, from: IpAddr, to: SocketAddr, bytes: &[u8], segment: usize) -> Sent {
-        let segment = segment.max(1);
-        let per_train = if self.gso { self.state.max_gso_segments().min((TRAIN_LEN_MAX / segment).max(1)) } else { 1 };
-        if bytes.len() <= segment {
-            return self.send_train(from, to, bytes, None);
-        }
-        let mut worst = Sent::Done;
-        for train in bytes.chunks(segment.saturating_mul(per_train)) {
-            let mut sent = self.send_train(from, to, train, (train.len() > segment).then_some(segment));
-            if sent == Sent::Refused && train.len() > segment {
-                // The kernel or card does not cut trains (quinn-udp has noted it): one by one then.
-                sent = train.chunks(segment).map(|single| self.send_train(from, to, single, None)).fold(Sent::Done, Sent::worse);
-            }
-            worst = worst.worse(sent);
-        }
-        worst
+    /// Datagrams of this length that leave as one train; 1 where trains are off or do not work.
+    pub(super) fn train_datagrams(&self, segment: usize) -> usize {
+        if self.gso.get() { self.state.max_gso_segments().min((TRAIN_LEN_MAX / segment).max(1)) } else { 1 }
     }
 
-    fn send_train(&self, from: IpAddr, destination: SocketAddr, contents: &[u8], segment_size: Option<usize>) -> Sent {
-        // A reply leaves from the address it came to, or a client with a firewall drops it.
-        let src_ip = self.local.ip().is_unspecified().then_some(from).filter(|ip| !ip.is_unspecified());
-        let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip };
-        match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
-            Ok(()) => Sent::Done,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Sent::Full,
-            Err(error) => {
-                tracing::trace!(%error, "sending a datagram failed");
-                Sent::Refused
-            }
-        }
-    }
-}
-
-impl Sent {
-    fn worse(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Done, other) => other,
-            (bad, Self::Done) => bad,
-            (Self::Full, _) | (_, Self::Full) => Self::Full,
-            (Self::Refused, Self::Refused) => Self::Refused,
+    /// The kernel refused a train.
+    pub(super) fn no_trains(&self) {
+        if self.gso.replace(false) {
+            tracing::info!(local = %self.local, "the kernel does not cut trains here (GSO): datagrams are sent one by one");
         }
     }
 }
@@ -226,27 +182,6 @@ pub fn shortfall_warning(shortfall: Shortfall) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_train_arrives_as_the_datagrams_it_was_made_of() {
-        for gso in [true, false] {
-            let sender = UdpSocket::bind("127.0.0.1:0".parse().expect("an address"), gso).expect("binds");
-            let receiver = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
-            receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a socket");
-            let bytes: Vec<u8> = (0..250_u32).map(|at| u8::try_from(at % 251).unwrap_or_default()).collect();
-            let to = receiver.local_addr().expect("bound");
-            assert_eq!(sender.send(sender.local().ip(), to, &bytes, 100), Sent::Done);
-            let mut buffer = [0; 2000];
-            let mut seen = Vec::new();
-            while seen.len() < bytes.len() {
-                let (len, from) = receiver.recv_from(&mut buffer).expect("a datagram");
-                assert_eq!(from, sender.local());
-                assert!(len == 100 || len == 50, "{len}");
-                seen.extend_from_slice(&buffer[..len]);
-            }
-            assert_eq!(seen, bytes);
-        }
-    }
 
     #[test]
     fn a_batch_tells_sender_and_destination() {

@@ -11,7 +11,7 @@ pub struct ShardCounters {
     pub datagrams_out: u64,
     /// Their bytes.
     pub bytes_out: u64,
-    /// Send calls: with trains fewer than datagrams.
+    /// Messages given to the kernel: with trains fewer than datagrams.
     pub sends: u64,
     /// Datagrams dropped because the send buffer was full.
     pub send_buffer_full: u64,

@@ -11,7 +11,7 @@ use conclave_proto::v1;
 use conclave_proto::v1::tap_item::Item;
 use crossbeam_channel::Receiver;
 use rtcd_core::ids::{Kind, Link, Source, TapId};
-use rtcd_core::output::{TapItem, Transmit};
+use rtcd_core::output::{TapItem, Transmits};
 use rtcd_core::{Core, CoreConfig, Input, Output};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
@@ -23,8 +23,9 @@ use super::{Command, Note, Pulse, ShardCounters, ShardReport};
 use crate::limits::{DATAGRAMS_PER_PASS_MAX, NOTE_BACKLOG_MAX, SHARD_BEAT};
 use crate::metrics::{BUCKETS_PASS, Histogram};
 use crate::net::poller::{Events, Poller, Ready, Waker};
+use crate::net::send::{Sender, Waiting};
 use crate::net::tcp::{Connections, ReadResult, TcpListener};
-use crate::net::udp::{ReceiveBatch, Sent, UdpSocket};
+use crate::net::udp::{ReceiveBatch, UdpSocket};
 use crate::tap::queue::{Pushed, TapSender};
 
 const TOKEN_WAKE: u64 = 0;
@@ -49,7 +50,7 @@ pub(super) struct ShardParts {
     pub(super) pulse: Arc<Pulse>,
 }
 
-/// One media thread's state.
+/// One media thread's state, made on that thread.
 pub(super) struct Shard {
     number: u8,
     core: Core,
@@ -71,6 +72,7 @@ struct Shell {
     number: u8,
     poller: Poller,
     sockets: Vec<UdpSocket>,
+    sender: Sender,
     listeners: Vec<TcpListener>,
     tcp: Connections,
     notes: mpsc::Sender<Note>,
@@ -110,6 +112,7 @@ impl Shard {
                 number: parts.number,
                 poller,
                 sockets: parts.sockets,
+                sender: Sender::default(),
                 listeners: parts.listeners,
                 // 2^40 connections per shard before numbers meet: not in this life.
                 tcp: Connections::new(u64::from(parts.number) << 40),
@@ -387,7 +390,7 @@ impl Shard {
 fn drain(core: &mut Core, shell: &mut Shell, wake_at: &mut Option<Instant>, routes: &mut Routes, neighbours: &Neighbours, now: Instant) {
     loop {
         match core.poll(now) {
-            Output::Transmit(transmit) => shell.transmit(&transmit, routes, neighbours),
+            Output::Transmits(transmits) => shell.transmit(transmits, routes, neighbours),
             Output::Signal { peer, signal } => shell.note(Note::Signal { peer, signal }),
             Output::Event { call, event } => shell.note(Note::Event { call, event }),
             Output::Data { call, peer, reliable, payload } => {
@@ -455,34 +458,44 @@ fn is_stun(bytes: &[u8]) -> bool {
 }
 
 impl Shell {
-    fn transmit(&mut self, transmit: &Transmit<'_>, routes: &mut Routes, neighbours: &Neighbours) {
-        match transmit.link {
-            Link::Udp { local, remote } => {
-                if !self.checking.is_empty() {
-                    self.proved(remote, routes, neighbours);
-                }
-                let Some(socket) = self.sockets.iter().find(|socket| socket.serves(local)) else { return };
-                let datagrams = transmit.bytes.len().div_ceil(transmit.segment.max(1)) as u64;
-                self.counters.sends += 1;
-                match socket.send(local.ip(), remote, transmit.bytes, transmit.segment) {
-                    Sent::Done => {
-                        self.counters.datagrams_out += datagrams;
-                        self.counters.bytes_out += transmit.bytes.len() as u64;
+    fn transmit(&mut self, transmits: Transmits<'_>, routes: &mut Routes, neighbours: &Neighbours) {
+        let mut waiting = Waiting::default();
+        // Which socket they wait for.
+        let mut bound = 0;
+        for transmit in transmits {
+            match transmit.link {
+                Link::Udp { local, remote } => {
+                    if !self.checking.is_empty() {
+                        self.proved(remote, routes, neighbours);
                     }
-                    Sent::Full => self.counters.send_buffer_full += datagrams,
-                    Sent::Refused => self.counters.send_refused += datagrams,
+                    let Some(index) = self.sockets.iter().position(|socket| socket.serves(local)) else { continue };
+                    if let Some(before) = self.sockets.get(bound).filter(|_| bound != index) {
+                        waiting.send(&mut self.sender, before);
+                    }
+                    bound = index;
+                    let Some(socket) = self.sockets.get(index) else { continue };
+                    waiting.push(&mut self.sender, socket, local.ip(), remote, transmit.bytes, transmit.segment);
                 }
-            }
-            Link::Tcp { connection, .. } => {
-                self.tcp.prove(connection);
-                for frame in transmit.bytes.chunks(transmit.segment.max(1)) {
-                    self.counters.datagrams_out += 1;
-                    self.counters.bytes_out += frame.len() as u64;
-                    let poller = &self.poller;
-                    self.tcp.send(connection, frame, |stream, want| drop(poller.modify(stream, TOKEN_TCP | connection, want)));
+                Link::Tcp { connection, .. } => {
+                    self.tcp.prove(connection);
+                    for frame in transmit.bytes.chunks(transmit.segment.max(1)) {
+                        self.counters.datagrams_out += 1;
+                        self.counters.bytes_out += frame.len() as u64;
+                        let poller = &self.poller;
+                        self.tcp.send(connection, frame, |stream, want| drop(poller.modify(stream, TOKEN_TCP | connection, want)));
+                    }
                 }
             }
         }
+        if let Some(socket) = self.sockets.get(bound) {
+            waiting.send(&mut self.sender, socket);
+        }
+        let tally = waiting.tally();
+        self.counters.sends += tally.messages;
+        self.counters.datagrams_out += tally.datagrams;
+        self.counters.bytes_out += tally.bytes;
+        self.counters.send_buffer_full += tally.full;
+        self.counters.send_refused += tally.refused;
     }
 
     /// The core answers a check from `remote`: the address is ours from now on, wherever its packets come in.

@@ -132,7 +132,7 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
             prefer_aes256: config.prefer_aes256,
             grace: config.grace,
         };
-        let shard = Shard::new(ShardParts {
+        let parts = ShardParts {
             number,
             core,
             sockets,
@@ -143,14 +143,22 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
             neighbours: neighbours.clone(),
             waker: waker.clone(),
             pulse: Arc::clone(&pulse),
-        })?;
+        };
         let dead = Arc::clone(&pulse);
+        // What a shard holds for the kernel cannot change threads: it is made where it runs.
+        let (made, made_or_not) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+            let shard = match Shard::new(parts) {
+                Ok(shard) => shard,
+                Err(error) => return drop(made.send(Err(error))),
+            };
+            let _ = made.send(Ok(()));
             // The core catches around each peer; what still gets out ends the process (see `ShardHandle::is_dead`).
             if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard.run())).is_err() {
                 dead.dead.store(true, std::sync::atomic::Ordering::SeqCst);
             }
         })?;
+        made_or_not.recv().unwrap_or_else(|_| Err(std::io::Error::other("a media thread ended while it was set up")))?;
         shards.threads.push(thread);
         shards.handles.push(ShardHandle { commands: command_sender, waker, pulse });
         notes.push(note_receiver);
