@@ -176,6 +176,13 @@ impl Core {
         }
     }
 
+    /// Whether somebody has proved to be at the other end of this link.
+    #[inline]
+    #[must_use]
+    pub fn knows(&self, link: Link) -> bool {
+        self.links.contains_key(&link)
+    }
+
     /// True when datagrams should not be added without polling first: more would only make the next poll longer.
     #[must_use]
     pub fn wants_poll(&self) -> bool {

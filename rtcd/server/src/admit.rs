@@ -5,6 +5,7 @@ use std::time::Duration;
 use conclave_proto::v1::{ErrorReason, Join};
 use rtcd_core::ids::{CallId, NAME_LEN_MAX};
 
+use crate::directory::Seat;
 use crate::limits::{DISPLAY_NAME_LEN_MAX, LOAD_AGAIN, LOAD_NO_JOINS, LOAD_NO_NEW_CALLS, METADATA_LEN_MAX};
 
 /// A refusal.
@@ -27,8 +28,8 @@ impl Refusal {
 pub struct NodeState {
     /// The node empties itself and ends by then at the latest.
     pub draining: Option<Duration>,
-    /// This identity is in this call already: its client comes anew, in its own place.
-    pub present: bool,
+    /// How the joining identity stands to the call.
+    pub seat: Seat,
     /// Participants in all calls.
     pub participants: usize,
     /// The setting.
@@ -86,11 +87,14 @@ pub fn split_call_id(call: &CallId) -> (&str, &str) {
 /// The refusal to send back.
 pub fn admit(state: &NodeState, join: &Join) -> Result<(), Refusal> {
     // Those who are in already are never turned away: they cost nothing new.
-    if join.reconnect || state.present {
+    if join.reconnect || state.seat == Seat::Taken {
         return Ok(());
     }
     let host = join.grants.as_ref().is_some_and(|grants| grants.host);
-    if let Some(left) = state.draining {
+    // Nor is anybody cut off from a call it was in by reloading its page.
+    if let Some(left) = state.draining
+        && state.seat == Seat::None
+    {
         // Rounded up: who tries again then finds it ended.
         let seconds = left.as_secs() + 1;
         let text = if state.call_known {
@@ -137,7 +141,7 @@ mod tests {
     fn calm() -> NodeState {
         NodeState {
             draining: None,
-            present: false,
+            seat: Seat::None,
             participants: 5,
             participants_max: 10,
             call_known: true,
@@ -173,7 +177,10 @@ mod tests {
         let resume = Join { reconnect: true, ..join() };
         let worst = NodeState { draining: Some(Duration::ZERO), load: 1.0, participants: 10, ..calm() };
         assert_eq!(reason(worst, &resume), None);
-        assert_eq!(reason(NodeState { present: true, ..worst }, &join()), None, "a page that was loaded anew");
+        assert_eq!(reason(NodeState { seat: Seat::Taken, ..worst }, &join()), None, "a network that was lost");
+        let draining = NodeState { draining: Some(Duration::ZERO), seat: Seat::Left, ..calm() };
+        assert_eq!(reason(draining, &join()), None, "a page that was loaded anew");
+        assert_eq!(reason(NodeState { participants: 10, ..draining }, &join()), Some(ErrorReason::Full), "it takes room again");
     }
 
     #[test]

@@ -36,6 +36,17 @@ struct Person {
     present: bool,
 }
 
+/// How an identity stands to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Seat {
+    /// Never was in it.
+    None,
+    /// Was in it: a page that reloads says good-bye and comes again.
+    Left,
+    /// Is in it: what comes is the same person's new connection.
+    Taken,
+}
+
 /// What a tap learns about people: how it is now, then what changes.
 pub struct Watch {
     /// Unix, µs.
@@ -124,10 +135,12 @@ impl Directory {
         self.lock().contains_key(call)
     }
 
-    /// Whether somebody of this identity is in the call.
+    /// How an identity stands to a call.
     #[must_use]
-    pub fn is_present(&self, call: &CallId, identity: &str) -> bool {
-        self.lock().get(call).is_some_and(|entry| entry.people.values().any(|person| person.present && person.identity == identity))
+    pub fn seat(&self, call: &CallId, identity: &str) -> Seat {
+        let calls = self.lock();
+        let same = calls.get(call).into_iter().flat_map(|entry| entry.people.values()).filter(|person| person.identity == identity);
+        same.map(|person| if person.present { Seat::Taken } else { Seat::Left }).max().unwrap_or(Seat::None)
     }
 
     /// People in one call.
@@ -183,12 +196,12 @@ mod tests {
         directory.joined(&call, &joined("a"), 2);
         directory.joined(&call, &joined("b"), 3);
         assert_eq!((directory.present(), directory.present_in(&call)), (2, 2));
-        assert!(directory.is_present(&call, "u-a") && !directory.is_present(&call, "u-c"));
+        assert_eq!((directory.seat(&call, "u-a"), directory.seat(&call, "u-c")), (Seat::Taken, Seat::None));
         let left = v1::ParticipantLeft { identity: "u-a".into(), participant_sid: "a".into(), reason: 0 };
         directory.left(&call, &left, 4);
         directory.left(&call, &left, 5);
         assert_eq!(directory.present(), 1);
-        assert!(!directory.is_present(&call, "u-a"));
+        assert_eq!(directory.seat(&call, "u-a"), Seat::Left);
         assert_eq!(directory.person(&call, "a"), Some(("u-a".into(), "a".into())), "remembered for a tap's last tracks");
         directory.ended(&call, 6);
         assert_eq!((directory.present(), directory.calls()), (0, 0));

@@ -26,6 +26,17 @@ pub const SHARD_STUCK: Duration = Duration::from_secs(5);
 /// Asked for both socket buffers. 8 MiB hold 0.4 s of a 50 kpps flood beside the calls.
 pub const SOCKET_BUFFER_WANTED: usize = 8 << 20;
 
+/// Checks that one port of an address that proved nothing may have looked at, at once …
+pub const CHECKS_PER_PORT_BURST: f32 = 32.0;
+/// … and per second: a browser checks a pair about ten times a second until it is answered.
+pub const CHECKS_PER_PORT_PER_S: f32 = 16.0;
+/// The same of one address (/64 of IPv6), where only refused checks count: a house full of people whose calls just ended, at once …
+pub const CHECKS_PER_SOURCE_BURST: f32 = 2048.0;
+/// … and per second. Refusing so many costs less than a thousandth of a core.
+pub const CHECKS_PER_SOURCE_PER_S: f32 = 512.0;
+/// Buckets of ports and of addresses per shard: 16 and 8 bytes each, 384 KiB.
+pub const CHECK_SLOTS: usize = 16_384;
+
 // ---- TCP ----
 
 /// Largest RFC 4571 frame taken: what the core takes from UDP.

@@ -72,6 +72,10 @@ async fn sigterm_lets_those_present_go_on_refuses_new_ones_and_ends_with_the_las
     let (bob_again, mut at_bob_again) = join(&program, "call-1", "bob").await.expect("takes bob's place");
     hears("ann at bob, come anew during the drain", &mut at_bob_again, 0..u32::MAX, 50).await;
     assert!(program.is_running());
+    // So may who reloads the page: it says good-bye and comes again.
+    bob_again.leave().await.expect("leaves");
+    let (bob_again, mut at_bob_again) = join(&program, "call-1", "bob").await.expect("comes back");
+    hears("ann at bob, reloaded during the drain", &mut at_bob_again, 0..u32::MAX, 50).await;
 
     anns.abort();
     ann.leave().await.expect("leaves");

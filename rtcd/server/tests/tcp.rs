@@ -3,70 +3,15 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
+use common::check::{Checked, check};
 use common::wire::{End, Wire, WirePeer};
-use common::{RawLink, TOKEN, TestNode, bearing, dial, hears, hello, join, keep_talking, soon};
-use conclave_proto::v1::{self, from_media::Body, to_media};
-use livekit_protocol as lk;
-use prost::Message as _;
+use common::{TOKEN, TestNode, bearing, hears, keep_talking};
+use conclave_proto::v1;
 use rtc_client::{Dial, Participant};
-use rtcd_core::stun::{BINDING, Class, IntegrityKey, Message, RoleAttribute, StunWriter, TransactionId};
-
-const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
-m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n\
-a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n\
-a=setup:actpass\r\na=rtcp-mux\r\na=sendonly\r\na=msid:s mic\r\na=rtpmap:111 opus/48000/2\r\na=ssrc:77 cname:x\r\n";
-
-async fn request(link: &RawLink, seq: u64, session: &str, message: lk::signal_request::Message) {
-    let livekit = lk::SignalRequest { message: Some(message) }.encode_to_vec().into();
-    let body = to_media::Body::Frame(v1::SessionFrame { session_id: session.into(), livekit });
-    link.send.send(v1::ToMedia { seq, ack: 0, body: Some(body) }).await.expect("goes on");
-}
-
-async fn answer(link: &mut RawLink) -> String {
-    soon("the answer", async {
-        loop {
-            if let Some(Body::Frame(frame)) = link.receive.message().await.expect("goes on").expect("goes on").body
-                && let Some(lk::signal_response::Message::Answer(answer)) =
-                    lk::SignalResponse::decode(frame.livekit).expect("LiveKit's").message
-            {
-                return answer.sdp;
-            }
-        }
-    })
-    .await
-}
-
-fn value<'a>(sdp: &'a str, prefix: &str) -> &'a str {
-    sdp.lines().find_map(|line| line.strip_prefix(prefix)).expect("in the answer").trim()
-}
-
-fn tcp_candidate(sdp: &str) -> SocketAddr {
-    sdp.lines()
-        .filter_map(|line| line.strip_prefix("a=candidate:"))
-        .find_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            (fields[2].eq_ignore_ascii_case("tcp") && line.contains("tcptype passive"))
-                .then(|| SocketAddr::new(fields[4].parse().expect("an address"), fields[5].parse().expect("a port")))
-        })
-        .expect("a passive TCP candidate")
-}
-
-fn check(ufrag: &str, pwd: &str) -> Vec<u8> {
-    let mut slot = vec![0; 256];
-    let mut writer = StunWriter::new(&mut slot, Class::Request, BINDING, TransactionId(*b"over-tcp-chk"));
-    writer.username(format!("{ufrag}:abcd").as_bytes());
-    writer.priority(1);
-    writer.role(RoleAttribute::Controlling(1));
-    writer.use_candidate();
-    writer.integrity(&IntegrityKey::new(pwd));
-    writer.fingerprint();
-    let len = writer.finish().expect("fits");
-    slot.truncate(len);
-    slot
-}
+use rtcd_core::stun::{Class, Message};
 
 fn framed(bytes: &[u8]) -> Vec<u8> {
     let mut frame = u16::try_from(bytes.len()).expect("short").to_be_bytes().to_vec();
@@ -137,28 +82,12 @@ async fn sound_travels_over_tcp_whichever_shard_accepts_the_connection() {
 async fn checks_over_tcp_are_answered_whichever_shard_accepts() {
     let node = TestNode::start(&[("RTCD_RTC_SHARDS", "3")]).await;
     let mut client = node.signal().await;
-    let mut link = dial(&mut client, hello("m1", "", TOKEN)).await.expect("linked");
-    let mut seq = 0;
     // Several calls and several connections each: some of them have to move from the shard that accepted them.
+    let mut people = Vec::new();
     for call in 0..4 {
-        let session = format!("s{call}");
-        seq += 1;
-        let join = to_media::Body::Join(join(&session, &format!("call-{call}"), "ann"));
-        link.send.send(v1::ToMedia { seq, ack: 0, body: Some(join) }).await.expect("goes on");
-        let add = lk::AddTrackRequest {
-            cid: "mic".into(),
-            name: "mic".into(),
-            r#type: lk::TrackType::Audio.into(),
-            source: lk::TrackSource::Microphone.into(),
-            ..Default::default()
-        };
-        seq += 1;
-        request(&link, seq, &session, lk::signal_request::Message::AddTrack(add)).await;
-        let offer = lk::SessionDescription { r#type: "offer".into(), sdp: OFFER.into(), id: 1, ..Default::default() };
-        seq += 1;
-        request(&link, seq, &session, lk::signal_request::Message::Offer(offer)).await;
-        let sdp = answer(&mut link).await;
-        let (ufrag, pwd, to) = (value(&sdp, "a=ice-ufrag:").to_owned(), value(&sdp, "a=ice-pwd:").to_owned(), tcp_candidate(&sdp));
+        let ann = Checked::join(&node, &format!("call-{call}"), "ann").await;
+        let (ufrag, pwd, to) = (ann.ufrag.clone(), ann.pwd.clone(), ann.tcp_candidate());
+        people.push(ann);
         tokio::task::spawn_blocking(move || {
             for _ in 0..4 {
                 let mut stream = TcpStream::connect(to).expect("connects");

@@ -27,6 +27,8 @@ pub struct ShardCounters {
     pub handover_full: u64,
     /// Checks naming a shard that does not exist.
     pub unknown_shard: u64,
+    /// Checks of senders that proved nothing, dropped because they send too many.
+    pub checks_rationed: u64,
     /// Wake-ups.
     pub wakes: u64,
     /// Largest lateness of a timer, µs, since the last report.
@@ -42,7 +44,7 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// `(name, value)` of all, for metrics. Names are final.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 16] {
+    pub fn named(&self) -> [(&'static str, u64); 17] {
         [
             ("datagrams_in", self.datagrams_in),
             ("bytes_in", self.bytes_in),
@@ -56,6 +58,7 @@ impl ShardCounters {
             ("handed_over", self.handed_over),
             ("handover_full", self.handover_full),
             ("unknown_shard", self.unknown_shard),
+            ("checks_rationed", self.checks_rationed),
             ("wakes", self.wakes),
             ("notes_lost", self.notes_lost),
             ("panics", self.panics),

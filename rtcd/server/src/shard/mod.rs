@@ -6,6 +6,7 @@
 mod command;
 mod counters;
 mod neighbours;
+mod ration;
 mod routes;
 mod run;
 mod start;

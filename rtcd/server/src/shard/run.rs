@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::command::as_input;
 use super::neighbours::{Message, Neighbours};
+use super::ration::CheckRation;
 use super::routes::Routes;
 use super::{Command, Note, Pulse, ShardCounters, ShardReport};
 use crate::limits::{DATAGRAMS_PER_PASS_MAX, NOTE_BACKLOG_MAX, SHARD_BEAT};
@@ -82,6 +83,7 @@ struct Shell {
     report: Option<oneshot::Sender<ShardReport>>,
     /// Senders of checks in this pass and the shard they came to: proved when the core answers.
     checking: Vec<(SocketAddr, u8)>,
+    ration: CheckRation,
     epoch: (Instant, u64),
     counters: ShardCounters,
     passes: Histogram,
@@ -122,6 +124,7 @@ impl Shard {
                 lost_taps: Vec::new(),
                 report: None,
                 checking: Vec::new(),
+                ration: CheckRation::new(epoch.0),
                 epoch,
                 counters: ShardCounters::default(),
                 passes: Histogram::new(BUCKETS_PASS),
@@ -215,6 +218,11 @@ impl Shard {
                 self.shell.counters.bytes_in += bytes.len() as u64;
                 if bytes.len() > rtcd_core::limits::DATAGRAM_LEN_MAX {
                     self.shell.counters.bad_length += 1;
+                    continue;
+                }
+                let unproved = is_stun(bytes) && !self.core.knows(link) && self.routes.owner(remote, now).is_none();
+                if unproved && !self.shell.ration.take(remote, now) {
+                    self.shell.counters.checks_rationed += 1;
                     continue;
                 }
                 let mut crossing = Crossing {
@@ -321,8 +329,14 @@ impl Shard {
                     }
                     self.core.handle(now, Input::Datagram { link, bytes: &mut bytes });
                     self.neighbours.recycle(bytes);
+                    if self.shell.checking.len() >= DATAGRAMS_PER_PASS_MAX || self.core.wants_poll() {
+                        drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
+                    }
                 }
-                Message::Claim { remote, shard } => self.routes.claim(remote, shard, now),
+                Message::Claim { remote, shard } => {
+                    self.routes.claim(remote, shard, now);
+                    self.shell.ration.give_back(remote);
+                }
                 Message::Tcp(handover) => {
                     let id = handover.id;
                     let Shell { tcp, poller, .. } = &mut self.shell;
@@ -424,6 +438,9 @@ struct Crossing<'a> {
 impl Crossing<'_> {
     fn stays(&mut self, link: Link, remote: SocketAddr, bytes: &[u8], now: Instant) -> bool {
         if self.neighbours.count() == 1 {
+            if is_stun(bytes) {
+                self.checking.push((remote, self.number));
+            }
             return true;
         }
         let owner = if is_stun(bytes)
@@ -504,6 +521,7 @@ impl Shell {
         let (_, from) = self.checking.swap_remove(at);
         if from == self.number {
             routes.forget(remote);
+            self.ration.give_back(remote);
         } else {
             // A lost claim is repeated with the next check.
             let _ = neighbours.send(from, Message::Claim { remote, shard: self.number });

@@ -290,7 +290,7 @@ async fn handle_join(node: &Arc<Node>, link: &Arc<Link>, join: v1::Join) {
     let refusing = node.refusing_new_calls(load);
     let state = admit::NodeState {
         draining: node.drain_left(),
-        present: node.directory.is_present(&call, &join.identity),
+        seat: node.directory.seat(&call, &join.identity),
         participants: node.directory.present(),
         participants_max: node.participants_max,
         call_known: node.directory.has_call(&call),
