@@ -234,6 +234,11 @@ impl Listener {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.handle_quiet();
+            while let Some(line) = self.live.poll_line() {
+                let language = self.live.language(line.track).unwrap_or("en").to_owned();
+                self.send(&line, language);
+            }
+            self.live.handle_now(self.media_now_us());
             while busy < threads {
                 let Some(run) = self.live.poll_run(self.media_now_us()) else { break };
                 busy += 1;

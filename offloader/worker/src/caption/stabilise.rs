@@ -52,6 +52,12 @@ impl Stabiliser {
         self.last = Vec::new();
     }
 
+    /// The line is over and the last run had heard all of it.
+    pub fn settle(&mut self) {
+        let heard = std::mem::take(&mut self.last);
+        self.finish(heard);
+    }
+
     /// Text that never changes again.
     pub fn committed(&self) -> String {
         text(&self.committed)
