@@ -49,6 +49,8 @@ pub const TCP_UNPROVED_MAX: usize = 1024;
 pub const TCP_UNPROVED_PER_SOURCE_MAX: usize = 64;
 /// Time for the first valid check. rtcd gives 30 s; browsers need one round trip.
 pub const TCP_PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+/// Checks of an unproved connection that may fail. A browser's first one is valid, and TCP loses nothing.
+pub const TCP_FAILED_CHECKS_MAX: u32 = 32;
 /// A proved connection that says nothing for so long is closed: twice the consent time.
 pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes waiting for a slow TCP reader: 1 s of a 2.5 Mbit/s share and some. Beyond it whole frames are dropped.

@@ -137,6 +137,43 @@ async fn strangers_on_the_tcp_port_are_closed_and_counted() {
     node.stop().await;
 }
 
+/// A real name and a wrong signature: each costs a hash, so there are only so many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn forged_checks_over_tcp_close_the_connection() {
+    let node = TestNode::start(&[("RTCD_RTC_SHARDS", "3")]).await;
+    let eve = Checked::join(&node, "call-1", "eve").await;
+    let (forged, valid, to) = (check(&eve.ufrag, "not the password"), check(&eve.ufrag, &eve.pwd), eve.tcp_candidate());
+    tokio::task::spawn_blocking(move || {
+        let connect = || {
+            let stream = TcpStream::connect(to).expect("connects");
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+            stream
+        };
+        let mut stream = connect();
+        for _ in 0..200 {
+            // Fails once the node has closed it.
+            if stream.write_all(&framed(&forged)).is_err() {
+                break;
+            }
+        }
+        assert_eq!(read_frame(&mut stream), None, "closed without an answer");
+        // A few wrong ones are forgiven.
+        let mut stream = connect();
+        for _ in 0..5 {
+            stream.write_all(&framed(&forged)).expect("sends");
+        }
+        stream.write_all(&framed(&valid)).expect("sends");
+        let reply = read_frame(&mut stream).expect("an answer");
+        assert_eq!(Message::parse(&reply).expect("STUN").class, Class::Success);
+    })
+    .await
+    .expect("closed");
+    assert!(node.metric_with("conclave_rtcd_tcp_total", &[("name", "rationed")]).await >= 1.0);
+    let refused = node.metric_with("conclave_rtcd_core_total", &[("name", "stun_bad_integrity")]).await;
+    assert!(refused <= f64::from(rtcd::limits::TCP_FAILED_CHECKS_MAX) + 5.0, "{refused} were looked at");
+    node.stop().await;
+}
+
 /// A second program on the port would silently take half of the packets; it has to be told instead.
 #[tokio::test]
 async fn a_busy_media_port_is_an_error_that_names_its_setting() {

@@ -14,8 +14,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::framing::{FrameError, FrameReader, head};
 use crate::limits::{
-    TCP_ACCEPTS_PER_PASS, TCP_CONNECTIONS_MAX, TCP_IDLE_TIMEOUT, TCP_PROOF_TIMEOUT, TCP_UNPROVED_MAX, TCP_UNPROVED_PER_SOURCE_MAX,
-    TCP_WRITE_MAX,
+    TCP_ACCEPTS_PER_PASS, TCP_CONNECTIONS_MAX, TCP_FAILED_CHECKS_MAX, TCP_IDLE_TIMEOUT, TCP_PROOF_TIMEOUT, TCP_UNPROVED_MAX,
+    TCP_UNPROVED_PER_SOURCE_MAX, TCP_WRITE_MAX,
 };
 
 /// A listening socket of one shard.
@@ -67,6 +67,7 @@ pub struct Connection {
     watching_writes: bool,
     opened: Instant,
     heard: Instant,
+    failed_checks: u32,
     /// The core has answered one of its checks.
     pub proved: bool,
 }
@@ -95,7 +96,7 @@ pub struct TcpCounters {
     pub accepted: u64,
     /// Taken over from the shard that accepted them.
     pub moved_in: u64,
-    /// Closed at once: too many in all, unproved, or from one source.
+    /// Closed at once: too many in all, unproved, or from one source, or too many checks that prove nothing.
     pub rationed: u64,
     /// Closed for saying nothing valid in time.
     pub unproved_expired: u64,
@@ -183,6 +184,7 @@ impl Connections {
                     watching_writes: false,
                     opened: now,
                     heard: now,
+                    failed_checks: 0,
                     proved: false,
                 },
             );
@@ -224,6 +226,15 @@ impl Connections {
     #[must_use]
     pub fn is_proved(&self, id: u64) -> bool {
         self.by_id.get(&id).is_some_and(|connection| connection.proved)
+    }
+
+    /// An unproved connection's check has proved nothing. `false`: that was one too many, close it.
+    pub fn may_fail(&mut self, id: u64) -> bool {
+        let Some(connection) = self.by_id.get_mut(&id) else { return false };
+        connection.failed_checks += 1;
+        let may = connection.failed_checks < TCP_FAILED_CHECKS_MAX;
+        self.counters.rationed += u64::from(!may);
+        may
     }
 
     /// Open connections.

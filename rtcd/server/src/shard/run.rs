@@ -274,7 +274,12 @@ impl Shard {
                     Some(shard) if shard == self.number => {}
                     Some(shard) => {
                         let first = bytes.to_vec();
-                        self.move_tcp(id, shard, link, first, now);
+                        // One that names a new shard each time is no better than one with wrong signatures.
+                        if self.shell.tcp.may_fail(id) {
+                            self.move_tcp(id, shard, link, first, now);
+                        } else {
+                            self.close_tcp(id, now);
+                        }
                         return;
                     }
                     None => {
@@ -289,6 +294,10 @@ impl Shard {
             if !proved {
                 // The answer proves the connection; later frames of this read may be anything.
                 drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
+                if !self.shell.tcp.is_proved(id) && !self.shell.tcp.may_fail(id) {
+                    self.close_tcp(id, now);
+                    return;
+                }
             }
         }
     }
