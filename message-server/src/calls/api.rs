@@ -71,7 +71,7 @@ pub async fn join(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<St
         .fetch_optional(&mut *tx)
         .await?;
     if removed.flatten().is_some() {
-        return Err(ApiError::forbidden("A host has removed you from this call. Ask the host to talk to you in the channel."));
+        return Err(ApiError::forbidden("A host has removed you from this call. Ask the host if you think this was a mistake."));
     }
     sqlx::query(
         "INSERT INTO participants (call_id, identity, display_name, host, present, participant_sid, joined_at_ms, left_at_ms, \

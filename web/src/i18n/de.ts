@@ -64,6 +64,7 @@ export const de: Dictionary = {
   'join.name': 'Ihr Name',
   'join.submit': 'Weiter',
   'join.failed': 'Dieser Gastlink gilt nicht mehr. Bitten Sie die Person, die ihn geschickt hat, um einen neuen.',
+  'join.signedIn': 'Sie sind als {name} angemeldet. Als Gast würden Sie abgemeldet; mit Ihrem Konto nehmen Sie über den Kanal teil.',
   'join.nameMissing': 'Geben Sie Ihren Namen ein.',
 
   'channels.title': 'Kanäle',

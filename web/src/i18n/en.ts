@@ -62,6 +62,7 @@ export const en = {
   'join.name': 'Your name',
   'join.submit': 'Continue',
   'join.failed': 'This guest link is not valid any more. Ask the person who sent it for a new one.',
+  'join.signedIn': 'You are signed in as {name}. As a guest you would be signed out; with your account, join from the channel.',
   'join.nameMissing': 'Enter your name.',
 
   'channels.title': 'Channels',

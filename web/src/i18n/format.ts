@@ -18,6 +18,11 @@ export function date(ms: number): string {
   return new Intl.DateTimeFormat(i18n.locale, { dateStyle: 'medium' }).format(ms)
 }
 
+/** For plans: until when a link works. */
+export function dayAndTime(ms: number): string {
+  return new Intl.DateTimeFormat(i18n.locale, { dateStyle: 'medium', timeStyle: 'short' }).format(ms)
+}
+
 /** With the zone's name: an officer compares times across sites. */
 export function dateTime(ms: number): string {
   return new Intl.DateTimeFormat(i18n.locale, {
@@ -63,7 +68,8 @@ export function age(seconds: number): string {
 }
 
 export function initials(name: string): string {
-  const words = name.trim().split(/\s+/).filter(Boolean)
+  // "Gina (guest)": what stands in brackets is about the name, not of it.
+  const words = name.replace(/\(.*?\)/g, ' ').trim().split(/\s+/).filter(Boolean)
   const first = words[0]?.[0] ?? '?'
   const last = words.length > 1 ? (words[words.length - 1]?.[0] ?? '') : ''
   return (first + last).toUpperCase()

@@ -30,7 +30,7 @@ describe('languages', () => {
 
 describe('format', () => {
   it.each([[0, '0:00'], [75_000, '1:15'], [3_675_000, '1:01:15'], [-5, '0:00']])('%i ms', (ms, text) => expect(clock(ms)).toBe(text))
-  it.each([['Maria Keller', 'MK'], ['Plato', 'P'], ['', '?'], ['Ana de la Cruz', 'AC']])('initials of "%s"', (name, text) => expect(initials(name)).toBe(text))
+  it.each([['Maria Keller', 'MK'], ['Plato', 'P'], ['', '?'], ['Ana de la Cruz', 'AC'], ['Gina (guest)', 'G']])('initials of "%s"', (name, text) => expect(initials(name)).toBe(text))
 })
 
 describe('test ids', () => {

@@ -18,7 +18,8 @@ class Channels {
   constructor() {
     events.listen((event) => this.#handle(event))
     events.watch((state) => {
-      if (state === 'open') void this.refresh()
+      // Not before a page has asked for them: guests, officers and operators may not see channels at all.
+      if (state === 'open' && this.loaded) void this.refresh()
     })
   }
 

@@ -26,6 +26,8 @@ export class Preview {
   #stopMeter: (() => void) | null = null
   #quietTimer: ReturnType<typeof setTimeout> | undefined
   #stopped = false
+  /** Counts the wishes of each kind: the answer to an older one comes too late. */
+  readonly #wishes = { microphone: 0, camera: 0 }
 
   constructor(devices: Devices) {
     this.#devices = devices
@@ -33,12 +35,15 @@ export class Preview {
 
   async start(want: { microphone: boolean; camera: boolean }): Promise<void> {
     this.#stopped = false
+    const before = this.#wishes.camera
     await this.set('microphone', want.microphone)
-    await this.set('camera', want.camera)
+    // While the browser asked about the microphone, somebody may have pressed the camera's button.
+    if (before === this.#wishes.camera) await this.set('camera', want.camera)
     await this.#devices.refresh()
   }
 
   async set(kind: Kind, wanted: boolean): Promise<void> {
+    const wish = ++this.#wishes[kind]
     this.#release(kind)
     this[kind].wanted = wanted
     this[kind].problem = null
@@ -50,13 +55,14 @@ export class Preview {
     }
     try {
       const stream = await navigator.mediaDevices.getUserMedia(this.#constraints(kind))
-      if (this.#stopped || !this[kind].wanted) return stopTracks(stream)
+      if (this.#stopped || wish !== this.#wishes[kind]) return stopTracks(stream)
       this[kind].stream = stream
       this[kind].on = true
       if (kind === 'microphone') this.#listen(stream)
       // Names of devices are only told after a permission.
       void this.#devices.refresh()
     } catch (error) {
+      if (wish !== this.#wishes[kind]) return
       this[kind].wanted = false
       this[kind].problem = problemOf(error)
     }
