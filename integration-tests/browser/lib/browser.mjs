@@ -173,6 +173,21 @@ export async function loudness(page) {
   return () => page.evaluate(() => globalThis.stopMeasuring());
 }
 
+/** Ask before the deed; what it gives ends when the page has noticed that its media is away, even if only for a blink. */
+export async function noticesLoss(page) {
+  await page.getByTestId("call-page").evaluate((element) => {
+    globalThis.lost = new Promise((done) => {
+      const observer = new MutationObserver(() => {
+        if (element.dataset.media === "connected") return;
+        observer.disconnect();
+        done();
+      });
+      observer.observe(element, { attributeFilter: ["data-media"] });
+    });
+  });
+  return () => page.evaluate(() => globalThis.lost);
+}
+
 /** Frames decoded so far of a person's camera on this page. */
 export function framesOf(page, identity) {
   const video = page.locator(`[data-testid="tile"][data-identity="${identity}"][data-screen="false"] video`);

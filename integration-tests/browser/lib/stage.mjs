@@ -24,11 +24,15 @@ export class Stage {
     return stage;
   }
 
-  /** A signed-in page of that person, with a microphone that speaks on demand, in a browser of its own. `stored`: the page's own settings. */
-  async page(name, { browser, stored = {}, ...options } = {}) {
-    const own = browser ?? (await openChromium());
-    if (!browser) this.closers.push(() => own.close());
-    const page = await openPage(own, options);
+  /** The Chromium of this story: everybody has a profile of their own in it, and so a renderer process. */
+  async chromium() {
+    this.browser ??= await openChromium();
+    return this.browser;
+  }
+
+  /** A signed-in page of that person, with a microphone that speaks on demand. `stored`: the page's own settings. */
+  async page(name, { stored = {}, ...options } = {}) {
+    const page = await openPage(await this.chromium(), options);
     await withVoice(page);
     await page.addInitScript((settings) => {
       for (const [key, value] of Object.entries(settings)) localStorage.setItem(`conclave.${key}`, value);
@@ -61,6 +65,7 @@ export class Stage {
 
   async strike() {
     for (const close of this.closers.reverse()) await close().catch(() => {});
+    await this.browser?.close().catch(() => {});
     await this.system.stop();
   }
 }

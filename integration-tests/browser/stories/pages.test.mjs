@@ -1,7 +1,7 @@
 // Every page, in light and dark, narrow and wide: readable, reachable, clean for axe-core.
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { axe, joinCall, openChromium, openPage, shot } from "../lib/browser.mjs";
+import { axe, joinCall, openPage, shot } from "../lib/browser.mjs";
 import { Stage } from "../lib/stage.mjs";
 
 describe("pages", { concurrency: false, timeout: 300_000 }, () => {
@@ -10,8 +10,7 @@ describe("pages", { concurrency: false, timeout: 300_000 }, () => {
   before(async () => {
     stage = await Stage.set();
     callId = await stage.call(await stage.person("alice"));
-    browser = await openChromium();
-    stage.closers.push(() => browser.close());
+    browser = await stage.chromium();
   });
   after(() => stage?.strike());
 
@@ -26,7 +25,7 @@ describe("pages", { concurrency: false, timeout: 300_000 }, () => {
   ];
   for (const [name, person, where, act] of PAGES) {
     it(`${name} is clean for axe-core, readable at 360 px and 1920 px, in light and dark`, async () => {
-      const page = person ? await stage.page(person, { browser }) : await openPage(browser);
+      const page = person ? await stage.page(person) : await openPage(browser);
       const route = typeof where === "function" ? where() : where;
       for (const [colorScheme, width] of [["light", 1920], ["dark", 1920], ["light", 360], ["dark", 360]]) {
         await page.emulateMedia({ colorScheme });

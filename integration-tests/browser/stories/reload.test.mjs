@@ -24,10 +24,10 @@ describe("reload", { concurrency: false, timeout: 300_000 }, () => {
   /** Everybody who is in the call has one tile on each page, and each hears the other. */
   const together = async () => {
     for (const page of [alice, bob]) await until("two tiles, of two people", async () => (await tilesOf(page)).length === 2 && new Set(await tilesOf(page)).size === 2);
-    for (const [from, to] of [[alice, bob], [bob, alice]]) {
-      await to.getByTestId("remote-audio").waitFor({ state: "attached" });
-      const stop = await loudness(to);
-      await say(from, path.join(speech, LINES.a3.file));
+    for (const page of [alice, bob]) await page.getByTestId("remote-audio").waitFor({ state: "attached" });
+    const measured = [await loudness(alice), await loudness(bob)];
+    await Promise.all([alice, bob].map((page) => say(page, path.join(speech, LINES.a3.file))));
+    for (const stop of measured) {
       const heard = await stop();
       assert.ok(Object.values(heard).some((level) => level > HEARD), JSON.stringify(heard));
     }
