@@ -99,6 +99,12 @@ export class System {
   }
 }
 
+/** Sum over its labels of each of rtcd's metrics that the pattern fits. */
+export async function metric(pattern) {
+  const text = await (await fetch("http://127.0.0.1:8045/metrics")).text();
+  return text.split("\n").filter((line) => !line.startsWith("#") && pattern.test(line)).reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+}
+
 /** A person of the REST API: keeps the cookie, speaks JSON. */
 export class Person {
   constructor(system, name) {

@@ -12,11 +12,16 @@ import { bin, until } from "../lib/system.mjs";
 describe("one real call, all the way", { concurrency: false, timeout: 600_000 }, () => {
   let stage, alice, bob, carol, officer, callId, recordingId;
   const said = {};
+  /** What the message server pushes to Bob's page. */
+  const pushed = [];
 
   before(async () => {
     stage = await Stage.set();
     alice = await stage.page("alice");
     bob = await stage.page("bob");
+    bob.on("websocket", (socket) => {
+      if (socket.url().endsWith("/api/v1/events")) socket.on("framereceived", ({ payload }) => pushed.push(JSON.parse(payload)));
+    });
     carol = await stage.page("carol");
   });
   after(() => stage?.strike());
@@ -66,6 +71,9 @@ describe("one real call, all the way", { concurrency: false, timeout: 600_000 },
       const text = (await lines.allInnerTexts()).join(" ");
       return wordsFound(LINES.a2.text, text) >= 0.6 && text.includes("Alice");
     }, 90_000);
+    const events = pushed.filter((event) => event.type === "caption");
+    assert.ok(events.every((event) => event.display_name === "Alice Host" && event.call_id === callId), JSON.stringify(events.at(-1)));
+    assert.ok(wordsFound(LINES.a2.text, events.map((event) => event.committed).join(" ")) >= 0.6, "the message server pushed no committed captions");
     await shot(bob, "captions");
   });
 
