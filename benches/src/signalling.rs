@@ -73,6 +73,7 @@ impl Link {
     }
 
     /// Joins a call.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "only one answer is good")]
     pub(crate) async fn join(&self, call: &str, identity: &str, publishes: bool) -> anyhow::Result<Session> {
         let (sender, inbox) = mpsc::unbounded_channel();
         if let Ok(mut inboxes) = self.inboxes.lock() {
@@ -114,6 +115,7 @@ impl Session {
     /// The next LiveKit message.
     pub(crate) async fn next(&mut self) -> anyhow::Result<lk::signal_response::Message> {
         loop {
+            #[allow(clippy::wildcard_enum_match_arm, reason = "all others are not for this session's conversation")]
             match self.body().await? {
                 v1::from_media::Body::Frame(frame) => {
                     if let Some(message) = lk::SignalResponse::decode(frame.livekit)?.message {

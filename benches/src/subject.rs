@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -103,7 +103,7 @@ pub(crate) fn ideal(scenario: Scenario, cpu: usize) -> anyhow::Result<Subject> {
 pub(crate) async fn rtcd(program: &Path, scenario: Scenario, cpu: usize, gso: bool) -> anyhow::Result<Subject> {
     let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let child = Process(
-        Command::from(pinned(program, cpu))
+        pinned(program, cpu)
             .env("RTCD_API_HTTP_LISTENADDRESS", http.to_string())
             .env("RTCD_SIGNAL_TOKEN", TOKEN)
             .env("RTCD_TAP_SECRET", TOKEN)

@@ -65,10 +65,8 @@ impl LinkSender {
     }
 
     async fn send(&self, body: v1::to_media::Body) -> Result<(), ClientError> {
-        let seq = match body {
-            v1::to_media::Body::Hello(_) => 0,
-            _ => self.next_seq.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-        };
+        let seq =
+            if matches!(body, v1::to_media::Body::Hello(_)) { 0 } else { self.next_seq.fetch_add(1, std::sync::atomic::Ordering::Relaxed) };
         let frame = v1::ToMedia { seq, ack: 0, body: Some(body) };
         self.frames.send(frame).await.map_err(|_| ClientError::Signalling("closed".to_owned()))
     }

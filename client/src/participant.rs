@@ -254,6 +254,7 @@ impl Session {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "LiveKit has dozens of messages and gets more; those not handled here are passed on")]
     async fn signalled(&mut self, message: Response) -> Result<(), ClientError> {
         match message {
             Response::Answer(answer) => {

@@ -1,5 +1,15 @@
 //! The media node against a WebRTC stack that is not ours: the `webrtc` crate, through `rtc-client`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -49,7 +49,7 @@ async fn call_events(app: Arc<App>, mut events: mpsc::Receiver<LinkEvent>) {
     while let Some(event) = events.recv().await {
         let resync = match event {
             LinkEvent::Call(event) => {
-                calls::presence::handle(&app, event).await;
+                calls::presence::handle(&app, *event).await;
                 let now_lost = app.link.counters.events_lost.load(std::sync::atomic::Ordering::Relaxed);
                 let overflowed = now_lost != lost && events.is_empty();
                 if overflowed {

@@ -1,5 +1,15 @@
 //! The last one leaves: on purpose, or only to come back.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
 mod common;
 #[path = "common/node.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs, reason = "shared form of the test modules")]

@@ -1,5 +1,15 @@
 //! Signing in, the first administrator, guests, and what bad requests get.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
 mod common;
 
 use common::{PASSWORD, Server, until};

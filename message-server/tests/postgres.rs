@@ -1,5 +1,15 @@
 //! The same server on PostgreSQL: a throwaway cluster with its own folder and socket, no TCP port.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
 mod common;
 
 use std::{

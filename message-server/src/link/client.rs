@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub enum LinkEvent {
     /// Something happened in a call.
-    Call(v1::CallEvent),
+    Call(Box<v1::CallEvent>),
     /// The link is new, or events were lost: compare with the node's list.
     Resync,
 }
@@ -528,7 +528,7 @@ impl Link {
             }
             Some(from_media::Body::Event(event)) => {
                 drop(state);
-                self.event(LinkEvent::Call(event));
+                self.event(LinkEvent::Call(Box::new(event)));
             }
             Some(from_media::Body::Pong(_) | from_media::Body::Welcome(_)) | None => {}
         }

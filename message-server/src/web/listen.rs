@@ -18,6 +18,7 @@ use hyper_util::{
 use crate::{limits, people::setup::write_private, settings::Settings};
 
 /// Opens a port; a busy one is named with the setting that moves it.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the system's list of errors grows; all others are told as they are")]
 pub fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     let listener = TcpListener::bind(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => anyhow::anyhow!("{address} is in use by another program: set {setting} to a free address"),

@@ -1,6 +1,14 @@
 //! A bundle is made, opened with standard tools, and changed in every single byte.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
 
 use std::path::{Path, PathBuf};
 

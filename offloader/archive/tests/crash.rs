@@ -4,7 +4,15 @@
 //! afterwards everything but what was in the open blocks must be there, and the whole must verify.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

@@ -1,6 +1,14 @@
 //! Stories of a recording: begun, broken, continued, sealed, changed by somebody.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
 
 use std::path::Path;
 

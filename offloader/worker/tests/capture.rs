@@ -1,5 +1,14 @@
 //! The record job, run by the real program against a media tap and an offloader over real gRPC.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "test")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
 
 mod common;
 

@@ -1,5 +1,15 @@
 //! The real program told to end while people are in a call.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
 mod common;
 
 use common::program::Program;

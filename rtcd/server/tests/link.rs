@@ -1,5 +1,15 @@
 //! The link over real gRPC streams: authentication, tenants, resume after breaks, refusals.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
 mod common;
 
 use common::{RawLink, TOKEN, TestNode, bearing, dial, hello, join, soon};

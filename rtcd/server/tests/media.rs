@@ -1,5 +1,15 @@
 //! Real media through real sockets: two participants on an independent WebRTC stack, the tap, and a flood.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
 mod common;
 
 use std::net::UdpSocket;

@@ -1,5 +1,15 @@
 //! Media over TCP: RFC 4571 frames, whichever shard accepts the connection; strangers are turned away.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
 mod common;
 
 use std::io::{Read as _, Write as _};

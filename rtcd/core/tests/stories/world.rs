@@ -768,7 +768,7 @@ impl World {
                 continue;
             };
             let wanted = if producer.kind == Kind::Audio { str0m::format::Codec::Opus } else { str0m::format::Codec::Vp8 };
-            let params = connection.rtc.codec_config().params().iter().find(|params| params.spec().codec == wanted).unwrap().clone();
+            let params = *connection.rtc.codec_config().params().iter().find(|params| params.spec().codec == wanted).unwrap();
             for n in 0..producer.rids.len() {
                 if !producer.on[n] {
                     continue;

@@ -370,6 +370,7 @@ impl Shard {
             if let Some(input) = as_input(&command) {
                 self.core.handle(now, input);
             }
+            #[allow(clippy::wildcard_enum_match_arm, reason = "all others were for the core alone")]
             match command {
                 Command::TapOpen { tap, sink, .. } => drop(self.shell.taps.insert(tap, sink)),
                 Command::TapClose { tap } => drop(self.shell.taps.remove(&tap)),
@@ -595,10 +596,9 @@ impl Shell {
     fn tap(&mut self, tap: &TapId, item: &TapItem<'_>, now: Instant) {
         let at_us = self.unix_us(now);
         let Some(sink) = self.taps.get_mut(tap) else { return };
-        let pushed = match item {
-            TapItem::Packet { track, at_us, seq, timestamp, marker, key_frame, audio_level, payload } => sink.push_packet(
-                track.as_str(),
-                v1::TapPacket {
+        let item = match item {
+            TapItem::Packet { track, at_us, seq, timestamp, marker, key_frame, audio_level, payload } => {
+                let packet = v1::TapPacket {
                     at_us: i64::try_from(*at_us).unwrap_or(i64::MAX),
                     seq: *seq,
                     timestamp: *timestamp,
@@ -606,48 +606,47 @@ impl Shell {
                     payload: Bytes::copy_from_slice(payload),
                     key_frame: *key_frame,
                     audio_level: u32::from(*audio_level),
-                },
-            ),
-            other => sink.push(at_us, tap_control(other)),
+                };
+                let pushed = sink.push_packet(track.as_str(), packet);
+                self.pushed(tap, pushed);
+                return;
+            }
+            // `identity` carries the peer's id here; the tap service, which knows people, replaces it.
+            TapItem::Track { peer, track, kind, source, mime, clock_rate, channels, payload_type, fmtp, width, height } => {
+                Item::Track(v1::TapTrack {
+                    track_sid: track.as_str().to_owned(),
+                    identity: peer.as_str().to_owned(),
+                    display_name: String::new(),
+                    kind: track_kind(*kind).into(),
+                    source: track_source(*source).into(),
+                    mime: (*mime).to_owned(),
+                    clock_rate: *clock_rate,
+                    channels: u32::from(*channels),
+                    payload_type: u32::from(*payload_type),
+                    fmtp: (*fmtp).to_owned(),
+                    width: *width,
+                    height: *height,
+                })
+            }
+            TapItem::Gap { track, from_seq, packets } => Item::Gap(v1::TapGap {
+                track_sid: track.as_str().to_owned(),
+                from_seq: *from_seq,
+                packets: *packets,
+                reason: v1::tap_gap::Reason::Network.into(),
+            }),
+            TapItem::Muted { track, muted } => Item::Muted(v1::TapMuted { track_sid: track.as_str().to_owned(), muted: *muted }),
+            TapItem::TrackEnded { track } => Item::TrackEnded(v1::TapTrackEnded { track_sid: track.as_str().to_owned() }),
         };
+        let pushed = sink.push(at_us, item);
+        self.pushed(tap, pushed);
+    }
+
+    fn pushed(&mut self, tap: &TapId, pushed: Pushed) {
         match pushed {
             Pushed::Queued => {}
             Pushed::Dropped => self.counters.tap_packets_dropped += 1,
             Pushed::Lost => self.lost_taps.push(tap.clone()),
         }
-    }
-}
-
-/// Items other than packets, in the tap's words. `identity` carries the peer's id here; the tap service, which knows
-/// people, replaces it.
-fn tap_control(item: &TapItem<'_>) -> Item {
-    match item {
-        TapItem::Track { peer, track, kind, source, mime, clock_rate, channels, payload_type, fmtp, width, height } => {
-            Item::Track(v1::TapTrack {
-                track_sid: track.as_str().to_owned(),
-                identity: peer.as_str().to_owned(),
-                display_name: String::new(),
-                kind: track_kind(*kind).into(),
-                source: track_source(*source).into(),
-                mime: (*mime).to_owned(),
-                clock_rate: *clock_rate,
-                channels: u32::from(*channels),
-                payload_type: u32::from(*payload_type),
-                fmtp: (*fmtp).to_owned(),
-                width: *width,
-                height: *height,
-            })
-        }
-        TapItem::Gap { track, from_seq, packets } => Item::Gap(v1::TapGap {
-            track_sid: track.as_str().to_owned(),
-            from_seq: *from_seq,
-            packets: *packets,
-            reason: v1::tap_gap::Reason::Network.into(),
-        }),
-        TapItem::Muted { track, muted } => Item::Muted(v1::TapMuted { track_sid: track.as_str().to_owned(), muted: *muted }),
-        TapItem::TrackEnded { track } => Item::TrackEnded(v1::TapTrackEnded { track_sid: track.as_str().to_owned() }),
-        // Packets have their own way; this arm only completes the match.
-        TapItem::Packet { track, .. } => Item::Muted(v1::TapMuted { track_sid: track.as_str().to_owned(), muted: false }),
     }
 }
 

@@ -131,6 +131,7 @@ impl Desk {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "nothing is written down of the others")]
     fn observe_input(&self, input: &AdapterInput, now: Moment) {
         match input {
             AdapterInput::Consent { call, consent } => self.directory.consented(call, consent, now.unix_ms),

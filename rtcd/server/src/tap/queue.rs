@@ -68,11 +68,8 @@ impl TapSender {
     /// Queues an item that may not be lost.
     pub fn push(&mut self, at_us: i64, item: tap_item::Item) -> Pushed {
         // A gap belongs before what follows it.
-        let track = match &item {
-            tap_item::Item::TrackEnded(ended) => Some(ended.track_sid.as_str()),
-            _ => None,
-        };
-        if let Some(gap) = track.and_then(|track| self.take_gap(track))
+        if let tap_item::Item::TrackEnded(ended) = &item
+            && let Some(gap) = self.take_gap(&ended.track_sid)
             && self.push_gap(at_us, gap) == Pushed::Lost
         {
             return Pushed::Lost;

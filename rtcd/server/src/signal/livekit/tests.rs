@@ -1,4 +1,4 @@
-#![expect(clippy::indexing_slicing, clippy::panic, reason = "a test may panic")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test picks what it looks for")]
 //! The adapter driven by encoded frames, as a message server passes them on from `livekit-client`.
 
 use std::collections::HashMap;
