@@ -25,6 +25,8 @@ need_packages() { # need_packages WHAT_FOR PACKAGE…
 need_build_packages() { need_packages building $BUILD_PACKAGES; }
 # shellcheck disable=SC2086
 need_test_packages() { need_packages testing $TEST_PACKAGES; }
+# shellcheck disable=SC2086
+need_lint_packages() { need_packages linting $LINT_PACKAGES; }
 
 need_rust() {
   [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"

@@ -92,8 +92,7 @@ run_fuzz() { # run_fuzz SECONDS
 }
 
 run_lint() {
-  # shellcheck disable=SC2086
-  need_build_packages; need_rust; need_packages linting $LINT_PACKAGES; need_deny; need_hadolint
+  need_build_packages; need_rust; need_lint_packages; need_deny; need_hadolint
   say "formatting"; cargo fmt --all --check
   say "clippy"; cargo clippy --locked --workspace --all-targets -- -D warnings
   say "licences, sources, duplicates"; cargo deny --all-features check bans licenses sources
