@@ -236,6 +236,31 @@ async fn jobs_run_while_redis_is_away_killed_or_flushed() {
     assert!(kept <= 2 * offloader::limits::REDIS_STREAM, "{kept} wake-ups kept");
 }
 
+#[tokio::test]
+async fn redis_that_is_away_is_told_once_and_counted_each_time() {
+    let Some(site) = Site::new() else { return };
+    let house = House::empty();
+    let port = free_port();
+    let _program = site.program(&house, port);
+    connected(port).await;
+    let begun = std::time::Instant::now();
+    loop {
+        let page = house.http.get(format!("http://127.0.0.1:{port}/metrics")).send().await.unwrap().text().await.unwrap();
+        let errors = page.lines().find_map(|line| line.strip_prefix("offloader_redis_errors_total ")?.parse::<u64>().ok());
+        if errors >= Some(3) {
+            assert!(page.contains("\noffloader_redis_up 0\n"), "{page}");
+            break;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "{page}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let logs = std::fs::read_dir(house.dir.path()).unwrap().map(|file| file.unwrap().path());
+    let log: String =
+        logs.filter(|path| path.extension().is_some_and(|end| end == "log")).map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(log.matches("OFFLOADER_REDIS").count(), 1, "{log}");
+    assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
+}
+
 async fn stream(connection: &mut ::redis::aio::MultiplexedConnection) -> String {
     let keys: Vec<String> = ::redis::cmd("KEYS").arg("conclave:*").query_async(connection).await.unwrap();
     assert_eq!(keys.len(), 1, "{keys:?}");
@@ -314,6 +339,46 @@ async fn killed_offloaders_recording_goes_on_at_another_as_one() {
     let mut database = <sqlx::PgConnection as sqlx::Connection>::connect(&site.database).await.unwrap();
     let (left,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM capture_lines").fetch_one(&mut database).await.unwrap();
     assert_eq!(left, 0, "lines of a sealed recording are not kept twice");
+}
+
+#[tokio::test]
+async fn ended_recording_of_a_dead_offloader_is_sealed_by_another_from_the_copies() {
+    let Some(site) = Site::new() else { return };
+    let _redis = redis(site.redis_port);
+    let dying = House::empty();
+    let port = free_port();
+    let mut first = site.program(&dying, port);
+    let asked = connected(port).await.submit(record("c", "Planning")).await.unwrap().into_inner();
+    let dir = dying.path("data/recordings").join(&asked.recording_id);
+    until("a closed segment", || manifest_has(&dir, "\"kind\":\"segment\"")).await;
+    let living = site.node(1_000).await;
+    until_copied(&living.http, &living.url(), &asked.recording_id, 2).await;
+    let worker = pid_of(&dying, "record", 1).await;
+    let mut service = living.client().await;
+    // Asked to stop in the moment of its death: nobody captures any more, and somebody must seal what there is.
+    first.0.kill().unwrap();
+    kill_process(worker, Signal::KILL).unwrap();
+    service.stop(v1::StopRequest { id: asked.id.clone(), reason: "test".into() }).await.unwrap();
+    first.0.wait().unwrap();
+    let ended = until_job(&mut service, &asked.id, "the lease to run out", |job| job.state == i32::from(v1::JobState::Done)).await;
+    assert_eq!(ended.fence, 1, "not captured again");
+    // It might come back to bytes that only its disk has: that is waited for. Here the minute passes at once.
+    let mut database = <sqlx::PgConnection as sqlx::Connection>::connect(&site.database).await.unwrap();
+    let name = std::fs::read_to_string(dying.path("data/node")).unwrap();
+    let passed = sqlx::query("UPDATE nodes SET seen_ms = seen_ms - 60000 WHERE name = $1").bind(name.trim());
+    assert_eq!(passed.execute(&mut database).await.unwrap().rows_affected(), 1);
+    living.settled(&asked.recording_id).await;
+    let report: serde_json::Value =
+        living.post(&format!("/recordings/{}/verify", asked.recording_id)).send().await.unwrap().json().await.unwrap();
+    assert!(report["ok"] == true && report["checked_segments"].as_u64() >= Some(2), "{report}");
+    // Back again, with more on its disk than was sealed: it finds the recording sealed, and clears up.
+    assert!(dir.exists());
+    let mut dying = dying;
+    dying.open(site.settings(1_000)).await;
+    until("the stale folder to go", || !dir.exists()).await;
+    let again: serde_json::Value =
+        dying.post(&format!("/recordings/{}/verify", asked.recording_id)).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&again["ok"], &again["root"]), (&true.into(), &report["root"]), "{again}");
 }
 
 #[tokio::test]
