@@ -111,5 +111,6 @@ pub const EMPTY_CALL_GRACE: Duration = Duration::from_secs(45);
 pub const UNJOINED_CALL_GRACE: Duration = Duration::from_secs(180);
 /// A request that is not a download or a socket.
 pub const REQUEST_TIME: Duration = Duration::from_secs(20);
-/// Reading the head of a request.
-pub const HEADER_TIME: Duration = Duration::from_secs(5);
+/// Reading the head of a request; an idle connection is kept for so long too. Longer than clients keep theirs (Node 4 s), so that a
+/// busy one does not send a request into a connection that is just being closed.
+pub const HEADER_TIME: Duration = Duration::from_secs(20);
