@@ -115,3 +115,25 @@ async fn a_goodbye_of_somebody_who_was_never_there_ends_nothing() {
     room.goodbye(&eve).await;
     assert!(room.runs().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_empties_itself_keeps_newcomers_out_with_a_reason_and_lets_the_others_back_in() {
+    let mut room = Room::with_two().await;
+    let mut carol = room.server.person(&mut room.admin, "carol", &["user"]).await;
+    let mut otto = room.server.person(&mut room.admin, "otto", &["ops"]).await;
+    let join = format!("/calls/{}/join", room.call);
+    let answer = otto.post("/ops/nodes/node/drain", json!({})).await;
+    assert_eq!(answer.status, 204, "{}", answer.body);
+
+    let answer = carol.post(&join, json!({})).await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    let text = answer.body.to_string();
+    assert!(text.contains("maintenance") && text.contains("Try again in 600 s"), "{text}");
+    // Bob loses his network, or reloads.
+    let answer = room.bob.post(&join, json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+
+    room.node.restart();
+    let answer = carol.post(&join, json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}

@@ -64,6 +64,7 @@ pub struct Ticket {
 pub async fn join(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<String>) -> ApiResult<Json<Ticket>> {
     let row = taking_part(&app, &viewer, &id).await?;
     let host = viewer.may(Deed::HostCall { call: &id, started_it: row.started_by == viewer.id });
+    node_takes(&app, &id, &viewer.id).await?;
     let mut tx = app.store.write_call(&id).await?;
     let removed: Option<Option<i64>> = sqlx::query_scalar("SELECT removed_at_ms FROM participants WHERE call_id = $1 AND identity = $2")
         .bind(&id)
@@ -98,6 +99,28 @@ pub async fn join(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<St
         app.media_tokens.mint(&Grant { identity: viewer.id.clone(), display_name: viewer.display_name.clone(), call: id.clone(), host })?;
     let call = calls::load(&app.store, &id).await?.seen_by(&viewer);
     Ok(Json(Ticket { url: "/livekit".to_owned(), token, call }))
+}
+
+/// A node that empties itself refuses somebody new when the media connects. `livekit-client` keeps the reason of a
+/// refusal to itself, so it is told here.
+async fn node_takes(app: &App, call: &str, identity: &str) -> ApiResult<()> {
+    let was_in: Option<i64> =
+        sqlx::query_scalar("SELECT joined_at_ms FROM participants WHERE call_id = $1 AND identity = $2 AND joined_at_ms > 0")
+            .bind(call)
+            .bind(identity)
+            .fetch_optional(app.store.read())
+            .await?;
+    if was_in.is_some() {
+        return Ok(());
+    }
+    match app.link.node_status().await {
+        Ok(status) if status.draining => Err(ApiError::unavailable(format!(
+            "The media node is being emptied for maintenance and takes nobody new. Try again in {} s, or when the running call has ended.",
+            status.drain_left_s + 1
+        ))),
+        // One that does not answer is no reason: the media's own attempts wait for it to come back.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Leave on purpose: also ends a media session that the page has not closed, and with the last one the call.

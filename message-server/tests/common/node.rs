@@ -26,6 +26,7 @@ struct State {
     out: Vec<Out>,
     received: Vec<In>,
     participants: HashSet<String>,
+    draining: bool,
 }
 
 pub struct Node {
@@ -204,10 +205,13 @@ impl Signal for Service {
     }
 
     async fn node_status(&self, _: Request<v1::NodeStatusRequest>) -> Result<Response<v1::NodeStatusResponse>, Status> {
-        Ok(Response::new(v1::NodeStatusResponse { node_id: "node".to_owned(), ..Default::default() }))
+        let draining = self.0.state.lock().unwrap().draining;
+        let drain_left_s = if draining { 599 } else { 0 };
+        Ok(Response::new(v1::NodeStatusResponse { node_id: "node".to_owned(), draining, drain_left_s, ..Default::default() }))
     }
 
-    async fn drain(&self, _: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
+        self.0.state.lock().unwrap().draining = !request.into_inner().cancel;
         Ok(Response::new(v1::DrainResponse {}))
     }
 }
