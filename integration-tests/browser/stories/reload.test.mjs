@@ -5,7 +5,7 @@ import { after, before, describe, it } from "node:test";
 import { HEARD, joinCall, loudness, say, tilesOf } from "../lib/browser.mjs";
 import { LINES, speech } from "../lib/speech.mjs";
 import { Stage } from "../lib/stage.mjs";
-import { until } from "../lib/system.mjs";
+import { metric, until } from "../lib/system.mjs";
 
 describe("reload", { concurrency: false, timeout: 300_000 }, () => {
   let stage, alice, bob, rest, callId;
@@ -75,5 +75,31 @@ describe("reload", { concurrency: false, timeout: 300_000 }, () => {
       await page.getByTestId("call-ended").waitFor();
     }
     await until("the call is over", async () => (await rest.get(`/calls/${callId}`)).ended_at_ms);
+  });
+
+  it("a recording goes on through the reload of the only one who is there", async () => {
+    callId = await stage.call(rest);
+    await joinCall(alice, stage.system, callId);
+    await alice.getByTestId("record-toggle").click();
+    await alice.getByTestId("consent-grant").click();
+    const recorded = () => until("it records", async () => (await rest.get(`/calls/${callId}`)).recording.state === "recording" && (await metric(/^conclave_rtcd_taps /)) > 0);
+    await recorded();
+    await say(alice, path.join(speech, LINES.a3.file));
+    await alice.reload();
+    await joinCall(alice, stage.system, callId);
+    await alice.getByTestId("recording-badge").waitFor();
+    await recorded();
+    await say(alice, path.join(speech, LINES.a3.file));
+    await alice.getByTestId("leave").click();
+    const officer = await stage.person("olga");
+    const recordings = await until("it is sealed", async () => {
+      const { recordings } = await officer.get("/recordings");
+      return recordings[0]?.state === "sealed" && recordings;
+    }, 60_000);
+    assert.equal(recordings.length, 1, "one recording");
+    const { tracks } = await officer.get(`/recordings/${recordings[0].id}`);
+    const lengths = tracks.filter((track) => track.source === "microphone").map((track) => track.end_ms - track.start_ms);
+    assert.equal(lengths.length, 2, `before and after: ${JSON.stringify(tracks)}`);
+    for (const length of lengths) assert.ok(length >= 3_000, `the line takes 3 s: ${JSON.stringify(tracks)}`);
   });
 });
