@@ -117,20 +117,13 @@ impl<'a> Waiting<'a> {
                     // It was the first one: the kernel tells of a later one when that has become the first.
                     let (Some([train]), Some(address)) = (rest.0.first(), rest.1.first()) else { break };
                     match self.common.segment {
-                        // The kernel or card does not cut trains: one by one from now on.
-                        Some(segment) if matches!(error, Errno::EIO | Errno::EINVAL) => {
-                            socket.no_trains();
-                            let plain = Common { segment: None, ..self.common };
-                            for datagram in train.chunks(usize::from(segment)) {
-                                match sender.call(socket, plain, &[[IoSlice::new(datagram)]], std::slice::from_ref(address)) {
-                                    Ok(_) => {
-                                        self.tally.messages += 1;
-                                        self.tally.datagrams += 1;
-                                        self.tally.bytes += datagram.len() as u64;
-                                    }
-                                    Err(Errno::EAGAIN | Errno::ENOBUFS) => self.tally.full += 1,
-                                    Err(_) => self.tally.refused += 1,
-                                }
+                        // EIO: the card does not cut trains, for nobody. The others: not for this destination (its
+                        // path is narrower), which must not cost everybody else theirs.
+                        Some(segment) if matches!(error, Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) => {
+                            let before = self.tally.datagrams;
+                            sender.one_by_one(socket, self.common.source, train.chunks(usize::from(segment)), address, &mut self.tally);
+                            if error == Errno::EIO && self.tally.datagrams > before {
+                                socket.no_trains();
                             }
                         }
                         segment => {
@@ -159,6 +152,27 @@ fn datagrams(train: &[u8], segment: Option<u16>) -> u64 {
 }
 
 impl Sender {
+    fn one_by_one<'a>(
+        &mut self,
+        socket: &UdpSocket,
+        source: Option<IpAddr>,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+        address: &Option<SockaddrStorage>,
+        tally: &mut Tally,
+    ) {
+        for datagram in datagrams {
+            match self.call(socket, Common { source, segment: None }, &[[IoSlice::new(datagram)]], std::slice::from_ref(address)) {
+                Ok(_) => {
+                    tally.messages += 1;
+                    tally.datagrams += 1;
+                    tally.bytes += datagram.len() as u64;
+                }
+                Err(Errno::EAGAIN | Errno::ENOBUFS) => tally.full += 1,
+                Err(_) => tally.refused += 1,
+            }
+        }
+    }
+
     /// One system call; says how many messages were taken, at least one.
     fn call(
         &mut self,
@@ -281,8 +295,16 @@ mod tests {
         }
         waiting.send(&mut sender, &socket);
         assert_eq!(waiting.tally(), Tally { messages: 2, datagrams: 2, bytes: 120, full: 0, refused: 2 });
-        for receiver in [first, last] {
-            assert_eq!(take(&receiver, 60).1, content);
+        for receiver in [&first, &last] {
+            assert_eq!(take(receiver, 60).1, content);
         }
+        // A train for it neither, and trains for others go on.
+        let trains = socket.train_datagrams(20);
+        let mut waiting = Waiting::default();
+        waiting.push(&mut sender, &socket, from, nowhere, &content, 20);
+        waiting.push(&mut sender, &socket, from, last.local_addr().expect("bound"), &content, 20);
+        waiting.send(&mut sender, &socket);
+        assert_eq!((waiting.tally().refused, waiting.tally().datagrams), (3, 3));
+        assert_eq!((take(&last, 60).0, socket.train_datagrams(20)), (vec![20; 3], trains));
     }
 }
