@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(crate) header: Header,
     /// Where the known header extensions lie.
     pub(crate) extensions: Extensions,
+    /// The same, counted without what is kept back from all viewers (see [`crate::thinning`]).
+    pub(crate) number: u64,
     /// First packet of a key frame.
     pub(crate) key_frame: bool,
     /// When it came.
@@ -101,6 +103,7 @@ impl Cache {
         if let Some(slot) = self.entries.get_mut(index) {
             *slot = Some(Entry {
                 seq: arrived.seq,
+                number: arrived.seq,
                 header: arrived.header,
                 extensions: arrived.extensions,
                 key_frame: arrived.key_frame,
@@ -118,6 +121,17 @@ impl Cache {
         let entry = self.slot(seq).filter(|entry| entry.seq == seq)?;
         let bytes = self.bytes_of(entry)?;
         Some((entry, bytes))
+    }
+
+    /// Says under which number a packet leaves.
+    #[inline]
+    pub(crate) fn renumber(&mut self, seq: u64, number: u64) {
+        let index = self.index(seq);
+        if let Some(entry) = self.entries.get_mut(index).and_then(Option::as_mut)
+            && entry.seq == seq
+        {
+            entry.number = number;
+        }
     }
 
     /// Memory held, bytes.

@@ -23,6 +23,8 @@ pub struct CoreConfig {
     pub prefer_aes256: bool,
     /// How long a peer whose signalling is gone keeps its media, and a peer whose media is gone its place. Default 30 s.
     pub grace: std::time::Duration,
+    /// Microphones of a call that are forwarded at once: the loudest so many. 0: all. At most [`crate::limits::AUDIO_TOP_MAX`].
+    pub audio_top_n: usize,
 }
 
 /// A DTLS certificate with its key.

@@ -69,6 +69,10 @@ counters! {
     BytesIn = "bytes_received",
     /// Packets of muted tracks, dropped.
     PacketsMuted = "packets_muted",
+    /// Silent packets of microphones, kept back from viewers.
+    PacketsSilent = "packets_silent",
+    /// Packets of microphones that others were louder than, kept back from viewers.
+    PacketsSofter = "packets_not_among_loudest",
     /// Lost on the way in, recovered by RTX.
     PacketsRecovered = "packets_recovered",
     /// Packets forwarded to viewers.

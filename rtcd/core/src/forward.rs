@@ -53,7 +53,7 @@ impl Core {
                         begin(now, subscription, old, layer, wanted.layer, entry, payload);
                         switched.push(wanted.subscription);
                     }
-                    let Some(place) = subscription.rewrite.place(wanted.layer, entry.seq, entry.header.timestamp) else { continue };
+                    let Some(place) = subscription.rewrite.place(wanted.layer, entry.number, entry.header.timestamp) else { continue };
                     let slot = outbox.slot();
                     let own = OwnExtensions { abs_send_time: Some(send_time), ..OwnExtensions::default() };
                     match write(now, subscription, &mut transport.congestion, keys, wanted, &place, entry, packet, own, slot) {
@@ -153,7 +153,7 @@ fn begin(
     {
         subscription.vp8.rewrite(&descriptor, true);
     }
-    subscription.rewrite.begin(new_key, entry.seq, timestamp, aligned, subscription.vp8.offsets());
+    subscription.rewrite.begin(new_key, entry.number, timestamp, aligned, subscription.vp8.offsets());
 }
 
 enum Written {

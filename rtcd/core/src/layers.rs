@@ -191,6 +191,10 @@ impl Core {
                 subscription.rewrite.forget(key);
             }
         }
+        if let Some(layer) = self.layers.get_mut(key) {
+            // Numbers begin anew; how loud it was is soon known again.
+            layer.microphone = None;
+        }
         self.taps_restart(key);
     }
 

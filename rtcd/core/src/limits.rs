@@ -80,3 +80,5 @@ pub const PEERS_MAX: usize = 65_536;
 pub const SUBSCRIPTIONS_PER_PEER_MAX: usize = SDP_MEDIA_MAX - 1;
 /// Taps of one call: recorder, captions, and both again while one replaces the other.
 pub const TAPS_PER_CALL_MAX: usize = 8;
+/// Loudest microphones of a call that may be asked for: each packet is compared with so many. 72 bytes each.
+pub const AUDIO_TOP_MAX: usize = 64;

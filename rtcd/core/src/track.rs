@@ -12,6 +12,7 @@ use crate::ids::{Kind, Source, TrackId};
 use crate::input;
 use crate::keyframe::KeyFrames;
 use crate::limits::LAYERS_MAX;
+use crate::microphone::Microphone;
 use crate::negotiate::Codec;
 use crate::peer::{PeerKey, TransportKey};
 use crate::receive::{Arrivals, ClockMap};
@@ -81,6 +82,8 @@ pub(crate) struct Layer {
     /// Taps that read it.
     pub(crate) taps: SmallVec<[crate::tap::TapKey; 2]>,
     pub(crate) key_frames: KeyFrames,
+    /// What is kept back of a microphone; `None` for everything else, and before the first packet.
+    pub(crate) microphone: Option<Box<Microphone>>,
     /// It sent lately, when last looked at.
     pub(crate) awake: bool,
 }
@@ -121,7 +124,16 @@ impl Layer {
             viewers: Vec::new(),
             taps: SmallVec::new(),
             key_frames: KeyFrames::default(),
+            microphone: None,
             awake: false,
+        }
+    }
+
+    /// The publisher's number of what left under this one.
+    pub(crate) fn original(&self, number: u64) -> Option<u64> {
+        match &self.microphone {
+            Some(microphone) => microphone.original(number),
+            None => Some(number),
         }
     }
 
@@ -141,7 +153,7 @@ impl Track {
     pub(crate) fn for_tests() -> Self {
         let mut calls = crate::arena::Arena::<crate::call::Call>::new();
         let mut peers = crate::arena::Arena::<crate::peer::Peer>::new();
-        let call = calls.insert_with(|_| crate::call::Call::new(crate::ids::CallId::new("c").unwrap()));
+        let call = calls.insert_with(|_| crate::call::Call::new(crate::ids::CallId::new("c").unwrap(), 0));
         let peer = peers.insert_with(|_| crate::peer::Peer::for_tests(call));
         Self {
             id: TrackId::new("TR_x").unwrap(),

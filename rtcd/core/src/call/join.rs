@@ -26,7 +26,7 @@ impl Core {
         let call_key = match self.call_by_id.get(&join.call) {
             Some(key) => *key,
             None => {
-                let key = self.calls.insert(Call::new(join.call.clone()));
+                let key = self.calls.insert(Call::new(join.call.clone(), self.config.audio_top_n));
                 self.call_by_id.insert(join.call.clone(), key);
                 key
             }

@@ -15,10 +15,13 @@ mod unpublish;
 
 use crate::arena::Key;
 use crate::ids::CallId;
+use crate::limits::AUDIO_TOP_MAX;
+use crate::loudest::Loudest;
 use crate::peer::PeerKey;
 use crate::speakers::Speakers;
 use crate::tap::TapKey;
 use crate::timers::Alarm;
+use crate::track::LayerKey;
 
 pub(crate) type CallKey = Key<Call>;
 
@@ -28,17 +31,19 @@ pub(crate) struct Call {
     pub(crate) peers: Vec<PeerKey>,
     pub(crate) taps: Vec<TapKey>,
     pub(crate) speakers: Speakers,
+    pub(crate) loudest: Loudest<LayerKey>,
     pub(crate) speakers_alarm: Alarm,
     pub(crate) quality_alarm: Alarm,
 }
 
 impl Call {
-    pub(crate) fn new(id: CallId) -> Self {
+    pub(crate) fn new(id: CallId, audio_top_n: usize) -> Self {
         Self {
             id,
             peers: Vec::new(),
             taps: Vec::new(),
             speakers: Speakers::default(),
+            loudest: Loudest::new(audio_top_n.min(AUDIO_TOP_MAX)),
             speakers_alarm: Alarm::default(),
             quality_alarm: Alarm::default(),
         }

@@ -18,6 +18,9 @@ impl Core {
         let (subscriptions, layers) = (track.subscriptions.clone(), track.layers.clone());
         if muted {
             for layer in layers {
+                if let Some(call) = self.calls.get_mut(call) {
+                    call.loudest.remove(layer);
+                }
                 if let Some(layer) = self.layers.get_mut(layer) {
                     // Nothing of it is sent again, and its memory is given back.
                     layer.cache.clear();

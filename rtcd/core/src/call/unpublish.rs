@@ -26,6 +26,9 @@ impl Core {
             transport.sources.retain(|_, source| !layers.contains(&source.layer));
         }
         for layer in layers {
+            if let Some(call) = self.calls.get_mut(call) {
+                call.loudest.remove(layer);
+            }
             self.layers.remove(layer);
         }
         let Some(track) = self.tracks.remove(key) else { return };

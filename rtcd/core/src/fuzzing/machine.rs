@@ -66,6 +66,7 @@ impl Machine {
             certificate: certificate().clone(),
             prefer_aes256: false,
             grace: Duration::from_secs(30),
+            audio_top_n: 1,
         };
         let core = Core::new(config);
         Self { core, now, wake: None, credentials: Vec::new(), checked: HashSet::new(), remote: String::new(), panics: 0, sent: 0 }
@@ -158,7 +159,7 @@ impl Machine {
                     track: track(first >> 1),
                     cid,
                     kind,
-                    source: Source::Unknown,
+                    source: if first & 16 == 0 { Source::Unknown } else { Source::Microphone },
                     muted: first & 8 != 0,
                     layers: Vec::new(),
                     dtx: false,

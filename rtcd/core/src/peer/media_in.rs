@@ -8,8 +8,9 @@ use crate::cache::{Arrived, Stored};
 use crate::codec::{self, Vp8Descriptor, Vp9Descriptor};
 use crate::core::Core;
 use crate::counters::Count;
-use crate::ids::Kind;
+use crate::ids::{Kind, Source};
 use crate::limits::VIEWER_QUEUE_MAX;
+use crate::microphone::Kept;
 use crate::negotiate::CodecKind;
 use crate::output::Step;
 use crate::rtcp::{Arrival, FEEDBACK_INTERVAL};
@@ -188,7 +189,29 @@ impl Core {
         if key_frame {
             layer.key_frames.handle_arrival();
         }
-        for viewer in &layer.viewers {
+        let level = match track.kind {
+            Kind::Audio => extensions.value(Extension::AudioLevel, packet).and_then(AudioLevel::parse),
+            Kind::Video => None,
+        };
+        let mut forward = true;
+        if track.source == Source::Microphone
+            && track.kind == Kind::Audio
+            && let Some(call) = self.calls.get_mut(track.call)
+        {
+            let microphone = layer.microphone.get_or_insert_default();
+            match microphone.judge(now, source.layer, &mut call.loudest, seq, level, payload.len()) {
+                Ok(number) => layer.cache.renumber(seq, number),
+                Err(kept) => {
+                    forward = false;
+                    self.counters.one(match kept {
+                        Kept::Silent => Count::PacketsSilent,
+                        Kept::Softer => Count::PacketsSofter,
+                    });
+                }
+            }
+        }
+        let viewers = if forward { layer.viewers.as_slice() } else { &[] };
+        for viewer in viewers {
             let Some(transport) = self.transports.get_mut(viewer.transport) else { continue };
             if transport.pending.len() >= VIEWER_QUEUE_MAX {
                 self.counters.one(Count::ViewerOverflow);
@@ -200,9 +223,7 @@ impl Core {
                 self.dirty.push(viewer.transport);
             }
         }
-        if track.kind == Kind::Audio
-            && let Some(level) = extensions.value(Extension::AudioLevel, packet).and_then(AudioLevel::parse)
-        {
+        if let Some(level) = level {
             let (peer, call) = (track.peer, track.call);
             self.heard(now, call, peer, level.level);
         }

@@ -110,7 +110,8 @@ impl Core {
             return;
         };
         for seq in nack.iter() {
-            let Some((layer, original)) = subscription.rewrite.original(seq) else {
+            let numbered = subscription.rewrite.original(seq);
+            let Some((layer, original)) = numbered.and_then(|(key, number)| Some((key, self.layers.get(key)?.original(number)?))) else {
                 self.counters.one(Count::ResendMissing);
                 continue;
             };

@@ -144,7 +144,7 @@ impl Transport {
         use std::sync::Arc;
         let settings = Arc::new(crate::negotiate::LocalSettings { fingerprint: [0; 32], udp: Vec::new(), tcp: Vec::new() });
         let mut calls = crate::arena::Arena::new();
-        let call = calls.insert_with(|_| crate::call::Call::new(crate::ids::CallId::new("c").unwrap()));
+        let call = calls.insert_with(|_| crate::call::Call::new(crate::ids::CallId::new("c").unwrap(), 0));
         let peer = crate::arena::Arena::new().insert_with(|_| super::Peer::for_tests(call));
         Self::new(
             peer,

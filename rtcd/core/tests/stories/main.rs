@@ -15,6 +15,7 @@ mod consent;
 mod data;
 mod hostile;
 mod network;
+mod sound;
 mod tap;
 mod video;
 mod world;

@@ -160,6 +160,12 @@ pub struct Producer {
     pub frame_packets: Vec<usize>,
     /// −dBov of sound.
     pub level: i8,
+    /// Its packets say how loud they are.
+    pub tells_level: bool,
+    /// The encoder takes sound for voice.
+    pub voice: bool,
+    /// Bytes of a sound packet; 0: about 80.
+    pub payload_len: usize,
     pub on: Vec<bool>,
 }
 
@@ -205,6 +211,11 @@ pub fn call() -> CallId {
     CallId::new("t/story").unwrap()
 }
 
+/// How many packets its producer made before this one: in every sound packet of more than five bytes.
+pub fn count(heard: &Heard) -> u32 {
+    u32::from_be_bytes([heard.payload[2], heard.payload[3], heard.payload[4], heard.payload[5]])
+}
+
 pub fn config(seed: u8) -> CoreConfig {
     let certificate = dimpl::certificate::generate_self_signed_certificate().unwrap();
     #[allow(clippy::disallowed_methods, reason = "a simulation has to start at some moment")]
@@ -218,6 +229,7 @@ pub fn config(seed: u8) -> CoreConfig {
         certificate: Certificate { certificate_der: certificate.certificate, private_key_der: certificate.private_key },
         prefer_aes256: false,
         grace: Duration::from_secs(30),
+        audio_top_n: 5,
     }
 }
 
@@ -376,6 +388,9 @@ impl World {
                 .collect(),
             frame_packets: (0..count).map(|n| 1 << n).collect(),
             level: -20,
+            tells_level: true,
+            voice: true,
+            payload_len: 0,
             on: vec![true; count],
         });
         self.producers.len() - 1
@@ -782,15 +797,16 @@ impl World {
                     let payload = if producer.kind == Kind::Audio {
                         let mut payload = vec![0x78, n as u8];
                         payload.extend(stream.count.to_be_bytes());
-                        payload.resize(80 + (stream.count % 7) as usize, 0xAB);
+                        payload
+                            .resize(if producer.payload_len > 0 { producer.payload_len } else { 80 + (stream.count % 7) as usize }, 0xAB);
                         payload
                     } else {
                         vp8(stream.picture_id, packet == 0, key, n as u8, stream.count)
                     };
                     let last = packet + 1 == packets;
                     let ext_vals = ExtensionValues {
-                        audio_level: (producer.kind == Kind::Audio).then_some(producer.level),
-                        voice_activity: (producer.kind == Kind::Audio).then_some(true),
+                        audio_level: (producer.kind == Kind::Audio && producer.tells_level).then_some(producer.level),
+                        voice_activity: (producer.kind == Kind::Audio && producer.tells_level).then_some(producer.voice),
                         ..Default::default()
                     };
                     let write = RtpWrite::new(params.pt(), stream.seq.into(), stream.timestamp, now, payload)

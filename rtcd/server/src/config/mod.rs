@@ -80,6 +80,9 @@ settings! {
     gso: bool = ("rtc.gso", "RTCD_RTC_GSO", "true", parse::boolean);
     /// Choose AES-256-GCM before AES-128-GCM for media. Costs the same here; a policy may demand it.
     prefer_aes256: bool = ("rtc.prefer_aes256", "RTCD_RTC_PREFERAES256", "false", parse::boolean);
+    /// Microphones of one call that are forwarded at once: the loudest so many. Who talks keeps its place between words, and
+    /// the loudest is never left out; recordings and captions get everybody. 0: all, at most 64.
+    audio_top_n: usize = ("rtc.audio_top_n", "RTCD_RTC_AUDIOTOPN", "5", parse::audio_top_n);
     /// Seconds a participant is kept when its signalling or its media is gone. Too short: a changed network ends calls;
     /// too long: absent people stay on screen.
     grace: Duration = ("rtc.grace_s", "RTCD_RTC_GRACES", "30", parse::seconds);

@@ -125,6 +125,14 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+pub(super) fn audio_top_n(text: &str) -> Result<usize, String> {
+    let most = rtcd_core::limits::AUDIO_TOP_MAX;
+    match text.trim().parse::<usize>() {
+        Ok(count) if count <= most => Ok(count),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a number of microphones; use 0 (all) to {most}")),
+    }
+}
+
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     match text.trim().parse::<u64>() {
         Ok(seconds) if seconds <= 86_400 => Ok(Duration::from_secs(seconds)),

@@ -131,6 +131,7 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
             certificate: certificate.clone(),
             prefer_aes256: config.prefer_aes256,
             grace: config.grace,
+            audio_top_n: config.audio_top_n,
         };
         let parts = ShardParts {
             number,
