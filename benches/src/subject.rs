@@ -112,6 +112,8 @@ pub(crate) async fn rtcd(program: &Path, scenario: Scenario, cpu: usize, gso: bo
             .env("RTCD_RTC_ICEPORTUDP", "0")
             .env("RTCD_RTC_ICEPORTTCP", "0")
             .env("RTCD_RTC_SHARDS", "1")
+            // Every talker is forwarded, as by the ideal forwarder.
+            .env("RTCD_RTC_AUDIOTOPN", "0")
             .env("RTCD_RTC_GSO", gso.to_string())
             .env("RTCD_LOGGER_LEVEL", "error")
             .stdin(Stdio::null())
