@@ -1,63 +1,83 @@
-//! A client's way in: ICE check, then DTLS as the client. Blocking and without frills; one per transport.
+//! A client's way in: ICE checks, then DTLS in either role. Blocking and without frills; one per transport.
 
-use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 use rtcd_core::srtp::{Inbound, Outbound, Profile, split_keying_material};
-use rtcd_core::stun::{BINDING, Class, IntegrityKey, Message, RoleAttribute, StunWriter, TransactionId};
 
+use crate::ice::{Ice, Local};
 use crate::sdp::Remote;
 
 const LIMIT: Duration = Duration::from_secs(10);
+const FLIGHT_RTO: Duration = Duration::from_millis(50);
 
 /// A connected transport.
 pub(crate) struct Connected {
-    pub(crate) socket: UdpSocket,
+    pub(crate) socket: std::net::UdpSocket,
     pub(crate) outbound: Outbound,
     pub(crate) inbound: Inbound,
-    /// A check to repeat for consent.
-    pub(crate) check: Vec<u8>,
+    pub(crate) ice: Ice,
     pub(crate) profile: &'static str,
+    /// For data channels, where a server wants one.
+    pub(crate) dtls: Dtls,
+    /// False: the server opened the DTLS handshake.
+    pub(crate) dtls_client: bool,
 }
 
-/// Our side of a transport.
-pub(crate) struct Local {
-    pub(crate) ufrag: String,
-    pub(crate) pwd: String,
+/// The same beside the runtime: a server may want its signalling answered in between.
+pub(crate) async fn connect_beside(
+    local: Local,
+    remote: Remote,
+    we_offered: bool,
+    certificate: DtlsCertificate,
+) -> anyhow::Result<Connected> {
+    tokio::task::spawn_blocking(move || connect(local, &remote, we_offered, &certificate)).await?
 }
 
-/// Proves the address and agrees on keys.
-pub(crate) fn connect(local: &Local, remote: &Remote, certificate: &DtlsCertificate) -> anyhow::Result<Connected> {
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
-    let to: SocketAddr = remote.candidate;
-    socket.connect(to)?;
-    let check = check(local, remote)?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+/// Proves the address and agrees on keys. Who offers is controlling, unless the server is a lite agent.
+fn connect(local: Local, remote: &Remote, we_offered: bool, certificate: &DtlsCertificate) -> anyhow::Result<Connected> {
+    let to = remote.candidate.context("the server names no UDP candidate")?;
+    let controlling = we_offered || remote.lite;
+    local.socket.connect(to)?;
+    let ice = Ice::new(&local, remote, to, controlling)?;
+    let socket = local.socket;
     let limit = Instant::now() + LIMIT;
     let mut buffer = [0; 2048];
-    loop {
-        if Instant::now() > limit {
-            bail!("no answer to ICE checks from {to}");
-        }
-        socket.send(&check)?;
-        if let Ok(len) = socket.recv(&mut buffer)
-            && Message::parse(&buffer[..len]).is_ok_and(|message| message.class == Class::Success)
-        {
-            break;
-        }
-    }
-    let config = Arc::new(dimpl::Config::builder().build()?);
+    // A server may drop the first flight while its own checks still run; the second has to come before a second is over.
+    let config = Arc::new(dimpl::Config::builder().flight_start_rto(FLIGHT_RTO).build()?);
     let mut dtls = Dtls::new_auto(config, certificate.clone(), Instant::now());
-    dtls.set_active(true);
+    // An offer of ours leaves the choice to the server; in answers we are the client.
+    let dtls_client = !(we_offered && remote.setup_active);
+    dtls.set_active(dtls_client);
+    let (mut answered, mut nominated) = (false, controlling);
+    let mut early = Vec::new();
+    socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+    while !(answered && nominated) {
+        if Instant::now() > limit {
+            bail!("ICE did not get through to {to} in time (check answered: {answered}, path chosen: {nominated})");
+        }
+        ice.check(&socket);
+        let Ok(len) = socket.recv(&mut buffer) else { continue };
+        let packet = buffer.get(..len).unwrap_or_default();
+        if is_dtls(packet) {
+            early.push(packet.to_vec());
+        }
+        let heard = ice.heard(&socket, packet);
+        answered |= heard.answered;
+        nominated |= heard.nominated;
+    }
     let mut keys = None;
+    let mut connected = false;
     let mut out = vec![0; 4096];
+    dtls.handle_timeout(Instant::now())?;
+    for packet in early {
+        dtls.handle_packet(&packet)?;
+    }
     loop {
         let wait;
         dtls.handle_timeout(Instant::now())?;
-        let mut connected = false;
         loop {
             #[allow(clippy::wildcard_enum_match_arm, reason = "a client of a test needs no more of a handshake")]
             match dtls.poll_output(&mut out) {
@@ -76,13 +96,16 @@ pub(crate) fn connect(local: &Local, remote: &Remote, certificate: &DtlsCertific
             break;
         }
         if Instant::now() > limit {
-            bail!("DTLS did not finish in time");
+            bail!("DTLS with {to} did not finish in time (as its {})", if dtls_client { "client" } else { "server" });
         }
         socket.set_read_timeout(Some(wait))?;
-        if let Ok(len) = socket.recv(&mut buffer)
-            && buffer.first().is_some_and(|first| (20..64).contains(first))
-        {
-            dtls.handle_packet(&buffer[..len])?;
+        if let Ok(len) = socket.recv(&mut buffer) {
+            let packet = buffer.get(..len).unwrap_or_default();
+            if is_dtls(packet) {
+                dtls.handle_packet(packet)?;
+            } else {
+                ice.heard(&socket, packet);
+            }
         }
     }
     let (material, profile) = keys.context("no keys")?;
@@ -93,21 +116,21 @@ pub(crate) fn connect(local: &Local, remote: &Remote, certificate: &DtlsCertific
         other => bail!("an SRTP profile nobody offered: {other:?}"),
     };
     let (client, server) = split_keying_material(profile, &material)?;
+    let (ours, theirs) = if dtls_client { (client, server) } else { (server, client) };
     socket.set_read_timeout(None)?;
     socket.set_nonblocking(true)?;
-    Ok(Connected { socket, outbound: Outbound::new(&client)?, inbound: Inbound::new(&server)?, check, profile: profile.name() })
+    Ok(Connected {
+        socket,
+        outbound: Outbound::new(&ours)?,
+        inbound: Inbound::new(&theirs)?,
+        ice,
+        profile: profile.name(),
+        dtls,
+        dtls_client,
+    })
 }
 
-fn check(local: &Local, remote: &Remote) -> anyhow::Result<Vec<u8>> {
-    let mut slot = vec![0; 256];
-    let mut writer = StunWriter::new(&mut slot, Class::Request, BINDING, TransactionId(*b"conclave-ben"));
-    writer.username(format!("{}:{}", remote.ufrag, local.ufrag).as_bytes());
-    writer.priority(1_845_501_695);
-    writer.role(RoleAttribute::Controlling(0x1234_5678_9abc_def0));
-    writer.use_candidate();
-    writer.integrity(&IntegrityKey::new(&remote.pwd));
-    writer.fingerprint();
-    let len = writer.finish().context("a check fits")?;
-    slot.truncate(len);
-    Ok(slot)
+/// RFC 7983.
+pub(crate) fn is_dtls(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| (20..64).contains(first))
 }

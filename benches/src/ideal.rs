@@ -5,7 +5,7 @@
 //! CPU is counted as rtcd's is.
 
 use std::io::{BufRead as _, IoSlice, IoSliceMut, Write as _};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
 use anyhow::Context as _;
@@ -19,6 +19,8 @@ const SLOT: usize = 1500;
 /// What the process is told on its standard input, one line of JSON.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Setup {
+    /// Its own.
+    pub(crate) address: IpAddr,
     /// Keys of what publishers send; SSRC `1000 + index`.
     pub(crate) publishers: Vec<Keys>,
     /// Where and how to send.
@@ -57,7 +59,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     let setup: Setup = serde_json::from_str(&line)?;
-    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let socket = UdpSocket::bind((setup.address, 0))?;
     {
         let socket = socket2::SockRef::from(&socket);
         let _ = socket.set_recv_buffer_size(8 << 20);

@@ -1,14 +1,16 @@
-//! CPU time and memory of another process, from /proc.
+//! CPU time and memory of another process with its children.
 
 use std::fs;
 
 use anyhow::Context as _;
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// CPU used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
-    /// Exact run time of all threads, ns (scheduler).
-    pub(crate) total_ns: u64,
+    /// Exact run time of all threads, also of those that ended, ns (the kernel's CPU clock of the process).
+    total_ns: u64,
     /// User mode, clock ticks: coarse, for the split only.
     user_ticks: u64,
     /// Kernel mode, clock ticks.
@@ -16,35 +18,77 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// Of a process, all threads that live.
-    pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
-        let mut total_ns = 0;
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let path = task?.path().join("schedstat");
-            // A thread may end in between.
-            let Ok(text) = fs::read_to_string(path) else { continue };
-            total_ns += text.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+    /// Of a process and all its descendants.
+    pub(crate) fn of(root: u32) -> anyhow::Result<Self> {
+        let mut sum = Self::default();
+        for pid in tree(root)? {
+            // A child may end in between.
+            let Ok(stat) = Stat::of(pid) else { continue };
+            let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?))?;
+            let time = clock_gettime(clock)?;
+            sum.total_ns += u64::try_from(time.tv_sec())? * 1_000_000_000 + u64::try_from(time.tv_nsec())?;
+            sum.user_ticks += stat.user_ticks;
+            sum.system_ticks += stat.system_ticks;
         }
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').context("a malformed stat file")?.1.split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse().ok()).unwrap_or_default();
-        Ok(Self { total_ns, user_ticks: ticks(11), system_ticks: ticks(12) })
+        Ok(sum)
     }
 
     /// `(total, user share of it)` since `before`.
     pub(crate) fn since(self, before: Self) -> (f64, f64) {
-        let user = (self.user_ticks - before.user_ticks) as f64;
-        let system = (self.system_ticks - before.system_ticks) as f64;
+        let user = self.user_ticks.saturating_sub(before.user_ticks) as f64;
+        let system = self.system_ticks.saturating_sub(before.system_ticks) as f64;
         let share = if user + system > 0.0 { user / (user + system) } else { 0.0 };
-        ((self.total_ns - before.total_ns) as f64, share)
+        (self.total_ns.saturating_sub(before.total_ns) as f64, share)
     }
 }
 
-/// Resident memory of its own, KiB: without the program's text, which grows with what is run for the first time.
-pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
-    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+/// What this thread has used, ns.
+pub(crate) fn own_thread_ns() -> anyhow::Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(u64::try_from(time.tv_sec())? * 1_000_000_000 + u64::try_from(time.tv_nsec())?)
+}
+
+struct Stat {
+    parent: u32,
+    user_ticks: u64,
+    system_ticks: u64,
+}
+
+impl Stat {
+    fn of(pid: u32) -> anyhow::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields: Vec<&str> = stat.rsplit_once(')').context("a malformed stat file")?.1.split_whitespace().collect();
+        let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or_default();
+        Ok(Self { parent: u32::try_from(number(1))?, user_ticks: number(11), system_ticks: number(12) })
+    }
+}
+
+/// A process and its descendants.
+fn tree(root: u32) -> anyhow::Result<Vec<u32>> {
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| Some((pid, Stat::of(pid).ok()?.parent)))
+        .collect();
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(parent) = found.get(at).copied() {
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    Ok(found)
+}
+
+/// Resident memory of a process tree's own, KiB: without the programs' text, which grows with what is run for the first time.
+pub(crate) fn resident_kib(root: u32) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for pid in tree(root)? {
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        if let Some(line) = status.lines().find_map(|line| line.strip_prefix("RssAnon:")) {
+            sum += line.trim().trim_end_matches("kB").trim().parse::<f64>()?;
+        }
+    }
+    anyhow::ensure!(sum > 0.0, "the server has ended");
+    Ok(sum)
 }
 
 /// A command pinned to one CPU, real-time where that is allowed, so that other work blurs latency less.
@@ -75,4 +119,23 @@ pub(crate) fn pin_here(cpu: usize) {
     }
     let tid = nix::unistd::gettid();
     let _ = std::process::Command::new("chrt").args(["-r", "-p", "10", &tid.to_string()]).stderr(std::process::Stdio::null()).status();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_has_its_children_and_their_cpu() -> anyhow::Result<()> {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+        let own = std::process::id();
+        let found = tree(own)?;
+        let cpu = Cpu::of(own)?;
+        let kib = resident_kib(own)?;
+        child.kill()?;
+        child.wait()?;
+        assert!(found.contains(&own) && found.contains(&child.id()), "{found:?}");
+        assert!(cpu.total_ns > 0 && kib > 0.0);
+        Ok(())
+    }
 }

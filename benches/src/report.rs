@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::scenario::Scenario;
+use crate::traffic::CLIENT_SHARE_MAX;
 
 /// One window of one subject.
 #[derive(Clone, Debug, Serialize)]
@@ -20,6 +21,8 @@ pub(crate) struct Window {
     pub(crate) p99_us: f64,
     pub(crate) kib_per_peer: f64,
     pub(crate) srtp_profile: &'static str,
+    /// Part of a core the clients needed.
+    pub(crate) client_share: f64,
 }
 
 /// Median and range.
@@ -28,6 +31,13 @@ pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let digits = formatter.precision().unwrap_or(2);
+        write!(formatter, "{:.digits$} [{:.digits$}–{:.digits$}]", self.median, self.min, self.max)
+    }
 }
 
 impl Spread {
@@ -41,98 +51,157 @@ impl Spread {
     }
 }
 
+/// One server's figures in one scenario.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) subject: &'static str,
+    pub(crate) us_per_packet: Spread,
+    pub(crate) user_us: f64,
+    pub(crate) system_us: f64,
+    /// Each run against the ideal forwarder of the same run.
+    pub(crate) times_ideal: Spread,
+    /// What we need of it, each run against the same run; none for the ideal forwarder.
+    pub(crate) ours_of_it: Option<Spread>,
+    /// For ourselves against the ideal forwarder, for others what we may need of them.
+    pub(crate) bar: Option<f64>,
+    pub(crate) p50_us: Spread,
+    pub(crate) p99_us: Spread,
+    pub(crate) kib_per_peer: Spread,
+    pub(crate) lost: f64,
+    pub(crate) srtp_profile: &'static str,
+    /// Windows that count, and those that do not because the clients were too busy.
+    pub(crate) windows: usize,
+    pub(crate) void: usize,
+}
+
+impl Row {
+    /// Is the bar missed?
+    pub(crate) fn missed(&self) -> bool {
+        let value = if self.subject == OURS { Some(self.times_ideal) } else { self.ours_of_it };
+        matches!((value, self.bar), (Some(value), Some(bar)) if value.median > bar)
+    }
+}
+
 /// One scenario's figures.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Summary {
     pub(crate) scenario: &'static str,
     pub(crate) title: &'static str,
-    pub(crate) ideal_us: Spread,
-    pub(crate) rtcd_us: Spread,
-    pub(crate) rtcd_user_us: f64,
-    pub(crate) rtcd_system_us: f64,
-    /// Each run against the ideal of the same run.
-    pub(crate) ratio: Spread,
-    pub(crate) target: Option<f64>,
-    pub(crate) ideal_p50_us: f64,
-    pub(crate) ideal_p99_us: f64,
-    pub(crate) rtcd_p50_us: f64,
-    pub(crate) rtcd_p99_us: f64,
-    pub(crate) kib_per_peer: Spread,
-    pub(crate) lost: f64,
-    pub(crate) srtp_profile: &'static str,
+    pub(crate) forwarded_per_second: f64,
+    pub(crate) rows: Vec<Row>,
 }
 
-/// Summarises the windows of one scenario.
-pub(crate) fn summarise(scenario: &Scenario, windows: &[Window]) -> Summary {
-    let of = |subject: &'static str| windows.iter().filter(move |window| window.scenario == scenario.name && window.subject == subject);
-    let median = |subject: &'static str, value: fn(&Window) -> f64| Spread::of(of(subject).map(value)).median;
-    let ratios =
-        of("rtcd").filter_map(|ours| of("ideal").find(|ideal| ideal.run == ours.run).map(|ideal| ours.us_per_packet / ideal.us_per_packet));
-    let (forwarded, expected) =
-        of("rtcd").fold((0, 0), |(forwarded, expected), window| (forwarded + window.forwarded, expected + window.expected));
-    Summary {
-        scenario: scenario.name,
-        title: scenario.title,
-        ideal_us: Spread::of(of("ideal").map(|window| window.us_per_packet)),
-        rtcd_us: Spread::of(of("rtcd").map(|window| window.us_per_packet)),
-        rtcd_user_us: median("rtcd", |window| window.us_per_packet * window.user_share),
-        rtcd_system_us: median("rtcd", |window| window.us_per_packet * (1.0 - window.user_share)),
-        ratio: Spread::of(ratios),
-        target: scenario.target,
-        ideal_p50_us: median("ideal", |window| window.p50_us),
-        ideal_p99_us: median("ideal", |window| window.p99_us),
-        rtcd_p50_us: median("rtcd", |window| window.p50_us),
-        rtcd_p99_us: median("rtcd", |window| window.p99_us),
-        kib_per_peer: Spread::of(of("rtcd").map(|window| window.kib_per_peer)),
-        lost: if expected == 0 { 0.0 } else { 1.0 - forwarded as f64 / expected as f64 },
-        srtp_profile: of("rtcd").next().map_or("", |window| window.srtp_profile),
-    }
+/// The limit line.
+pub(crate) const IDEAL: &str = "ideal";
+/// Ourselves.
+pub(crate) const OURS: &str = "conclave";
+
+/// Summarises the windows of one scenario, in the order of `subjects`.
+pub(crate) fn summarise(scenario: &Scenario, subjects: &[&'static str], windows: &[Window]) -> Summary {
+    let all: Vec<&Window> = windows.iter().filter(|window| window.scenario == scenario.name).collect();
+    let good: Vec<&Window> = all.iter().filter(|window| window.client_share <= CLIENT_SHARE_MAX).copied().collect();
+    let rows = subjects
+        .iter()
+        .filter_map(|subject| {
+            let of = |name: &'static str| good.iter().filter(move |window| window.subject == name);
+            let against = |ours: &'static str, theirs: &'static str| {
+                Spread::of(of(ours).filter_map(|window| {
+                    of(theirs).find(|other| other.run == window.run).map(|other| window.us_per_packet / other.us_per_packet)
+                }))
+            };
+            let windows = of(subject).count();
+            let (forwarded, expected) =
+                of(subject).fold((0, 0), |(forwarded, expected), window| (forwarded + window.forwarded, expected + window.expected));
+            Some(Row {
+                subject,
+                us_per_packet: Spread::of(of(subject).map(|window| window.us_per_packet)),
+                user_us: Spread::of(of(subject).map(|window| window.us_per_packet * window.user_share)).median,
+                system_us: Spread::of(of(subject).map(|window| window.us_per_packet * (1.0 - window.user_share))).median,
+                times_ideal: against(subject, IDEAL),
+                ours_of_it: (*subject != IDEAL && *subject != OURS).then(|| against(OURS, subject)),
+                bar: match *subject {
+                    IDEAL => None,
+                    OURS => scenario.target,
+                    rival => scenario.bar(rival),
+                },
+                p50_us: Spread::of(of(subject).map(|window| window.p50_us)),
+                p99_us: Spread::of(of(subject).map(|window| window.p99_us)),
+                kib_per_peer: Spread::of(of(subject).map(|window| window.kib_per_peer)),
+                lost: if expected == 0 { 0.0 } else { 1.0 - forwarded as f64 / expected as f64 },
+                srtp_profile: of(subject).next()?.srtp_profile,
+                windows,
+                void: all.iter().filter(|window| window.subject == *subject).count() - windows,
+            })
+        })
+        .collect();
+    Summary { scenario: scenario.name, title: scenario.title, forwarded_per_second: scenario.forwarded_per_second(), rows }
 }
 
-/// A Markdown table.
-pub(crate) fn table(summaries: &[Summary]) -> String {
-    let mut text = String::from(
-        "| scenario | ideal µs/packet | rtcd µs/packet (user + system) | ratio [min–max] | target | ideal p50 / p99 µs | rtcd p50 / p99 µs | KiB/peer | lost |\n\
-         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
-    );
+/// A Markdown table for each scenario.
+pub(crate) fn tables(summaries: &[Summary]) -> String {
+    let mut text = String::new();
     for summary in summaries {
         let _ = writeln!(
             text,
-            "| {} | {:.2} [{:.2}–{:.2}] | {:.2} [{:.2}–{:.2}] ({:.2} + {:.2}) | {:.2} [{:.2}–{:.2}] | {} | {:.0} / {:.0} | {:.0} / {:.0} | {:.0} | {:.3} % |",
-            summary.title,
-            summary.ideal_us.median,
-            summary.ideal_us.min,
-            summary.ideal_us.max,
-            summary.rtcd_us.median,
-            summary.rtcd_us.min,
-            summary.rtcd_us.max,
-            summary.rtcd_user_us,
-            summary.rtcd_system_us,
-            summary.ratio.median,
-            summary.ratio.min,
-            summary.ratio.max,
-            summary.target.map_or_else(|| "–".to_owned(), |target| format!("≤ {target}")),
-            summary.ideal_p50_us,
-            summary.ideal_p99_us,
-            summary.rtcd_p50_us,
-            summary.rtcd_p99_us,
-            summary.kib_per_peer.median,
-            summary.lost * 100.0,
+            "**{}** ({:.0} packets a second forwarded)\n\n\
+             | server | µs of CPU per packet [range] | user + system | × ideal [range] | Conclave needs of it [range] | bar | p50 / p99 µs | KiB per peer | lost | SRTP |\n\
+             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
+            summary.title, summary.forwarded_per_second
         );
+        for row in &summary.rows {
+            let bar = row.bar.map_or_else(String::new, |bar| format!("≤ {bar}{}", if row.missed() { " **missed**" } else { "" }));
+            let _ = writeln!(
+                text,
+                "| {} | {:.2} | {:.2} + {:.2} | {:.2} | {} | {bar} | {:.0} / {:.0} | {:.0} | {:.3} % | {} |",
+                row.subject,
+                row.us_per_packet,
+                row.user_us,
+                row.system_us,
+                row.times_ideal,
+                row.ours_of_it.map_or_else(String::new, |part| format!("{part:.2}")),
+                row.p50_us.median,
+                row.p99_us.median,
+                row.kib_per_peer.median,
+                row.lost * 100.0,
+                row.srtp_profile.trim_start_matches("AEAD_"),
+            );
+            if row.void > 0 {
+                let _ = writeln!(
+                    text,
+                    "| | {} of {} windows void: the clients were too busy | | | | | | | | |",
+                    row.void,
+                    row.void + row.windows
+                );
+            }
+        }
+        text.push('\n');
     }
     text
 }
 
 /// All windows as CSV.
 pub(crate) fn csv(windows: &[Window]) -> String {
-    let mut text =
-        String::from("scenario,subject,run,forwarded,expected,us_per_packet,user_share,p50_us,p99_us,kib_per_peer,srtp_profile\n");
+    let mut text = String::from(
+        "scenario,subject,run,forwarded,expected,us_per_packet,user_share,p50_us,p99_us,kib_per_peer,srtp_profile,client_share\n",
+    );
     for window in windows {
-        let Window { scenario, subject, run, forwarded, expected, us_per_packet, user_share, p50_us, p99_us, kib_per_peer, srtp_profile } =
-            window;
+        let Window {
+            scenario,
+            subject,
+            run,
+            forwarded,
+            expected,
+            us_per_packet,
+            user_share,
+            p50_us,
+            p99_us,
+            kib_per_peer,
+            srtp_profile,
+            client_share,
+        } = window;
         let _ = writeln!(
             text,
-            "{scenario},{subject},{run},{forwarded},{expected},{us_per_packet:.4},{user_share:.3},{p50_us:.1},{p99_us:.1},{kib_per_peer:.1},{srtp_profile}"
+            "{scenario},{subject},{run},{forwarded},{expected},{us_per_packet:.4},{user_share:.3},{p50_us:.1},{p99_us:.1},{kib_per_peer:.1},{srtp_profile},{client_share:.3}"
         );
     }
     text
@@ -142,9 +211,8 @@ pub(crate) fn csv(windows: &[Window]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn ratios_are_of_the_same_run() {
-        let window = |subject, run, us_per_packet| Window {
+    fn window(subject: &'static str, run: usize, us_per_packet: f64) -> Window {
+        Window {
             scenario: "share-1-50",
             subject,
             run,
@@ -156,11 +224,40 @@ mod tests {
             p99_us: 2.0,
             kib_per_peer: 10.0,
             srtp_profile: "x",
-        };
-        let windows = [window("ideal", 0, 1.0), window("rtcd", 0, 1.2), window("ideal", 1, 2.0), window("rtcd", 1, 2.2)];
-        let summary = summarise(&crate::scenario::ALL[2], &windows);
-        assert!((summary.ratio.min - 1.1).abs() < 1e-9 && (summary.ratio.max - 1.2).abs() < 1e-9, "{summary:?}");
-        assert!(table(&[summary]).contains("1 screen share to 50"));
-        assert_eq!(csv(&windows).lines().count(), 5);
+            client_share: 0.1,
+        }
+    }
+
+    #[test]
+    fn ratios_are_of_the_same_run() -> anyhow::Result<()> {
+        let windows = [
+            window(IDEAL, 0, 1.0),
+            window(OURS, 0, 1.2),
+            window("janus", 0, 4.0),
+            window("janus", 1, 11.0),
+            window(IDEAL, 1, 2.0),
+            window(OURS, 1, 2.2),
+        ];
+        let summary = summarise(&crate::scenario::ALL[2], &[IDEAL, OURS, "janus", "livekit"], &windows);
+        let [_, ours, janus] = summary.rows.as_slice() else { anyhow::bail!("who was not measured has no row: {summary:?}") };
+        assert!((ours.times_ideal.min - 1.1).abs() < 1e-9 && (ours.times_ideal.max - 1.2).abs() < 1e-9, "{ours:?}");
+        let part = janus.ours_of_it.unwrap_or(Spread::of([]));
+        assert!((part.min - 0.2).abs() < 1e-9 && (part.max - 0.3).abs() < 1e-9, "{janus:?}");
+        assert!(janus.missed(), "0.25 is more than the bar of 0.2");
+        assert!(!ours.missed() && tables(&[summary]).contains("1 screen share to 50"));
+        assert_eq!(csv(&windows).lines().count(), 7);
+        Ok(())
+    }
+
+    #[test]
+    fn windows_of_clients_too_busy_do_not_count() -> anyhow::Result<()> {
+        let mut busy = window(OURS, 0, 9.0);
+        busy.client_share = 0.9;
+        let windows = [window(IDEAL, 0, 1.0), busy, window(IDEAL, 1, 1.0), window(OURS, 1, 1.1)];
+        let summary = summarise(&crate::scenario::ALL[2], &[IDEAL, OURS], &windows);
+        let [_, ours] = summary.rows.as_slice() else { anyhow::bail!("{summary:?}") };
+        assert_eq!((ours.windows, ours.void), (1, 1));
+        assert!((ours.us_per_packet.max - 1.1).abs() < 1e-9, "{ours:?}");
+        Ok(())
     }
 }

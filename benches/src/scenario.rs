@@ -23,8 +23,25 @@ pub(crate) struct Scenario {
     pub(crate) target: Option<f64>,
 }
 
-/// The three of the issue.
-pub(crate) const ALL: [Scenario; 3] = [
+impl Scenario {
+    /// Packets a second to all receivers.
+    pub(crate) fn forwarded_per_second(&self) -> f64 {
+        (self.publishers * self.receivers * self.burst) as f64 / self.every.as_secs_f64()
+    }
+
+    /// The issue's bar for our CPU against another server's.
+    pub(crate) fn bar(&self, rival: &str) -> Option<f64> {
+        match (self.target.is_some(), self.video, rival) {
+            (false, ..) => None,
+            (true, true, _) => Some(0.2),
+            (true, false, "janus") => Some(0.4),
+            (true, false, _) => Some(0.25),
+        }
+    }
+}
+
+/// All of them.
+pub(crate) const ALL: [Scenario; 5] = [
     Scenario {
         name: "audio-1-50",
         title: "1 speaker to 50",
@@ -45,7 +62,7 @@ pub(crate) const ALL: [Scenario; 3] = [
         payload: 100,
         burst: 1,
         every: Duration::from_millis(20),
-        target: Some(1.3),
+        target: Some(1.15),
     },
     // 9 packets of 1150 bytes at 30 frames a second: 2.5 Mbit/s.
     Scenario {
@@ -57,6 +74,28 @@ pub(crate) const ALL: [Scenario; 3] = [
         payload: 1150,
         burst: 9,
         every: Duration::from_micros(33_333),
-        target: Some(1.3),
+        target: Some(1.15),
+    },
+    Scenario {
+        name: "audio-20-50",
+        title: "20 speakers to 50",
+        publishers: 20,
+        receivers: 50,
+        video: false,
+        payload: 100,
+        burst: 1,
+        every: Duration::from_millis(20),
+        target: Some(1.15),
+    },
+    Scenario {
+        name: "share-3-50",
+        title: "3 screen shares to 50",
+        publishers: 3,
+        receivers: 50,
+        video: true,
+        payload: 1150,
+        burst: 9,
+        every: Duration::from_micros(33_333),
+        target: Some(1.15),
     },
 ];

@@ -1,73 +1,133 @@
 //! Just enough SDP for a synthetic client: one publisher section, or an answer that receives what is offered.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
 
-use crate::handshake::Local;
+use crate::ice::Local;
 
 /// The server's side of a transport.
 #[derive(Clone, Debug)]
 pub(crate) struct Remote {
     pub(crate) ufrag: String,
     pub(crate) pwd: String,
-    pub(crate) candidate: SocketAddr,
+    /// Some servers tell it later, beside the SDP.
+    pub(crate) candidate: Option<SocketAddr>,
+    pub(crate) lite: bool,
+    /// It opens the DTLS handshake.
+    pub(crate) setup_active: bool,
 }
 
-/// Payload type of our only codec.
-pub(crate) const PAYLOAD_TYPE: u8 = 111;
+/// Payload type of speech in our offers.
+const OPUS: u8 = 111;
+/// Payload type of the picture in our offers.
+const VP8: u8 = 96;
 /// Extension id of the audio level in our offers.
 pub(crate) const LEVEL_ID: u8 = 1;
 
-/// Reads the server's credentials and its first UDP candidate.
-pub(crate) fn remote(sdp: &str) -> anyhow::Result<Remote> {
+/// What a publisher's packets carry.
+pub(crate) fn payload_type(video: bool) -> u8 {
+    if video { VP8 } else { OPUS }
+}
+
+/// Reads the server's credentials and its UDP candidate, the one at `wanted` if there are several.
+pub(crate) fn remote(sdp: &str, wanted: IpAddr) -> anyhow::Result<Remote> {
     let value = |prefix: &str| sdp.lines().find_map(|line| line.strip_prefix(prefix)).map(|text| text.trim().to_owned());
-    let candidate = sdp
-        .lines()
-        .filter_map(|line| line.strip_prefix("a=candidate:"))
-        .find_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            if !fields.get(2)?.eq_ignore_ascii_case("udp") {
-                return None;
-            }
-            Some(SocketAddr::new(fields.get(4)?.parse().ok()?, fields.get(5)?.parse().ok()?))
-        })
-        .context("the server offers no UDP candidate")?;
-    Ok(Remote { ufrag: value("a=ice-ufrag:").context("no ufrag")?, pwd: value("a=ice-pwd:").context("no pwd")?, candidate })
+    let candidates: Vec<SocketAddr> = sdp.lines().filter_map(|line| candidate(line.strip_prefix("a=")?)).collect();
+    let candidate = candidates.iter().find(|address| address.ip() == wanted).or(candidates.first()).copied();
+    Ok(Remote {
+        ufrag: value("a=ice-ufrag:").context("no ufrag")?,
+        pwd: value("a=ice-pwd:").context("no pwd")?,
+        candidate,
+        lite: sdp.lines().any(|line| line.trim() == "a=ice-lite"),
+        setup_active: value("a=setup:").is_some_and(|setup| setup == "active"),
+    })
+}
+
+/// The address of `candidate:…`, if it is UDP and ours to use.
+pub(crate) fn candidate(text: &str) -> Option<SocketAddr> {
+    let fields: Vec<&str> = text.strip_prefix("candidate:")?.split_whitespace().collect();
+    if !fields.get(2)?.eq_ignore_ascii_case("udp") {
+        return None;
+    }
+    Some(SocketAddr::new(fields.get(4)?.parse().ok()?, fields.get(5)?.parse().ok()?))
 }
 
 fn transport(local: &Local, fingerprint: &str, setup: &str) -> String {
     format!(
-        "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:{setup}\r\na=rtcp-mux\r\n",
-        local.ufrag, local.pwd
+        "a=ice-ufrag:{}\r\na=ice-pwd:{}\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:{setup}\r\na=rtcp-mux\r\na={}\r\na=end-of-candidates\r\n",
+        local.ufrag,
+        local.pwd,
+        local.candidate()
     )
+}
+
+/// An offer of a data channel alone.
+pub(crate) fn data_channel(local: &Local, fingerprint: &str) -> String {
+    format!("{}{}", head("- 1 2", "0"), application("0", local, fingerprint, "actpass"))
+}
+
+fn head(origin: &str, group: &str) -> String {
+    format!("v=0\r\no={origin} IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {group}\r\na=msid-semantic: WMS *\r\n")
+}
+
+fn application(mid: &str, local: &Local, fingerprint: &str, setup: &str) -> String {
+    format!(
+        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n{}a=sctp-port:5000\r\na=max-message-size:262144\r\n",
+        transport(local, fingerprint, setup)
+    )
+}
+
+/// The stream a track belongs to.
+pub(crate) fn stream(cid: &str) -> String {
+    format!("stream-{cid}")
 }
 
 /// An offer that sends one track.
 pub(crate) fn publish(local: &Local, fingerprint: &str, video: bool, cid: &str, ssrc: u32) -> String {
+    format!("{}{}", head("- 1 2", "0"), published("0", local, fingerprint, video, cid, ssrc))
+}
+
+/// The same beside a data channel.
+pub(crate) fn publish_beside_data(local: &Local, fingerprint: &str, video: bool, cid: &str, ssrc: u32) -> String {
+    format!(
+        "{}{}{}",
+        head("- 1 2", "0 1"),
+        application("0", local, fingerprint, "actpass"),
+        published("1", local, fingerprint, video, cid, ssrc)
+    )
+}
+
+fn published(mid: &str, local: &Local, fingerprint: &str, video: bool, cid: &str, ssrc: u32) -> String {
+    let stream = stream(cid);
+    let payload_type = payload_type(video);
     let (kind, codec, extension) = if video {
         (
             "video",
-            format!("a=rtpmap:{PAYLOAD_TYPE} VP8/90000\r\na=rtcp-fb:{PAYLOAD_TYPE} nack\r\na=rtcp-fb:{PAYLOAD_TYPE} nack pli\r\n"),
+            format!("a=rtpmap:{payload_type} VP8/90000\r\na=rtcp-fb:{payload_type} nack\r\na=rtcp-fb:{payload_type} nack pli\r\n"),
             String::new(),
         )
     } else {
         (
             "audio",
-            format!("a=rtpmap:{PAYLOAD_TYPE} opus/48000/2\r\na=fmtp:{PAYLOAD_TYPE} minptime=10;useinbandfec=1\r\n"),
+            format!("a=rtpmap:{payload_type} opus/48000/2\r\na=fmtp:{payload_type} minptime=10;useinbandfec=1\r\n"),
             format!("a=extmap:{LEVEL_ID} urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n"),
         )
     };
     format!(
-        "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\na=msid-semantic: WMS bench\r\n\
-         m={kind} 9 UDP/TLS/RTP/SAVPF {PAYLOAD_TYPE}\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\n{}a=sendonly\r\na=msid:bench {cid}\r\n{extension}{codec}\
-         a=ssrc:{ssrc} cname:bench\r\na=ssrc:{ssrc} msid:bench {cid}\r\n",
+        "m={kind} 9 UDP/TLS/RTP/SAVPF {payload_type}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n{}a=sendonly\r\na=msid:{stream} {cid}\r\n{extension}{codec}\
+         a=ssrc:{ssrc} cname:bench\r\na=ssrc:{ssrc} msid:{stream} {cid}\r\n",
         transport(local, fingerprint, "actpass"),
     )
 }
 
-/// Answers an offer: receives everything it sends, without feedback that costs both sides.
+/// Answers an offer, as the one that opens the DTLS handshake.
 pub(crate) fn answer(offer: &str, local: &Local, fingerprint: &str) -> String {
+    answer_as(offer, local, fingerprint, "active")
+}
+
+/// Answers an offer: receives everything it sends, without feedback that costs both sides.
+pub(crate) fn answer_as(offer: &str, local: &Local, fingerprint: &str, setup: &str) -> String {
     let mut sections: Vec<Vec<&str>> = Vec::new();
     for line in offer.lines() {
         if line.starts_with("m=") {
@@ -78,27 +138,23 @@ pub(crate) fn answer(offer: &str, local: &Local, fingerprint: &str) -> String {
     }
     let mid = |section: &[&str]| section.iter().find_map(|line| line.strip_prefix("a=mid:")).unwrap_or_default().to_owned();
     let group: Vec<String> = sections.iter().map(|section| mid(section)).collect();
-    let mut text = format!("v=0\r\no=- 3 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {}\r\n", group.join(" "));
+    let mut text = head("- 3 2", &group.join(" "));
     for section in &sections {
-        let head: Vec<&str> = section.first().copied().unwrap_or_default().split_whitespace().collect();
-        let kind = head.first().copied().unwrap_or_default();
+        let first: Vec<&str> = section.first().copied().unwrap_or_default().split_whitespace().collect();
+        let kind = first.first().copied().unwrap_or_default();
         if kind == "m=application" {
-            text += &format!(
-                "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:{}\r\n{}a=sctp-port:5000\r\n",
-                mid(section),
-                transport(local, fingerprint, "active")
-            );
+            text += &application(&mid(section), local, fingerprint, setup);
             continue;
         }
-        let stopped = head.get(1) == Some(&"0");
+        let stopped = first.get(1) == Some(&"0");
         let sends = section.iter().any(|line| *line == "a=sendonly" || *line == "a=sendrecv");
-        let payload_type = head.get(3).copied().unwrap_or_default();
+        let payload_type = payload_type_of(section, first.get(3..).unwrap_or_default());
         let port = if stopped { 0 } else { 9 };
         let direction = if sends { "recvonly" } else { "inactive" };
         text += &format!(
             "{kind} {port} UDP/TLS/RTP/SAVPF {payload_type}\r\nc=IN IP4 0.0.0.0\r\na=mid:{}\r\n{}a={direction}\r\n",
             mid(section),
-            transport(local, fingerprint, "active")
+            transport(local, fingerprint, setup)
         );
         for line in section {
             if line.starts_with(&format!("a=rtpmap:{payload_type} ")) || line.starts_with(&format!("a=fmtp:{payload_type} ")) {
@@ -110,7 +166,58 @@ pub(crate) fn answer(offer: &str, local: &Local, fingerprint: &str) -> String {
     text
 }
 
-/// Media sections an offer sends on.
+/// The one of our codecs among what a section offers: which stands first is not said anywhere.
+fn payload_type_of<'a>(section: &[&str], offered: &[&'a str]) -> &'a str {
+    let is_ours = |payload_type: &&&str| {
+        section.iter().filter_map(|line| line.strip_prefix(&format!("a=rtpmap:{payload_type} "))).any(|codec| {
+            let codec = codec.to_ascii_lowercase();
+            codec.starts_with("opus/") || codec.starts_with("vp8/")
+        })
+    };
+    offered.iter().find(is_ours).or(offered.first()).copied().unwrap_or_default()
+}
+
+/// Media sections an offer sends on; some give a direction to the data channel's, too.
 pub(crate) fn sent_sections(offer: &str) -> usize {
-    offer.lines().filter(|line| *line == "a=sendonly" || *line == "a=sendrecv").count()
+    let mut media = false;
+    let mut count = 0;
+    for line in offer.lines() {
+        if line.starts_with("m=") {
+            media = !line.starts_with("m=application");
+        }
+        count += usize::from(media && (line == "a=sendonly" || line == "a=sendrecv"));
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_codec_is_answered_wherever_it_stands() -> anyhow::Result<()> {
+        let local = Local::bind("127.0.0.1".parse()?, "u".to_owned())?;
+        let offer = "m=video 9 UDP/TLS/RTP/SAVPF 45 96\r\na=mid:1\r\na=rtpmap:45 AV1/90000\r\na=rtpmap:96 VP8/90000\r\na=sendrecv\r\n";
+        let answer = answer_as(offer, &local, "AA", "passive");
+        assert!(answer.contains("SAVPF 96\r\n") && answer.contains("a=rtpmap:96 VP8") && !answer.contains("AV1"), "{answer}");
+        assert!(answer.contains("a=setup:passive") && answer.contains("a=recvonly"), "{answer}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_data_channel_sends_no_media() {
+        assert_eq!(sent_sections("m=application 9 X\r\na=sendrecv\r\nm=audio 9 X\r\na=sendrecv\r\nm=video 9 X\r\na=recvonly\r\n"), 1);
+    }
+
+    #[test]
+    fn the_candidate_at_the_wanted_address_is_taken() -> anyhow::Result<()> {
+        let sdp = "v=0\r\na=ice-lite\r\na=ice-ufrag:u\r\na=ice-pwd:p\r\na=setup:active\r\n\
+                   a=candidate:1 1 tcp 1 192.0.2.2 9 typ host\r\na=candidate:2 1 udp 1 10.0.0.1 4000 typ host\r\n\
+                   a=candidate:3 1 UDP 1 192.0.2.2 5000 typ host\r\n";
+        let found = remote(sdp, "192.0.2.2".parse()?)?;
+        assert_eq!(found.candidate, Some("192.0.2.2:5000".parse()?));
+        assert!(found.lite && found.setup_active);
+        assert_eq!(remote(sdp, "127.0.0.1".parse()?)?.candidate, Some("10.0.0.1:4000".parse()?), "any, if that is not there");
+        Ok(())
+    }
 }

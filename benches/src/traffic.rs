@@ -11,11 +11,18 @@ use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use rtcd_core::srtp::{Inbound, Outbound};
 
+use crate::ice::Ice;
+use crate::process::own_thread_ns;
+use crate::reports::{ReceiverReports, SenderReports};
 use crate::scenario::Scenario;
 
 /// Where the stamp stands in the payload: behind a VP8 descriptor and key frame head.
 const STAMP_AT: usize = 16;
 const TICK: Duration = Duration::from_millis(1);
+/// Reports, as browsers send them.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A stamp older than this is none.
+const STAMP_AGE_MAX_NS: u64 = 60_000_000_000;
 
 /// One publisher.
 pub(crate) struct Sender {
@@ -27,25 +34,28 @@ pub(crate) struct Sender {
     pub(crate) level_id: u8,
     pub(crate) index: u64,
     pub(crate) timestamp: u32,
-    /// Sent now and then so that consent stays.
-    pub(crate) check: Option<Vec<u8>>,
+    /// None: keys and addresses were given.
+    pub(crate) ice: Option<Ice>,
+    pub(crate) reports: SenderReports,
 }
 
 /// One receiver.
 pub(crate) struct Receiver {
     pub(crate) socket: UdpSocket,
     state: UdpSocketState,
-    pub(crate) inbound: Inbound,
-    pub(crate) check: Option<Vec<u8>>,
+    inbound: Inbound,
+    /// None: keys and addresses were given, and nobody wants reports.
+    feedback: Option<(Ice, Outbound)>,
+    reports: ReceiverReports,
 }
 
 impl Receiver {
-    pub(crate) fn new(socket: UdpSocket, inbound: Inbound, check: Option<Vec<u8>>) -> anyhow::Result<Self> {
+    pub(crate) fn new(socket: UdpSocket, inbound: Inbound, feedback: Option<(Ice, Outbound)>) -> anyhow::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // Joining trains at the receiver would make the server's sends cheaper than any real network does.
         setsockopt(&socket, sockopt::UdpGroSegment, &false)?;
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
-        Ok(Self { socket, state, inbound, check })
+        Ok(Self { socket, state, inbound, feedback, reports: ReceiverReports::default() })
     }
 }
 
@@ -57,7 +67,12 @@ pub(crate) struct Seen {
     /// µs, sorted.
     pub(crate) latencies: Vec<f64>,
     pub(crate) bad: u64,
+    /// Part of a core that the clients needed. Above [`CLIENT_SHARE_MAX`] they, not the server, may be the limit.
+    pub(crate) client_share: f64,
 }
+
+/// Of a core, for the clients.
+pub(crate) const CLIENT_SHARE_MAX: f64 = 0.8;
 
 /// All clients of one server.
 pub(crate) struct Traffic {
@@ -76,10 +91,12 @@ impl Traffic {
     pub(crate) fn run(&mut self, window: Duration) -> anyhow::Result<Seen> {
         let mut seen = Seen::default();
         let start = Instant::now();
+        let cpu = own_thread_ns()?;
         let count = u32::try_from(self.senders.len().max(1))?;
         // Speakers are not in step.
         let mut due: Vec<Instant> = (0..count).map(|number| start + self.scenario.every * number / count).collect();
         let mut checks_at = start + Duration::from_secs(2);
+        let mut reports_at = start + REPORT_EVERY;
         let mut next = start;
         while start.elapsed() < window {
             let now = Instant::now();
@@ -93,8 +110,12 @@ impl Traffic {
                 checks_at = now + Duration::from_millis(2500);
                 self.check();
             }
+            if now >= reports_at {
+                reports_at += REPORT_EVERY;
+                self.report()?;
+            }
             for receiver in &mut self.receivers {
-                receiver.drain(&mut self.buffers, &mut seen)?;
+                receiver.drain(&mut self.buffers, &mut seen, self.scenario.payload)?;
             }
             next += TICK;
             if let Some(rest) = next.checked_duration_since(Instant::now()) {
@@ -104,24 +125,37 @@ impl Traffic {
         // What is still under way.
         std::thread::sleep(Duration::from_millis(20));
         for receiver in &mut self.receivers {
-            receiver.drain(&mut self.buffers, &mut seen)?;
+            receiver.drain(&mut self.buffers, &mut seen, self.scenario.payload)?;
         }
+        seen.client_share = (own_thread_ns()? - cpu) as f64 / start.elapsed().as_nanos() as f64;
         seen.latencies.sort_by(f64::total_cmp);
         Ok(seen)
     }
 
-    /// Keeps consent alive while nothing is sent.
+    /// Keeps consent alive.
     pub(crate) fn check(&self) {
-        for (socket, check) in self
-            .senders
-            .iter()
-            .map(|sender| (&sender.socket, &sender.check))
-            .chain(self.receivers.iter().map(|receiver| (&receiver.socket, &receiver.check)))
-        {
-            if let Some(check) = check {
-                let _ = socket.send(check);
+        for sender in &self.senders {
+            if let Some(ice) = &sender.ice {
+                ice.check(&sender.socket);
             }
         }
+        for receiver in &self.receivers {
+            if let Some((ice, _)) = &receiver.feedback {
+                ice.check(&receiver.socket);
+            }
+        }
+    }
+
+    fn report(&mut self) -> anyhow::Result<()> {
+        for sender in self.senders.iter_mut().filter(|sender| sender.ice.is_some()) {
+            sender.reports.send(&sender.socket, &mut sender.outbound, sender.ssrc, sender.timestamp, unix_ns())?;
+        }
+        for receiver in &mut self.receivers {
+            if let Some((_, outbound)) = &mut receiver.feedback {
+                receiver.reports.send(&receiver.socket, outbound)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -152,17 +186,22 @@ impl Sender {
             let len = self.outbound.protect(&mut slot, header_len, &[], &payload, self.index)?;
             self.socket.send(slot.get(..len).unwrap_or_default())?;
             self.index += 1;
+            self.reports.count(payload.len());
         }
         self.timestamp = self.timestamp.wrapping_add(if scenario.video { 3000 } else { 960 });
-        // What comes back (reports, key frame requests, answers to checks) is only taken off the queue.
+        // Of what comes back only checks want an answer: every burst starts with a key frame, and nothing is sent again.
         let mut buffer = [0; 2048];
-        while self.socket.recv(&mut buffer).is_ok() {}
+        while let Ok(len) = self.socket.recv(&mut buffer) {
+            if let Some(ice) = &self.ice {
+                ice.heard(&self.socket, buffer.get(..len).unwrap_or_default());
+            }
+        }
         Ok(scenario.burst as u64)
     }
 }
 
 impl Receiver {
-    fn drain(&mut self, buffers: &mut [u8], seen: &mut Seen) -> anyhow::Result<()> {
+    fn drain(&mut self, buffers: &mut [u8], seen: &mut Seen, payload: usize) -> anyhow::Result<()> {
         loop {
             let mut chunks = buffers.chunks_exact_mut(2048);
             let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
@@ -175,20 +214,28 @@ impl Receiver {
             for (slice, meta) in slices.iter_mut().zip(&metas).take(filled) {
                 let Some(packet) = slice.get_mut(..meta.len) else { continue };
                 if !rtcd_core::rtp::is_rtp(packet) || rtcd_core::rtp::is_rtcp(packet) {
+                    if let Some((ice, _)) = &self.feedback {
+                        ice.heard(&self.socket, packet);
+                    }
                     continue;
                 }
                 let Ok(opened) = self.inbound.unprotect(packet) else {
                     seen.bad += 1;
                     continue;
                 };
-                seen.received += 1;
+                self.reports.note(opened.header.ssrc, opened.index);
                 let stamp = packet
-                    .get(opened.header.len + STAMP_AT..)
+                    .get(opened.header.len..opened.len)
+                    .filter(|body| body.len() >= payload)
+                    .and_then(|body| body.get(STAMP_AT..))
                     .and_then(|rest| rest.first_chunk::<8>())
                     .map(|bytes| u64::from_be_bytes(*bytes));
-                if let (Some(stamp), Some(arrived)) = (stamp, meta.timestamp) {
-                    let arrived = u64::try_from(arrived.as_nanos())?;
-                    seen.latencies.push(arrived.saturating_sub(stamp) as f64 / 1000.0);
+                let (Some(stamp), Some(arrived)) = (stamp, meta.timestamp) else { continue };
+                // A server's own padding and probes are not forwarded packets.
+                let age = u64::try_from(arrived.as_nanos())?.saturating_sub(stamp);
+                if age < STAMP_AGE_MAX_NS {
+                    seen.received += 1;
+                    seen.latencies.push(age as f64 / 1000.0);
                 }
             }
             if filled < BATCH_SIZE {

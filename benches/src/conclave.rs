@@ -1,0 +1,103 @@
+//! Our own server, over its real signalling.
+
+use std::net::{IpAddr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use livekit_protocol as lk;
+
+use crate::handshake::{Connected, connect_beside};
+use crate::ice::Local;
+use crate::livekit::add_track;
+use crate::process::pinned;
+use crate::sdp;
+use crate::signalling::{Link, Session, description};
+use crate::subject::{Adapter, Client, Process};
+
+const TOKEN: &str = "bench-token-of-no-value";
+
+/// Our daemon's link with everybody on it.
+pub(crate) struct Conclave {
+    link: Link,
+    sessions: Vec<Session>,
+}
+
+/// Starts the daemon.
+pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr, gso: bool) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
+    let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let child = Process::spawn(
+        pinned(program, cpu)
+            .env("RTCD_API_HTTP_LISTENADDRESS", http.to_string())
+            .env("RTCD_SIGNAL_TOKEN", TOKEN)
+            .env("RTCD_TAP_SECRET", TOKEN)
+            .env("RTCD_RTC_ICEADDRESSUDP", address.to_string())
+            .env("RTCD_RTC_ICEADDRESSTCP", address.to_string())
+            .env("RTCD_RTC_ICEPORTUDP", "0")
+            .env("RTCD_RTC_ICEPORTTCP", "0")
+            .env("RTCD_RTC_SHARDS", "1")
+            // Every talker is forwarded, as by the ideal forwarder and by the other servers.
+            .env("RTCD_RTC_AUDIOTOPN", "0")
+            .env("RTCD_RTC_GSO", gso.to_string())
+            .env("RTCD_LOGGER_LEVEL", "error")
+            .stdin(Stdio::null()),
+        None,
+    )
+    .context("build it with `cargo build --release -p rtcd`")?;
+    let link = open_link(&format!("http://{http}")).await?;
+    Ok((child, Box::new(Conclave { link, sessions: Vec::new() })))
+}
+
+async fn open_link(address: &str) -> anyhow::Result<Link> {
+    let mut last = None;
+    for _ in 0..100 {
+        match Link::open(address, TOKEN).await {
+            Ok(link) => return Ok(link),
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(last.context("tried at least once")?.context("rtcd did not come up"))
+}
+
+#[async_trait]
+impl Adapter for Conclave {
+    fn name(&self) -> &'static str {
+        "conclave"
+    }
+
+    async fn publish(&mut self, client: &Client) -> anyhow::Result<Connected> {
+        let mut session = self.link.join("bench", &format!("publisher-{}", client.number), true).await?;
+        let cid = format!("cid-{}", client.number);
+        session.send(add_track(client, &cid)).await?;
+        let local = Local::bind(client.address, format!("pub{:05}", client.number))?;
+        let offer = sdp::publish(&local, &client.fingerprint(), client.scenario.video, &cid, client.ssrc);
+        session.send(lk::signal_request::Message::Offer(description("offer", offer, 1))).await?;
+        let answer = loop {
+            if let lk::signal_response::Message::Answer(answer) = session.next().await? {
+                break answer;
+            }
+        };
+        self.sessions.push(session);
+        connect_beside(local, sdp::remote(&answer.sdp, client.address)?, true, client.certificate.clone()).await
+    }
+
+    async fn subscribe(&mut self, client: &Client) -> anyhow::Result<Connected> {
+        let mut session = self.link.join("bench", &format!("receiver-{}", client.number), false).await?;
+        let local = Local::bind(client.address, format!("sub{:05}", client.number))?;
+        let fingerprint = client.fingerprint();
+        let offer = loop {
+            if let lk::signal_response::Message::Offer(offer) = session.next().await? {
+                let answer = sdp::answer(&offer.sdp, &local, &fingerprint);
+                session.send(lk::signal_request::Message::Answer(description("answer", answer, offer.id))).await?;
+                if sdp::sent_sections(&offer.sdp) >= client.scenario.publishers {
+                    break offer;
+                }
+            }
+        };
+        self.sessions.push(session);
+        connect_beside(local, sdp::remote(&offer.sdp, client.address)?, false, client.certificate.clone()).await
+    }
+}
