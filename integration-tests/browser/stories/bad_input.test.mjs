@@ -43,7 +43,7 @@ describe("bad input", { concurrency: false, timeout: 300_000 }, () => {
 
   it("50 000 garbage datagrams a second for 5 s leave the call unharmed", async () => {
     const before = await metric(/^conclave_rtcd_.*drop|^conclave_rtcd_.*(unknown|bad|garbage|invalid)/);
-    const stop = await listen(bob, path.join(stage.folder, "flood.webm"));
+    const stop = await listen(bob, path.join(stage.folder, "flood.wav"));
     const flood = spawn("python3", ["-c", FLOOD], { stdio: ["ignore", "pipe", "inherit"] });
     let sent = "";
     flood.stdout.on("data", (bytes) => { sent += bytes; });

@@ -68,7 +68,7 @@ describe("Firefox and Chromium in one call", { concurrency: false, timeout: 300_
   it("Chromium hears Firefox's microphone", async () => {
     // Firefox's fake microphone is a steady tone.
     const loud = await until("sound comes", async () => {
-      const file = path.join(stage.folder, "tone.webm");
+      const file = path.join(stage.folder, "tone.wav");
       const stop = await listen(alice, file);
       await alice.waitForTimeout(2_000);
       await stop();

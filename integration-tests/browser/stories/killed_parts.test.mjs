@@ -20,7 +20,7 @@ describe("killed parts", { concurrency: false, timeout: 600_000 }, () => {
 
   /** Alice speaks and Bob hears the words. */
   const heard = async (line, name) => {
-    const stop = await listen(bob, path.join(stage.folder, `${name}.webm`));
+    const stop = await listen(bob, path.join(stage.folder, `${name}.wav`));
     await say(alice, path.join(speech, LINES[line].file));
     await alice.waitForTimeout(700); // the tail is still in the jitter buffer
     return wordsFound(LINES[line].text, recognise(await stop()));
