@@ -77,6 +77,8 @@ counters! {
     PacketsRecovered = "packets_recovered",
     /// Packets forwarded to viewers.
     PacketsForwarded = "packets_forwarded",
+    /// Of these, sound packets with earlier ones beside them.
+    PacketsRedundant = "packets_with_redundancy",
     /// Bytes forwarded.
     BytesForwarded = "bytes_forwarded",
     /// Packets sent again to viewers.

@@ -14,6 +14,7 @@ use crate::negotiate::CodecKind;
 use crate::output::Step;
 use crate::peer::TransportKey;
 use crate::peer::transport::{Keys, Pending};
+use crate::redundancy::Earlier;
 use crate::rewrite::Place;
 use crate::rtp::{Fixed, OwnExtensions, abs_send_time, rtx_wrap_prefix, write_forwarded};
 use crate::subscription::{Sending, Subscription};
@@ -56,7 +57,27 @@ impl Core {
                     let Some(place) = subscription.rewrite.place(wanted.layer, entry.number, entry.header.timestamp) else { continue };
                     let slot = outbox.slot();
                     let own = OwnExtensions { abs_send_time: Some(send_time), ..OwnExtensions::default() };
-                    match write(now, subscription, &mut transport.congestion, keys, wanted, &place, entry, packet, own, slot) {
+                    let payload_len = packet.len().saturating_sub(entry.header.len);
+                    let earlier = match subscription.redundancy.is_on() && !wanted.again {
+                        true => Earlier::gather(subscription, layer, wanted.layer, entry.number, entry.header.timestamp, payload_len),
+                        false => None,
+                    };
+                    if earlier.is_some() {
+                        counters.one(Count::PacketsRedundant);
+                    }
+                    match write(
+                        now,
+                        subscription,
+                        &mut transport.congestion,
+                        keys,
+                        wanted,
+                        &place,
+                        entry,
+                        packet,
+                        own,
+                        earlier.as_ref(),
+                        slot,
+                    ) {
                         Written::Sent(len) => {
                             outbox.commit(link, len);
                             transport.traffic.rate_out.note(now, len);
@@ -174,6 +195,7 @@ fn write(
     entry: &Entry,
     packet: &[u8],
     mut own: OwnExtensions<'_>,
+    earlier: Option<&Earlier>,
     slot: &mut [u8],
 ) -> Written {
     let Some(sending) = &subscription.sending else { return Written::Refused };
@@ -192,7 +214,7 @@ fn write(
     };
     let fixed = Fixed {
         marker: entry.header.marker,
-        payload_type: rtx.unwrap_or(sending.payload_type),
+        payload_type: rtx.or(earlier.map(|earlier| earlier.payload_type)).unwrap_or(sending.payload_type),
         seq: index as u16,
         timestamp: place.timestamp,
         ssrc: if rtx.is_some() { subscription.rtx_ssrc } else { subscription.ssrc },
@@ -215,7 +237,8 @@ fn write(
         skipped = descriptor.len;
     }
     let rest = payload.get(skipped..).unwrap_or_default();
-    let Ok(len) = keys.outbound.protect(slot, header_len, prefix.bytes(), rest, index) else { return Written::Failed };
+    let prefix = earlier.map_or_else(|| prefix.bytes(), Earlier::bytes);
+    let Ok(len) = keys.outbound.protect(slot, header_len, prefix, rest, index) else { return Written::Failed };
     if rtx.is_none() {
         subscription.rewrite.note_sent(now, place);
         if let Some(descriptor) = &descriptor

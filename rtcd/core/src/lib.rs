@@ -38,6 +38,7 @@ pub mod output;
 mod peer;
 mod random;
 mod receive;
+mod redundancy;
 pub mod report;
 mod rewrite;
 pub mod rtcp;

@@ -9,6 +9,7 @@ use crate::input::TrackSettings;
 use crate::negotiate::{Codec, CodecKind};
 use crate::peer::{PeerKey, TransportKey};
 use crate::receive::Rate;
+use crate::redundancy::Redundancy;
 use crate::rewrite::Rewrite;
 use crate::rtcp::SenderStats;
 use crate::rtp::ExtensionMap;
@@ -45,6 +46,7 @@ pub(crate) struct Subscription {
     pub(crate) last_report: Option<(u32, Instant)>,
     pub(crate) feedback: Feedback,
     pub(crate) resend: Ration,
+    pub(crate) redundancy: Redundancy,
 }
 
 /// What leaves, as the viewer's m-line says.
@@ -54,6 +56,8 @@ pub(crate) struct Sending {
     pub(crate) kind: CodecKind,
     pub(crate) payload_type: u8,
     pub(crate) rtx: Option<u8>,
+    /// Payload type of redundant sound.
+    pub(crate) red: Option<u8>,
     pub(crate) clock_rate: u32,
     pub(crate) extensions: ExtensionMap,
     /// Packets carry transport-wide numbers: pictures only, since each answer costs more than a sound packet.

@@ -13,6 +13,7 @@ use crate::peer::negotiation::extension_map;
 use crate::peer::transport::Negotiator;
 use crate::peer::{PeerKey, TransportKey};
 use crate::receive::Rate;
+use crate::redundancy::Redundancy;
 use crate::rewrite::Rewrite;
 use crate::rtcp::SenderStats;
 use crate::rtp::{Extension, ExtensionMap};
@@ -90,6 +91,7 @@ impl Core {
             last_report: None,
             feedback: Feedback::default(),
             resend: Ration::default(),
+            redundancy: Redundancy::default(),
         });
         if let Some(track) = self.tracks.get_mut(track_key) {
             track.subscriptions.push(key);
@@ -166,6 +168,7 @@ impl Core {
                     kind: codec.kind,
                     payload_type: codec.payload_type,
                     rtx: codec.rtx,
+                    red: codec.red,
                     clock_rate: codec.kind.clock_rate(),
                     transport_cc: track.kind == Kind::Video && codec.transport_cc && extensions.id(Extension::TransportCc).is_some(),
                     extensions,
@@ -192,7 +195,8 @@ impl Core {
         for key in &track.subscriptions {
             let Some(sending) = self.subscriptions.get_mut(*key).and_then(|subscription| subscription.sending.as_mut()) else { continue };
             if let Some(codec) = matching(&sending.codecs, used) {
-                (sending.kind, sending.payload_type, sending.rtx) = (codec.kind, codec.payload_type, codec.rtx);
+                (sending.kind, sending.payload_type) = (codec.kind, codec.payload_type);
+                (sending.rtx, sending.red) = (codec.rtx, codec.red);
             }
         }
     }

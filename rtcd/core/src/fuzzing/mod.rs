@@ -305,6 +305,15 @@ pub fn red(data: &[u8]) {
     if let Ok(red) = RedBlocks::parse(data) {
         assert!((1..=RED_BLOCKS_MAX).contains(&red.iter().count()));
         assert!(red.iter().map(|block| block.payload.len()).sum::<usize>() <= data.len());
+        let primary = red.primary();
+        let earlier: Vec<(u32, &[u8])> =
+            red.iter().take(red.iter().count() - 1).map(|block| (u32::from(block.timestamp_offset), block.payload)).collect();
+        let mut written = vec![0; data.len()];
+        let len = rtp::write_red_prefix(&mut written, primary.payload_type, &earlier).unwrap();
+        written.truncate(len);
+        written.extend(primary.payload);
+        let again = RedBlocks::parse(&written).unwrap();
+        assert!(again.iter().zip(red.iter()).all(|(a, b)| (a.timestamp_offset, a.payload) == (b.timestamp_offset, b.payload)));
     }
     let _ = rtp::rtx_unwrap(data);
 }

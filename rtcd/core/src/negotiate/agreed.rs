@@ -202,6 +202,8 @@ pub struct Codec {
     pub payload_type: u8,
     /// Payload type of its retransmissions, if RTX was agreed.
     pub rtx: Option<u8>,
+    /// Payload type of redundant sound (RFC 2198) made of it, if agreed.
+    pub red: Option<u8>,
     /// Format parameters, as offered: `a=b;c=d`.
     pub fmtp: String,
     /// `a=rtcp-fb … nack` was agreed.
@@ -233,6 +235,8 @@ pub enum ExtensionKind {
     VideoOrientation,
     /// AV1 dependency descriptor, used by other codecs too.
     DependencyDescriptor,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`
+    PlayoutDelay,
 }
 
 /// Extension ids of one section.
@@ -244,7 +248,7 @@ pub struct ExtensionMap {
 
 impl ExtensionKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Mid,
         Self::Rid,
         Self::RepairedRid,
@@ -254,6 +258,7 @@ impl ExtensionKind {
         Self::AbsCaptureTime,
         Self::VideoOrientation,
         Self::DependencyDescriptor,
+        Self::PlayoutDelay,
     ];
 
     /// Its `a=extmap` URI.
@@ -269,6 +274,7 @@ impl ExtensionKind {
             Self::AbsCaptureTime => "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time",
             Self::VideoOrientation => "urn:3gpp:video-orientation",
             Self::DependencyDescriptor => "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension",
+            Self::PlayoutDelay => "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
         }
     }
 

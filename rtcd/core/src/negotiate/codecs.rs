@@ -14,16 +14,27 @@ pub(super) fn known(media: &sdp::Media) -> Vec<Codec> {
             slot.get_or_insert(codec.payload_type);
         }
     }
-    media.codecs.iter().filter_map(|codec| take(media.kind, codec, &rtx)).collect()
+    let mut red = [None; 128];
+    let redundant = |codec: &&sdp::Codec| media.kind == sdp::MediaKind::Audio && codec.name.eq_ignore_ascii_case("red");
+    for codec in media.codecs.iter().filter(redundant).filter(|codec| codec.clock_rate == CodecKind::Opus.clock_rate()) {
+        // RFC 2198 5: the payload types of its blocks. We make it of one codec only.
+        let mut blocks = codec.fmtp.split('/').map(|number| number.trim().parse::<usize>().ok());
+        let first = blocks.next().flatten();
+        if let Some(slot) = first.filter(|_| blocks.all(|block| block == first)).and_then(|first| red.get_mut(first)) {
+            slot.get_or_insert(codec.payload_type);
+        }
+    }
+    media.codecs.iter().filter_map(|codec| take(media.kind, codec, &rtx, &red)).collect()
 }
 
-fn take(media: sdp::MediaKind, codec: &sdp::Codec, rtx: &[Option<u8>; 128]) -> Option<Codec> {
+fn take(media: sdp::MediaKind, codec: &sdp::Codec, rtx: &[Option<u8>; 128], red: &[Option<u8>; 128]) -> Option<Codec> {
     let kind = kind_of(media, codec)?;
     let has = |feedback: &str| codec.feedback.iter().any(|line| line == feedback);
     Some(Codec {
         kind,
         payload_type: codec.payload_type,
         rtx: rtx.get(usize::from(codec.payload_type)).copied().flatten(),
+        red: red.get(usize::from(codec.payload_type)).copied().flatten(),
         fmtp: canonical_fmtp(kind, &codec.fmtp)?,
         nack: has("nack"),
         pli: has("nack pli"),
@@ -114,7 +125,7 @@ mod tests {
 
     fn h264(fmtp: &str, payload_type: u8) -> Codec {
         let fmtp = canonical_fmtp(CodecKind::H264, fmtp).expect("mode 1");
-        Codec { kind: CodecKind::H264, payload_type, rtx: None, fmtp, nack: true, pli: true, transport_cc: true }
+        Codec { kind: CodecKind::H264, payload_type, rtx: None, red: None, fmtp, nack: true, pli: true, transport_cc: true }
     }
 
     #[test]

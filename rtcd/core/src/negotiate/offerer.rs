@@ -321,6 +321,7 @@ impl Line {
                 answered.iter().find(|answered| answered.payload_type == offered.payload_type && answered.kind == offered.kind)?;
             Some(Codec {
                 rtx: offered.rtx.filter(|_| answered.rtx == offered.rtx),
+                red: offered.red.filter(|_| answered.red == offered.red),
                 nack: offered.nack && answered.nack,
                 pli: offered.pli && answered.pli,
                 transport_cc: offered.transport_cc && answered.transport_cc && has_transport_cc,
@@ -355,26 +356,27 @@ impl PayloadTypes {
         for codec in &outgoing.codecs {
             // Mono and stereo Opus differ in fmtp, and so must not share a number.
             let variant = if codec.kind == CodecKind::Opus { outgoing.stereo.to_string() } else { codec.fmtp.clone() };
-            let Some((payload_type, rtx)) = self.number(codec.kind, variant) else { continue };
+            let Some((payload_type, repair)) = self.number(codec.kind, variant) else { continue };
             if codecs.iter().any(|other| other.payload_type == payload_type) {
                 continue;
             }
             let video = codec.kind != CodecKind::Opus;
-            codecs.push(Codec { payload_type, rtx, nack: video, pli: video, transport_cc: video, ..codec.clone() });
+            // Pictures are sent again; sound is sent twice where it gets lost.
+            let (rtx, red) = if video { (repair, None) } else { (None, repair) };
+            codecs.push(Codec { payload_type, rtx, red, nack: video, pli: video, transport_cc: video, ..codec.clone() });
         }
         codecs
     }
 
     fn number(&mut self, kind: CodecKind, variant: String) -> Option<(u8, Option<u8>)> {
         let known = self.used.iter().find(|(known, fmtp, ..)| *known == kind && *fmtp == variant);
-        if let Some((.., payload_type, rtx)) = known {
-            return Some((*payload_type, *rtx));
+        if let Some((.., payload_type, repair)) = known {
+            return Some((*payload_type, *repair));
         }
         let payload_type = self.next()?;
-        // Opus repairs itself with in-band FEC.
-        let rtx = if kind == CodecKind::Opus { None } else { self.next() };
-        self.used.push((kind, variant, payload_type, rtx));
-        Some((payload_type, rtx))
+        let repair = self.next();
+        self.used.push((kind, variant, payload_type, repair));
+        Some((payload_type, repair))
     }
 
     /// 96 to 127, then 35 to 63: the dynamic ranges that RTCP multiplexing leaves (RFC 5761 4).
@@ -387,13 +389,14 @@ impl PayloadTypes {
 
 /// Our extension ids. Small ones for what every packet carries.
 fn offered_ids(kind: Kind) -> impl Iterator<Item = (ExtensionKind, u8)> {
-    const OFFERED: [(ExtensionKind, u8); 6] = [
+    const OFFERED: [(ExtensionKind, u8); 7] = [
         (ExtensionKind::Mid, 1),
         (ExtensionKind::AudioLevel, 2),
         (ExtensionKind::TransportCc, 3),
         (ExtensionKind::VideoOrientation, 4),
         (ExtensionKind::DependencyDescriptor, 5),
         (ExtensionKind::AbsCaptureTime, 6),
+        (ExtensionKind::PlayoutDelay, 7),
     ];
     OFFERED.into_iter().filter(move |(extension, _)| sections::extension_wanted(kind, *extension))
 }

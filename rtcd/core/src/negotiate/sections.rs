@@ -89,6 +89,16 @@ pub(super) fn write_codecs(agreed: &[Codec], opus_fmtp: &str) -> Vec<sdp::Codec>
             fmtp: if codec.kind == CodecKind::Opus { opus_fmtp.to_owned() } else { codec.fmtp.clone() },
             feedback,
         });
+        if let Some(red) = codec.red {
+            written.push(sdp::Codec {
+                payload_type: red,
+                name: "red".to_owned(),
+                clock_rate: codec.kind.clock_rate(),
+                channels: codec.kind.channels().max(1),
+                fmtp: format!("{0}/{0}", codec.payload_type),
+                feedback: Vec::new(),
+            });
+        }
         if let Some(rtx) = codec.rtx {
             written.push(sdp::Codec {
                 payload_type: rtx,
@@ -125,6 +135,7 @@ pub(super) fn extension_wanted(kind: Kind, extension: ExtensionKind) -> bool {
         | ExtensionKind::RepairedRid
         | ExtensionKind::AbsSendTime
         | ExtensionKind::VideoOrientation
+        | ExtensionKind::PlayoutDelay
         | ExtensionKind::DependencyDescriptor => kind == Kind::Video,
     }
 }

@@ -119,7 +119,16 @@ fn chromium_publisher_with_simulcast_is_answered() {
     assert_eq!(audio.extensions.id(ExtensionKind::TransportCc), None);
     assert_eq!(
         video.codecs[0],
-        Codec { kind: CodecKind::Vp8, payload_type: 96, rtx: Some(97), fmtp: String::new(), nack: true, pli: true, transport_cc: true }
+        Codec {
+            kind: CodecKind::Vp8,
+            payload_type: 96,
+            rtx: Some(97),
+            red: None,
+            fmtp: String::new(),
+            nack: true,
+            pli: true,
+            transport_cc: true
+        }
     );
     let kinds: Vec<_> = video.codecs.iter().map(|codec| (codec.kind, codec.payload_type)).collect();
     use CodecKind::{Av1, H264, Vp8, Vp9};

@@ -85,6 +85,7 @@ impl Core {
         }
         subscription.feedback.fraction_lost = f32::from(block.fraction_lost) / 256.0;
         subscription.feedback.jitter = Some(block.jitter);
+        subscription.redundancy.handle_loss_report(subscription.feedback.fraction_lost);
         if let Some((middle, at)) = subscription.last_report
             && block.last_sr == middle
         {

@@ -79,6 +79,35 @@ impl<'a> RedBlocks<'a> {
     }
 }
 
+/// Longest redundant block (10 bits).
+const BLOCK_LEN_MAX: usize = 0x3FF;
+/// Furthest that a redundant block lies back (14 bits of timestamp).
+const OFFSET_MAX: u32 = 0x3FFF;
+
+/// Writes what stands before the primary payload: block headers, then the earlier payloads. `earlier`: how far back in
+/// timestamps, and the payload; oldest first. Answers the length; `None` where a block or the slot does not fit.
+#[must_use]
+pub fn write_red_prefix(slot: &mut [u8], payload_type: u8, earlier: &[(u32, &[u8])]) -> Option<usize> {
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        slot.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
+        at += bytes.len();
+        Some(at)
+    };
+    for (offset, payload) in earlier {
+        if *offset > OFFSET_MAX || payload.len() > BLOCK_LEN_MAX {
+            return None;
+        }
+        let [_, a, b, c] = ((*offset << 10) | payload.len() as u32).to_be_bytes();
+        put(&[0x80 | payload_type, a, b, c])?;
+    }
+    let mut len = put(&[payload_type & 0x7F])?;
+    for (_, payload) in earlier {
+        len = put(payload)?;
+    }
+    Some(len)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +121,18 @@ mod tests {
         assert_eq!(blocks[0], RedBlock { payload_type: 111, timestamp_offset: 960, payload: &[1, 2, 3] });
         assert_eq!(blocks[1], RedBlock { payload_type: 111, timestamp_offset: 0, payload: &[9, 9] });
         assert_eq!(red.primary().payload, [9, 9]);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut slot = [0; 64];
+        let len = write_red_prefix(&mut slot, 96, &[(1920, &[1, 2]), (960, &[3])]).unwrap();
+        slot[len..len + 2].copy_from_slice(&[7, 8]);
+        let red = RedBlocks::parse(&slot[..len + 2]).unwrap();
+        let blocks: Vec<_> = red.iter().map(|block| (block.payload_type, block.timestamp_offset, block.payload)).collect();
+        assert_eq!(blocks, [(96, 1920, &[1, 2][..]), (96, 960, &[3]), (96, 0, &[7, 8])]);
+        assert_eq!(write_red_prefix(&mut slot, 96, &[(0x4000, &[1])]), None);
+        assert_eq!(write_red_prefix(&mut slot, 96, &[(960, &[0; 64])]), None);
     }
 
     #[test]

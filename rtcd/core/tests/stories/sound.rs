@@ -6,7 +6,7 @@ use rtcd_core::ids::{Kind, Source};
 use rtcd_core::output::Event;
 use rtcd_core::{Core, CoreConfig};
 
-use crate::world::{Given, Heard, MS, Profile, World, config, count, holes};
+use crate::world::{Given, Heard, MS, Profile, World, config, count, holes, sounds};
 
 /// A call that forwards two microphones at once.
 fn two_of_many(seed: u8) -> World {
@@ -249,4 +249,113 @@ fn who_joins_a_silence_gets_the_stream_all_the_same() {
     world.run(Duration::from_secs(1));
     assert!(is_one_stream(&world.heard(ben, "TR_ann")));
     assert!(world.heard(ben, "TR_ann").len() >= 49);
+}
+
+/// Which of the publisher's packets somebody can play, from what came and what came along with it.
+fn playable(heard: &[&Heard], plain: u8) -> std::collections::BTreeSet<u32> {
+    let mut counts = std::collections::BTreeSet::new();
+    for heard in heard {
+        for (offset, sound) in sounds(heard, plain) {
+            let made = u32::from_be_bytes([sound[2], sound[3], sound[4], sound[5]]);
+            // It says when it was: the time it would have had by itself.
+            assert_eq!((heard.timestamp.wrapping_sub(offset).wrapping_sub(960 * made)), playable_origin(heard, plain));
+            counts.insert(made);
+        }
+    }
+    counts
+}
+
+/// The time of the publisher's first packet, as this receiver counts.
+fn playable_origin(heard: &Heard, plain: u8) -> u32 {
+    let (_, primary) = sounds(heard, plain).pop().unwrap();
+    heard.timestamp.wrapping_sub(960 * u32::from_be_bytes([primary[2], primary[3], primary[4], primary[5]]))
+}
+
+#[test]
+fn who_loses_packets_gets_each_sound_twice_and_nobody_else_does() {
+    for seed in [131, 132] {
+        let mut world = World::new(seed);
+        let ann = world.join("ann");
+        let old = world.join("old");
+        world.red = true;
+        let (good, bad) = (world.join("good"), world.join("bad"));
+        world.microphone(ann, "ann");
+        world.run(Duration::from_secs(6));
+        let plain = world.heard(good, "TR_ann")[0].payload_type;
+        let plain_of_bad = world.heard(bad, "TR_ann")[0].payload_type;
+        let lossy = Profile { loss_down: 150, ..Profile::default() };
+        world.set_profile(old, lossy);
+        world.set_profile(bad, lossy);
+        world.run(Duration::from_secs(20));
+        for client in [old, good, bad] {
+            world.clients[client].heard.clear();
+        }
+        world.run(Duration::from_secs(20));
+        // Who did not negotiate it, and who loses nothing, gets plain Opus.
+        assert!(world.heard(good, "TR_ann").iter().all(|heard| heard.payload_type == plain));
+        let opus = world.heard(old, "TR_ann")[0].payload_type;
+        assert!(world.heard(old, "TR_ann").iter().all(|heard| heard.payload_type == opus && heard.payload.len() <= 86));
+        let share = |client: usize, plain: u8| {
+            let counts = playable(&world.heard(client, "TR_ann"), plain);
+            counts.len() as f64 / f64::from(counts.last().unwrap() - counts.first().unwrap() + 1)
+        };
+        let (without, with) = (share(old, opus), share(bad, plain_of_bad));
+        assert!((0.80..0.90).contains(&without), "{without}");
+        assert!(with > 0.965, "{with} against {without}");
+        assert!(world.counter("packets_with_redundancy") > 900);
+        // The way gets better: after a while everything is plain again.
+        world.set_profile(bad, Profile::default());
+        world.run(Duration::from_secs(40));
+        world.clients[bad].heard.clear();
+        world.run(Duration::from_secs(2));
+        assert!(world.heard(bad, "TR_ann").iter().all(|heard| heard.payload_type == plain_of_bad));
+        assert_eq!(holes(&world.heard(bad, "TR_ann")), 0);
+    }
+}
+
+#[test]
+fn redundancy_never_brings_back_what_was_muted_or_kept_back() {
+    let mut world = World::new(133);
+    let ann = world.join("ann");
+    world.red = true;
+    let ben = world.join("ben");
+    let microphone = world.microphone(ann, "ann");
+    world.run(Duration::from_secs(3));
+    let plain = world.heard(ben, "TR_ann")[0].payload_type;
+    world.set_profile(ben, Profile { loss_down: 250, ..Profile::default() });
+    world.run(Duration::from_secs(20));
+    let (peer, track) = (world.peer(ann), rtcd_core::TrackId::new("TR_ann").unwrap());
+    let mut silences = Vec::new();
+    for _ in 0..5 {
+        world.tell(rtcd_core::Input::Mute { peer: peer.clone(), track: track.clone(), muted: true });
+        world.run(100 * MS);
+        world.clients[ben].heard.clear();
+        world.run(Duration::from_secs(1));
+        assert!(world.heard(ben, "TR_ann").is_empty());
+        world.tell(rtcd_core::Input::Mute { peer: peer.clone(), track: track.clone(), muted: false });
+        world.run(Duration::from_secs(2));
+        let heard = world.heard(ben, "TR_ann");
+        let counts = playable(&heard, plain);
+        silences.push(counts.len());
+        // A second of 50 packets was muted: nothing of it came along with the first words after it.
+        assert!(counts.len() <= 101, "{}", counts.len());
+        assert!(heard.iter().any(|heard| heard.payload_type != plain));
+        (world.producers[microphone].level, world.producers[microphone].voice) = (-127, false);
+        world.run(Duration::from_secs(1));
+        (world.producers[microphone].level, world.producers[microphone].voice) = (-20, true);
+        world.run(Duration::from_secs(1));
+    }
+    assert_eq!(silences.len(), 5);
+}
+
+#[test]
+fn playout_delay_is_passed_to_who_negotiated_it() {
+    let mut world = World::new(134);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    let camera = world.camera(ann, "cam", &["q"]);
+    let bounds = (200 * MS, 500 * MS);
+    world.producers[camera].playout_delay = Some(bounds);
+    world.run(Duration::from_secs(4));
+    let heard = world.heard(ben, "TR_cam");
+    assert!(heard.len() > 20 && heard.iter().all(|heard| heard.playout_delay == Some(bounds)), "{:?}", heard.last());
 }

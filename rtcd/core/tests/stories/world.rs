@@ -85,6 +85,9 @@ pub struct Heard {
     pub seq: u64,
     pub timestamp: u32,
     pub audio_level: Option<i8>,
+    pub payload_type: u8,
+    /// Bounds of its play-out delay.
+    pub playout_delay: Option<(Duration, Duration)>,
     pub payload: Vec<u8>,
 }
 
@@ -164,6 +167,8 @@ pub struct Producer {
     pub tells_level: bool,
     /// The encoder takes sound for voice.
     pub voice: bool,
+    /// Bounds of the play-out delay that its packets ask for.
+    pub playout_delay: Option<(Duration, Duration)>,
     /// Bytes of a sound packet; 0: about 80.
     pub payload_len: usize,
     pub on: Vec<bool>,
@@ -197,6 +202,8 @@ pub struct World {
     pub deaf: bool,
     /// Clients that join from now on come over TCP.
     pub tcp: bool,
+    /// Clients that join from now on take sound with redundancy (RFC 2198).
+    pub red: bool,
     /// What the clients speak.
     pub dtls: DtlsVersion,
     /// What goes to the server is kept here when wanted.
@@ -209,6 +216,16 @@ pub struct World {
 
 pub fn call() -> CallId {
     CallId::new("t/story").unwrap()
+}
+
+/// The sound in a packet, oldest first, with how far each lies back: one, or several where redundancy came along.
+pub fn sounds(heard: &Heard, plain: u8) -> Vec<(u32, Vec<u8>)> {
+    if heard.payload_type == plain {
+        return vec![(0, heard.payload.clone())];
+    }
+    let red = rtcd_core::rtp::RedBlocks::parse(&heard.payload).unwrap();
+    assert!(red.iter().all(|block| block.payload_type == plain));
+    red.iter().map(|block| (u32::from(block.timestamp_offset), block.payload.to_vec())).collect()
 }
 
 /// How many packets its producer made before this one: in every sound packet of more than five bytes.
@@ -256,6 +273,7 @@ impl World {
             tape_only: false,
             in_core: |_| {},
             dtls: DtlsVersion::Auto,
+            red: false,
             deaf: false,
             tcp: false,
         }
@@ -316,7 +334,12 @@ impl World {
     fn new_connection(&mut self, client: usize, end: End) {
         let port = 10_000 + client as u16 * 10 + end as u16;
         let address: SocketAddr = ([10, 0, 1, client as u8 + 1], port).into();
-        let mut rtc = Rtc::builder().set_dtls_version(self.dtls).set_rtp_mode(true).build(self.now);
+        let mut rtc = Rtc::builder()
+            .set_dtls_version(self.dtls)
+            .enable_opus(true, self.red)
+            .set_extension(12, str0m::rtp::Extension::PlayoutDelay)
+            .set_rtp_mode(true)
+            .build(self.now);
         rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
         self.clients[client]
             .connections
@@ -390,6 +413,7 @@ impl World {
             level: -20,
             tells_level: true,
             voice: true,
+            playout_delay: None,
             payload_len: 0,
             on: vec![true; count],
         });
@@ -807,6 +831,8 @@ impl World {
                     let ext_vals = ExtensionValues {
                         audio_level: (producer.kind == Kind::Audio && producer.tells_level).then_some(producer.level),
                         voice_activity: (producer.kind == Kind::Audio && producer.tells_level).then_some(producer.voice),
+                        play_delay_min: producer.playout_delay.map(|(min, _)| min.into()),
+                        play_delay_max: producer.playout_delay.map(|(_, max)| max.into()),
                         ..Default::default()
                     };
                     let write = RtpWrite::new(params.pt(), stream.seq.into(), stream.timestamp, now, payload)
@@ -854,6 +880,13 @@ fn heard(track: String, packet: &RtpPacket) -> Heard {
         seq: *packet.seq_no,
         timestamp: packet.header.timestamp,
         audio_level: packet.header.ext_vals.audio_level,
+        payload_type: *packet.header.payload_type,
+        playout_delay: packet
+            .header
+            .ext_vals
+            .play_delay_min
+            .zip(packet.header.ext_vals.play_delay_max)
+            .map(|(min, max)| (min.into(), max.into())),
         payload: packet.payload.to_vec(),
     }
 }
