@@ -73,7 +73,7 @@ counters! {
     PacketsSilent = "packets_silent",
     /// Packets of microphones that others were louder than, kept back from viewers.
     PacketsSofter = "packets_not_among_loudest",
-    /// Lost on the way in, recovered by RTX.
+    /// Lost on the way in, recovered by RTX or from redundant sound.
     PacketsRecovered = "packets_recovered",
     /// Packets forwarded to viewers.
     PacketsForwarded = "packets_forwarded",

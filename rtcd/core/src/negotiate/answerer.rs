@@ -309,10 +309,6 @@ impl Answerer {
             return None;
         }
         let receive = media.direction.sends().then(|| receive(media));
-        if receive.is_some() {
-            // Redundancy is made here, for those receivers that lose packets; a publisher sends each packet once.
-            codecs.iter_mut().for_each(|codec| codec.red = None);
-        }
         let outgoing = self.outgoing_for(at, media, kind, &codecs, taken, line);
         if let Some(outgoing) = outgoing {
             sort_by_preference(&mut codecs, &outgoing.codecs);

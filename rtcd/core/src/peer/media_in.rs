@@ -11,10 +11,10 @@ use crate::counters::Count;
 use crate::ids::{Kind, Source};
 use crate::limits::VIEWER_QUEUE_MAX;
 use crate::microphone::Kept;
-use crate::negotiate::CodecKind;
+use crate::negotiate::{Codec, CodecKind};
 use crate::output::Step;
 use crate::rtcp::{Arrival, FEEDBACK_INTERVAL};
-use crate::rtp::{AudioLevel, Extension, rtx_unwrap};
+use crate::rtp::{AudioLevel, Extension, RED_BLOCKS_MAX, RedBlocks, red_headers_len, rtx_unwrap};
 use crate::srtp::SrtpError;
 use crate::timers::Timer;
 
@@ -89,17 +89,15 @@ impl Core {
         key: TransportKey,
         source: SourceOf,
         seq: u64,
-        header: crate::rtp::Header,
+        mut header: crate::rtp::Header,
         extensions: crate::rtp::Extensions,
-        packet: &[u8],
+        packet: &mut [u8],
         len: usize,
     ) {
         let Some(layer) = self.layers.get_mut(source.layer) else { return };
         let Some(track) = self.tracks.get(layer.track) else { return };
-        let Some((codec_index, codec)) = track
-            .bound
-            .as_ref()
-            .and_then(|bound| bound.codecs.iter().enumerate().find(|(_, codec)| codec.payload_type == header.payload_type))
+        let Some((codec_index, codec)) =
+            track.bound.as_ref().and_then(|bound| bound.codecs.iter().enumerate().find(|(_, codec)| takes(codec, header.payload_type)))
         else {
             self.counters.one(Count::RtpBadPayloadType);
             return;
@@ -109,6 +107,12 @@ impl Core {
         layer.codec = codec_index;
         let woke = !std::mem::replace(&mut layer.awake, true);
         let (nack, pli, kind) = (codec.nack, codec.pli, codec.kind);
+        let redundant = header.payload_type != codec.payload_type;
+        header.payload_type = codec.payload_type;
+        let lost = match arrival {
+            Arrival::AfterGap(count) => count,
+            Arrival::InOrder | Arrival::Late | Arrival::Recovered | Arrival::TooFar => 0,
+        };
         match arrival {
             Arrival::AfterGap(_) if nack => {
                 if let (Some(at), Some(transport)) = (layer.arrivals.nack_due(), self.transports.get_mut(key)) {
@@ -126,7 +130,47 @@ impl Core {
             self.codec_changed(source.layer);
         }
         self.arm_reports(now, key);
+        if redundant {
+            return self.unfold(now, source, seq, header, extensions, packet, lost);
+        }
         self.store(now, source, seq, header, extensions, packet, kind);
+    }
+
+    /// Sound with redundancy (RFC 2198): inside it is plain Opus for everybody, and what was lost before it is taken from it.
+    #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
+    fn unfold(
+        &mut self,
+        now: Instant,
+        source: SourceOf,
+        seq: u64,
+        header: crate::rtp::Header,
+        extensions: crate::rtp::Extensions,
+        packet: &mut [u8],
+        lost: u64,
+    ) {
+        let mut pieces = [Piece::default(); RED_BLOCKS_MAX];
+        let pieces = match Piece::all(packet.get(header.len..).unwrap_or_default(), header.payload_type, &mut pieces) {
+            Some(pieces) => pieces,
+            None => return self.counters.one(Count::RtpMalformed),
+        };
+        // The header wanders through the packet, so that it stands before each payload in turn.
+        let mut at = 0;
+        for (back, piece) in (0..pieces.len() as u64).rev().zip(pieces) {
+            // A block belongs to the packet that many numbers back; what came by itself is not taken from here.
+            let number = seq.checked_sub(back).filter(|_| back <= lost && (back == 0 || piece.len > 0));
+            let Some(number) = number else { continue };
+            packet.copy_within(at..at + header.len, piece.start);
+            at = piece.start;
+            let Some(whole) = packet.get(at..at + header.len + piece.len) else { return };
+            let mut own = header;
+            own.seq = number as u16;
+            own.timestamp = header.timestamp.wrapping_sub(piece.offset);
+            own.marker = header.marker && back == 0;
+            if back > 0 {
+                self.counters.one(Count::PacketsRecovered);
+            }
+            self.store(now, source, number, own, extensions, whole, CodecKind::Opus);
+        }
     }
 
     /// A packet that was sent again: the same packet under another source number.
@@ -246,6 +290,40 @@ impl Core {
 
     pub(crate) fn count_srtp_error(&mut self, error: SrtpError) {
         self.count_srtp(error);
+    }
+}
+
+/// Does the codec come under this payload type, plain or with redundancy?
+#[inline]
+fn takes(codec: &Codec, payload_type: u8) -> bool {
+    codec.payload_type == payload_type || codec.red == Some(payload_type)
+}
+
+/// One sound of a packet with redundancy.
+#[derive(Clone, Copy, Default)]
+struct Piece {
+    /// Where the RTP header has to stand for it: the payload begins a header's length later.
+    start: usize,
+    len: usize,
+    /// How far its time lies back.
+    offset: u32,
+}
+
+impl Piece {
+    /// All of them, oldest first; `None` where the payload cannot be read, or holds another codec.
+    fn all<'a>(payload: &[u8], payload_type: u8, pieces: &'a mut [Self; RED_BLOCKS_MAX]) -> Option<&'a [Self]> {
+        let blocks = RedBlocks::parse(payload).ok()?;
+        let mut start = red_headers_len(blocks.iter().count());
+        let mut count = 0;
+        for (block, piece) in blocks.iter().zip(pieces.iter_mut()) {
+            if block.payload_type != payload_type {
+                return None;
+            }
+            *piece = Self { start, len: block.payload.len(), offset: u32::from(block.timestamp_offset) };
+            start += block.payload.len();
+            count += 1;
+        }
+        pieces.get(..count)
     }
 }
 

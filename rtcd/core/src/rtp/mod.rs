@@ -15,6 +15,7 @@ mod writer;
 
 pub use extension::{Extension, ExtensionMap, Extensions, Form};
 pub use header::{FIXED_LEN, Header, RtpError, is_rtcp, is_rtp};
+pub(crate) use red::red_headers_len;
 pub use red::{RED_BLOCKS_MAX, RedBlock, RedBlocks, RedError, write_red_prefix};
 pub use rtx::{RTX_OSN_LEN, rtx_unwrap, rtx_wrap_prefix};
 pub use seq::{SeqExtender, TimestampExtender, extend};

@@ -79,6 +79,12 @@ impl<'a> RedBlocks<'a> {
     }
 }
 
+/// Lengths of the block headers that stand before the payloads.
+#[must_use]
+pub(crate) fn red_headers_len(blocks: usize) -> usize {
+    4 * blocks.saturating_sub(1) + 1
+}
+
 /// Longest redundant block (10 bits).
 const BLOCK_LEN_MAX: usize = 0x3FF;
 /// Furthest that a redundant block lies back (14 bits of timestamp).

@@ -178,6 +178,10 @@ impl Reader {
                 }
                 media.codecs.push(Codec { payload_type, channels: 1, ..Codec::default() });
             }
+            // RFC 8866 5.14: at least one format, in a rejected section too.
+            if media.codecs.is_empty() {
+                return Err(bad("m= line", value));
+            }
         }
         self.description.media.push(media);
         Ok(())

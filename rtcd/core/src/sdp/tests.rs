@@ -198,6 +198,13 @@ prop_compose! {
     }
 }
 
+#[test]
+fn a_section_without_a_format_is_refused() {
+    let with = |formats: &str| parse(&format!("v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\nm=audio 0 UDP/TLS/RTP/SAVPF{formats}\r\n"));
+    assert!(with(" 0").is_ok() && with(" 111 63").is_ok());
+    assert!(with("").is_err());
+}
+
 proptest! {
     #[test]
     fn reading_undoes_writing(

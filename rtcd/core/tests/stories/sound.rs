@@ -279,15 +279,20 @@ fn who_loses_packets_gets_each_sound_twice_and_nobody_else_does() {
         let old = world.join("old");
         world.red = true;
         let (good, bad) = (world.join("good"), world.join("bad"));
+        let one = world.join_with("one", |join| join.single_transport = true);
         world.microphone(ann, "ann");
+        // It sends as well: its reports then come in sender reports.
+        world.microphone(one, "one");
         world.run(Duration::from_secs(6));
         let plain = world.heard(good, "TR_ann")[0].payload_type;
         let plain_of_bad = world.heard(bad, "TR_ann")[0].payload_type;
         let lossy = Profile { loss_down: 150, ..Profile::default() };
         world.set_profile(old, lossy);
         world.set_profile(bad, lossy);
+        world.set_profile(one, lossy);
+        let plain_of_one = world.heard(one, "TR_ann")[0].payload_type;
         world.run(Duration::from_secs(20));
-        for client in [old, good, bad] {
+        for client in [old, good, bad, one] {
             world.clients[client].heard.clear();
         }
         world.run(Duration::from_secs(20));
@@ -302,6 +307,8 @@ fn who_loses_packets_gets_each_sound_twice_and_nobody_else_does() {
         let (without, with) = (share(old, opus), share(bad, plain_of_bad));
         assert!((0.80..0.90).contains(&without), "{without}");
         assert!(with > 0.965, "{with} against {without}");
+        let with_one_connection = share(one, plain_of_one);
+        assert!(with_one_connection > 0.965, "{with_one_connection} against {without}");
         assert!(world.counter("packets_with_redundancy") > 900);
         // The way gets better: after a while everything is plain again.
         world.set_profile(bad, Profile::default());
@@ -358,4 +365,34 @@ fn playout_delay_is_passed_to_who_negotiated_it() {
     world.run(Duration::from_secs(4));
     let heard = world.heard(ben, "TR_cam");
     assert!(heard.len() > 20 && heard.iter().all(|heard| heard.playout_delay == Some(bounds)), "{:?}", heard.last());
+}
+
+#[test]
+fn what_a_publisher_loses_on_its_way_up_is_taken_from_its_redundancy() {
+    for (seed, single) in [(141, false), (142, true)] {
+        let mut world = World::new(seed);
+        let ben = world.join("ben");
+        world.red = true;
+        let ann = world.join_with("ann", |join| join.single_transport = single);
+        let microphone = world.microphone(ann, "ann");
+        world.run(Duration::from_secs(3));
+        world.producers[microphone].redundancy = 2;
+        world.set_profile(ann, Profile { loss_up: 150, jitter: 30 * MS, ..Profile::default() });
+        world.run(Duration::from_secs(1));
+        world.clients[ben].heard.clear();
+        world.run(Duration::from_secs(20));
+        assert!(world.counter("packets_recovered") > 100);
+        let heard = world.heard(ben, "TR_ann");
+        // Who listens gets plain Opus, each sound once and under its own time, and next to nothing is missing.
+        let counts: std::collections::BTreeSet<u32> = heard.iter().map(|heard| count(heard)).collect();
+        assert_eq!(counts.len(), heard.len());
+        assert!(heard.iter().all(|heard| heard.payload.len() <= 86));
+        let origin = |heard: &Heard| heard.timestamp.wrapping_sub(960 * count(heard));
+        assert!(heard.iter().all(|one| origin(one) == origin(heard[0])));
+        let share = counts.len() as f64 / f64::from(counts.last().unwrap() - counts.first().unwrap() + 1);
+        assert!(share > 0.985, "{share}");
+        // Numbers stay in step with times: whoever counts holes counts what is really missing.
+        let offset = |heard: &Heard| heard.seq as i64 - i64::from(count(heard));
+        assert!(heard.iter().all(|one| offset(one) == offset(heard[0])));
+    }
 }

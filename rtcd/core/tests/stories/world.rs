@@ -2,7 +2,7 @@
 //! reorders by a seed. Time is a number; nothing sleeps and nothing is a socket.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -169,6 +169,9 @@ pub struct Producer {
     pub voice: bool,
     /// Bounds of the play-out delay that its packets ask for.
     pub playout_delay: Option<(Duration, Duration)>,
+    /// So many earlier sounds travel along with each packet (RFC 2198); the client has to have joined with `red`.
+    pub redundancy: usize,
+    earlier: VecDeque<Vec<u8>>,
     /// Bytes of a sound packet; 0: about 80.
     pub payload_len: usize,
     pub on: Vec<bool>,
@@ -414,6 +417,8 @@ impl World {
             tells_level: true,
             voice: true,
             playout_delay: None,
+            redundancy: 0,
+            earlier: VecDeque::new(),
             payload_len: 0,
             on: vec![true; count],
         });
@@ -827,6 +832,19 @@ impl World {
                     } else {
                         vp8(stream.picture_id, packet == 0, key, n as u8, stream.count)
                     };
+                    let (mut payload_type, mut payload) = (params.pt(), payload);
+                    if producer.redundancy > 0 {
+                        payload_type = params.red().expect("agreed");
+                        let mut blocks: Vec<(u32, &[u8])> =
+                            producer.earlier.iter().zip(1u32..).map(|(sound, back)| (960 * back, sound.as_slice())).collect();
+                        blocks.reverse();
+                        let mut whole = vec![0; 1200];
+                        let len = rtcd_core::rtp::write_red_prefix(&mut whole, *params.pt(), &blocks).unwrap();
+                        whole.truncate(len);
+                        whole.extend(&payload);
+                        producer.earlier.push_front(std::mem::replace(&mut payload, whole));
+                        producer.earlier.truncate(producer.redundancy);
+                    }
                     let last = packet + 1 == packets;
                     let ext_vals = ExtensionValues {
                         audio_level: (producer.kind == Kind::Audio && producer.tells_level).then_some(producer.level),
@@ -835,7 +853,7 @@ impl World {
                         play_delay_max: producer.playout_delay.map(|(_, max)| max.into()),
                         ..Default::default()
                     };
-                    let write = RtpWrite::new(params.pt(), stream.seq.into(), stream.timestamp, now, payload)
+                    let write = RtpWrite::new(payload_type, stream.seq.into(), stream.timestamp, now, payload)
                         .marker(producer.kind == Kind::Video && last)
                         .nackable(true)
                         .ext_vals(ext_vals);
