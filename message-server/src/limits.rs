@@ -96,6 +96,10 @@ pub const LINK_ACK_TIME: Duration = Duration::from_secs(1);
 /// Silence on the link (pings are answered each second) after which it is taken up anew.
 pub const LINK_SILENCE: Duration = Duration::from_secs(8);
 
+/// People who have left whose last diagnosis is kept. At the usual 3 KiB: 30 MiB of database.
+pub const DEPARTURES: i64 = 10_000;
+/// And for so long: a week, until somebody has complained and somebody has looked.
+pub const DEPARTURES_KEPT_MS: i64 = 7 * 24 * 3600 * 1000;
 /// Event sockets of this server.
 pub const EVENT_SOCKETS: usize = 10_000;
 /// Event sockets of one person or guest: browser tabs.

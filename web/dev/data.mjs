@@ -158,22 +158,34 @@ export const accesses = [
 ].map(([actor, action, detail], i) => ({ at_ms: NOW - (300 - i * 20) * MIN, actor, actor_name: person(actor).display_name, action, detail, recording_id: 'r-1' }))
 
 export const nodes = [
-  { node_id: 'media-1', version: '0.1.0', reachable: true, draining: false, shards: 8, calls: 3, participants: 14, uptime_s: 6 * 86_400 + 4 * 3_600, rss_bytes: 188_000_000, advertised: ['10.20.0.11:8443/udp', '10.20.0.11:8443/tcp'], warnings: ['Socket receive buffer is 212 KiB instead of 4 MiB: set net.core.rmem_max=4194304'], counters: { packets_in: 48_201_114, packets_out: 391_004_512, bad_tags: 0, unknown_addresses: 17 } },
+  { node_id: 'media-1', version: '0.1.0', reachable: true, draining: false, shards: 8, calls: 3, participants: 14, uptime_s: 6 * 86_400 + 4 * 3_600, rss_bytes: 188_000_000, advertised: ['10.20.0.11:8443/udp', '10.20.0.11:8443/tcp'], warnings: ['Socket receive buffer is 212 KiB instead of 4 MiB: set net.core.rmem_max=4194304'], counters: { packets_in: 48_201_114, packets_out: 391_004_512, bad_tags: 0, unknown_addresses: 17 }, forwarding: { packets: 1_204_551, p50_us: 100, p99_us: 2000 } },
   { node_id: 'media-2', version: '0.1.0', reachable: true, draining: true, shards: 8, calls: 1, participants: 2, uptime_s: 86_400, rss_bytes: 92_000_000, advertised: ['10.20.0.12:8443/udp'], warnings: [], counters: {} },
 ]
 
 const opsPerson = (id, step, more = {}) => ({
-  identity: id, display_name: person(id).display_name, joined_at_ms: NOW - 20 * MIN, step, step_detail: '', transport: 'udp', srtp_profile: 'AEAD_AES_128_GCM', dtls_version: '1.3', rtt_ms: 18,
+  identity: id, participant_sid: `PA_${id}`, display_name: person(id).display_name, joined_at_ms: NOW - 20 * MIN, step, step_detail: '', transport: 'udp', srtp_profile: 'AEAD_AES_128_GCM', dtls_version: '1.3', rtt_ms: 18,
   bitrate_in_bps: 742_000, bitrate_out_bps: 2_310_000, loss_in: 0.001, loss_out: 0.002, client: 'Chrome 156, Windows', remote_address: '10.4.12.7:51123',
   tracks: [{ track_sid: 'TR_a', kind: 'audio', source: 'microphone', mime: 'audio/opus', muted: false, packets: 48_211, lost: 31, layers: 1, subscribers: 4, key_frame_requests: 0 }], ...more,
 })
+const transport = (side, verdict, more = {}) => ({ side, verdict, candidates: 4, checks: 118, checks_refused: 0, dtls_records: 11, dtls_error: '', srtp_refused: 0, packets_in: 48_242, packets_out: 91_004, ...more })
+const watched = (source, kind, verdict, more = {}) => ({ track_sid: `TR_${source}`, publisher_sid: 'PA_u-maria', kind, source, verdict, layer: 0, layer_wanted: 0, layers: 1, reason: 'only', first_packet_ms: NOW - 21 * MIN, key_frame_waits: 0, waiting_ms: 0, bitrate_bps: 32_000, ...more })
+const diagnosis = (sends, receives, more = {}) => ({
+  sends, receives, may_publish: true, may_subscribe: true, estimate_bps: 0,
+  transports: [transport('publish', 'flows'), transport('subscribe', 'flows')],
+  watched: [watched('microphone', 'audio', 'flows'), watched('camera', 'video', 'flows', { layer: 1, layer_wanted: 1, layers: 3, reason: 'wanted', key_frame_waits: 1, bitrate_bps: 480_000 })], ...more,
+})
 export const opsCalls = [
   { call_id: call.id, channel_name: call.channel_name, title: call.title, started_at_ms: call.started_at_ms, node_id: 'media-1', shard: 3, participants: [
-    opsPerson('u-maria', 'rtp_out'),
-    opsPerson('u-jonas', 'rtp_out', { loss_in: 0.083, rtt_ms: 212, bitrate_in_bps: 88_000 }),
+    opsPerson('u-maria', 'rtp_out', { diagnosis: diagnosis('flows', 'flows') }),
+    opsPerson('u-jonas', 'rtp_out', { diagnosis: diagnosis('flows', 'lower_layer', { estimate_bps: 640_000, watched: [watched('screen_share', 'video', 'lower_layer', { layer: 0, layer_wanted: 2, layers: 3, reason: 'bandwidth', bitrate_bps: 210_000 })] }), loss_in: 0.083, rtt_ms: 212, bitrate_in_bps: 88_000 }),
     opsPerson('u-aylin', 'rtp_in', { transport: 'tcp' }),
-    opsPerson('u-piotr', 'negotiated', { step_detail: 'no check for 12 s', transport: '', srtp_profile: '', dtls_version: '', rtt_ms: 0, bitrate_in_bps: 0, bitrate_out_bps: 0, loss_in: 0, loss_out: 0, tracks: [] }),
+    opsPerson('u-piotr', 'negotiated', { diagnosis: diagnosis('nothing_published', 'no_checks', { watched: [], transports: [transport('subscribe', 'no_checks', { checks: 0, dtls_records: 0, packets_in: 0, packets_out: 0 })] }), step_detail: 'no check for 12 s', transport: '', srtp_profile: '', dtls_version: '', rtt_ms: 0, bitrate_in_bps: 0, bitrate_out_bps: 0, loss_in: 0, loss_out: 0, tracks: [] }),
   ] },
+]
+
+export const departed = [
+  { call_id: call.id, channel_name: call.channel_name, title: call.title, left_at_ms: NOW - 9 * MIN, reason: 'media_lost', participant: opsPerson('u-aylin', 'lost', { remote_address: '', diagnosis: diagnosis('packets_refused', 'handshake_stalled') }) },
+  { call_id: call.id, channel_name: call.channel_name, title: call.title, left_at_ms: NOW - 31 * MIN, reason: 'left', participant: opsPerson('u-maria', 'rtp_out', { remote_address: '', diagnosis: diagnosis('flows', 'flows') }) },
 ]
 
 const job = (id, kind, state, more = {}) => ({ id, kind, state, call_id: call.id, recording_id: 'r-1', attempt: 1, fence: 3, lease_owner: 'worker-a1', lease_until_ms: NOW + 8_000, progress: 0, error: '', created_at_ms: NOW - 25 * MIN, updated_at_ms: NOW - 2 * MIN, ...more })

@@ -125,8 +125,11 @@ export const ID = {
   // operations
   nodeCard: 'node-card',
   drain: 'drain',
+  undrain: 'undrain',
   opsCall: 'ops-call',
   opsParticipant: 'ops-participant',
+  opsDeparted: 'ops-departed',
+  mediaVerdict: 'media-verdict',
   mediaLadder: 'media-ladder',
   jobRow: 'job-row',
   captionDelay: 'caption-delay',

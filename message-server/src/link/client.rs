@@ -341,6 +341,13 @@ impl Link {
         Ok(())
     }
 
+    /// Take a drain back.
+    pub async fn cancel_drain(&self) -> ApiResult<()> {
+        let request = self.unary(v1::DrainRequest { deadline_s: 0, cancel: true });
+        self.client.clone().drain(request).await.map_err(node_error)?;
+        Ok(())
+    }
+
     /// Keeps the link alive for the life of the server.
     pub async fn run(self: Arc<Self>) {
         let mut pause = Backoff::default();

@@ -3,6 +3,8 @@
 pub mod archive;
 pub mod assets;
 pub mod body;
+pub mod departed;
+pub mod diagnosis;
 pub mod headers;
 pub mod health;
 pub mod listen;

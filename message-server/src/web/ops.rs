@@ -7,11 +7,11 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use conclave_proto::v1::{self, MediaStep, TrackKind, TrackSource};
 use serde::Serialize;
 use sqlx::Row as _;
 use utoipa::ToSchema;
 
+use super::diagnosis::OpsParticipant;
 use crate::{
     app::App,
     calls::captions::Delays,
@@ -45,6 +45,17 @@ pub struct Node {
     advertised: Vec<String>,
     warnings: Vec<String>,
     counters: BTreeMap<String, u64>,
+    /// Time the node added to the packets it forwarded over the last minute.
+    forwarding: Forwarding,
+}
+
+/// From the socket read of a batch until all that follows from it was given to the kernel: an upper bound for each packet.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Forwarding {
+    /// Packets sent in that minute.
+    packets: u64,
+    p50_us: u32,
+    p99_us: u32,
 }
 
 /// The media nodes of this server.
@@ -65,6 +76,11 @@ pub async fn nodes(State(app): State<Arc<App>>, viewer: Viewer) -> ApiResult<Jso
             advertised: status.advertised,
             warnings: status.warnings,
             counters: status.counters.into_iter().collect(),
+            forwarding: status.forwarding.map_or_else(Forwarding::default, |latency| Forwarding {
+                packets: latency.packets,
+                p50_us: latency.p50_us,
+                p99_us: latency.p99_us,
+            }),
         },
         Err(error) => Node { node_id: app.settings.rtcd.clone(), warnings: vec![error.message().to_owned()], ..Node::default() },
     };
@@ -84,6 +100,19 @@ pub async fn drain(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<S
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Take a drain back: new calls are taken again.
+#[utoipa::path(delete, path = "/ops/nodes/{id}/drain", tag = "ops", params(("id" = String, Path, description = "node_id")),
+    responses((status = 204), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn cancel_drain(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<String>) -> ApiResult<StatusCode> {
+    viewer.check(Deed::Operate)?;
+    if app.link.node_status().await?.node_id != id {
+        return Err(ApiError::not_found("node"));
+    }
+    tracing::warn!(by = %viewer.id, node = %id, "an operator takes a media node's drain back");
+    app.link.cancel_drain().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Running calls.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OpsCalls {
@@ -100,103 +129,6 @@ pub struct OpsCall {
     node_id: String,
     shard: u32,
     participants: Vec<OpsParticipant>,
-}
-
-/// A participant, in numbers.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct OpsParticipant {
-    identity: String,
-    display_name: String,
-    joined_at_ms: i64,
-    /// The last step of media that worked: joined, negotiated, ice_checked, dtls_done, rtp_in, rtp_out, lost.
-    step: &'static str,
-    step_detail: String,
-    transport: String,
-    srtp_profile: String,
-    dtls_version: String,
-    rtt_ms: u32,
-    bitrate_in_bps: u64,
-    bitrate_out_bps: u64,
-    loss_in: f32,
-    loss_out: f32,
-    client: String,
-    remote_address: String,
-    tracks: Vec<OpsTrack>,
-}
-
-/// A track, in numbers.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct OpsTrack {
-    track_sid: String,
-    kind: &'static str,
-    source: &'static str,
-    mime: String,
-    muted: bool,
-    packets: u64,
-    lost: u64,
-    layers: u32,
-    subscribers: u32,
-    key_frame_requests: u64,
-}
-
-fn step(step: MediaStep) -> &'static str {
-    match step {
-        MediaStep::Unspecified | MediaStep::Joined => "joined",
-        MediaStep::Negotiated => "negotiated",
-        MediaStep::IceChecked => "ice_checked",
-        MediaStep::DtlsDone => "dtls_done",
-        MediaStep::RtpIn => "rtp_in",
-        MediaStep::RtpOut => "rtp_out",
-        MediaStep::Lost => "lost",
-    }
-}
-
-fn track(track: v1::TrackInfo) -> OpsTrack {
-    let kind = match track.kind() {
-        TrackKind::Audio => "audio",
-        TrackKind::Video => "video",
-        TrackKind::Unspecified => "",
-    };
-    let source = match track.source() {
-        TrackSource::Camera => "camera",
-        TrackSource::Microphone => "microphone",
-        TrackSource::ScreenShare => "screen_share",
-        TrackSource::ScreenShareAudio => "screen_share_audio",
-        TrackSource::Unspecified => "",
-    };
-    OpsTrack {
-        kind,
-        source,
-        track_sid: track.track_sid,
-        mime: track.mime,
-        muted: track.muted,
-        packets: track.packets,
-        lost: track.lost,
-        layers: track.layers,
-        subscribers: track.subscribers,
-        key_frame_requests: track.key_frame_requests,
-    }
-}
-
-fn participant(participant: v1::ParticipantInfo) -> OpsParticipant {
-    OpsParticipant {
-        step: step(participant.step()),
-        identity: participant.identity,
-        display_name: participant.display_name,
-        joined_at_ms: participant.joined_at_ms,
-        step_detail: participant.step_detail,
-        transport: participant.transport,
-        srtp_profile: participant.srtp_profile,
-        dtls_version: participant.dtls_version,
-        rtt_ms: participant.rtt_ms,
-        bitrate_in_bps: participant.bitrate_in_bps,
-        bitrate_out_bps: participant.bitrate_out_bps,
-        loss_in: participant.loss_in,
-        loss_out: participant.loss_out,
-        client: participant.client,
-        remote_address: participant.remote_address,
-        tracks: participant.tracks.into_iter().map(track).collect(),
-    }
 }
 
 /// Running calls with every participant's connection, and why one has no media.
@@ -222,7 +154,7 @@ pub async fn calls(State(app): State<Arc<App>>, viewer: Viewer) -> ApiResult<Jso
             started_at_ms: call.started_at_ms,
             node_id: status.node_id.clone(),
             shard: call.shard,
-            participants: call.participants.into_iter().map(participant).collect(),
+            participants: call.participants.into_iter().map(OpsParticipant::from).collect(),
         });
     }
     Ok(Json(OpsCalls { calls }))

@@ -31,7 +31,7 @@ use crate::{
     limits,
     people::api as people,
     relay::socket as relay,
-    web::{archive, assets, headers, health, openapi, ops, origin},
+    web::{archive, assets, departed, headers, health, openapi, ops, origin},
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -58,7 +58,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(calls::set_captions, calls::get_captions))
         .routes(routes!(calls::invite_guest))
         .routes(routes!(ops::nodes))
-        .routes(routes!(ops::drain))
+        .routes(routes!(ops::drain, ops::cancel_drain))
+        .routes(routes!(departed::departed))
         .routes(routes!(ops::calls))
         .routes(routes!(ops::jobs))
         .routes(routes!(ops::captions))

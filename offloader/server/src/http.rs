@@ -44,7 +44,7 @@ pub fn routes(app: Arc<App>) -> Router {
     Router::new()
         .nest("/archive/v1", archive)
         .route("/healthz", get(health))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics).layer(tower_http::compression::CompressionLayer::new().gzip(true)))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
 }

@@ -9,19 +9,19 @@ use crate::report::{CallReport, PeerReport, Report, TrackReport};
 use crate::track::Track;
 
 impl Core {
-    pub(crate) fn report(&self, now: Instant) -> Report {
+    pub(crate) fn report(&self, now: Instant, diagnose: bool) -> Report {
         let calls = self
             .calls
             .iter()
             .map(|(_, call)| CallReport {
                 call: call.id.clone(),
-                peers: call.peers.iter().filter_map(|key| Some(self.peer_report(now, *key, self.peers.get(*key)?))).collect(),
+                peers: call.peers.iter().filter_map(|key| Some(self.peer_report(now, *key, self.peers.get(*key)?, diagnose))).collect(),
             })
             .collect();
         Report { counters: self.counters.named(), calls }
     }
 
-    fn peer_report(&self, now: Instant, key: crate::peer::PeerKey, peer: &Peer) -> PeerReport {
+    pub(crate) fn peer_report(&self, now: Instant, key: crate::peer::PeerKey, peer: &Peer, diagnose: bool) -> PeerReport {
         let ways = self.ways(now, key).unwrap_or_default();
         let mut report = PeerReport {
             peer: peer.id.clone(),
@@ -38,7 +38,8 @@ impl Core {
             loss_out: ways.loss_out,
             jitter_out: ways.jitter_out,
             estimate_bps: 0,
-            tracks: peer.tracks.iter().filter_map(|key| self.tracks.get(*key)).map(|track| self.track_report(track)).collect(),
+            tracks: peer.tracks.iter().filter_map(|key| self.tracks.get(*key)).map(|track| self.track_report(now, track)).collect(),
+            diagnosis: if diagnose { self.diagnosis(now, key).map(Box::new) } else { None },
         };
         for transport in peer.transports().filter_map(|key| self.transports.get(key)) {
             report.bitrate_in_bps += transport.traffic.rate_in.bps(now);
@@ -62,7 +63,7 @@ impl Core {
         report
     }
 
-    fn track_report(&self, track: &Track) -> TrackReport {
+    fn track_report(&self, now: Instant, track: &Track) -> TrackReport {
         let layers = || track.layers.iter().filter_map(|key| self.layers.get(*key));
         TrackReport {
             track: track.id.clone(),
@@ -74,6 +75,9 @@ impl Core {
             lost: layers().map(|layer| layer.arrivals.lost()).sum(),
             layers: layers().filter(|layer| layer.arrivals.packets() > 0).count() as u8,
             subscribers: track.subscriptions.len() as u32,
+            verdict: self.published(now, track),
+            first_packet_ms: self.unix_ms(layers().filter_map(|layer| layer.first_at).min()),
+            key_frame_awaited: layers().any(|layer| layer.key_frames.is_waiting()),
             key_frame_requests: layers().map(|layer| layer.key_frames.requests).sum(),
         }
     }

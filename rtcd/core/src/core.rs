@@ -135,7 +135,7 @@ impl Core {
             Input::Offer { peer, .. } => self.too_long(peer, crate::ids::Side::Publish),
             Input::Answer { peer, .. } => self.too_long(peer, crate::ids::Side::Subscribe),
             // Nothing is ever sent to an address that a client names; checks prove addresses.
-            Input::Candidate { .. } => {}
+            Input::Candidate { peer, side, .. } => self.with_peer(now, &peer, |core, key| core.candidates(key, side, 1)),
             Input::RestartIce { peer } => self.with_peer(now, &peer, |core, key| core.restart_ice(key)),
             Input::Publish(publish) => self.with_peer(now, &publish.peer, |core, key| core.publish(now, key, &publish)),
             Input::Unpublish { peer, track } => self.with_own_track(now, &peer, &track, |core, key| core.end_track(now, key)),
@@ -170,7 +170,11 @@ impl Core {
                 None => self.counters.one(Count::UnknownName),
             },
             Input::Report { token } => {
-                let report = Box::new(self.report(now));
+                let report = Box::new(self.report(now, false));
+                self.outbox.notice(Notice::Report { token, report });
+            }
+            Input::Diagnose { token } => {
+                let report = Box::new(self.report(now, true));
                 self.outbox.notice(Notice::Report { token, report });
             }
         }

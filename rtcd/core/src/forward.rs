@@ -102,6 +102,10 @@ impl Core {
         }
         for subscription in switched {
             self.counters.one(Count::LayerSwitches);
+            if let Some(subscription) = self.subscriptions.get_mut(subscription) {
+                subscription.first_sent.get_or_insert(now);
+                subscription.waits_since = None;
+            }
             self.refresh_viewer(subscription);
         }
     }

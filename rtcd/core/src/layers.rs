@@ -97,6 +97,13 @@ impl Core {
         let (following, kind, track) = (subscription.rewrite.layer(), subscription.kind, subscription.track);
         let changed = subscription.target != target;
         subscription.target = target;
+        let waits = kind == Kind::Video && target.is_some() && following.is_none();
+        if waits && subscription.waits_since.is_none() {
+            subscription.waits_since = Some(now);
+            subscription.key_frame_waits = subscription.key_frame_waits.saturating_add(1);
+        } else if !waits {
+            subscription.waits_since = None;
+        }
         if target.is_none() {
             subscription.rewrite.close();
         }
@@ -250,7 +257,7 @@ impl Core {
 }
 
 /// The highest layer a viewer can use: as large as it shows the picture, or as it says.
-fn layer_max(subscription: &Subscription, track: &Track) -> u8 {
+pub(crate) fn layer_max(subscription: &Subscription, track: &Track) -> u8 {
     let top = track.layers.len().saturating_sub(1) as u8;
     let shown = subscription.settings.width.max(subscription.settings.height);
     let by_size = (0..=top).find(|index| {

@@ -21,6 +21,7 @@ pub mod config;
 mod core;
 mod counters;
 pub mod demand;
+mod diagnosis;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -53,6 +54,7 @@ mod tap;
 mod thinning;
 mod timers;
 mod track;
+pub mod verdict;
 pub mod wire;
 
 pub use config::CoreConfig;

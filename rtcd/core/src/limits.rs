@@ -78,6 +78,8 @@ pub const CALLS_MAX: usize = 65_536;
 pub const PEERS_MAX: usize = 65_536;
 /// Subscriptions of one peer: what one description can carry. Half a KiB each.
 pub const SUBSCRIPTIONS_PER_PEER_MAX: usize = SDP_MEDIA_MAX - 1;
+/// Received tracks that one peer's diagnosis tells of: more than a person looks at. 150 bytes each, while it is asked for.
+pub const WATCHED_REPORTED_MAX: usize = 64;
 /// Taps of one call: recorder, captions, and both again while one replaces the other.
 pub const TAPS_PER_CALL_MAX: usize = 8;
 /// Loudest microphones of a call that may be asked for: each packet is compared with so many. 72 bytes each.

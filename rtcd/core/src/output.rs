@@ -225,6 +225,15 @@ pub enum Event {
         /// Which of the two.
         reliable: bool,
     },
+    /// A peer is gone; how it was with its media to the last.
+    Departed {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        reason: EndReason,
+        /// Its last figures, with a diagnosis.
+        report: Box<crate::report::PeerReport>,
+    },
     /// The last peer left: the call is over in this core.
     Ended,
 }

@@ -15,7 +15,7 @@ pub struct Report {
 }
 
 /// One call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CallReport {
     /// Its id.
     pub call: CallId,
@@ -24,7 +24,7 @@ pub struct CallReport {
 }
 
 /// One peer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PeerReport {
     /// Its id.
     pub peer: PeerId,
@@ -56,10 +56,12 @@ pub struct PeerReport {
     pub estimate_bps: u64,
     /// Published tracks.
     pub tracks: Vec<TrackReport>,
+    /// Why media does or does not flow, if that was asked for.
+    pub diagnosis: Option<Box<crate::verdict::Diagnosis>>,
 }
 
 /// One published track.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TrackReport {
     /// Id.
     pub track: TrackId,
@@ -79,6 +81,12 @@ pub struct TrackReport {
     pub layers: u8,
     /// Subscribers.
     pub subscribers: u32,
+    /// Why packets come or not.
+    pub verdict: crate::verdict::Verdict,
+    /// First packet, Unix ms; 0: none.
+    pub first_packet_ms: i64,
+    /// A key frame is being waited for.
+    pub key_frame_awaited: bool,
     /// Key frames asked of the publisher.
     pub key_frame_requests: u64,
 }

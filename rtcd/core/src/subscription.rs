@@ -47,6 +47,12 @@ pub(crate) struct Subscription {
     pub(crate) feedback: Feedback,
     pub(crate) resend: Ration,
     pub(crate) redundancy: Redundancy,
+    /// When its first packet left.
+    pub(crate) first_sent: Option<Instant>,
+    /// A picture that cannot begin without a key frame waits since then.
+    pub(crate) waits_since: Option<Instant>,
+    /// How often it had to.
+    pub(crate) key_frame_waits: u32,
 }
 
 /// What leaves, as the viewer's m-line says.

@@ -86,6 +86,8 @@ pub(crate) struct Layer {
     pub(crate) microphone: Option<Box<Microphone>>,
     /// It sent lately, when last looked at.
     pub(crate) awake: bool,
+    /// When its first packet came.
+    pub(crate) first_at: Option<Instant>,
 }
 
 /// A subscription that takes a layer, and the transport it leaves on.
@@ -126,6 +128,7 @@ impl Layer {
             key_frames: KeyFrames::default(),
             microphone: None,
             awake: false,
+            first_at: None,
         }
     }
 

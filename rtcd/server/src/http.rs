@@ -17,6 +17,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
+use tower_http::compression::CompressionLayer;
 
 use crate::limits::{GRPC_MESSAGE_MAX, HTTP_CONNECTIONS_MAX, HTTP2_STREAMS_MAX};
 use crate::metrics;
@@ -132,7 +133,7 @@ async fn router(node: Arc<Node>) -> axum::Router {
     }
     routes.into_axum_router().merge(
         axum::Router::new()
-            .route("/metrics", get(serve_metrics))
+            .route("/metrics", get(serve_metrics).layer(CompressionLayer::new().gzip(true)))
             .route("/healthz", get(serve_health))
             .route("/readyz", get(serve_ready))
             .with_state(node),

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod metrics;
 pub mod net;
 pub mod node;
+mod recent;
 pub mod shard;
 pub mod signal;
 pub mod tap;

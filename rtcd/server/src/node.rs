@@ -13,7 +13,8 @@ use crate::config::{Config, Secret};
 use crate::directory::Directory;
 use crate::drain::{Drain, Terminate};
 use crate::limits::DESK_INPUTS_MAX;
-use crate::metrics::Metrics;
+use crate::metrics::{BUCKETS_FORWARDING, Histogram, Metrics};
+use crate::recent::Recent;
 use crate::shard::{self, Listening, Note, ShardGone, ShardHandle, ShardReport, Shards, StartError};
 use crate::signal::desk::{Desk, DeskInput};
 use crate::signal::grpc::auth::Auth;
@@ -56,6 +57,7 @@ pub struct Node {
     /// Turns true when streams have to end.
     closing: watch::Sender<bool>,
     refusing: AtomicBool,
+    forwarding: Recent,
 }
 
 /// A node with what its owner has to keep.
@@ -89,6 +91,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         drain: Drain::default(),
         closing: watch::Sender::new(false),
         refusing: AtomicBool::new(false),
+        forwarding: Recent::default(),
     });
     let mut tasks = Vec::new();
     for (number, (inputs, notes)) in desk_inputs.into_iter().zip(notes).enumerate() {
@@ -160,6 +163,11 @@ impl Node {
     /// A shard's figures.
     pub async fn shard_report(&self, number: usize) -> Option<Result<ShardReport, ShardGone>> {
         Some(self.shards.get(number)?.report().await)
+    }
+
+    /// A shard's figures, and why media does or does not flow.
+    pub async fn shard_diagnosis(&self, number: usize) -> Option<Result<ShardReport, ShardGone>> {
+        Some(self.shards.get(number)?.diagnose().await)
     }
 
     /// Tells a desk something.
@@ -264,8 +272,10 @@ impl Node {
     /// For the ops page.
     pub async fn status(&self) -> v1::NodeStatusResponse {
         let mut counters = std::collections::HashMap::new();
+        let mut forwarding = Histogram::new(BUCKETS_FORWARDING);
         for number in 0..self.shards.len() {
             let Some(Ok(report)) = self.shard_report(number).await else { continue };
+            forwarding.add(&report.forwarding);
             for (name, value) in &report.core.counters {
                 *counters.entry(format!("core_{name}")).or_default() += value;
             }
@@ -292,6 +302,7 @@ impl Node {
             advertised: udp.chain(tcp).collect(),
             counters,
             warnings: self.listening.warnings.clone(),
+            forwarding: Some(self.forwarding.latency(&forwarding)),
         }
     }
 }
@@ -313,11 +324,14 @@ async fn keep_house(node: Arc<Node>) {
         }
         if sampled.elapsed() >= SAMPLE {
             sampled = Instant::now();
+            let mut forwarding = Histogram::new(BUCKETS_FORWARDING);
             for number in 0..node.shards.len() {
                 if let Some(Ok(report)) = node.shard_report(number).await {
                     node.metrics.sample(&report.core);
+                    forwarding.add(&report.forwarding);
                 }
             }
+            node.forwarding.note(forwarding);
         }
     }
 }

@@ -292,6 +292,7 @@ export interface NodeStatus {
   advertised: string[]
   warnings: string[]
   counters: Record<string, number>
+  forwarding?: { packets: number; p50_us: number; p99_us: number }
 }
 
 export type MediaStep = 'joined' | 'negotiated' | 'ice_checked' | 'dtls_done' | 'rtp_in' | 'rtp_out' | 'lost'
@@ -307,10 +308,62 @@ export interface OpsTrack {
   layers: number
   subscribers: number
   key_frame_requests: number
+  verdict: string
+  first_packet_ms: number
+  key_frame_awaited: boolean
+}
+
+export interface OpsTransport {
+  side: string
+  verdict: string
+  candidates: number
+  checks: number
+  checks_refused: number
+  dtls_records: number
+  dtls_error: string
+  srtp_refused: number
+  packets_in: number
+  packets_out: number
+}
+
+export interface OpsWatched {
+  track_sid: string
+  publisher_sid: string
+  kind: string
+  source: string
+  verdict: string
+  layer: number
+  layer_wanted: number
+  layers: number
+  reason: string
+  first_packet_ms: number
+  key_frame_waits: number
+  waiting_ms: number
+  bitrate_bps: number
+}
+
+export interface OpsDiagnosis {
+  sends: string
+  receives: string
+  may_publish: boolean
+  may_subscribe: boolean
+  estimate_bps: number
+  transports: OpsTransport[]
+  watched: OpsWatched[]
+}
+
+export interface OpsDeparture {
+  call_id: string
+  channel_name: string
+  title: string
+  left_at_ms: number
+  reason: string
+  participant: OpsParticipant
 }
 
 export interface OpsParticipant {
   identity: string
+  participant_sid: string
   display_name: string
   joined_at_ms: number
   step: string
@@ -326,6 +379,7 @@ export interface OpsParticipant {
   client: string
   remote_address: string
   tracks: OpsTrack[]
+  diagnosis: OpsDiagnosis | null
 }
 
 export interface OpsCall {

@@ -10,6 +10,9 @@ use crate::peer::{PeerKey, TransportKey};
 impl Core {
     /// The peer is gone for good. Says so to its signalling.
     pub(crate) fn end_peer(&mut self, now: Instant, key: PeerKey, reason: EndReason) {
+        let Some(peer) = self.peers.get(key) else { return };
+        // After a bug of ours its state is not to be trusted with questions.
+        let report = Box::new(self.peer_report(now, key, peer, reason != EndReason::Internal));
         let Some(peer) = self.peers.get_mut(key) else { return };
         let (id, call_key) = (peer.id.clone(), peer.call);
         let (tracks, subscriptions) = (std::mem::take(&mut peer.tracks), std::mem::take(&mut peer.subscriptions));
@@ -28,6 +31,8 @@ impl Core {
         if let Some(call) = self.calls.get_mut(call_key) {
             call.peers.retain(|other| *other != key);
             call.speakers.remove(key.index());
+            let departed = Event::Departed { peer: id.clone(), reason, report };
+            self.outbox.event(&call.id, departed);
         }
         self.outbox.signal(&id, Signal::Ended { reason });
         self.end_call_if_empty(call_key);

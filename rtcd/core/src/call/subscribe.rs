@@ -92,6 +92,9 @@ impl Core {
             feedback: Feedback::default(),
             resend: Ration::default(),
             redundancy: Redundancy::default(),
+            first_sent: None,
+            waits_since: None,
+            key_frame_waits: 0,
         });
         if let Some(track) = self.tracks.get_mut(track_key) {
             track.subscriptions.push(key);

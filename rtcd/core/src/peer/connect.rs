@@ -93,6 +93,7 @@ impl Core {
     }
 
     fn give_up(&mut self, now: Instant, key: TransportKey, why: &str) {
+        self.condemn(key, None);
         self.enter(now, key, State::Gone);
         self.counters.one(Count::PeersLost);
         let Some(peer) = self.transports.get(key).map(|transport| transport.peer) else { return };

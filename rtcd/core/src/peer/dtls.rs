@@ -76,6 +76,8 @@ pub(crate) struct DtlsSession {
     role: DtlsRole,
     fingerprint: [u8; 32],
     verified: bool,
+    /// Why it failed, in the words of its library: names of states and alerts, nothing of content.
+    error: Option<Box<str>>,
     scratch: Vec<u8>,
 }
 
@@ -85,7 +87,7 @@ impl DtlsSession {
         if role == DtlsRole::Client {
             dtls.set_active(true);
         }
-        Self { dtls, role, fingerprint, verified: false, scratch: Vec::new() }
+        Self { dtls, role, fingerprint, verified: false, error: None, scratch: Vec::new() }
     }
 
     pub(crate) fn role(&self) -> DtlsRole {
@@ -103,17 +105,28 @@ impl DtlsSession {
 
     /// A record came.
     pub(crate) fn handle(&mut self, now: Instant, packet: &[u8]) -> Result<(), DtlsError> {
-        self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(packet)).map_err(|_| DtlsError::Failed)
+        let done = self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(packet));
+        done.map_err(|error| self.failed(&error))
     }
 
     /// Its time has come, or (as a client) it may begin.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsError> {
-        self.dtls.handle_timeout(now).map_err(|_| DtlsError::Failed)
+        self.dtls.handle_timeout(now).map_err(|error| self.failed(&error))
     }
 
     /// Sends application data (SCTP).
     pub(crate) fn send(&mut self, data: &[u8]) -> Result<(), DtlsError> {
-        self.dtls.send_application_data(data).map(|_| ()).map_err(|_| DtlsError::Failed)
+        self.dtls.send_application_data(data).map(|_| ()).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&mut self, error: &dimpl::Error) -> DtlsError {
+        self.error = Some(error.to_string().into_boxed_str());
+        DtlsError::Failed
+    }
+
+    /// Why it failed.
+    pub(crate) fn take_error(&mut self) -> Option<Box<str>> {
+        self.error.take()
     }
 
     /// Says good-bye.

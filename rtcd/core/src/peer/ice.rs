@@ -50,6 +50,11 @@ impl Core {
                 self.counters.one(Count::StunMalformed);
             }
         }
+        match outcome.refused {
+            None => transport.evidence.checks += 1,
+            Some(IceRefusal::BadIntegrity | IceRefusal::UnknownUser) => transport.evidence.checks_refused += 1,
+            Some(_) => {}
+        }
         if outcome.refused.is_some() {
             return;
         }

@@ -34,7 +34,10 @@ impl Core {
         };
         let clear = match keys.inbound.unprotect(packet) {
             Ok(clear) => clear,
-            Err(error) => return self.count_srtp(error),
+            Err(error) => {
+                transport.evidence.srtp_refused += u64::from(matches!(error, SrtpError::Tag | SrtpError::Malformed));
+                return self.count_srtp(error);
+            }
         };
         let len = packet.len();
         self.counters.one(Count::PacketsIn);
@@ -106,6 +109,9 @@ impl Core {
         let codec_changed = layer.codec != codec_index;
         layer.codec = codec_index;
         let woke = !std::mem::replace(&mut layer.awake, true);
+        if woke {
+            layer.first_at.get_or_insert(now);
+        }
         let (nack, pli, kind) = (codec.nack, codec.pli, codec.kind);
         let redundant = header.payload_type != codec.payload_type;
         header.payload_type = codec.payload_type;

@@ -68,6 +68,7 @@ impl Core {
                 transport.ice.restart(made);
             }
         }
+        self.candidates(peer_key, Side::Publish, sdp.matches("a=candidate:").count());
         self.adopt(now, key, &agreed);
         self.bind_sections(now, key, &agreed);
         self.outbox.signal(&peer_id, Signal::Answer { sdp: answer.sdp, id, mids: answer.mids });
@@ -93,6 +94,7 @@ impl Core {
             Err(error) => return self.refuse(&peer_id, Side::Subscribe, &error),
         }
         if let Some(agreed) = offerer.agreed().cloned() {
+            self.candidates(peer_key, Side::Subscribe, sdp.matches("a=candidate:").count());
             self.adopt(now, key, &agreed);
             self.apply_outgoing(now, key, &agreed);
         }

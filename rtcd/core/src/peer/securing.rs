@@ -14,6 +14,7 @@ use crate::output::{EndReason, Step};
 use crate::sctp::{LOSSY, RELIABLE, Sctp, SctpOutput};
 use crate::srtp::{Inbound, Outbound, split_keying_material};
 use crate::timers::Timer;
+use crate::verdict::Verdict;
 
 impl Core {
     /// Both descriptions and an address are there: as the client, begin.
@@ -34,6 +35,9 @@ impl Core {
 
     /// A record from a proved address.
     pub(crate) fn receive_dtls(&mut self, now: Instant, key: TransportKey, record: &[u8]) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.evidence.dtls_records += 1;
+        }
         if self.transports.get(key).is_none_or(|transport| transport.dtls.is_none()) {
             // The answer is still on its way; the client sends again.
             self.counters.one(Count::DtlsUnexpected);
@@ -196,6 +200,16 @@ impl Core {
             DtlsError::Fingerprint => (Count::DtlsBadFingerprint, "the DTLS certificate is not the one named in the SDP"),
         };
         self.counters.one(count);
+        let verdict = match error {
+            DtlsError::Failed => Verdict::HandshakeFailed,
+            DtlsError::Fingerprint => Verdict::WrongCertificate,
+        };
+        self.condemn(key, Some(verdict));
+        if let Some(transport) = self.transports.get_mut(key)
+            && let Some(error) = transport.dtls.as_mut().and_then(DtlsSession::take_error)
+        {
+            transport.evidence.dtls_error = Some(error);
+        }
         let Some(peer) = self.transports.get(key).map(|transport| transport.peer) else { return };
         self.reached(key, Step::Lost, why.to_owned());
         self.end_peer(now, peer, EndReason::Protocol);
@@ -204,6 +218,7 @@ impl Core {
     /// The client closed the transport (a page that is left does): wait whether signalling brings it back.
     fn closed_by_client(&mut self, now: Instant, key: TransportKey) {
         if let Some(transport) = self.transports.get_mut(key) {
+            transport.evidence.closed_by_client = true;
             transport.keys = None;
             transport.dtls = None;
             transport.sctp = None;

@@ -57,6 +57,8 @@ pub(crate) struct Transport {
     pub(crate) messages: super::messages::MessageRation,
     pub(crate) congestion: super::congestion::Congestion,
     pub(crate) rtt: Option<std::time::Duration>,
+    /// For its verdict.
+    pub(crate) evidence: crate::verdict::Evidence,
     /// Set by a test to see what a bug of ours costs.
     pub(crate) broken: bool,
 }
@@ -181,6 +183,7 @@ impl Transport {
             messages: super::messages::MessageRation::default(),
             congestion: super::congestion::Congestion::default(),
             rtt: None,
+            evidence: crate::verdict::Evidence::default(),
             broken: false,
         }
     }

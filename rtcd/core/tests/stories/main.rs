@@ -17,5 +17,6 @@ mod hostile;
 mod network;
 mod sound;
 mod tap;
+mod verdicts;
 mod video;
 mod world;

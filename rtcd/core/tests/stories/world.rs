@@ -486,6 +486,15 @@ impl World {
         self.report.take().unwrap()
     }
 
+    /// Why one client's media does or does not flow.
+    pub fn diagnose(&mut self, client: usize) -> rtcd_core::verdict::Diagnosis {
+        self.tell(Input::Diagnose { token: 2 });
+        let peer = self.peer(client);
+        let report = self.report.take().unwrap();
+        let found = report.calls.iter().flat_map(|call| &call.peers).find(|report| report.peer == peer).unwrap();
+        *found.diagnosis.clone().unwrap()
+    }
+
     pub fn counter(&mut self, name: &str) -> u64 {
         let report = self.ask_report();
         report.counters.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no counter {name}")).1

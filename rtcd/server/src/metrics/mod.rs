@@ -32,6 +32,9 @@ const BUCKETS_DEFAULT: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 const BUCKETS_CAPTION: &[f64] = &[250.0, 500.0, 750.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 10_000.0];
 /// Passes of a media thread, s.
 pub(crate) const BUCKETS_PASS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1];
+/// What a media thread adds to a datagram, s.
+pub(crate) const BUCKETS_FORWARDING: &[f64] =
+    &[0.000_025, 0.000_05, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
 /// Peers waiting for their connection; joins that never connect are forgotten when it is full.
 const CONNECTING_MAX: usize = 8192;
 
@@ -88,6 +91,55 @@ impl Histogram {
         if let Some(count) = self.bounds.iter().position(|bound| value <= *bound).and_then(|at| self.counts.get_mut(at)) {
             *count += 1;
         }
+    }
+
+    /// As so many observations of one value.
+    pub(crate) fn observe_many(&mut self, value: f64, times: u64) {
+        if times == 0 {
+            return;
+        }
+        self.count += times;
+        self.sum += value * times as f64;
+        if let Some(count) = self.bounds.iter().position(|bound| value <= *bound).and_then(|at| self.counts.get_mut(at)) {
+            *count += times;
+        }
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Adds another one with the same bounds.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+
+    /// What came since an earlier state of the same histogram.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        for (count, less) in since.counts.iter_mut().zip(&earlier.counts) {
+            *count = count.saturating_sub(*less);
+        }
+        since.sum -= earlier.sum;
+        since.count = since.count.saturating_sub(earlier.count);
+        since
+    }
+
+    /// The bound below which this share of the observations lies; `None`: none were made. Beyond the last bound: twice that one.
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
+        let wanted = (self.count > 0).then(|| (share * self.count as f64).ceil())?;
+        let mut total = 0;
+        for (bound, count) in self.bounds.iter().zip(&self.counts) {
+            total += count;
+            if total as f64 >= wanted {
+                return Some(*bound);
+            }
+        }
+        self.bounds.last().map(|last| last * 2.0)
     }
 }
 
@@ -148,6 +200,7 @@ impl Metrics {
             | Event::TrackMuted { .. }
             | Event::Speakers(_)
             | Event::Quality { .. }
+            | Event::Departed { .. }
             | Event::Ended => return,
         };
         let mut inner = self.lock();
@@ -339,6 +392,11 @@ fn shards(text: &mut Text, node: &Node, shells: &[(String, crate::shard::ShardRe
     for (shard, report) in shells {
         text.histogram(name, &[("shard", shard)], &report.passes);
     }
+    let name = "conclave_rtcd_forward_seconds";
+    text.head(name, "histogram", "The same for every datagram sent: an upper bound of what this node added to it.");
+    for (shard, report) in shells {
+        text.histogram(name, &[("shard", shard)], &report.forwarding);
+    }
     text.head("conclave_rtcd_shard_lateness_seconds", "gauge", "Largest lateness of a timer since the last scrape.");
     for (shard, report) in shells {
         text.sample("conclave_rtcd_shard_lateness_seconds", &[("shard", shard)], report.shell.lateness_us_max as f64 / 1e6);
@@ -413,6 +471,21 @@ pub fn resident_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_are_of_what_came_since() {
+        let mut histogram = Histogram::new(BUCKETS_FORWARDING);
+        assert_eq!(histogram.quantile(0.5), None);
+        histogram.observe_many(0.15, 1000);
+        let before = histogram.clone();
+        histogram.observe_many(0.000_09, 98);
+        histogram.observe_many(0.004, 2);
+        histogram.observe_many(9.0, 0);
+        let recent = histogram.since(&before);
+        assert_eq!((recent.count(), recent.quantile(0.5), recent.quantile(0.99)), (100, Some(0.0001), Some(0.005)));
+        histogram.observe_many(9.0, 10_000);
+        assert_eq!(histogram.quantile(0.99), Some(0.4));
+    }
 
     #[test]
     fn connection_states_and_times_follow_the_steps() {

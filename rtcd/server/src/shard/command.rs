@@ -137,6 +137,11 @@ pub enum Command {
         /// Where to.
         reply: oneshot::Sender<ShardReport>,
     },
+    /// As [`Command::Report`], with diagnoses: for people who look.
+    Diagnose {
+        /// Where to.
+        reply: oneshot::Sender<ShardReport>,
+    },
     /// End the thread after what is queued.
     Stop,
 }
@@ -163,7 +168,7 @@ pub(super) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::TapKeyFrame { tap, track } => Input::TapKeyFrame { tap: tap.clone(), track: track.clone() },
         Command::TapClose { tap } => Input::TapClose { tap: tap.clone() },
         Command::TapOpen { call, tap, scope, .. } => Input::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope },
-        Command::Report { .. } | Command::Stop => return None,
+        Command::Report { .. } | Command::Diagnose { .. } | Command::Stop => return None,
     })
 }
 

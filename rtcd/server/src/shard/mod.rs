@@ -40,6 +40,8 @@ pub struct ShardReport {
     pub tcp_connections: usize,
     /// How long passes took: from a batch's arrival until everything that follows from it was with the kernel, s.
     pub(crate) passes: Histogram,
+    /// The same, once for every datagram sent in a pass: an upper bound of what was added to each, s.
+    pub(crate) forwarding: Histogram,
 }
 
 /// What a running shard shows without being asked.
@@ -93,6 +95,16 @@ impl ShardHandle {
     pub async fn report(&self) -> Result<ShardReport, ShardGone> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Report { reply }).await?;
+        answer.await.map_err(|_| ShardGone)
+    }
+
+    /// Asks for figures with diagnoses.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub async fn diagnose(&self) -> Result<ShardReport, ShardGone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Diagnose { reply }).await?;
         answer.await.map_err(|_| ShardGone)
     }
 

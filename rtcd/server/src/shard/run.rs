@@ -22,7 +22,7 @@ use super::ration::CheckRation;
 use super::routes::Routes;
 use super::{Command, Note, Pulse, ShardCounters, ShardReport};
 use crate::limits::{DATAGRAMS_PER_PASS_MAX, NOTE_BACKLOG_MAX, SHARD_BEAT};
-use crate::metrics::{BUCKETS_PASS, Histogram};
+use crate::metrics::{BUCKETS_FORWARDING, BUCKETS_PASS, Histogram};
 use crate::net::poller::{Events, Poller, Ready, Waker};
 use crate::net::send::{Sender, Waiting};
 use crate::net::tcp::{Connections, ReadResult, TcpListener};
@@ -87,6 +87,9 @@ struct Shell {
     epoch: (Instant, u64),
     counters: ShardCounters,
     passes: Histogram,
+    forwarding: Histogram,
+    /// Datagrams sent when the pass before ended.
+    sent_before: u64,
 }
 
 impl Shard {
@@ -128,6 +131,8 @@ impl Shard {
                 epoch,
                 counters: ShardCounters::default(),
                 passes: Histogram::new(BUCKETS_PASS),
+                forwarding: Histogram::new(BUCKETS_FORWARDING),
+                sent_before: 0,
             },
             batch: ReceiveBatch::default(),
             stopping: false,
@@ -146,6 +151,7 @@ impl Shard {
             let spent = before.saturating_duration_since(now);
             load.busy(spent);
             self.shell.passes.observe(spent.as_secs_f64());
+            self.shell.observe_forwarding(spent);
             let until = self.wake_at.map_or(SHARD_BEAT, |at| at.saturating_duration_since(before).min(SHARD_BEAT));
             if let Err(error) = self.shell.poller.wait(until, &mut events) {
                 tracing::error!(%error, shard = self.number, "waiting for sockets failed");
@@ -378,6 +384,10 @@ impl Shard {
                     self.shell.report = Some(reply);
                     self.core.handle(now, Input::Report { token: 0 });
                 }
+                Command::Diagnose { reply } => {
+                    self.shell.report = Some(reply);
+                    self.core.handle(now, Input::Diagnose { token: 0 });
+                }
                 Command::Stop => self.stopping = true,
                 _ => {}
             }
@@ -574,6 +584,13 @@ impl Shell {
         }
     }
 
+    /// Every datagram of a pass was underway for at most as long as the pass took.
+    fn observe_forwarding(&mut self, spent: Duration) {
+        let sent = self.counters.datagrams_out - self.sent_before;
+        self.sent_before = self.counters.datagrams_out;
+        self.forwarding.observe_many(spent.as_secs_f64(), sent);
+    }
+
     fn answer_report(&mut self, core: rtcd_core::report::Report) {
         // Asked and answered in one pass, so at most one is open.
         let Some(reply) = self.report.take() else { return };
@@ -583,6 +600,7 @@ impl Shell {
             tcp: self.tcp.counters,
             tcp_connections: self.tcp.len(),
             passes: self.passes.clone(),
+            forwarding: self.forwarding.clone(),
         };
         self.counters.lateness_us_max = 0;
         let _ = reply.send(report);

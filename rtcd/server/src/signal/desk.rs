@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use conclave_proto::v1::{call_event, from_media::Body};
+use conclave_proto::v1::{self, call_event, from_media::Body};
+use rtcd_core::ids::{CallId, PeerId};
+use rtcd_core::output::{EndReason, Event};
+use rtcd_core::report::PeerReport;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{mpsc, oneshot};
 
+use super::grpc::figures::measure;
 use super::grpc::links::Links;
-use super::livekit::Adapter;
+use super::livekit::{Adapter, end_reason};
 use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall};
+use crate::admit::split_call_id;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
 use crate::shard::{Note, ShardHandle};
@@ -41,6 +47,7 @@ impl Desk {
     /// Serves until the node ends.
     pub async fn run(self, settings: AdapterSettings, mut inputs: mpsc::Receiver<DeskInput>, mut notes: mpsc::Receiver<Note>) {
         let mut adapter = Adapter::new(settings);
+        let mut leaving = Leaving::default();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut outputs = Vec::new();
@@ -65,12 +72,16 @@ impl Desk {
             };
             let now = moment();
             self.observe_input(&input, now);
+            if let AdapterInput::Event { call, event: Event::Departed { peer, reason, report } } = &input {
+                self.departed(&mut leaving, call, peer, *reason, report, now);
+                continue;
+            }
             adapter.handle(now, input, &mut outputs);
             // What the links refuse comes back to the adapter, which may answer again.
             while !outputs.is_empty() {
                 let mut refused = Vec::new();
                 for output in outputs.drain(..) {
-                    self.apply(output, &mut refused).await;
+                    self.apply(output, &mut refused, &mut leaving).await;
                 }
                 for input in refused {
                     adapter.handle(now, input, &mut outputs);
@@ -79,7 +90,7 @@ impl Desk {
         }
     }
 
-    async fn apply(&self, output: AdapterOutput, refused: &mut Vec<AdapterInput>) {
+    async fn apply(&self, output: AdapterOutput, refused: &mut Vec<AdapterInput>, leaving: &mut Leaving) {
         match output {
             AdapterOutput::Core(command) => {
                 // Fails only when the shard is gone; then the node is ending.
@@ -117,6 +128,7 @@ impl Desk {
                     }
                     Some(call_event::Event::Left(left)) => {
                         tracing::info!(?call, peer = %short(&left.participant_sid), reason = left.reason().as_str_name(), "left");
+                        leaving.note(&self.directory, &call, left);
                         self.directory.left(&call, left, event.at_ms);
                     }
                     Some(call_event::Event::Ended(ended)) => {
@@ -131,6 +143,25 @@ impl Desk {
         }
     }
 
+    /// The core's last word about somebody: to the message servers, with a name to it.
+    fn departed(&self, leaving: &mut Leaving, call: &CallId, peer: &PeerId, reason: EndReason, report: &PeerReport, now: Moment) {
+        let known = leaving.people.remove(peer.as_str());
+        if known.is_none() {
+            leaving.spoken_of.insert(peer.as_str().to_owned());
+        }
+        let Some((identity, display_name)) = known.or_else(|| self.directory.person(call, peer.as_str())) else { return };
+        let mut participant =
+            v1::ParticipantInfo { identity, participant_sid: peer.as_str().to_owned(), display_name, ..v1::ParticipantInfo::default() };
+        measure(&mut participant, report);
+        let departed = v1::ParticipantDeparted { participant: Some(participant), reason: end_reason(reason).into() };
+        let event = v1::CallEvent {
+            call_id: split_call_id(call).1.to_owned(),
+            at_ms: now.unix_ms,
+            event: Some(call_event::Event::Departed(departed)),
+        };
+        self.links.push_event(call, &event);
+    }
+
     #[allow(clippy::wildcard_enum_match_arm, reason = "nothing is written down of the others")]
     fn observe_input(&self, input: &AdapterInput, now: Moment) {
         match input {
@@ -139,6 +170,33 @@ impl Desk {
             AdapterInput::Signal { peer, signal } => self.metrics.observe_signal(peer, signal),
             AdapterInput::Event { call, event } => self.metrics.observe_core_event(call, event, now.instant),
             _ => {}
+        }
+    }
+}
+
+/// People whose signalling has ended, until the core has said its last word about their media: the call may be forgotten by then.
+#[derive(Default)]
+struct Leaving {
+    /// By the core's peer id: identity and name.
+    people: FxHashMap<String, (String, String)>,
+    /// Whom the core ended by itself and has spoken of: their signalling ends next.
+    spoken_of: FxHashSet<String>,
+}
+
+impl Leaving {
+    /// Each is there for the time of one command; more only while a shard stands still.
+    const MAX: usize = 8192;
+
+    fn note(&mut self, directory: &Directory, call: &CallId, left: &v1::ParticipantLeft) {
+        if self.spoken_of.remove(&left.participant_sid) {
+            return;
+        }
+        if self.people.len() >= Self::MAX {
+            self.people.clear();
+            self.spoken_of.clear();
+        }
+        if let Some(person) = directory.person(call, &left.participant_sid) {
+            self.people.insert(left.participant_sid.clone(), person);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Our own signalling over gRPC: the long-lived link of each message server, and the unary calls.
 
 pub mod auth;
+pub(crate) mod figures;
 pub mod link;
 pub mod links;
 pub mod outbox;

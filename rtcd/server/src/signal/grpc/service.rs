@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::{DEFAULT_TENANT, Scope, named};
+use super::figures::call_info;
 use super::link::{FrameRight, Link, Order};
 use super::links::Orphans;
 use super::outbox::QueueKey;
@@ -19,7 +20,7 @@ use crate::admit::{self, Refusal, admit, check_join, core_call_id, split_call_id
 use crate::limits::{ACK_EVERY, ACK_EVERY_FRAMES, HELLO_TIMEOUT};
 use crate::node::Node;
 use crate::signal::desk::{DeskInput, short};
-use crate::signal::seam::{AdapterInput, RosterCall, SessionKey};
+use crate::signal::seam::{AdapterInput, SessionKey};
 
 /// The service.
 #[derive(Clone)]
@@ -348,7 +349,7 @@ async fn list_calls(node: &Arc<Node>, tenant: &str, addresses: bool) -> Vec<v1::
             continue;
         }
         let Ok(roster) = answer.await else { continue };
-        let Some(Ok(report)) = node.shard_report(number).await else { continue };
+        let Some(Ok(report)) = node.shard_diagnosis(number).await else { continue };
         for call in roster {
             if split_call_id(&call.call).0 == tenant {
                 calls.push(call_info(&call, &report.core, u32::try_from(number).unwrap_or(u32::MAX), addresses));
@@ -356,74 +357,6 @@ async fn list_calls(node: &Arc<Node>, tenant: &str, addresses: bool) -> Vec<v1::
         }
     }
     calls
-}
-
-fn call_info(roster: &RosterCall, report: &rtcd_core::report::Report, shard: u32, addresses: bool) -> v1::CallInfo {
-    let measured = report.calls.iter().find(|call| call.call == roster.call);
-    let participants = roster
-        .participants
-        .iter()
-        .map(|participant| {
-            let mut info = v1::ParticipantInfo {
-                identity: participant.identity.clone(),
-                participant_sid: participant.peer.as_str().to_owned(),
-                display_name: participant.display_name.clone(),
-                joined_at_ms: participant.joined_at_ms,
-                client: participant.client.clone(),
-                step: v1::MediaStep::Joined.into(),
-                ..v1::ParticipantInfo::default()
-            };
-            if let Some(peer) = measured.and_then(|call| call.peers.iter().find(|peer| peer.peer == participant.peer)) {
-                info.step = media_step(peer.step).into();
-                info.step_detail.clone_from(&peer.detail);
-                info.transport = peer.transport.to_owned();
-                info.srtp_profile = peer.srtp_profile.to_owned();
-                info.dtls_version = peer.dtls_version.to_owned();
-                // Rounded up: 0 means unknown.
-                info.rtt_ms = peer.rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros().div_ceil(1000)).unwrap_or(u32::MAX));
-                info.bitrate_in_bps = peer.bitrate_in_bps;
-                info.bitrate_out_bps = peer.bitrate_out_bps;
-                info.loss_in = peer.loss_in;
-                info.loss_out = peer.loss_out;
-                info.tracks = peer.tracks.iter().map(track_info).collect();
-                if addresses {
-                    info.remote_address = peer.remote.map_or_else(String::new, |remote| remote.to_string());
-                }
-            }
-            info
-        })
-        .collect();
-    v1::CallInfo { call_id: split_call_id(&roster.call).1.to_owned(), started_at_ms: roster.started_at_ms, participants, shard }
-}
-
-fn track_info(track: &rtcd_core::report::TrackReport) -> v1::TrackInfo {
-    v1::TrackInfo {
-        track_sid: track.track.as_str().to_owned(),
-        kind: crate::shard::track_kind(track.kind).into(),
-        source: crate::shard::track_source(track.source).into(),
-        mime: track.mime.clone(),
-        muted: track.muted,
-        packets: track.packets,
-        lost: track.lost,
-        layers: u32::from(track.layers),
-        subscribers: track.subscribers,
-        key_frame_requests: track.key_frame_requests,
-    }
-}
-
-/// The core's step in the protocol's words.
-#[must_use]
-pub fn media_step(step: rtcd_core::output::Step) -> v1::MediaStep {
-    use rtcd_core::output::Step;
-    match step {
-        Step::Joined => v1::MediaStep::Joined,
-        Step::Negotiated => v1::MediaStep::Negotiated,
-        Step::IceChecked => v1::MediaStep::IceChecked,
-        Step::DtlsDone => v1::MediaStep::DtlsDone,
-        Step::RtpIn => v1::MediaStep::RtpIn,
-        Step::RtpOut => v1::MediaStep::RtpOut,
-        Step::Lost => v1::MediaStep::Lost,
-    }
 }
 
 /// The core's call id of a call a token may touch.

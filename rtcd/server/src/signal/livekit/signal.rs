@@ -87,8 +87,8 @@ impl Adapter {
                 turn.event(call, v1::call_event::Event::Quality(v1::QualityChanged { identity, quality, score }));
             }
             Event::Step { peer, side: _, step, detail } => call.note_step(turn, &peer, step, detail),
-            // Clients see it by themselves.
-            Event::DataOpen { .. } => {}
+            // Clients see it by themselves; the desk passes a last diagnosis on.
+            Event::DataOpen { .. } | Event::Departed { .. } => {}
             // Calls are counted here, by participants: a new one may have joined while the core said so.
             Event::Ended => {}
         }

@@ -205,7 +205,7 @@ pub(super) fn media_step(step: Step) -> v1::MediaStep {
     }
 }
 
-pub(super) fn end_reason(reason: EndReason) -> v1::EndReason {
+pub(crate) fn end_reason(reason: EndReason) -> v1::EndReason {
     match reason {
         EndReason::Left => v1::EndReason::Left,
         EndReason::CallEnded => v1::EndReason::CallEnded,

@@ -1,0 +1,81 @@
+//! What operators see after the fact, and may take back.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::err_expect,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
+mod common;
+#[path = "common/node.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared form of the test modules")]
+mod node;
+
+use common::{Server, until};
+use conclave_proto::v1::{self, from_media::Body};
+use node::Node;
+use serde_json::json;
+
+fn departed(call: &str, sid: &str, at_ms: i64, receives: v1::Verdict) -> Body {
+    let participant = v1::ParticipantInfo {
+        identity: "u-ben".to_owned(),
+        participant_sid: sid.to_owned(),
+        display_name: "Ben".to_owned(),
+        remote_address: "203.0.113.9:4000".to_owned(),
+        diagnosis: Some(v1::Diagnosis { receives: receives.into(), ..v1::Diagnosis::default() }),
+        ..v1::ParticipantInfo::default()
+    };
+    let departed = v1::ParticipantDeparted { participant: Some(participant), reason: v1::EndReason::MediaLost.into() };
+    Body::Event(v1::CallEvent { call_id: call.to_owned(), at_ms, event: Some(v1::call_event::Event::Departed(departed)) })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_left_is_still_explained_for_a_week_without_an_address() {
+    let node = Node::start().await;
+    let rtcd = format!("http://{}", node.address);
+    let server = Server::start_with(|settings| settings.rtcd = rtcd).await;
+    let mut admin = server.admin().await;
+    let mut otto = server.person(&mut admin, "otto", &["ops"]).await;
+    until("the link is up", || async { server.app.link.is_up().then_some(()) }).await;
+    let now = message_server::clock::now_ms();
+    let week = 7 * 24 * 3600 * 1000;
+    node.push(departed("call-1", "PA_old", now - week - 1000, v1::Verdict::NoDescription));
+    node.push(departed("call-1", "PA_a", now - 1000, v1::Verdict::NoChecks));
+    node.push(departed("call-2", "PA_b", now, v1::Verdict::WaitsForKeyFrame));
+    let body = until("two are kept", || {
+        let mut otto = otto.clone();
+        async move {
+            let answer = otto.get("/ops/departed?limit=10").await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            (answer.body["departed"].as_array().unwrap().iter().any(|one| one["call_id"] == "call-2")).then_some(answer.body)
+        }
+    })
+    .await;
+    let departed = body["departed"].as_array().unwrap();
+    assert_eq!(departed.len(), 2, "what is older than a week is gone: {body}");
+    assert_eq!(departed[0]["participant"]["diagnosis"]["receives"], "waits_for_key_frame");
+    assert_eq!(departed[1]["participant"]["diagnosis"]["receives"], "no_checks");
+    assert_eq!(departed[1]["reason"], "media_lost");
+    assert!(!body.to_string().contains("203.0.113.9"), "{body}");
+    let of = otto.get("/ops/departed?call_id=call-1&identity=u-ben").await.body;
+    assert_eq!(of["departed"].as_array().unwrap().len(), 1, "{of}");
+    assert_eq!(otto.get("/ops/departed?identity=u-eve").await.body, json!({ "departed": [] }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_is_taken_back() {
+    let node = Node::start().await;
+    let rtcd = format!("http://{}", node.address);
+    let server = Server::start_with(|settings| settings.rtcd = rtcd).await;
+    let mut admin = server.admin().await;
+    let mut otto = server.person(&mut admin, "otto", &["ops"]).await;
+    assert_eq!(otto.post("/ops/nodes/node/drain", json!({})).await.status, 204);
+    assert_eq!(otto.get("/ops/nodes").await.body["nodes"][0]["draining"], true);
+    assert_eq!(otto.call("DELETE", "/ops/nodes/other/drain", None).await.status, 404);
+    assert_eq!(otto.call("DELETE", "/ops/nodes/node/drain", None).await.status, 204);
+    assert_eq!(otto.get("/ops/nodes").await.body["nodes"][0]["draining"], false);
+}
