@@ -58,6 +58,25 @@ pub struct Core {
     pub(crate) scratch: Vec<u16>,
     /// What the last [`Core::poll`] lent out.
     lent: Option<Notice>,
+    #[cfg(debug_assertions)]
+    planted: Option<(PeerId, Planted)>,
+}
+
+/// Where a bug that a test plants strikes. Release builds have none.
+#[cfg_attr(not(debug_assertions), allow(dead_code, reason = "named where it would strike"))]
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// With the peer's next packet.
+    Packet,
+    /// When something is written for the peer.
+    Sending,
+    /// When its reports are due.
+    Timer,
+    /// With its next packet, and again when it is ended for that.
+    Ending,
+    /// In work of the call, which is nobody's.
+    Call,
 }
 
 /// Why a core cannot be made.
@@ -115,16 +134,33 @@ impl Core {
             dirty: Vec::new(),
             scratch: Vec::new(),
             lent: None,
+            #[cfg(debug_assertions)]
+            planted: None,
         })
     }
 
     /// Takes one input. Any number may follow each other; then poll to rest.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
+            // Each finds out by itself whose work it is.
             Input::Datagram { link, bytes } => self.datagram(now, link, bytes),
-            Input::LinkClosed { link } => self.link_closed(now, link),
-            Input::Timeout => self.wake(now),
-            Input::Join(join) => self.join(now, &join),
+            Input::Timeout => self.contain(now, |_| None, |core| core.wake(now)),
+            Input::Join(join) => {
+                let peer = join.peer.clone();
+                self.contain(now, |core| core.peer_by_id.get(&peer).copied(), |core| core.join(now, &join));
+            }
+            // What is no single peer's work costs only itself.
+            other => self.contain(now, |_| None, |core| core.told(now, other)),
+        }
+    }
+
+    fn told(&mut self, now: Instant, input: Input<'_>) {
+        match input {
+            Input::Datagram { .. } | Input::Timeout | Input::Join(_) => {}
+            Input::LinkClosed { link } => match self.links.get(&link).copied() {
+                Some(key) => self.guard(now, key, |core| core.link_closed(now, link)),
+                None => self.link_closed(now, link),
+            },
             Input::Leave { peer } => self.with_peer(now, &peer, |core, key| core.end_peer(now, key, EndReason::Left)),
             Input::Offer { peer, sdp, id } if sdp.len() <= SDP_LEN_MAX => {
                 self.with_peer(now, &peer, |core, key| core.offer(now, key, sdp, id))
@@ -199,18 +235,26 @@ impl Core {
         while self.outbox.used() < LOT_BYTES
             && let Some(key) = self.dirty.pop()
         {
-            self.guard(now, key, |core| core.flush(now, key));
+            self.guard(now, key, |core| {
+                core.trip(key, Planted::Sending);
+                core.flush(now, key);
+            });
         }
         if self.outbox.used() > 0 {
             return Output::Transmits(self.outbox.lend());
         }
         loop {
             self.lent = self.outbox.next_notice();
-            match &self.lent {
+            let nothing = match &self.lent {
                 // A tap's item may have nothing left to say.
-                Some(Notice::Tap { delivery, .. }) if self.tap_item(delivery).is_none() => {}
-                Some(_) => break,
+                Some(Notice::Tap { delivery, .. }) => catch_unwind(AssertUnwindSafe(|| self.tap_item(delivery).is_none())),
+                Some(_) => Ok(false),
                 None => return Output::Timeout(self.timers.next()),
+            };
+            match nothing {
+                Ok(false) => break,
+                Ok(true) => {}
+                Err(_) => self.counters.one(Count::Panics),
             }
         }
         match &self.lent {
@@ -243,7 +287,8 @@ impl Core {
                     let key = *key;
                     self.guard(now, key, |core| core.receive_stun(now, link, bytes));
                 }
-                None => self.receive_stun(now, link, bytes),
+                // Of one who proved nothing nobody knows yet whose it is; it changes nothing before its code is verified.
+                None => self.contain(now, |_| None, |core| core.receive_stun(now, link, bytes)),
             },
             Some(first @ (20..=63 | 128..=191)) => {
                 let Some(key) = self.links.get(&link).copied() else {
@@ -252,6 +297,7 @@ impl Core {
                 };
                 let is_dtls = *first < 64;
                 self.guard(now, key, |core| {
+                    core.trip(key, Planted::Packet);
                     if is_dtls {
                         core.receive_dtls(now, key, bytes);
                     } else if crate::rtp::is_rtcp(bytes) {
@@ -268,18 +314,29 @@ impl Core {
     /// Runs one peer's work behind a catch: a bug of ours costs that peer, and is counted.
     #[inline]
     fn guard(&mut self, now: Instant, key: TransportKey, work: impl FnOnce(&mut Self)) {
+        self.contain(now, |core| core.transports.get(key).map(|transport| transport.peer), work);
+    }
+
+    /// As [`Self::guard`]; `whose` says afterwards who pays, if anybody can be named.
+    #[inline]
+    fn contain(&mut self, now: Instant, whose: impl FnOnce(&Self) -> Option<PeerKey>, work: impl FnOnce(&mut Self)) {
         let result = catch_unwind(AssertUnwindSafe(|| work(self)));
         if result.is_err() {
-            self.broke(now, self.transports.get(key).map(|transport| transport.peer));
+            self.broke(now, whose(self));
         }
     }
 
     #[cold]
     fn broke(&mut self, now: Instant, peer: Option<PeerKey>) {
         self.counters.one(Count::Panics);
-        if let Some(peer) = peer {
-            // Should even the ending fail, the peer stays a zombie until its call ends; the others go on.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.end_peer(now, peer, EndReason::Internal)));
+        let Some(peer) = peer else { return };
+        if catch_unwind(AssertUnwindSafe(|| self.end_peer(now, peer, EndReason::Internal))).is_err() {
+            self.counters.one(Count::Panics);
+            // Should this fail as well, the peer is a zombie until its call ends; the others go on.
+            let orphans = catch_unwind(AssertUnwindSafe(|| self.cut_off(peer))).unwrap_or_default();
+            for track in orphans {
+                let _ = catch_unwind(AssertUnwindSafe(|| self.end_track(now, track)));
+            }
         }
     }
 
@@ -288,9 +345,7 @@ impl Core {
             self.counters.one(Count::UnknownName);
             return;
         };
-        if catch_unwind(AssertUnwindSafe(|| work(self, key))).is_err() {
-            self.broke(now, Some(key));
-        }
+        self.contain(now, |_| Some(key), |core| work(core, key));
     }
 
     fn with_peer_and_track(&mut self, now: Instant, peer: &PeerId, track: &TrackId, work: impl FnOnce(&mut Self, PeerKey, TrackKey)) {
@@ -356,14 +411,29 @@ impl Core {
             Timer::Dtls(key) => self.guard(now, key, |core| core.dtls_timeout(now, key)),
             Timer::Sctp(key) => self.guard(now, key, |core| core.sctp_timeout(now, key)),
             Timer::Feedback(key) => self.guard(now, key, |core| core.feedback_timeout(now, key)),
-            Timer::Reports(key) => self.guard(now, key, |core| core.reports_timeout(now, key)),
+            Timer::Reports(key) => self.guard(now, key, |core| {
+                core.trip(key, Planted::Timer);
+                core.reports_timeout(now, key);
+            }),
             Timer::Allocation(key) => self.guard(now, key, |core| core.allocation_timeout(now, key)),
-            Timer::KeyFrame(key) => self.key_frame_timeout(now, key),
-            Timer::Demand(key) => self.demand_timeout(now, key),
-            Timer::Speakers(key) => self.speakers_timeout(now, key),
-            Timer::Quality(key) => self.quality_timeout(now, key),
-            Timer::Tap(key) => self.tap_timeout(now, key),
+            Timer::KeyFrame(key) => self.contain(now, |core| core.publisher_of(key), |core| core.key_frame_timeout(now, key)),
+            Timer::Demand(key) => self.contain(now, |core| core.publisher_of(key), |core| core.demand_timeout(now, key)),
+            // A call's own work names nobody: it stops, and the call goes on.
+            Timer::Speakers(key) => self.contain(
+                now,
+                |_| None,
+                |core| {
+                    core.trip_anybody(Planted::Call);
+                    core.speakers_timeout(now, key);
+                },
+            ),
+            Timer::Quality(key) => self.contain(now, |_| None, |core| core.quality_timeout(now, key)),
+            Timer::Tap(key) => self.contain(now, |_| None, |core| core.tap_timeout(now, key)),
         }
+    }
+
+    fn publisher_of(&self, track: TrackKey) -> Option<PeerKey> {
+        self.tracks.get(track).map(|track| track.peer)
     }
 
     /// A transport got further. Told once per step and transport.
@@ -399,15 +469,45 @@ impl Core {
         self.choose_layers(now, key);
     }
 
-    /// Makes the next packet of a peer meet a bug, to see what that costs. For tests.
+    /// Makes work for a peer meet a bug, to see what that costs. For tests.
+    #[cfg(debug_assertions)]
     #[doc(hidden)]
-    pub fn break_peer(&mut self, peer: &PeerId) {
-        let transports: Vec<TransportKey> =
-            self.peer_by_id.get(peer).and_then(|key| self.peers.get(*key)).map(|peer| peer.transports().collect()).unwrap_or_default();
-        for key in transports {
-            if let Some(transport) = self.transports.get_mut(key) {
-                transport.broken = true;
-            }
+    pub fn plant_bug(&mut self, peer: &PeerId, place: Planted) {
+        self.planted = Some((peer.clone(), place));
+    }
+
+    /// Meets the bug that a test planted here.
+    #[cfg(debug_assertions)]
+    fn trip(&self, key: TransportKey, place: Planted) {
+        let peer = self.transports.get(key).and_then(|transport| self.peers.get(transport.peer));
+        if let (Some((planted, at)), Some(peer)) = (&self.planted, peer)
+            && *planted == peer.id
+        {
+            assert!(*at != place && (place != Planted::Packet || *at != Planted::Ending), "planted by a test");
         }
     }
+
+    /// As [`Self::trip`], where the work is nobody's.
+    #[cfg(debug_assertions)]
+    fn trip_anybody(&self, place: Planted) {
+        assert!(self.planted.as_ref().is_none_or(|(_, at)| *at != place), "planted by a test");
+    }
+
+    /// As [`Self::trip`], while a peer is ended.
+    #[cfg(debug_assertions)]
+    pub(crate) fn trip_ending(&self, peer: &PeerId) {
+        assert!(self.planted.as_ref().is_none_or(|(planted, at)| planted != peer || *at != Planted::Ending), "planted by a test");
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[inline(always)]
+    fn trip(&self, _: TransportKey, _: Planted) {}
+
+    #[cfg(not(debug_assertions))]
+    #[inline(always)]
+    fn trip_anybody(&self, _: Planted) {}
+
+    #[cfg(not(debug_assertions))]
+    #[inline(always)]
+    pub(crate) fn trip_ending(&self, _: &PeerId) {}
 }

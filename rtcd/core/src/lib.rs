@@ -58,6 +58,8 @@ pub mod verdict;
 pub mod wire;
 
 pub use config::CoreConfig;
+#[doc(hidden)]
+pub use core::Planted;
 pub use core::{Core, CoreError};
 pub use ids::{CallId, PeerId, Side, TapId, TrackId};
 pub use input::Input;

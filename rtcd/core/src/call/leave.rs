@@ -17,6 +17,7 @@ impl Core {
         let (id, call_key) = (peer.id.clone(), peer.call);
         let (tracks, subscriptions) = (std::mem::take(&mut peer.tracks), std::mem::take(&mut peer.subscriptions));
         let transports: smallvec::SmallVec<[TransportKey; 2]> = peer.transports().collect();
+        self.trip_ending(&id);
         for track in tracks {
             self.end_track(now, track);
         }
@@ -36,6 +37,26 @@ impl Core {
         }
         self.outbox.signal(&id, Signal::Ended { reason });
         self.end_call_if_empty(call_key);
+    }
+
+    /// What is left for a peer whose ending met a bug: it is taken out of every table by which something could reach it. Keys to it
+    /// that remain elsewhere find nothing, and no successor either. Answers its tracks, still to be ended.
+    pub(crate) fn cut_off(&mut self, key: PeerKey) -> Vec<crate::track::TrackKey> {
+        let Some(peer) = self.peers.remove(key) else { return Vec::new() };
+        self.peer_by_id.remove(&peer.id);
+        for transport in peer.transports() {
+            self.transports.remove(transport);
+            self.links.retain(|_, known| *known != transport);
+        }
+        let of_peer = |track: &crate::track::TrackKey| self.tracks.get(*track).is_none_or(|track| track.peer == key);
+        let orphans = self.track_by_id.values().copied().filter(of_peer).collect();
+        self.outbox.signal(&peer.id, Signal::Ended { reason: EndReason::Internal });
+        if let Some(call) = self.calls.get_mut(peer.call) {
+            call.peers.retain(|other| *other != key);
+            call.speakers.remove(key.index());
+        }
+        self.end_call_if_empty(peer.call);
+        orphans
     }
 
     fn close_transport(&mut self, key: TransportKey) {

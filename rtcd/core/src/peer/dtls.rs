@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use aws_lc_rs::digest;
-use dimpl::{Config, Dtls, DtlsCertificate, Output, ProtocolVersion, SrtpProfile};
+use dimpl::{Config, Dtls, DtlsCertificate, Error, Output, ProtocolVersion, SrtpProfile};
 use zeroize::Zeroizing;
 
 use crate::config::CoreConfig;
@@ -16,6 +16,10 @@ use crate::srtp::Profile;
 
 /// A DTLS record never makes a longer datagram: the handshake is cut at 1150, SCTP at 1228.
 const SCRATCH_LEN: usize = 2048;
+
+/// Datagrams of a handshake that wait for the ones before them: a browser's longest flight has six. With the twelve of an unfinished
+/// ClientHello that the library keeps, a handshake that only hoards fragments holds less than 64 KiB.
+const RECORDS_WAITING_MAX: usize = 8;
 
 /// What all transports of a core share.
 #[derive(Clone)]
@@ -37,6 +41,7 @@ impl DtlsSettings {
             .use_server_cookie(false)
             .srtp_profiles([first, second, SrtpProfile::AES128_CM_SHA1_80])
             .handshake_timeout(super::connect::SECURING_MAX)
+            .max_queue_rx(RECORDS_WAITING_MAX)
             .build()
             .ok()?;
         Some(Self {
@@ -105,8 +110,11 @@ impl DtlsSession {
 
     /// A record came.
     pub(crate) fn handle(&mut self, now: Instant, packet: &[u8]) -> Result<(), DtlsError> {
-        let done = self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(packet));
-        done.map_err(|error| self.failed(&error))
+        match self.dtls.handle_timeout(now).and_then(|()| self.dtls.handle_packet(packet)) {
+            // What finds no room is lost, as on the way: it is sent again, or the handshake's time runs out.
+            Ok(()) | Err(Error::ReceiveQueueFull | Error::TooManyClientHelloFragments) => Ok(()),
+            Err(error) => Err(self.failed(&error)),
+        }
     }
 
     /// Its time has come, or (as a client) it may begin.
@@ -119,7 +127,7 @@ impl DtlsSession {
         self.dtls.send_application_data(data).map(|_| ()).map_err(|error| self.failed(&error))
     }
 
-    fn failed(&mut self, error: &dimpl::Error) -> DtlsError {
+    fn failed(&mut self, error: &Error) -> DtlsError {
         self.error = Some(error.to_string().into_boxed_str());
         DtlsError::Failed
     }

@@ -59,8 +59,6 @@ pub(crate) struct Transport {
     pub(crate) rtt: Option<std::time::Duration>,
     /// For its verdict.
     pub(crate) evidence: crate::verdict::Evidence,
-    /// Set by a test to see what a bug of ours costs.
-    pub(crate) broken: bool,
 }
 
 /// Whose turn it is to offer.
@@ -184,7 +182,6 @@ impl Transport {
             congestion: super::congestion::Congestion::default(),
             rtt: None,
             evidence: crate::verdict::Evidence::default(),
-            broken: false,
         }
     }
 }

@@ -440,6 +440,34 @@ mod tests {
         assert_eq!(server.send(true, &vec![1; DATA_MESSAGE_LEN_MAX + 1]), Err(SendError::TooLong));
     }
 
+    /// Attack class S-03: hundreds of streams, more channels than one may have, messages that are too long.
+    #[test]
+    fn channels_streams_and_messages_are_bounded() {
+        let mut now = Instant::now();
+        let (mut server, mut browser) = (Sctp::new(false), Browser::new());
+        settle(&mut now, &mut server, &mut browser);
+        let mut told = Vec::new();
+        for id in (0..600).step_by(2) {
+            let Ok(mut stream) = browser.association.open_stream(id, Ppi::Binary) else { continue };
+            let label = if id % 4 == 0 { RELIABLE.to_owned() } else { format!("channel {id}") };
+            stream.write_with_ppi(&dcep::open(&label, true), Ppi::Dcep).unwrap();
+            if id % 100 == 0 {
+                told.extend(settle(&mut now, &mut server, &mut browser));
+            }
+        }
+        told.extend(settle(&mut now, &mut server, &mut browser));
+        let opened = told.iter().filter(|output| matches!(output, SctpOutput::Open { .. })).count();
+        assert_eq!(opened, DATA_CHANNELS_MAX);
+        assert_eq!(server.channels.len(), DATA_CHANNELS_MAX);
+        // A stream that is no channel carries nothing, a message that is too long does not arrive, and the rest goes on.
+        for (id, len) in [(500, 100), (0, DATA_MESSAGE_LEN_MAX + 1), (0, 100)] {
+            let _ = browser.association.stream(id).unwrap().write_with_ppi(&vec![3; len], Ppi::Binary);
+            told = settle(&mut now, &mut server, &mut browser);
+            let messages = told.iter().filter(|output| matches!(output, SctpOutput::Message { .. })).count();
+            assert_eq!(messages, usize::from(len == 100 && id == 0), "{id} {len}");
+        }
+    }
+
     #[test]
     fn garbage_changes_nothing() {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! What one more listener costs in memory: everything the core allocates for it and still holds once the call runs.
+//! What a listener costs in memory, and what those who attack cost: everything the core allocates and still holds.
 
 #![allow(unsafe_code, reason = "a counting allocator has to implement an unsafe trait")]
 #![allow(
@@ -14,13 +14,20 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rtcd_core::ids::Link;
+use rtcd_core::{CallId, Input};
+
+#[path = "../stories/raw.rs"]
+mod raw;
 #[path = "../stories/world.rs"]
 mod world;
 
-use world::World;
+use raw::{Raw, body_of, certificate, client_hello, pieces, sha256};
+use world::{Dice, End, World, holes};
 
 /// Target of this project for a listener of an audio call.
 const PER_PEER_MAX: usize = 150 * 1024;
@@ -36,6 +43,9 @@ static SIZES: [AtomicUsize; PLACES] = [const { AtomicUsize::new(0) }; PLACES];
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 /// A place whose pointer is gone; searches go on behind it.
 const GONE: usize = 1;
+
+/// One measurement at a time, also where all tests share a process.
+static TURN: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
@@ -93,6 +103,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn an_audio_listener_stays_within_its_budget() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut world = World::new(95);
     world.in_core = |on| IN_CORE.with(|flag| flag.set(on));
     let speakers: Vec<usize> = (0..3).map(|n| world.join(&format!("speaker{n}"))).collect();
@@ -118,4 +129,80 @@ fn an_audio_listener_stays_within_its_budget() {
     // Less than a transport's own tables would mean that nothing was counted. Keys inside the crypto library are not: about 8 KiB.
     assert!(per_peer > 4 * 1024);
     assert!(per_peer <= PER_PEER_MAX, "{} KiB per peer", per_peer / 1024);
+}
+
+/// Attack class R-01: a million packets without a key at a live call, from the publisher's own address.
+#[test]
+fn a_million_forged_packets_hold_no_memory_and_lose_no_frame() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut world = World::new(96);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    world.settle();
+    world.tape_up = Some(Vec::new());
+    world.run(Duration::from_millis(500));
+    let tape = world.tape_up.take().unwrap();
+    let rtp: Vec<Vec<u8>> = tape.into_iter().map(|(_, _, bytes)| bytes).filter(|bytes| rtcd_core::rtp::is_rtp(bytes)).collect();
+    let from = world.clients[ann].connections[&End::Publish].address;
+    let link = Link::Udp { local: ([10, 0, 0, 1], 8443).into(), remote: from };
+    world.clients[ben].heard.clear();
+    let mut dice = Dice::new(17);
+    world.in_core = |on| IN_CORE.with(|flag| flag.set(on));
+    // A second of the call alone: what the call itself comes to hold meanwhile.
+    world.run(Duration::from_secs(1));
+    let before = LIVE.load(Ordering::Relaxed);
+    for _ in 0..100 {
+        for n in 0..10_000u32 {
+            let mut packet = rtp[dice.next() as usize % rtp.len()].clone();
+            packet[2..4].copy_from_slice(&(dice.next() as u16).to_be_bytes());
+            // The live source, few others again and again, and ever new ones; each with the section's name in its header.
+            match n % 3 {
+                0 => {}
+                1 => packet[8..12].copy_from_slice(&(n % 50).to_be_bytes()),
+                _ => packet[8..12].copy_from_slice(&(dice.next() as u32).to_be_bytes()),
+            }
+            let last = packet.len() - 1;
+            packet[last] ^= 1;
+            IN_CORE.with(|flag| flag.set(true));
+            world.core.handle(world.now, Input::Datagram { link, bytes: &mut packet });
+            IN_CORE.with(|flag| flag.set(false));
+        }
+        world.run(Duration::from_millis(20));
+    }
+    let grown = LIVE.load(Ordering::Relaxed).saturating_sub(before);
+    assert!(world.counter("srtp_bad_tag") > 990_000);
+    assert!(grown <= 64 * 1024, "{grown} bytes more");
+    let heard = world.heard(ben, "TR_ann");
+    assert!(heard.len() >= 149, "{}", heard.len());
+    assert_eq!(holes(&heard), 0);
+}
+
+/// Attack class D-01: what a handshake of fragments that never become a message may hold.
+#[test]
+fn a_hostile_handshake_stays_within_its_budget() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut world = World::new(97);
+    let body = body_of(&client_hello(&world)[0]);
+    let shared = certificate();
+    let line = format!("a=fingerprint:sha-256 {}", sha256(&shared.certificate));
+    let mut worst = 0;
+    for n in 0..500u16 {
+        let own = CallId::new(&format!("t/hostile{n}")).unwrap();
+        let raw = Raw::join_with(&mut world, own, &format!("raw{n}"), n, shared.clone(), &line).unwrap();
+        raw.prove(&mut world);
+        world.in_core = |on| IN_CORE.with(|flag| flag.set(on));
+        let before = LIVE.load(Ordering::Relaxed);
+        for round in 0..4 {
+            for piece in pieces(u64::from(n) + round * 1000, &body) {
+                world.inject(raw.address, &piece);
+                worst = worst.max(LIVE.load(Ordering::Relaxed).saturating_sub(before));
+            }
+        }
+        world.in_core = |_| {};
+        // One at a time: what all of them share does not grow.
+        world.tell(Input::Leave { peer: raw.id });
+    }
+    println!("{} KiB for the worst handshake", worst / 1024);
+    assert!(worst > 1024, "nothing was counted");
+    assert!(worst <= 64 * 1024, "{worst} bytes");
 }

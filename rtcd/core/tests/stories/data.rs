@@ -72,3 +72,30 @@ fn a_flood_of_messages_is_rationed() {
     assert!(world.clients[ben].messages.len() <= 1500, "{}", world.clients[ben].messages.len());
     assert!(world.counter("data_messages_dropped") > 0);
 }
+
+/// Attack class S-04: 10 000 messages in a second through the server.
+#[test]
+fn a_flood_of_messages_is_rationed_and_others_do_not_notice() {
+    let mut world = World::new(44);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.open_channels(ann);
+    world.microphone(ben, "ben");
+    world.settle();
+    world.clients[ann].heard.clear();
+    let mut sent = 0;
+    for n in 0..1000u32 {
+        for _ in 0..10 {
+            sent += u32::from(world.try_message(ann, "_lossy", &n.to_be_bytes()));
+        }
+        world.run(Duration::from_millis(1));
+    }
+    world.run(Duration::from_secs(3));
+    assert!(sent > 2000, "{sent}");
+    let got = world.clients[ben].messages.len();
+    // 500 a second and peer (`DATA_MESSAGES_PER_S_MAX`), over the four seconds that the flood took.
+    assert!(got >= 400 && got <= 2500, "{got}");
+    assert!(world.counter("data_messages_dropped") > 0);
+    let heard = world.heard(ann, "TR_ben");
+    assert!(heard.len() >= 195, "{}", heard.len());
+    assert_eq!(crate::world::holes(&heard), 0);
+}

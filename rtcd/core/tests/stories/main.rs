@@ -10,12 +10,21 @@
     reason = "tests may say what they mean"
 )]
 
+mod addresses;
 mod audio;
 mod consent;
 mod data;
+mod descriptions;
+mod feedback;
+mod forged;
+mod handshake;
 mod hostile;
+mod names;
 mod network;
+mod raw;
+mod replay;
 mod sound;
+mod sources;
 mod tap;
 mod verdicts;
 mod video;

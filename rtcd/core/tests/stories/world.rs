@@ -199,6 +199,10 @@ pub struct World {
     pub report: Option<Report>,
     /// Every address that the server sent to, and that proved itself.
     pub sent_to: HashSet<SocketAddr>,
+    /// Datagrams to addresses that are no client's, kept for who reads them.
+    pub caught: HashMap<SocketAddr, Vec<Vec<u8>>>,
+    /// Signals to peers that are no clients.
+    pub told: Vec<(PeerId, Signal)>,
     /// Runs with more than one datagram.
     pub trains: usize,
     /// Clients that join from now on do not answer offers.
@@ -271,6 +275,8 @@ impl World {
             core_next: None,
             report: None,
             sent_to: HashSet::new(),
+            caught: HashMap::new(),
+            told: Vec::new(),
             trains: 0,
             tape_up: None,
             tape_only: false,
@@ -656,6 +662,15 @@ impl World {
         connection.next = self.now;
     }
 
+    /// As [`World::send_message`]; false when the client's own buffer is full.
+    pub fn try_message(&mut self, client: usize, label: &str, message: &[u8]) -> bool {
+        let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
+        let id = connection.channels[label];
+        let taken = connection.rtc.channel(id).is_some_and(|mut channel| channel.write(true, message).unwrap_or(false));
+        connection.next = self.now;
+        taken
+    }
+
     fn fly(&mut self, client: usize, end: End, to_server: bool, from: SocketAddr, bytes: Vec<u8>) {
         let profile = self.clients[client].profile;
         let loss = if to_server { profile.loss_up } else { profile.loss_down };
@@ -703,11 +718,10 @@ impl World {
                         }
                     }
                 }
-                Output::Signal { peer, signal } => {
-                    if let Some(client) = self.clients.iter().position(|client| client.id == peer) {
-                        offers.push((client, signal));
-                    }
-                }
+                Output::Signal { peer, signal } => match self.clients.iter().position(|client| client.id == peer) {
+                    Some(client) => offers.push((client, signal)),
+                    None => self.told.push((peer, signal)),
+                },
                 Output::Event { event, .. } => self.events.push(event),
                 Output::Data { call, peer, reliable, payload } => {
                     let payload = payload.to_vec();
@@ -731,8 +745,9 @@ impl World {
                 let place = self.clients.iter().enumerate().find_map(|(n, client)| {
                     client.connections.iter().find(|(_, connection)| connection.address == remote).map(|(end, _)| (n, *end))
                 });
-                if let Some((client, end)) = place {
-                    self.fly(client, end, false, remote, bytes);
+                match place {
+                    Some((client, end)) => self.fly(client, end, false, remote, bytes),
+                    None => self.caught.entry(remote).or_default().push(bytes),
                 }
             }
             for (client, signal) in offers {

@@ -359,7 +359,9 @@ impl Record {
 
 pub struct ParsedRecord {
     record: DTLSRecord,
-    handshakes: ArrayVec<Handshake, 8>,
+    // Conclave patch: on the heap and as many as there are; eight in place made each
+    // waiting record hold 13 KiB.
+    handshakes: Vec<Handshake>,
     handled: AtomicBool,
 }
 
@@ -379,7 +381,7 @@ impl ParsedRecord {
             let fragment_offset = record.fragment_range.start;
             parse_handshakes(record.fragment(input), fragment_offset, cipher_suite)
         } else {
-            ArrayVec::new()
+            Vec::new()
         };
 
         Ok(ParsedRecord {
@@ -424,19 +426,26 @@ pub trait RecordHandler {
     fn note_decrypted_record(&mut self, _content_type: ContentType) {}
 }
 
+/// Handshake messages of one record.
+const HANDSHAKES_MAX: usize = 8;
+
 fn parse_handshakes(
     mut input: &[u8],
     mut base_offset: usize,
     cipher_suite: Option<Dtls12CipherSuite>,
-) -> ArrayVec<Handshake, 8> {
-    let mut handshakes = ArrayVec::new();
+) -> Vec<Handshake> {
+    let mut handshakes = Vec::new();
     while !input.is_empty() {
         if let Ok((remaining, handshake)) = Handshake::parse(input, base_offset, cipher_suite, true)
         {
             let len = input.len() - remaining.len();
             base_offset += len;
             input = remaining;
-            if handshakes.try_push(handshake).is_err() {
+            // Conclave patch: the bound that the ArrayVec had.
+            if handshakes.len() < HANDSHAKES_MAX {
+                handshakes.reserve_exact(1);
+                handshakes.push(handshake);
+            } else {
                 break;
             }
         } else {

@@ -384,7 +384,9 @@ impl Record {
 
 pub struct ParsedRecord {
     record: Dtls13Record,
-    handshakes: ArrayVec<Handshake, 8>,
+    // Conclave patch: on the heap and as many as there are; eight in place made each
+    // waiting record hold 13 KiB.
+    handshakes: Vec<Handshake>,
     handled: AtomicBool,
 }
 
@@ -399,7 +401,7 @@ impl ParsedRecord {
             let fragment_offset = record.fragment_range.start;
             parse_handshakes(record.fragment(input), fragment_offset, cipher_suite)
         } else {
-            ArrayVec::new()
+            Vec::new()
         };
 
         Ok(ParsedRecord {
@@ -419,7 +421,7 @@ impl ParsedRecord {
             let fragment_offset = record.fragment_range.start;
             parse_handshakes(record.fragment(input), fragment_offset, cipher_suite)
         } else {
-            ArrayVec::new()
+            Vec::new()
         };
 
         ParsedRecord {
@@ -474,19 +476,26 @@ pub trait RecordHandler {
     );
 }
 
+/// Handshake messages of one record.
+const HANDSHAKES_MAX: usize = 8;
+
 fn parse_handshakes(
     mut input: &[u8],
     mut base_offset: usize,
     cipher_suite: Option<Dtls13CipherSuite>,
-) -> ArrayVec<Handshake, 8> {
-    let mut handshakes = ArrayVec::new();
+) -> Vec<Handshake> {
+    let mut handshakes = Vec::new();
     while !input.is_empty() {
         if let Ok((remaining, handshake)) = Handshake::parse(input, base_offset, cipher_suite, true)
         {
             let len = input.len() - remaining.len();
             base_offset += len;
             input = remaining;
-            if handshakes.try_push(handshake).is_err() {
+            // Conclave patch: the bound that the ArrayVec had.
+            if handshakes.len() < HANDSHAKES_MAX {
+                handshakes.reserve_exact(1);
+                handshakes.push(handshake);
+            } else {
                 break;
             }
         } else {

@@ -1,0 +1,134 @@
+//! Source numbers and header extensions (attack classes ): ours are ours, theirs are bounded.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use rtcd_core::rtcp::{self, Packet};
+
+use crate::raw::{MID, Raw, TRANSPORT_CC};
+use crate::world::{End, MS, World, holes};
+
+fn opus(who: u8, count: u8) -> [u8; 6] {
+    [0xFC, who, count, 0, 0, 0]
+}
+
+/// a hundred people who all speak under the same number.
+#[test]
+fn equal_source_numbers_are_told_apart() {
+    const NUMBER: u32 = 0x1111_1111;
+    for seed in 0..20 {
+        let mut world = World::new(160 + seed);
+        let ben = world.join("ben");
+        let mut raws: Vec<Raw> = (0..5).map(|n| Raw::join(&mut world, &format!("raw{n}"), n)).collect();
+        for raw in &mut raws {
+            raw.connect(&mut world);
+        }
+        world.run(Duration::from_secs(1));
+        for seq in 0..20u8 {
+            for (who, raw) in raws.iter().enumerate() {
+                raw.send_rtp(&mut world, NUMBER, u64::from(seq), &opus(who as u8, seq));
+            }
+            world.run(20 * MS);
+        }
+        world.run(100 * MS);
+        let mut numbers = HashSet::new();
+        for who in 0..5 {
+            let heard = world.heard(ben, &format!("TR_raw{who}"));
+            assert_eq!(heard.len(), 20, "seed {seed}, person {who}");
+            assert!(heard.iter().all(|packet| packet.payload[1] == who), "somebody else's voice");
+        }
+        for raw in &mut raws {
+            for (clear, _) in raw.received(&mut world) {
+                assert_ne!(clear.header.ssrc, NUMBER, "a source number was copied");
+                numbers.insert(clear.header.ssrc);
+            }
+        }
+        assert!(numbers.len() > 1);
+    }
+}
+
+/// one peer sends under 10 000 numbers.
+#[test]
+fn source_numbers_are_bounded_and_known_ones_live() {
+    let mut world = World::new(181);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    let mut eve = Raw::join(&mut world, "eve", 1);
+    eve.connect(&mut world);
+    world.settle();
+    eve.send_rtp(&mut world, 1, 0, &opus(1, 0));
+    for ssrc in 2..10_002 {
+        eve.send_rtp(&mut world, ssrc, 1, &opus(1, 1));
+        if ssrc % 100 == 0 {
+            world.run(10 * MS);
+        }
+    }
+    assert!(world.counter("srtp_too_many_sources") > 9_000, "{}", world.counter("srtp_too_many_sources"));
+    let before = world.heard(ben, "TR_eve").len();
+    for seq in 1..30 {
+        eve.send_rtp(&mut world, 1, seq, &opus(1, seq as u8));
+        world.run(20 * MS);
+    }
+    world.run(100 * MS);
+    assert_eq!(world.heard(ben, "TR_eve").len() - before, 29, "the first number still speaks");
+    assert_eq!(holes(&world.heard(ben, "TR_ann")), 0);
+    assert!(world.heard(ben, "TR_ann").len() > 150);
+}
+
+/// what leaves carries the extensions that were negotiated and no others, no foreign sources, and names nobody.
+#[test]
+fn only_negotiated_extensions_and_random_names_leave() {
+    let mut world = World::new(182);
+    let ann = world.join("ann");
+    world.microphone(ann, "ann");
+    world.camera(ann, "cam", &["q", "h", "f"]);
+    world.settle();
+    let mut eve = Raw::join(&mut world, "eve", 1);
+    eve.connect(&mut world);
+    world.run(Duration::from_secs(6));
+    let (sound, picture) = (eve.sources("1")[0], eve.sources("2")[0]);
+    let own: Vec<u32> = eve.sources("1").into_iter().chain(eve.sources("2")).collect();
+    let datagrams = world.caught.remove(&eve.address).unwrap_or_default();
+    let (mut packets, mut names) = (0, HashSet::new());
+    for mut bytes in datagrams {
+        if rtcd_core::rtp::is_rtcp(&bytes) {
+            let Ok(len) = eve.inbound.as_mut().unwrap().unprotect_rtcp(&mut bytes) else { continue };
+            for packet in rtcp::parse(&bytes[..len]).flatten() {
+                if let Packet::Sdes(_) = packet {
+                    names.insert(bytes[..len].to_vec());
+                }
+            }
+            continue;
+        }
+        if !rtcd_core::rtp::is_rtp(&bytes) {
+            continue;
+        }
+        let Ok(clear) = eve.inbound.as_mut().unwrap().unprotect(&mut bytes) else { continue };
+        packets += 1;
+        assert!(own.contains(&clear.header.ssrc), "a source that no description names");
+        assert_eq!(bytes[0] & 0x0F, 0, "no contributing sources");
+        if bytes[0] & 0x10 == 0 {
+            continue;
+        }
+        assert_eq!(bytes[12..14], [0xBE, 0xDE]);
+        let end = 16 + 4 * usize::from(u16::from_be_bytes([bytes[14], bytes[15]]));
+        let allowed: &[u8] = if clear.header.ssrc == sound { &[MID, 2] } else { &[MID, TRANSPORT_CC] };
+        let mut at = 16;
+        while at < end {
+            let (id, len) = (bytes[at] >> 4, usize::from(bytes[at] & 0x0F) + 1);
+            if id == 0 {
+                at += 1;
+                continue;
+            }
+            assert!(allowed.contains(&id), "extension {id} to source {}", clear.header.ssrc);
+            at += 1 + len;
+        }
+    }
+    assert!(packets > 300, "{packets}");
+    assert_ne!(sound, picture);
+    let publisher = world.clients[ann].connections[&End::Publish].address.ip().to_string();
+    for compound in &names {
+        let text = String::from_utf8_lossy(compound);
+        assert!(!text.contains("ann") && !text.contains("cam") && !text.contains(&publisher), "{text}");
+    }
+}
