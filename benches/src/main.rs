@@ -53,8 +53,8 @@ struct Arguments {
     /// Seconds counted per window.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
-    /// Seconds before counting.
-    #[arg(long, default_value_t = 2)]
+    /// Seconds before counting: joining, growing buffers and the first verdict on everybody's connection are over by then.
+    #[arg(long, default_value_t = 6)]
     warmup: u64,
     /// Only these scenarios; may be repeated.
     #[arg(long)]

@@ -229,6 +229,14 @@ impl Core {
         self.outbox.used() > 4 * 1024 * 1024 || self.dirty.len() > 4096
     }
 
+    /// Whether [`Input::Timeout`] would do something now. Timers without hurry are due before [`Output::Timeout`] asks for a
+    /// wake-up for them: whoever is awake anyway spares it.
+    #[inline]
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.timers.is_due(now)
+    }
+
     /// The next output. Poll until [`Output::Timeout`].
     pub fn poll(&mut self, now: Instant) -> Output<'_> {
         // Written first, sent then: neither pushes the other's code and data out of the caches packet by packet.

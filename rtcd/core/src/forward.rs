@@ -34,6 +34,7 @@ impl Core {
             transport.dirty = false;
             let mut pending = std::mem::take(&mut transport.pending);
             let (destination, keys) = (transport.ice.selected(), transport.keys.as_ref());
+            let (mut packets, mut bytes, mut resent) = (0_u64, 0_usize, 0);
             if let (Some(link), Some(keys)) = (destination, keys) {
                 let send_time = abs_send_time(now.saturating_duration_since(config.epoch.0));
                 for wanted in pending.iter().copied() {
@@ -80,11 +81,9 @@ impl Core {
                     ) {
                         Written::Sent(len) => {
                             outbox.commit(link, len);
-                            transport.traffic.rate_out.note(now, len);
-                            transport.traffic.packets_out += 1;
-                            counters.one(if wanted.again { Count::PacketsResent } else { Count::PacketsForwarded });
-                            counters.add(Count::BytesForwarded, len as u64);
-                            sent_any = true;
+                            packets += 1;
+                            bytes += len;
+                            resent += u64::from(wanted.again);
                         }
                         Written::Refused => counters.one(Count::ResendRefused),
                         Written::Failed => counters.one(Count::SrtpOther),
@@ -93,6 +92,14 @@ impl Core {
             }
             pending.clear();
             transport.pending = pending;
+            if packets > 0 {
+                sent_any = true;
+                transport.traffic.rate_out.note(now, bytes);
+                transport.traffic.packets_out += packets;
+                counters.add(Count::PacketsResent, resent);
+                counters.add(Count::PacketsForwarded, packets - resent);
+                counters.add(Count::BytesForwarded, bytes as u64);
+            }
         }
         if sent_any {
             if self.transports.get(key).is_some_and(|transport| transport.step < Step::RtpOut) {
@@ -237,8 +244,12 @@ fn write(
     }
     let mut skipped = 0;
     if let Some(descriptor) = &descriptor {
-        prefix.push(place.pictures.apply(descriptor).bytes());
-        skipped = descriptor.len;
+        let rewritten = place.pictures.apply(descriptor);
+        // Unchanged, as for most viewers: encrypted from where it lies, without a copy.
+        if rtx.is_some() || payload.get(..descriptor.len) != Some(rewritten.bytes()) {
+            prefix.push(rewritten.bytes());
+            skipped = descriptor.len;
+        }
     }
     let rest = payload.get(skipped..).unwrap_or_default();
     let prefix = earlier.map_or_else(|| prefix.bytes(), Earlier::bytes);

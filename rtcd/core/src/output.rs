@@ -198,15 +198,8 @@ pub enum Event {
     },
     /// Loudness changed: `(peer, level 0…1, active)`; sent at most every 300 ms, only changes.
     Speakers(Vec<(PeerId, f32, bool)>),
-    /// A peer's connection quality changed.
-    Quality {
-        /// Whose.
-        peer: PeerId,
-        /// Verdict.
-        quality: Quality,
-        /// 1…5.
-        score: f32,
-    },
+    /// Connection quality changed: `(peer, verdict, score 1…5)`; at most every 5 s, only changes, all of the call together.
+    Quality(Vec<(PeerId, Quality, f32)>),
     /// How far a peer's media got.
     Step {
         /// Whose.

@@ -2,15 +2,21 @@
 //!
 //! Moving a timer later costs nothing: the owner notes the new time in its [`Alarm`], and the entry already queued is
 //! queued again when it comes up too early. So a timer has at most a few entries however often it is moved.
+//!
+//! Being woken costs more than most of what is then done, so timers that nobody waits for do not wake anybody by
+//! themselves at once: they go along with whatever happens within their [`PATIENCE`].
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::call::CallKey;
 use crate::peer::TransportKey;
 use crate::tap::TapKey;
 use crate::track::TrackKey;
+
+/// So much later may a patient timer fire.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Everything that can become due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +43,18 @@ pub(crate) enum Timer {
     Quality(CallKey),
     /// A tap stops waiting for a missing packet.
     Tap(TapKey),
+}
+
+impl Timer {
+    /// Does nobody notice when it fires a little later?
+    fn is_patient(self) -> bool {
+        match self {
+            Self::Reports(_) | Self::Allocation(_) | Self::Demand(_) | Self::Quality(_) => true,
+            Self::State(_) | Self::Dtls(_) | Self::Sctp(_) | Self::Feedback(_) | Self::KeyFrame(_) | Self::Speakers(_) | Self::Tap(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// Owner's half of a timer.
@@ -82,15 +100,18 @@ impl Ord for Entry {
     }
 }
 
-/// The heap.
+type Heap = BinaryHeap<Reverse<Entry>>;
+
+/// The heaps.
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<Entry>>,
+    prompt: Heap,
+    patient: Heap,
     order: u64,
 }
 
 impl Timers {
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), order: 0 }
+        Self { prompt: Heap::new(), patient: Heap::new(), order: 0 }
     }
 
     /// Sets an alarm to a time, or moves it there.
@@ -111,15 +132,28 @@ impl Timers {
 
     fn push(&mut self, timer: Timer, at: Instant) {
         self.order += 1;
-        self.heap.push(Reverse(Entry { at, order: self.order, timer }));
+        let heap = if timer.is_patient() { &mut self.patient } else { &mut self.prompt };
+        heap.push(Reverse(Entry { at, order: self.order, timer }));
+    }
+
+    /// Is any entry due?
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        [&self.prompt, &self.patient].into_iter().any(|heap| heap.peek().is_some_and(|entry| entry.0.at <= now))
     }
 
     /// The next entry that is due, with the time it was queued for. Give it to [`Timers::fired`].
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Timer, Instant)> {
-        if self.heap.peek()?.0.at > now {
+        let heap = match (self.prompt.peek(), self.patient.peek()) {
+            // Reversed: the greater one is the earlier.
+            (Some(prompt), Some(patient)) if patient > prompt => &mut self.patient,
+            (None, Some(_)) => &mut self.patient,
+            (Some(_) | None, _) => &mut self.prompt,
+        };
+        if heap.peek()?.0.at > now {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| (entry.timer, entry.at))
+        heap.pop().map(|Reverse(entry)| (entry.timer, entry.at))
     }
 
     /// Owner of a popped entry: is the alarm really due? Queues it again when it was moved later.
@@ -143,9 +177,11 @@ impl Timers {
         }
     }
 
-    /// When the next entry comes up.
+    /// When to be woken for the next entry.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|entry| entry.0.at)
+        let prompt = self.prompt.peek().map(|entry| entry.0.at);
+        let patient = self.patient.peek().map(|entry| entry.0.at + PATIENCE);
+        prompt.into_iter().chain(patient).min()
     }
 }
 
@@ -177,5 +213,20 @@ mod tests {
         }
         assert_eq!(fired, [20]);
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn patient_timers_go_along_and_wake_nobody_before_their_patience_ends() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let track = Arena::new().insert_with(|_: TrackKey| crate::track::Track::for_tests());
+        let (mut timers, mut key_frame, mut demand) = (Timers::new(), Alarm::default(), Alarm::default());
+        timers.set(&mut demand, Timer::Demand(track), at(10));
+        assert_eq!(timers.next(), Some(at(10) + PATIENCE));
+        assert!(!timers.is_due(at(9)) && timers.is_due(at(10)));
+        timers.set(&mut key_frame, Timer::KeyFrame(track), at(30));
+        assert_eq!(timers.next(), Some(at(30)), "somebody is in a hurry");
+        let due: Vec<_> = std::iter::from_fn(|| timers.pop_due(at(30))).map(|(timer, _)| timer).collect();
+        assert_eq!(due, [Timer::Demand(track), Timer::KeyFrame(track)], "by their times, whichever heap they lie in");
     }
 }

@@ -23,7 +23,7 @@ use crate::signal::grpc::service::release;
 use crate::signal::seam::{AdapterInput, AdapterSettings};
 
 /// How often broken links and the clients' figures are looked at.
-const JANITOR: Duration = Duration::from_millis(500);
+const JANITOR: Duration = Duration::from_secs(1);
 /// How often the clients' figures go into histograms.
 const SAMPLE: Duration = Duration::from_secs(10);
 /// Ended sessions get at most this long to hear it before the process goes.

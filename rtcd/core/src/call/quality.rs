@@ -62,13 +62,17 @@ impl Core {
     pub(crate) fn quality_timeout(&mut self, now: Instant, key: CallKey) {
         let Some(call) = self.calls.get(key) else { return };
         let id = call.id.clone();
+        let mut changes = Vec::new();
         for peer_key in call.peers.clone() {
             let Some((quality, score)) = self.ways(now, peer_key).map(Ways::judge) else { continue };
             let Some(peer) = self.peers.get_mut(peer_key) else { continue };
             if peer.quality != Some(quality) {
                 peer.quality = Some(quality);
-                self.outbox.event(&id, Event::Quality { peer: peer.id.clone(), quality, score });
+                changes.push((peer.id.clone(), quality, score));
             }
+        }
+        if !changes.is_empty() {
+            self.outbox.event(&id, Event::Quality(changes));
         }
         self.arm_quality(now, key);
     }

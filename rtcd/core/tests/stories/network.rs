@@ -140,7 +140,7 @@ fn quality_falls_with_loss() {
     world.run(Duration::from_secs(20));
     let ben_id = world.peer(ben);
     let last = world.events.iter().rev().find_map(|event| match event {
-        Event::Quality { peer, quality, .. } if *peer == ben_id => Some(*quality),
+        Event::Quality(changes) => changes.iter().find(|(peer, ..)| *peer == ben_id).map(|(_, quality, _)| *quality),
         _ => None,
     });
     assert_eq!(last, Some(rtcd_core::output::Quality::Poor));

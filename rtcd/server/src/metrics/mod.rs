@@ -199,7 +199,7 @@ impl Metrics {
             | Event::TrackEnded { .. }
             | Event::TrackMuted { .. }
             | Event::Speakers(_)
-            | Event::Quality { .. }
+            | Event::Quality(_)
             | Event::Departed { .. }
             | Event::Ended => return,
         };

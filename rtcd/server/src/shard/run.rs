@@ -170,6 +170,8 @@ impl Shard {
                 let late = u64::try_from(now.saturating_duration_since(at).as_micros()).unwrap_or(u64::MAX);
                 self.shell.counters.lateness_us_max = self.shell.counters.lateness_us_max.max(late);
                 self.wake_at = None;
+            }
+            if self.core.is_due(now) {
                 self.core.handle(now, Input::Timeout);
             }
             if now >= sweep_at {

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::shard::{Note, ShardHandle};
 
 /// How often adapters may look at their timers.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_secs(1);
 
 /// What a desk is asked.
 #[derive(Debug)]

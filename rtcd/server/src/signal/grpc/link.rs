@@ -26,6 +26,7 @@ pub struct Link {
     traffic: Arc<Traffic>,
     state: Mutex<State>,
     changed: Notify,
+    came: Notify,
     /// Events were lost: it cannot be resumed.
     lost: AtomicBool,
 }
@@ -121,6 +122,7 @@ impl Link {
                 sessions: FxHashMap::default(),
             }),
             changed: Notify::new(),
+            came: Notify::new(),
             lost: AtomicBool::new(false),
         }
     }
@@ -206,6 +208,17 @@ impl Link {
         self.changed.notified().await;
     }
 
+    /// A writer whose stream was replaced may have taken the call that was for its successor.
+    pub fn pass_on(&self) {
+        self.changed.notify_one();
+        self.came.notify_one();
+    }
+
+    /// Waits until a frame has been handled since this was last asked.
+    pub async fn came(&self) {
+        self.came.notified().await;
+    }
+
     /// Highest frame handled.
     #[must_use]
     pub fn last_in(&self) -> u64 {
@@ -237,6 +250,8 @@ impl Link {
     pub fn handled(&self, seq: u64) {
         let mut state = self.lock();
         state.last_in = state.last_in.max(seq);
+        drop(state);
+        self.came.notify_one();
     }
 
     /// Opens a session. `false`: the name is in use or the link has too many.

@@ -137,6 +137,7 @@ async fn speak(node: Arc<Node>, link: Arc<Link>, stream: u64, sender: mpsc::Send
             }
         }
         if !link.is_current(stream) {
+            link.pass_on();
             return;
         }
         if link.is_lost() {
@@ -144,10 +145,13 @@ async fn speak(node: Arc<Node>, link: Arc<Link>, stream: u64, sender: mpsc::Send
             link.detach(stream, Instant::now());
             return;
         }
+        // Nothing to acknowledge, nothing to wake up for.
+        let owes = link.last_in() > acked;
         tokio::select! {
             () = link.changed() => {}
             () = sender.closed() => return,
-            () = tokio::time::sleep(ACK_EVERY) => {}
+            () = link.came(), if !owes => continue,
+            () = tokio::time::sleep(ACK_EVERY), if owes => {}
         }
         let handled = link.last_in();
         if handled > acked && link.waiting() == 0 {

@@ -492,7 +492,7 @@ fn what_the_core_says_reaches_clients_and_message_servers() {
     world.forget();
 
     world.event(Event::Speakers(vec![(alice.clone(), 0.5, true)]));
-    world.event(Event::Quality { peer: alice.clone(), quality: Quality::Poor, score: 2.0 });
+    world.event(Event::Quality(vec![(alice.clone(), Quality::Poor, 2.0)]));
     let step = |step| Event::Step { peer: alice.clone(), side: Side::Publish, step, detail: String::new() };
     world.event(step(Step::IceChecked));
     world.event(step(Step::DtlsDone));
