@@ -140,6 +140,7 @@ impl Core {
     }
 
     /// Takes one input. Any number may follow each other; then poll to rest.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "`told` names them all")]
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         match input {
             // Each finds out by itself whose work it is.

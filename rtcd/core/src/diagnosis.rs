@@ -61,6 +61,7 @@ impl Core {
     }
 
     /// Of a published track, by itself.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "whatever stops the transport stops its tracks")]
     pub(crate) fn published(&self, now: Instant, track: &Track) -> Verdict {
         let Some(bound) = &track.bound else { return Verdict::NotOffered };
         if track.muted {
