@@ -19,6 +19,7 @@ mod feedback;
 mod forged;
 mod handshake;
 mod hostile;
+mod links;
 mod names;
 mod network;
 mod raw;

@@ -81,6 +81,7 @@ pub struct Connection {
 /// A packet that came.
 #[derive(Clone, Debug)]
 pub struct Heard {
+    pub at: Instant,
     pub track: String,
     pub seq: u64,
     pub timestamp: u32,
@@ -101,6 +102,8 @@ pub struct Client {
     /// Track by SSRC, from the server's descriptions.
     tracks: HashMap<u32, String>,
     pub profile: Profile,
+    /// Instead of `profile`: one of `integration-tests/profiles`, up and down.
+    link: Option<ClientLink>,
     busy_until: Instant,
     offer_id: u32,
     /// Does not answer offers any more.
@@ -109,6 +112,13 @@ pub struct Client {
     pub tcp: bool,
     /// The offers a client got and has not answered.
     pub unanswered: Vec<(String, u32)>,
+}
+
+struct ClientLink {
+    profile: link_model::Profile,
+    since: Instant,
+    up: link_model::Link,
+    down: link_model::Link,
 }
 
 /// What a tap was given.
@@ -315,6 +325,7 @@ impl World {
             key_frame_requests: Vec::new(),
             tracks: HashMap::new(),
             profile: Profile::default(),
+            link: None,
             busy_until: self.now,
             offer_id: 0,
             deaf: self.deaf,
@@ -635,7 +646,7 @@ impl World {
             Event::Connected => target.connections.get_mut(&end).unwrap().connected = true,
             Event::RtpPacket(packet) => {
                 let track = target.tracks.get(&*packet.header.ssrc).cloned().unwrap_or_default();
-                target.heard.push(heard(track, &packet));
+                target.heard.push(heard(self.now, track, &packet));
             }
             Event::KeyframeRequest(KeyframeRequest { mid, rid, .. }) => {
                 target.key_frame_requests.push((now, mid, rid));
@@ -671,7 +682,29 @@ impl World {
         taken
     }
 
+    /// From now on the client is behind this link, with both its connections.
+    pub fn set_link(&mut self, client: usize, profile: &link_model::Profile) {
+        let (up, down) = (self.dice.next(), self.dice.next());
+        self.clients[client].link = Some(ClientLink {
+            profile: profile.clone(),
+            since: self.now,
+            up: link_model::Link::new(profile.up, up),
+            down: link_model::Link::new(profile.down, down),
+        });
+    }
+
     fn fly(&mut self, client: usize, end: End, to_server: bool, from: SocketAddr, bytes: Vec<u8>) {
+        if let Some(link) = &mut self.clients[client].link {
+            let elapsed = self.now - link.since;
+            let way = if to_server { &mut link.up } else { &mut link.down };
+            if !link.profile.is_cut(elapsed)
+                && let link_model::Fate::Arrives(after) = way.pass(elapsed, bytes.len())
+            {
+                self.order += 1;
+                self.flying.push(Reverse(Flying { at: link.since + after, order: self.order, client, end, to_server, from, bytes }));
+            }
+            return;
+        }
         let profile = self.clients[client].profile;
         let loss = if to_server { profile.loss_up } else { profile.loss_down };
         if loss > 0 && self.dice.per_mille(loss) {
@@ -916,8 +949,9 @@ pub fn read_vp8(payload: &[u8]) -> (u16, u8, u32) {
     (id, payload[5], u32::from_be_bytes([payload[6], payload[7], payload[8], payload[9]]))
 }
 
-fn heard(track: String, packet: &RtpPacket) -> Heard {
+fn heard(at: Instant, track: String, packet: &RtpPacket) -> Heard {
     Heard {
+        at,
         track,
         seq: *packet.seq_no,
         timestamp: packet.header.timestamp,
