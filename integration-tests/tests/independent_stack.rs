@@ -35,7 +35,7 @@ async fn next<T>(events: &mut UnboundedReceiver<Event>, what: &str, mut pick: im
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), search).await.unwrap_or_else(|_| panic!("not within 20 s: {what}"))
+    tokio::time::timeout(Duration::from_secs(120), search).await.unwrap_or_else(|_| panic!("not within two minutes: {what}"))
 }
 
 /// Sends frames until the other side has got `want` of them; returns the numbers it got, in order.

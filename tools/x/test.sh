@@ -45,10 +45,16 @@ browser_stories() { # browser_stories [NAME-BEGINS-WITH]
   (cd integration-tests/browser && { [ -d node_modules ] && fresh_stories; } || npm_stories) || return 1
   say "browser stories"
   local isolate=(unshare -n); [ "$(id -u)" = 0 ] || isolate=(unshare -rn)
-  # The shell expands the pattern: node --test does so itself only from version 21 on.
-  local stories=(integration-tests/browser/stories/"${1:-}"*.test.mjs)
-  "${isolate[@]}" integration-tests/browser/in-own-network.sh \
-    node --test --test-concurrency=1 --test-reporter=spec "${stories[@]}"
+  local story failed=0
+  for story in integration-tests/browser/stories/"${1:-}"*.test.mjs; do
+    # As with the Rust tests: a second try, and the last line tells that it was needed.
+    run_story "$story" || run_story "$story" || failed=1
+  done
+  return $failed
+}
+run_story() {
+  say "story $(basename "$1" .test.mjs)"
+  "${isolate[@]}" integration-tests/browser/in-own-network.sh node --test --test-reporter=spec "$1"
 }
 fresh_stories() { (cd "$root" && fresh stories integration-tests/browser/package-lock.json); }
 npm_stories() {
@@ -60,7 +66,7 @@ npm_stories() {
 count_tests() { # count_tests LOGS
   python3 - "$1" <<'P'
 import pathlib, re, sys
-passed = failed = skipped = 0
+passed = failed = skipped = flaky = 0
 for log in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace"))
     found = re.findall(r"^\s*Summary \[.*?\]\s+(\d+)(?:/\d+)? tests? run: (\d+) passed(?: \(.*?\))?(?:, (\d+) failed)?(?:, (\d+) (?:timed out))?(?:, (\d+) skipped)?", text, re.M)
@@ -69,10 +75,19 @@ for log in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     vitest = re.findall(r"^\s*Tests\s+(?:(\d+) failed \| )?(\d+) passed", text, re.M)
     for f, p in vitest[-1:]:
         passed += int(p); failed += int(f or 0)
-    node = dict(re.findall(r"^[ℹ#] (pass|fail|skipped) (\d+)", text, re.M))
-    passed += int(node.get("pass", 0)); failed += int(node.get("fail", 0)); skipped += int(node.get("skipped", 0))
+    flaky += sum(int(f) for f in re.findall(r"^\s*Summary \[.*\((?:.*, )?(\d+) flaky", text, re.M)[-1:])
+    stories = {}
+    for line in text.splitlines():
+        if story := re.match(r"==> story (\S+)", line):
+            again = story[1] in stories
+            counts = stories[story[1]] = {"pass": 0, "fail": 1, "skipped": 0, "again": again}
+        elif stories and (count := re.match(r"[ℹ#] (pass|fail|skipped) (\d+)", line)):
+            counts[count[1]] = int(count[2])
+    for counts in stories.values():
+        passed += counts["pass"]; failed += counts["fail"]; skipped += counts["skipped"]
+        flaky += counts["again"] and not counts["fail"]
     print(f"{log.name}: done")
-print(f"{passed} passed, {failed} failed, {skipped} skipped")
+print(f"{passed} passed, {failed} failed, {skipped} skipped; {flaky} at the second try only")
 P
 }
 

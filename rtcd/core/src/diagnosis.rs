@@ -158,7 +158,7 @@ impl Core {
             return Verdict::SourceSilent;
         }
         match track.kind {
-            Kind::Audio if subscription.first_sent.is_none() || subscription.rate.bps(now) == 0 => Verdict::KeptBack,
+            Kind::Audio if !subscription.rate.is_running(now) => Verdict::KeptBack,
             Kind::Audio => Verdict::Flows,
             Kind::Video if subscription.paused => Verdict::PausedForBandwidth,
             Kind::Video if waiting >= KEY_FRAME_WAIT && subscription.rewrite.layer().is_none() => Verdict::WaitsForKeyFrame,

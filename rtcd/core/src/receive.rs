@@ -123,10 +123,12 @@ impl Rate {
 
     /// Of the last whole window; 0 when that is long ago.
     pub(crate) fn bps(&self, now: Instant) -> u64 {
-        match self.window {
-            Some(began) if now.saturating_duration_since(began) < RATE_WINDOW * 4 => self.bps,
-            Some(_) | None => 0,
-        }
+        if self.is_running(now) { self.bps } else { 0 }
+    }
+
+    /// Something was noted lately. In the first window there is no rate yet.
+    pub(crate) fn is_running(&self, now: Instant) -> bool {
+        self.window.is_some_and(|began| now.saturating_duration_since(began) < RATE_WINDOW * 4)
     }
 }
 

@@ -27,7 +27,9 @@ impl Recent {
     /// The last minute, given how it is now.
     pub(crate) fn latency(&self, now: &Histogram) -> v1::ForwardLatency {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = kept.front().map_or_else(|| now.clone(), |oldest| now.since(oldest));
+        // Before the first minute is over nothing is too old.
+        let oldest = kept.front().filter(|_| kept.len() >= KEPT);
+        let recent = oldest.map_or_else(|| now.clone(), |oldest| now.since(oldest));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounds of buckets: below a second")]
         let us = |share| recent.quantile(share).map_or(0, |seconds| (seconds * 1e6).round() as u32);
         v1::ForwardLatency { packets: recent.count(), p50_us: us(0.5), p99_us: us(0.99) }
@@ -45,9 +47,11 @@ mod tests {
         let mut histogram = Histogram::new(BUCKETS_FORWARDING);
         histogram.observe_many(0.09, 100);
         assert_eq!(recent.latency(&histogram).p50_us, 100_000, "before the first minute is over: all of it");
-        for _ in 0..KEPT {
+        for _ in 1..KEPT {
             recent.note(histogram.clone());
+            assert_eq!(recent.latency(&histogram).packets, 100);
         }
+        recent.note(histogram.clone());
         assert_eq!(recent.latency(&histogram).packets, 0);
         histogram.observe_many(0.000_3, 10);
         assert_eq!(recent.latency(&histogram), v1::ForwardLatency { packets: 10, p50_us: 500, p99_us: 500 });

@@ -35,9 +35,15 @@ async fn talk(track: &mut OpusTrack, listener: &mut UnboundedReceiver<Event>, fr
         track.send(numbered_frame(number)).await.expect("sends");
         take(listener, &mut heard);
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    take(listener, &mut heard);
-    heard
+    // Until nothing comes any more.
+    loop {
+        let before = heard.len();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        take(listener, &mut heard);
+        if heard.len() == before {
+            return heard;
+        }
+    }
 }
 
 fn take(listener: &mut UnboundedReceiver<Event>, heard: &mut Vec<u32>) {

@@ -45,7 +45,6 @@ async fn a_real_call_is_explained_while_it_runs_and_after_somebody_left() {
     assert!(forwarding.packets >= 50 && forwarding.p50_us > 0 && forwarding.p50_us <= forwarding.p99_us, "{forwarding:?}");
     assert!(node.metric("conclave_rtcd_forward_seconds_count").await >= 50.0);
 
-    talking.abort();
     bob.leave().await.expect("leaves");
     let departed = soon("bob's last verdict", async {
         loop {
@@ -61,6 +60,7 @@ async fn a_real_call_is_explained_while_it_runs_and_after_somebody_left() {
     let bob = departed.participant.expect("who");
     assert_eq!((bob.identity.as_str(), bob.remote_address.as_str()), ("bob", ""));
     assert_eq!(bob.diagnosis.expect("why").receives(), Verdict::Flows);
+    talking.abort();
     drop(ann);
     node.stop().await;
 }

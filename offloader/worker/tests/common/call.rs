@@ -55,6 +55,27 @@ pub fn audio_track(at_us: i64, identity: &str) -> pb::TapItem {
     )
 }
 
+/// Its reader asks for a key frame when it comes to this item, and so tells that it has read all before.
+pub fn screen_track(at_us: i64, identity: &str) -> pb::TapItem {
+    item(
+        at_us,
+        Item::Track(pb::TapTrack {
+            track_sid: format!("TR_screen_{identity}"),
+            identity: identity.into(),
+            display_name: name(identity),
+            kind: pb::TrackKind::Video.into(),
+            source: pb::TrackSource::ScreenShare.into(),
+            mime: "video/VP8".into(),
+            clock_rate: 90_000,
+            channels: 0,
+            payload_type: 96,
+            fmtp: String::new(),
+            width: 1280,
+            height: 720,
+        }),
+    )
+}
+
 pub fn sid(identity: &str) -> String {
     format!("TR_{identity}")
 }

@@ -39,6 +39,19 @@ fn a_healthy_call_says_so_and_when_it_began() {
 }
 
 #[test]
+fn a_sound_flows_from_its_first_packet_on() {
+    let mut world = World::new(118);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    let first = (0..500).find_map(|_| {
+        world.run(Duration::from_millis(20));
+        let watched = world.diagnose(ben).watched;
+        watched.first().filter(|watched| watched.first_packet_ms > 0).map(|watched| (watched.verdict, watched.bitrate_bps))
+    });
+    assert_eq!(first, Some((Verdict::Flows, 0)), "no rate is known yet");
+}
+
+#[test]
 fn who_is_not_heard_is_muted_or_silent_or_gone_quiet() {
     let mut world = World::new(111);
     let (ann, ben) = (world.join("ann"), world.join("ben"));

@@ -201,5 +201,5 @@ pub fn bearing<T>(message: T, token: &str) -> tonic::Request<T> {
 
 /// Fails the test when something that has to come does not come.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future).await.unwrap_or_else(|_| panic!("not within 30 s: {what}"))
+    tokio::time::timeout(Duration::from_secs(120), future).await.unwrap_or_else(|_| panic!("not within two minutes: {what}"))
 }
