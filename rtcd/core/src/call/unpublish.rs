@@ -22,7 +22,7 @@ impl Core {
         if let Some(bound) = self.tracks.get(key).and_then(|track| track.bound.as_ref())
             && let Some(transport) = self.transports.get_mut(bound.transport)
         {
-            transport.incoming.retain(|incoming| incoming.track != key);
+            transport.incoming.retain(|incoming| incoming.track != key || !incoming.cid.is_empty());
             transport.sources.retain(|_, source| !layers.contains(&source.layer));
         }
         for layer in layers {

@@ -33,13 +33,16 @@ impl Core {
         for incoming in &transport.incoming {
             let section = agreed.sections.iter().find(|section| section.mid == incoming.mid);
             let still =
-                section.and_then(|section| section.receive.as_ref()).is_some_and(|receive| self.is_same_track(incoming.track, receive));
+                section.and_then(|section| section.receive.as_ref()).is_some_and(|receive| self.is_same_track(peer_key, incoming, receive));
             if !still {
                 ended.push(incoming.track);
             }
         }
         for track in ended {
             self.end_track(now, track);
+            if let Some(transport) = self.transports.get_mut(key) {
+                transport.incoming.retain(|incoming| incoming.track != track);
+            }
         }
         for section in &agreed.sections {
             let Some(receive) = &section.receive else { continue };
@@ -70,18 +73,17 @@ impl Core {
         }
     }
 
-    fn is_same_track(&self, track: TrackKey, receive: &Receive) -> bool {
-        let Some(track) = self.tracks.get(track) else { return false };
-        track.cid == receive.cid || receive.cid.is_empty() || !self.is_announced_elsewhere(track, &receive.cid)
+    fn is_same_track(&self, peer: super::PeerKey, incoming: &Incoming, receive: &Receive) -> bool {
+        match self.tracks.get(incoming.track) {
+            Some(track) => track.cid == receive.cid || receive.cid.is_empty() || !self.is_announced(peer, &receive.cid),
+            None => incoming.cid == receive.cid && !self.is_announced(peer, &receive.cid),
+        }
     }
 
-    /// Is the name that of another announced track of the same peer? Then the section changed hands.
-    fn is_announced_elsewhere(&self, track: &Track, cid: &str) -> bool {
-        self.peers.get(track.peer).is_some_and(|peer| {
-            peer.tracks
-                .iter()
-                .filter_map(|key| self.tracks.get(*key))
-                .any(|other| other.id != track.id && other.bound.is_none() && other.cid == cid)
+    /// Is the name that of an announced track without a section? Then the section changed hands.
+    fn is_announced(&self, peer: super::PeerKey, cid: &str) -> bool {
+        self.peers.get(peer).is_some_and(|peer| {
+            peer.tracks.iter().filter_map(|key| self.tracks.get(*key)).any(|track| track.bound.is_none() && track.cid == cid)
         })
     }
 
@@ -119,7 +121,7 @@ impl Core {
             track.layers.push(layer);
         }
         if let Some(transport) = self.transports.get_mut(key) {
-            transport.incoming.push(Incoming { mid: section.mid.clone(), track: track_key });
+            transport.incoming.push(Incoming { mid: section.mid.clone(), cid: receive.cid.clone(), track: track_key });
         }
         self.declare_sources(key, track_key, section, receive);
         self.track_is_live(now, track_key);

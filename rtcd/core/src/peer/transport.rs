@@ -79,6 +79,9 @@ pub(crate) struct Keys {
 /// A section the client sends on.
 pub(crate) struct Incoming {
     pub(crate) mid: String,
+    /// Under this name, when it was bound.
+    pub(crate) cid: String,
+    /// May be over before the client stops to offer its section: until then no other track is taken for the one on it.
     pub(crate) track: TrackKey,
 }
 

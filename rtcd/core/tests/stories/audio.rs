@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rtcd_core::ids::{Kind, Source};
+use rtcd_core::input::Publish;
 use rtcd_core::output::{EndReason, Event, Signal};
 use rtcd_core::{Input, TrackId};
 
@@ -176,4 +178,40 @@ fn a_new_track_takes_over_a_free_section() {
     let heard = world.heard(ben, "TR_one").len();
     world.run(Duration::from_secs(1));
     assert_eq!(world.heard(ben, "TR_one").len(), heard);
+}
+
+/// The host takes a microphone down, and its owner opens another one before the description without the first has come.
+#[test]
+fn what_was_taken_down_is_not_heard_under_the_next_name() {
+    let mut world = World::new(17);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    let one = world.microphone(ann, "one");
+    world.producers[one].mark = Some(1);
+    world.settle();
+    let peer = world.peer(ann);
+    world.tell(Input::Unpublish { peer: peer.clone(), track: TrackId::new("TR_one").unwrap() });
+    world.run(Duration::from_secs(1));
+    // The client goes on sending on the first section, and goes on offering it.
+    let two = world.microphone(ann, "two");
+    world.producers[two].mark = Some(2);
+    world.settle();
+    let of = |world: &World, mark| world.heard(ben, "TR_two").iter().filter(|heard| heard.payload.last() == Some(&mark)).count();
+    assert_eq!(of(&world, 1), 0, "the sound that was taken down");
+    assert!(of(&world, 2) >= 80, "{}", of(&world, 2));
+    // Its section is no other's as long as it is offered; under its own name it is heard again.
+    world.tell(Input::Publish(Box::new(Publish {
+        peer,
+        track: TrackId::new("TR_again").unwrap(),
+        cid: "cid-one".to_owned(),
+        kind: Kind::Audio,
+        source: Source::Microphone,
+        muted: false,
+        layers: Vec::new(),
+        codec: None,
+        dtx: false,
+        stereo: false,
+    })));
+    world.settle();
+    let again = world.heard(ben, "TR_again");
+    assert!(again.len() >= 80 && again.iter().all(|heard| heard.payload.last() == Some(&1)), "{}", again.len());
 }

@@ -167,6 +167,8 @@ pub struct Producer {
     rids: Vec<Option<Rid>>,
     next: Instant,
     every: Duration,
+    /// Fills its payloads, to be told from others.
+    pub mark: Option<u8>,
     pub running: bool,
     streams: Vec<StreamState>,
     /// Packets per frame, by layer.
@@ -419,6 +421,7 @@ impl World {
             rids: if rids.is_empty() { vec![None] } else { rids.iter().map(|rid| Some(Rid::from(*rid))).collect() },
             next: self.now,
             every,
+            mark: None,
             running: true,
             streams: (0..count)
                 .map(|n| StreamState {
@@ -883,8 +886,10 @@ impl World {
                     let payload = if producer.kind == Kind::Audio {
                         let mut payload = vec![0x78, n as u8];
                         payload.extend(stream.count.to_be_bytes());
-                        payload
-                            .resize(if producer.payload_len > 0 { producer.payload_len } else { 80 + (stream.count % 7) as usize }, 0xAB);
+                        payload.resize(
+                            if producer.payload_len > 0 { producer.payload_len } else { 80 + (stream.count % 7) as usize },
+                            producer.mark.unwrap_or(0xAB),
+                        );
                         payload
                     } else {
                         vp8(stream.picture_id, packet == 0, key, n as u8, stream.count)
