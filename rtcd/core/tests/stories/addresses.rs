@@ -111,7 +111,7 @@ fn nothing_is_sent_30_seconds_after_the_last_signed_check() {
     let mut dice = Dice::new(77);
     for run in 0..500u32 {
         let mut agent = IceAgent::new(LocalCredentials::new(3, run, [run as u8; RANDOM_LEN]));
-        let check = signed_check(&agent.local().ufrag().to_owned(), &agent.local().password().to_owned(), 1);
+        let check = signed_check(agent.local().ufrag(), agent.local().password(), 1);
         let from = link(([192, 0, 2, 1], 1000 + run as u16).into());
         let mut now = start;
         let mut reply = [0; 256];
@@ -123,7 +123,7 @@ fn nothing_is_sent_30_seconds_after_the_last_signed_check() {
         }
         agent.handle(now, from, &check, &mut reply);
         // Unsigned ones do not count.
-        let unsigned = unfinished_check(&agent.local().ufrag().to_owned(), 1, true, |_| {});
+        let unsigned = unfinished_check(agent.local().ufrag(), 1, true, |_| {});
         let until = now + CONSENT;
         while now < until {
             now += Duration::from_millis(1 + dice.next() % 4000);
@@ -181,7 +181,7 @@ fn names_are_not_guessed_and_restarts_cost_only_the_restarter() {
 /// what a name and its password hold of chance.
 #[test]
 fn names_and_passwords_hold_more_than_128_bits_of_chance() {
-    assert!(RANDOM_LEN * 8 >= 128);
+    const { assert!(RANDOM_LEN * 8 >= 128) };
     let of = |random| {
         let made = LocalCredentials::new(1, 2, random);
         (made.ufrag().to_owned(), made.password().to_owned())

@@ -25,7 +25,7 @@ fn bomb(kind: usize, size: usize) -> String {
         0 => HEAD.to_owned() + &many(&|n| section(&n.to_string(), "111", opus)),
         // Every mid is the same, then every payload type.
         1 => HEAD.to_owned() + &many(&|_| section("0", "111", opus)),
-        2 => HEAD.to_owned() + &section("0", &"111 ".repeat(size).trim_end().to_owned(), opus),
+        2 => HEAD.to_owned() + &section("0", "111 ".repeat(size).trim_end(), opus),
         3 => HEAD.to_owned() + &section("0", "111", &(opus.to_owned() + &many(&|_| opus.to_owned()))),
         // Retransmission of itself, in circles, and of nothing.
         4 => {

@@ -365,7 +365,7 @@ pub fn pieces(pattern: u64, body: &[u8]) -> Vec<Vec<u8>> {
             let claimed = if pattern % 5 == 1 { dice.next() as u32 & 0x00FF_FFFF } else { from as u32 };
             // The last byte never comes, so that no pattern is whole by chance.
             let piece = &body[from..(from + len).min(body.len() - 1).max(from)];
-            let message = if pattern % 7 == 0 { dice.next() as u16 } else { 0 };
+            let message = if pattern.is_multiple_of(7) { dice.next() as u16 } else { 0 };
             fragment(n, message, whole, claimed, piece)
         })
         .collect()
