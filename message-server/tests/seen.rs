@@ -30,7 +30,7 @@ fn departed(call: &str, sid: &str, at_ms: i64, receives: v1::Verdict) -> Body {
         ..v1::ParticipantInfo::default()
     };
     let departed = v1::ParticipantDeparted { participant: Some(participant), reason: v1::EndReason::MediaLost.into() };
-    Body::Event(v1::CallEvent { call_id: call.to_owned(), at_ms, event: Some(v1::call_event::Event::Departed(departed)) })
+    Body::Event(v1::CallEvent { call_id: call.to_owned(), at_ms, event: Some(v1::call_event::Event::Departed(departed.into())) })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ pub async fn handle(app: &App, event: v1::CallEvent) {
             tracing::info!(call = %calls::short(&call), reason = %ended.reason, "the media node ended the call");
             if is_restart(&ended.reason) { Ok(()) } else { end(app, &call, at_ms).await }
         }
-        Some(call_event::Event::Departed(departed)) => departed::keep(&app.store, &call, at_ms, departed).await,
+        Some(call_event::Event::Departed(departed)) => departed::keep(&app.store, &call, at_ms, *departed).await,
         Some(call_event::Event::Caption(caption)) => captions::handle(app, &call, at_ms, caption).await,
         // LiveKit tells these to the clients itself; the ops page asks the node.
         Some(

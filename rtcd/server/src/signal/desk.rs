@@ -157,7 +157,7 @@ impl Desk {
         let event = v1::CallEvent {
             call_id: split_call_id(call).1.to_owned(),
             at_ms: now.unix_ms,
-            event: Some(call_event::Event::Departed(departed)),
+            event: Some(call_event::Event::Departed(Box::new(departed))),
         };
         self.links.push_event(call, &event);
     }

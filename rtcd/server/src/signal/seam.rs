@@ -146,7 +146,7 @@ pub enum AdapterInput {
         /// What clients are told.
         reason: v1::EndReason,
     },
-    /// Every 250 ms, for timers.
+    /// Every second, for timers.
     Tick,
 }
 
