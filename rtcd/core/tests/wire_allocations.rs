@@ -1,38 +1,14 @@
 //! After warm-up the innermost functions of the packet path allocate nothing.
 
-#![allow(unsafe_code, reason = "a counting allocator has to implement an unsafe trait")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
 
+use counting::allocations;
 use rtcd_core::codec::{Vp8Descriptor, Vp8Rewriter};
 use rtcd_core::rtcp::{NackTracker, ReceiverStats, RtcpWriter, SendHistory, TwccRecorder};
 use rtcd_core::rtp::{Extension, ExtensionMap, Fixed, Form, Header, HeaderWriter, OwnExtensions, write_forwarded};
 use rtcd_core::srtp::{Inbound, Outbound, Profile, split_keying_material};
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: everything is passed on to the system's allocator; counting touches only a thread-local cell without destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// One packet in, opened, and out to 10 viewers.
 struct Path {
@@ -115,11 +91,11 @@ fn the_packet_path_allocates_nothing_after_warm_up() {
         for i in 0..2000u32 {
             path.one(start + std::time::Duration::from_millis(u64::from(i)));
         }
-        let before = ALLOCATIONS.with(Cell::get);
+        let before = allocations();
         for i in 2000..12_000u32 {
             path.one(start + std::time::Duration::from_millis(u64::from(i)));
         }
-        let after = ALLOCATIONS.with(Cell::get);
+        let after = allocations();
         assert_eq!(after - before, 0, "{profile:?}");
     }
 }
@@ -127,7 +103,7 @@ fn the_packet_path_allocates_nothing_after_warm_up() {
 /// The counter counts: otherwise the test above could not fail.
 #[test]
 fn the_counter_sees_an_allocation() {
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations();
     drop(std::hint::black_box(vec![0u8; 100]));
-    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 1);
+    assert_eq!(allocations() - before, 1);
 }

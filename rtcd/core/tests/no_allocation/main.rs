@@ -1,6 +1,5 @@
 //! After warm-up a packet costs no allocation, from the datagram in to the datagrams out to every viewer.
 
-#![allow(unsafe_code, reason = "a counting allocator has to implement an unsafe trait")]
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -12,40 +11,18 @@
     reason = "tests may say what they mean"
 )]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use rtcd_core::ids::Link;
 use rtcd_core::{Input, Output};
 
+#[path = "../counting/mod.rs"]
+mod counting;
 #[path = "../stories/world.rs"]
 mod world;
 
+use counting::allocations;
 use world::{End, Profile, World};
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: everything is passed on to the system's allocator; counting touches only a thread-local cell without destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Two seconds of one camera and one microphone to ten viewers, fed straight from a tape. The sound comes with redundancy and
 /// with losses, and half of the viewers have reported losses and get redundancy as well.
@@ -89,7 +66,7 @@ fn no_allocation_per_packet() {
                 continue;
             }
         }
-        let before = ALLOCATIONS.with(Cell::get);
+        let before = allocations();
         world.core.handle(world.now, Input::Datagram { link, bytes });
         let mut out = 0;
         loop {
@@ -102,7 +79,7 @@ fn no_allocation_per_packet() {
             }
         }
         if n >= warm_up {
-            allocated += ALLOCATIONS.with(Cell::get) - before;
+            allocated += allocations() - before;
             packets += 1;
             sent += out;
         }
