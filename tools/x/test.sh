@@ -1,4 +1,4 @@
-# What ./x test, ./x fuzz and ./x lint run.
+# What ./x test, ./x fuzz, ./x sim and ./x lint run.
 # shellcheck shell=bash disable=SC2154
 
 run_tests() { # run_tests [web|rust|browser|shots …]
@@ -104,6 +104,19 @@ run_fuzz() { # run_fuzz SECONDS
     cargo fuzz run --sanitizer none "$target" "fuzz/target/found/$target" "fuzz/corpus/$target" -- \
       -max_total_time="$1" -rss_limit_mb=2048 -verbosity=0
   done
+}
+
+run_sim() { # run_sim [WORLDS] | --seed N
+  need_build_packages; need_rust
+  if [ "${1:-}" = --seed ]; then
+    export SIM_SEED=${2:?which one? ./x sim --seed N}
+  else
+    export SIM_SEEDS=${1:-1000} SIM_FROM
+    SIM_FROM=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+    say "playing $SIM_SEEDS random worlds, from seed $SIM_FROM on"
+  fi
+  # The same selection as for all Rust tests, so that nothing is built twice.
+  cargo test --locked --workspace --test simulation -- --nocapture
 }
 
 run_lint() {
