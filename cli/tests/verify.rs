@@ -1,14 +1,6 @@
 //! `conclave verify` as an officer runs it: the program, an exported bundle, its exit code and what it names.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use std::ops::Range;
 use std::path::Path;

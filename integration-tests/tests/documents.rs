@@ -1,15 +1,7 @@
 //! Every command in a document is run by a test or says why not: a comment above each `sh` block is
 //! `<!-- run -->` (run here), `<!-- tested: where -->` (the named test or file exists) or `<!-- not run: reason -->`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

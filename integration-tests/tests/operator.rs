@@ -1,14 +1,6 @@
 //! What an operator types, against a running media node.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use integration_tests::{Rtcd, program};
 use rtc_client::{Dial, Participant};

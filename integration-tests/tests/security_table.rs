@@ -1,15 +1,7 @@
 //! `docs/security-tests.md` and the tests it names stay in step: every attack class has a row, and every row a test that exists,
 //! or a reason why there is none.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,14 +1,6 @@
 //! Recording consent over HTTP and through a restart. The offloader is away here: what is wanted stays wanted.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 mod common;
 

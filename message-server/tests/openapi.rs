@@ -1,14 +1,6 @@
 //! The committed API document is the one the server serves.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 #[test]
 fn the_committed_openapi_document_is_current() {

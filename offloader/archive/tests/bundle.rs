@@ -1,14 +1,6 @@
 //! A bundle is made, opened with standard tools, and changed in every single byte.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use std::path::{Path, PathBuf};
 

@@ -4,15 +4,7 @@
 //! afterwards everything but what was in the open blocks must be there, and the whole must verify.
 
 #![cfg(unix)]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

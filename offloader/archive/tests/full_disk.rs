@@ -1,14 +1,6 @@
 //! A disk that fills up in the middle of a write: what was closed stays, the next attempt goes on once there is room.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use std::path::Path;
 use std::process::{Command, Stdio};

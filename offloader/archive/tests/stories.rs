@@ -1,14 +1,6 @@
 //! Stories of a recording: begun, broken, continued, sealed, changed by somebody.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use std::path::Path;
 

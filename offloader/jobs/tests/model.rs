@@ -1,14 +1,6 @@
 //! Random interleavings of everything that can happen to a job, against what must always hold.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 use offloader_jobs::limits::{ATTEMPTS_MAX, LEASE_MS, failures_max};
 use offloader_jobs::{Job, Kind, Outcome, Refused, Spec, State};

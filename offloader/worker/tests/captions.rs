@@ -2,16 +2,7 @@
 //!
 //! The first test runs the whole path on a virtual clock in which a run of the recogniser lasts the CPU time that it took:
 //! the machine's other load changes nothing but the figures that are printed. The second runs the real program over gRPC.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 mod common;
 

@@ -1,14 +1,5 @@
 //! Rendered files, checked with the ffprobe and ffmpeg programs: streams, length, what is to be seen and heard.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 mod common;
 

@@ -1,14 +1,6 @@
 //! IPv6 beside IPv4, over UDP and TCP, in one call.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 mod common;
 

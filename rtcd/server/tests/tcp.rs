@@ -1,14 +1,6 @@
 //! Media over TCP: RFC 4571 frames, whichever shard accepts the connection; strangers are turned away.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 mod common;
 

@@ -3,7 +3,7 @@
 //! The worker is this test binary again: it speaks the real protocol and writes with the real capture
 //! writer, only its media is made up (the worker that taps a call has its own tests).
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![cfg(test)]
 
 mod archive_api;
 mod cluster;

@@ -1,14 +1,5 @@
 //! What the worker's tests share: real speech with its text, the real model, and how wrong words are counted.
-#![allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stdout,
-    reason = "test support; not every test uses all of it"
-)]
+#![allow(dead_code, unreachable_pub, reason = "test support; not every test uses all of it")]
 
 pub mod call;
 pub mod recording;
