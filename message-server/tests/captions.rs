@@ -1,26 +1,14 @@
 //! Captions from the media node to the open pages of those who are in the call, over the real event route.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 mod common;
-#[path = "common/node.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared form of the test modules")]
-mod node;
 
 use std::time::Duration;
 
-use common::{Person, Server, until};
+use common::{Person, Server};
 use conclave_proto::v1::{self, call_event, from_media};
 use futures_util::StreamExt as _;
-use node::Node;
 use serde_json::{Value, json};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
@@ -93,10 +81,7 @@ fn caption(call: &str, identity: &str, committed: &str, pending: &str, is_final:
 
 #[tokio::test]
 async fn committed_captions_reach_everybody_in_the_call_with_the_speakers_name_and_nobody_else() {
-    let node = Node::start().await;
-    let address = node.address;
-    let server = Server::start_with(|settings| settings.rtcd = format!("http://{address}")).await;
-    until("the link is up", || async { server.app.link.is_up().then_some(()) }).await;
+    let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let mut bob = server.person(&mut admin, "bob", &["user"]).await;
     let mut eve = server.person(&mut admin, "eve", &["user"]).await;

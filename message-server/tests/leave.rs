@@ -1,26 +1,15 @@
 //! The last one leaves: on purpose, or only to come back.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test waits for what it names")]
 
 mod common;
-#[path = "common/node.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared form of the test modules")]
-mod node;
 
 use std::sync::Arc;
 
-use common::{Person, Server, until};
+use common::{Person, Server, node::Node};
 use conclave_proto::v1::{host_action::Action, to_media::Body};
 use message_server::{calls::presence, clock};
-use node::Node;
 use serde_json::json;
 
 struct Room {
@@ -34,10 +23,7 @@ struct Room {
 impl Room {
     /// Ada and Bob are in a call.
     async fn with_two() -> Self {
-        let node = Node::start().await;
-        let address = node.address;
-        let server = Server::start_with(|settings| settings.rtcd = format!("http://{address}")).await;
-        until("the link is up", || async { server.app.link.is_up().then_some(()) }).await;
+        let (node, server) = Server::with_node().await;
         let mut admin = server.admin().await;
         let mut bob = server.person(&mut admin, "bob", &["user"]).await;
         let call = server.call(&mut admin).await;

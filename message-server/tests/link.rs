@@ -1,26 +1,14 @@
 //! The way of LiveKit's signalling: browser ↔ relay ↔ link, with breaks on both sides.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 mod common;
-#[path = "common/node.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared form of the test modules")]
-mod node;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use common::{Person, Server, until};
 use futures_util::{SinkExt as _, StreamExt as _};
 use livekit_protocol as livekit;
-use node::Node;
 use prost::Message as _;
 use serde_json::json;
 use tokio_tungstenite::{
@@ -29,13 +17,6 @@ use tokio_tungstenite::{
 };
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
-
-async fn server_with(node: &Arc<Node>) -> Server {
-    let address = node.address;
-    let server = Server::start_with(|settings| settings.rtcd = format!("http://{address}")).await;
-    until("the link is up", || async { server.app.link.is_up().then_some(()) }).await;
-    server
-}
 
 async fn ticket(person: &mut Person, call: &str) -> String {
     let answer = person.post(&format!("/calls/{call}/join"), json!({})).await;
@@ -88,8 +69,7 @@ async fn end_of(socket: &mut Socket) -> (Option<livekit::LeaveRequest>, u16) {
 #[tokio::test]
 async fn a_broken_stream_loses_and_repeats_no_frame_in_either_direction() {
     const FRAMES: u32 = 400;
-    let node = Node::start().await;
-    let server = server_with(&node).await;
+    let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let call = server.call(&mut admin).await;
     let mut socket = connect(&server, &ticket(&mut admin, &call).await, "").await.unwrap();
@@ -112,8 +92,7 @@ async fn a_broken_stream_loses_and_repeats_no_frame_in_either_direction() {
 
 #[tokio::test]
 async fn a_restarted_media_node_makes_the_client_join_anew() {
-    let node = Node::start().await;
-    let server = server_with(&node).await;
+    let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let call = server.call(&mut admin).await;
     let token = ticket(&mut admin, &call).await;
@@ -132,8 +111,7 @@ async fn a_restarted_media_node_makes_the_client_join_anew() {
 
 #[tokio::test]
 async fn after_a_kill_of_the_message_server_the_old_ticket_resumes_the_same_participant() {
-    let node = Node::start().await;
-    let server = server_with(&node).await;
+    let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let call = server.call(&mut admin).await;
     server.in_call(&call, &mut admin).await;
@@ -161,8 +139,7 @@ async fn after_a_kill_of_the_message_server_the_old_ticket_resumes_the_same_part
 
 #[tokio::test]
 async fn a_slow_client_hurts_only_itself() {
-    let node = Node::start().await;
-    let server = server_with(&node).await;
+    let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let mut bob = server.person(&mut admin, "bob", &["user"]).await;
     let call = server.call(&mut admin).await;
@@ -181,8 +158,7 @@ async fn a_slow_client_hurts_only_itself() {
 
 #[tokio::test]
 async fn nonsense_from_a_client_ends_its_socket_with_the_right_code() {
-    let node = Node::start().await;
-    let server = server_with(&node).await;
+    let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let call = server.call(&mut admin).await;
     let token = ticket(&mut admin, &call).await;
@@ -197,8 +173,7 @@ async fn nonsense_from_a_client_ends_its_socket_with_the_right_code() {
 
 #[tokio::test]
 async fn expired_foreign_and_revoked_tickets_open_nothing() {
-    let node = Node::start().await;
-    let server = server_with(&node).await;
+    let (_node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let mut bob = server.person(&mut admin, "bob", &["user"]).await;
     let call = server.call(&mut admin).await;
@@ -240,8 +215,7 @@ async fn expired_foreign_and_revoked_tickets_open_nothing() {
 
 #[tokio::test]
 async fn leaving_by_rest_ends_the_media_session_for_good() {
-    let node = Node::start().await;
-    let server = server_with(&node).await;
+    let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let call = server.call(&mut admin).await;
     let mut socket = connect(&server, &ticket(&mut admin, &call).await, "").await.unwrap();

@@ -1,23 +1,11 @@
 //! What operators see after the fact, and may take back.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::err_expect,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "a test"
-)]
+#![cfg(test)]
 
 mod common;
-#[path = "common/node.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs, reason = "shared form of the test modules")]
-mod node;
 
 use common::{Server, until};
 use conclave_proto::v1::{self, from_media::Body};
-use node::Node;
 use serde_json::json;
 
 fn departed(call: &str, sid: &str, at_ms: i64, receives: v1::Verdict) -> Body {
@@ -35,12 +23,9 @@ fn departed(call: &str, sid: &str, at_ms: i64, receives: v1::Verdict) -> Body {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_left_is_still_explained_for_a_week_without_an_address() {
-    let node = Node::start().await;
-    let rtcd = format!("http://{}", node.address);
-    let server = Server::start_with(|settings| settings.rtcd = rtcd).await;
+    let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let mut otto = server.person(&mut admin, "otto", &["ops"]).await;
-    until("the link is up", || async { server.app.link.is_up().then_some(()) }).await;
     let now = message_server::clock::now_ms();
     let week = 7 * 24 * 3600 * 1000;
     node.push(departed("call-1", "PA_old", now - week - 1000, v1::Verdict::NoDescription));
@@ -68,9 +53,7 @@ async fn who_left_is_still_explained_for_a_week_without_an_address() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_is_taken_back() {
-    let node = Node::start().await;
-    let rtcd = format!("http://{}", node.address);
-    let server = Server::start_with(|settings| settings.rtcd = rtcd).await;
+    let (_node, server) = Server::with_node().await;
     let mut admin = server.admin().await;
     let mut otto = server.person(&mut admin, "otto", &["ops"]).await;
     assert_eq!(otto.post("/ops/nodes/node/drain", json!({})).await.status, 204);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by several test programs, each of which uses a part")]
 
+pub mod node;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use message_server::{
@@ -11,6 +13,7 @@ use message_server::{
     settings::{Secret, Settings},
     spawn_background,
 };
+use node::Node;
 use serde_json::{Value, json};
 
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -50,6 +53,15 @@ impl Server {
     pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let data = tempfile::tempdir().unwrap();
         Self::start_in(data, change).await
+    }
+
+    /// Beside a media node of its own, once the link to it is up.
+    pub async fn with_node() -> (Arc<Node>, Self) {
+        let node = Node::start().await;
+        let rtcd = format!("http://{}", node.address);
+        let server = Self::start_with(|settings| settings.rtcd = rtcd).await;
+        until("the link is up", || async { server.app.link.is_up().then_some(()) }).await;
+        (node, server)
     }
 
     pub async fn start_in(data: tempfile::TempDir, change: impl FnOnce(&mut Settings)) -> Self {

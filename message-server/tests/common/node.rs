@@ -1,6 +1,8 @@
 //! The media node's end of the link, only as far as the resume protocol goes: numbers, acknowledgements, replay, and
 //! breaks on command. What sessions mean is tested against the real rtcd.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test waits for what it names")]
+
 use std::{
     collections::HashSet,
     net::SocketAddr,
