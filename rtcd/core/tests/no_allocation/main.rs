@@ -1,19 +1,10 @@
 //! After warm-up a packet costs no allocation, from the datagram in to the datagrams out to every viewer.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "tests may say what they mean"
-)]
+#![cfg(test)]
+#![allow(unreachable_pub, dead_code, clippy::wildcard_enum_match_arm, reason = "tests may say what they mean")]
 
 use std::time::Duration;
 
-use rtcd_core::ids::Link;
 use rtcd_core::{Input, Output};
 
 #[path = "../counting/mod.rs"]
@@ -22,7 +13,7 @@ mod counting;
 mod world;
 
 use counting::allocations;
-use world::{End, Profile, World};
+use world::{End, Profile, World, udp};
 
 /// Two seconds of one camera and one microphone to ten viewers, fed straight from a tape. The sound comes with redundancy and
 /// with losses, and half of the viewers have reported losses and get redundancy as well.
@@ -41,20 +32,10 @@ fn no_allocation_per_packet() {
     world.run(Duration::from_secs(12));
     let (redundant, recovered) = (world.counter("packets_with_redundancy"), world.counter("packets_recovered"));
     // What the publisher sends from now on is kept back and then given to the core alone.
-    world.tape_only = true;
-    world.tape_up = Some(Vec::new());
-    world.run(Duration::from_millis(400));
-    let mut tape: Vec<Vec<u8>> = world
-        .tape_up
-        .take()
-        .unwrap()
-        .into_iter()
-        .filter(|(client, end, bytes)| *client == ann && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes))
-        .map(|(_, _, bytes)| bytes)
-        .collect();
+    let mut tape = world.withheld_rtp(ann, Duration::from_millis(400));
     assert!(tape.len() > 100, "{}", tape.len());
     let from = world.clients[ann].connections[&End::Publish].address;
-    let link = Link::Udp { local: ([10, 0, 0, 1], 8443).into(), remote: from };
+    let link = udp(from);
     let warm_up = tape.len() / 4;
     let (mut sent, mut packets, mut allocated) = (0, 0, 0);
     let mut sounds = 0;

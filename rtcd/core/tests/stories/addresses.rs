@@ -4,20 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rtcd_core::ice::{CONSENT, IceAgent, LocalCredentials, RANDOM_LEN};
-use rtcd_core::ids::{Link, Side};
+use rtcd_core::ids::Side;
 use rtcd_core::stun::IntegrityKey;
 use rtcd_core::{CallId, Input, PeerId};
 
 use crate::raw::{Raw, certificate, client_hello, sha256, signed_check, unfinished_check};
-use crate::world::{Dice, End, MS, Profile, World};
-
-fn server() -> SocketAddr {
-    ([10, 0, 0, 1], 8443).into()
-}
-
-fn link(remote: SocketAddr) -> Link {
-    Link::Udp { local: server(), remote }
-}
+use crate::world::{Dice, End, MS, Profile, World, udp};
 
 /// 10 000 moments before, during and after the handshake.
 #[test]
@@ -44,7 +36,7 @@ fn strangers_lose_the_client_hello_race() {
             for hello in &hellos {
                 world.inject(from, hello);
             }
-            assert!(!world.core.knows(link(from)));
+            assert!(!world.core.knows(udp(from)));
         }
         // Lost packets of a handshake are sent again after a second, then two.
         world.run(Duration::from_secs(10));
@@ -93,14 +85,14 @@ fn an_address_changes_only_by_a_signed_check() {
             }
         };
         world.inject(from, &datagram);
-        assert!(!world.core.knows(link(from)), "case {case}");
+        assert!(!world.core.knows(udp(from)), "case {case}");
         assert!(!world.sent_to.contains(&from), "case {case}");
     }
     assert_eq!(world.counter("stun_answered"), answered);
     // The same check unharmed proves its address, so the cases above failed for their faults alone.
     let moved: SocketAddr = ([203, 0, 113, 200], 9).into();
     world.inject(moved, &victim.check());
-    assert!(world.core.knows(link(moved)));
+    assert!(world.core.knows(udp(moved)));
 }
 
 /// 500 peers that fall silent at a random moment.
@@ -112,7 +104,7 @@ fn nothing_is_sent_30_seconds_after_the_last_signed_check() {
     for run in 0..500u32 {
         let mut agent = IceAgent::new(LocalCredentials::new(3, run, [run as u8; RANDOM_LEN]));
         let check = signed_check(agent.local().ufrag(), agent.local().password(), 1);
-        let from = link(([192, 0, 2, 1], 1000 + run as u16).into());
+        let from = udp(([192, 0, 2, 1], 1000 + run as u16).into());
         let mut now = start;
         let mut reply = [0; 256];
         for _ in 0..1 + dice.next() % 20 {
@@ -161,7 +153,7 @@ fn names_are_not_guessed_and_restarts_cost_only_the_restarter() {
             *place = alphabet[dice.next() as usize % 64];
         }
         let from = ([203, 0, 113, 9], n as u16).into();
-        world.core.handle(world.now, Input::Datagram { link: link(from), bytes: &mut guess });
+        world.core.handle(world.now, Input::Datagram { link: udp(from), bytes: &mut guess });
     }
     world.tell(Input::Timeout);
     assert_eq!(world.counter("stun_answered"), answered);

@@ -5,25 +5,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rtcd_core::ids::Link;
 use rtcd_core::{Core, Input};
 
-use crate::world::{Dice, End, World, holes};
-
-fn link(remote: SocketAddr) -> Link {
-    Link::Udp { local: ([10, 0, 0, 1], 8443).into(), remote }
-}
+use crate::world::{Dice, End, World, holes, udp};
 
 fn give(core: &mut Core, now: std::time::Instant, from: SocketAddr, bytes: &mut [u8]) {
-    core.handle(now, Input::Datagram { link: link(from), bytes });
-}
-
-/// What a client sent while the world ran, RTP only.
-fn rtp_of(tape: Vec<(usize, End, Vec<u8>)>, client: usize) -> Vec<Vec<u8>> {
-    tape.into_iter()
-        .filter(|(who, end, bytes)| *who == client && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes))
-        .map(|(_, _, bytes)| bytes)
-        .collect()
+    core.handle(now, Input::Datagram { link: udp(from), bytes });
 }
 
 /// a million packets from addresses that proved nothing, a thousand of them the publisher's next own ones.
@@ -34,12 +21,8 @@ fn a_million_packets_from_elsewhere_are_not_heard() {
     world.microphone(ann, "ann");
     world.settle();
     // The packets that ann is about to send, seen by somebody on the way who is faster.
-    world.tape_only = true;
-    world.tape_up = Some(Vec::new());
-    world.run(Duration::from_secs(1));
-    let next = rtp_of(world.tape_up.take().unwrap(), ann);
+    let next = world.withheld_rtp(ann, Duration::from_secs(1));
     assert!(next.len() > 40);
-    world.tape_only = false;
     let (forwarded, heard) = (world.counter("packets_forwarded"), world.heard(ben, "TR_ann").len());
     let sent_to = world.sent_to.clone();
     for n in 0..1_000_000u32 {
@@ -70,11 +53,7 @@ fn no_flipped_bit_of_a_live_call_is_delivered() {
     world.microphone(ann, "mic");
     world.camera(ann, "cam", &[]);
     world.settle();
-    world.tape_only = true;
-    world.tape_up = Some(Vec::new());
-    world.run(Duration::from_millis(700));
-    let rtp = rtp_of(world.tape_up.take().unwrap(), ann);
-    world.tape_only = false;
+    let rtp = world.withheld_rtp(ann, Duration::from_millis(700));
     let sounds: Vec<_> = rtp.iter().filter(|packet| packet.len() < 400).take(25).collect();
     let pictures: Vec<_> = rtp.iter().filter(|packet| packet.len() > 400).take(20).collect();
     assert!(sounds.len() >= 25 && pictures.len() >= 20, "{} {}", sounds.len(), pictures.len());
@@ -109,9 +88,7 @@ fn wrong_tags_lose_no_genuine_packet_and_bind_nothing() {
     let (ann, ben) = (world.join("ann"), world.join("ben"));
     world.microphone(ann, "ann");
     world.settle();
-    world.tape_up = Some(Vec::new());
-    world.run(Duration::from_millis(200));
-    let rtp = rtp_of(world.tape_up.take().unwrap(), ann);
+    let rtp = world.overheard_rtp(ann, Duration::from_millis(200));
     let from = world.clients[ann].connections[&End::Publish].address;
     let mut dice = Dice::new(13);
     let bad = world.counter("srtp_bad_tag");

@@ -22,6 +22,11 @@ use str0m::{Candidate, Event, Input as RtcInput, Output as RtcOutput, Rtc};
 pub const MS: Duration = Duration::from_millis(1);
 const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 8443);
 
+/// How an address reaches the server.
+pub fn udp(remote: SocketAddr) -> Link {
+    Link::Udp { local: SERVER.into(), remote }
+}
+
 /// What the network does to one client's datagrams, both ways.
 #[derive(Clone, Copy, Debug)]
 pub struct Profile {
@@ -523,6 +528,24 @@ impl World {
         report.counters.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no counter {name}")).1
     }
 
+    /// The RTP that a client publishes within a span, as whoever sits on the way reads it.
+    pub fn overheard_rtp(&mut self, client: usize, span: Duration) -> Vec<Vec<u8>> {
+        self.tape_up = Some(Vec::new());
+        self.run(span);
+        let tape = self.tape_up.take().unwrap_or_default().into_iter();
+        tape.filter(|(who, end, bytes)| *who == client && *end == End::Publish && rtcd_core::rtp::is_rtp(bytes))
+            .map(|(_, _, bytes)| bytes)
+            .collect()
+    }
+
+    /// The same, of which nothing reaches the server: it is for the story to pass on.
+    pub fn withheld_rtp(&mut self, client: usize, span: Duration) -> Vec<Vec<u8>> {
+        self.tape_only = true;
+        let rtp = self.overheard_rtp(client, span);
+        self.tape_only = false;
+        rtp
+    }
+
     /// What a client heard of a track.
     pub fn heard(&self, client: usize, track: &str) -> Vec<&Heard> {
         self.clients[client].heard.iter().filter(|heard| heard.track == track).collect()
@@ -593,11 +616,7 @@ impl World {
     }
 
     fn link(&self, client: usize, remote: SocketAddr) -> Link {
-        if self.clients[client].tcp {
-            Link::Tcp { connection: u64::from(remote.port()), remote }
-        } else {
-            Link::Udp { local: SERVER.into(), remote }
-        }
+        if self.clients[client].tcp { Link::Tcp { connection: u64::from(remote.port()), remote } } else { udp(remote) }
     }
 
     /// The client's TCP connection breaks.
@@ -609,8 +628,7 @@ impl World {
     /// A datagram from anywhere.
     pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        let link = Link::Udp { local: SERVER.into(), remote: from };
-        self.handle(Input::Datagram { link, bytes: &mut bytes });
+        self.handle(Input::Datagram { link: udp(from), bytes: &mut bytes });
         self.drain_core();
     }
 
