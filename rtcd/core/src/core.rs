@@ -58,12 +58,10 @@ pub struct Core {
     pub(crate) scratch: Vec<u16>,
     /// What the last [`Core::poll`] lent out.
     lent: Option<Notice>,
-    #[cfg(debug_assertions)]
     planted: Option<(PeerId, Planted)>,
 }
 
 /// Where a bug that a test plants strikes. Release builds have none.
-#[cfg_attr(not(debug_assertions), allow(dead_code, reason = "named where it would strike"))]
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
@@ -134,7 +132,6 @@ impl Core {
             dirty: Vec::new(),
             scratch: Vec::new(),
             lent: None,
-            #[cfg(debug_assertions)]
             planted: None,
         })
     }
@@ -432,7 +429,7 @@ impl Core {
                 now,
                 |_| None,
                 |core| {
-                    core.trip_anybody(Planted::Call);
+                    core.trip_where(|_, at| at == Planted::Call);
                     core.speakers_timeout(now, key);
                 },
             ),
@@ -485,38 +482,21 @@ impl Core {
         self.planted = Some((peer.clone(), place));
     }
 
-    /// Meets the bug that a test planted here.
-    #[cfg(debug_assertions)]
+    /// Meets the bug that a test planted here. Nothing in release builds.
+    #[inline]
     fn trip(&self, key: TransportKey, place: Planted) {
-        let peer = self.transports.get(key).and_then(|transport| self.peers.get(transport.peer));
-        if let (Some((planted, at)), Some(peer)) = (&self.planted, peer)
-            && *planted == peer.id
-        {
-            assert!(*at != place && (place != Planted::Packet || *at != Planted::Ending), "planted by a test");
-        }
-    }
-
-    /// As [`Self::trip`], where the work is nobody's.
-    #[cfg(debug_assertions)]
-    fn trip_anybody(&self, place: Planted) {
-        assert!(self.planted.as_ref().is_none_or(|(_, at)| *at != place), "planted by a test");
+        let of_peer = |id: &PeerId| self.transports.get(key).and_then(|of| self.peers.get(of.peer)).is_some_and(|peer| peer.id == *id);
+        self.trip_where(|id, at| (at == place || (place == Planted::Packet && at == Planted::Ending)) && of_peer(id));
     }
 
     /// As [`Self::trip`], while a peer is ended.
-    #[cfg(debug_assertions)]
+    #[inline]
     pub(crate) fn trip_ending(&self, peer: &PeerId) {
-        assert!(self.planted.as_ref().is_none_or(|(planted, at)| planted != peer || *at != Planted::Ending), "planted by a test");
+        self.trip_where(|id, at| at == Planted::Ending && id == peer);
     }
 
-    #[cfg(not(debug_assertions))]
-    #[inline(always)]
-    fn trip(&self, _: TransportKey, _: Planted) {}
-
-    #[cfg(not(debug_assertions))]
-    #[inline(always)]
-    fn trip_anybody(&self, _: Planted) {}
-
-    #[cfg(not(debug_assertions))]
-    #[inline(always)]
-    pub(crate) fn trip_ending(&self, _: &PeerId) {}
+    #[inline]
+    fn trip_where(&self, strikes: impl FnOnce(&PeerId, Planted) -> bool) {
+        debug_assert!(self.planted.as_ref().is_none_or(|(id, at)| !strikes(id, *at)), "planted by a test");
+    }
 }
