@@ -5,7 +5,7 @@
 
 use crate::negotiate::CodecKind;
 use crate::rewrite::Rewrite;
-use crate::rtp::write_red_prefix;
+use crate::rtp::{RED_OFFSET_MAX, write_red_prefix};
 use crate::subscription::Subscription;
 use crate::track::{Layer, LayerKey};
 
@@ -97,8 +97,7 @@ fn before<'a>(rewrite: &Rewrite, layer: &'a Layer, key: LayerKey, number: u64, t
     let (entry, packet) = layer.cache.get(layer.original(number)?)?;
     let offset = timestamp.wrapping_sub(entry.header.timestamp);
     let payload = packet.get(entry.header.len..).filter(|payload| !payload.is_empty())?;
-    // The offset has 14 bits: a third of a second.
-    (entry.number == number && (1..1 << 14).contains(&offset)).then_some((offset, payload))
+    (entry.number == number && (1..=RED_OFFSET_MAX).contains(&offset)).then_some((offset, payload))
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ mod writer;
 
 pub use extension::{Extension, ExtensionMap, Extensions, Form};
 pub use header::{FIXED_LEN, Header, RtpError, is_rtcp, is_rtp};
-pub(crate) use red::red_headers_len;
 pub use red::{RED_BLOCKS_MAX, RedBlock, RedBlocks, RedError, write_red_prefix};
+pub(crate) use red::{RED_OFFSET_MAX, red_headers_len};
 pub use rtx::{RTX_OSN_LEN, rtx_unwrap, rtx_wrap_prefix};
 pub use seq::{SeqExtender, TimestampExtender, extend};
 pub use values::{AudioLevel, PlayoutDelay, abs_send_time};

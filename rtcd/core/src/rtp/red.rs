@@ -87,8 +87,8 @@ pub(crate) fn red_headers_len(blocks: usize) -> usize {
 
 /// Longest redundant block (10 bits).
 const BLOCK_LEN_MAX: usize = 0x3FF;
-/// Furthest that a redundant block lies back (14 bits of timestamp).
-const OFFSET_MAX: u32 = 0x3FFF;
+/// Furthest that a redundant block lies back (14 bits of timestamp): of Opus a third of a second.
+pub(crate) const RED_OFFSET_MAX: u32 = 0x3FFF;
 
 /// Writes what stands before the primary payload: block headers, then the earlier payloads. `earlier`: how far back in
 /// timestamps, and the payload; oldest first. Answers the length; `None` where a block or the slot does not fit.
@@ -101,7 +101,7 @@ pub fn write_red_prefix(slot: &mut [u8], payload_type: u8, earlier: &[(u32, &[u8
         Some(at)
     };
     for (offset, payload) in earlier {
-        if *offset > OFFSET_MAX || payload.len() > BLOCK_LEN_MAX {
+        if *offset > RED_OFFSET_MAX || payload.len() > BLOCK_LEN_MAX {
             return None;
         }
         let [_, a, b, c] = ((*offset << 10) | payload.len() as u32).to_be_bytes();
