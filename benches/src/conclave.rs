@@ -3,19 +3,17 @@
 use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 use livekit_protocol as lk;
 
 use crate::handshake::{Connected, connect_beside};
-use crate::ice::Local;
 use crate::livekit::add_track;
 use crate::process::pinned;
 use crate::sdp;
 use crate::signalling::{Link, Session, description};
-use crate::subject::{Adapter, Client, Process};
+use crate::subject::{Adapter, Client, Process, until_up};
 
 const TOKEN: &str = "bench-token-of-no-value";
 
@@ -46,20 +44,9 @@ pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr, gso: bool
         None,
     )
     .context("build it with `cargo build --release -p rtcd`")?;
-    let link = open_link(&format!("http://{http}")).await?;
+    let address = format!("http://{http}");
+    let link = until_up("rtcd", || Link::open(&address, TOKEN)).await?;
     Ok((child, Box::new(Conclave { link, sessions: Vec::new() })))
-}
-
-async fn open_link(address: &str) -> anyhow::Result<Link> {
-    let mut last = None;
-    for _ in 0..100 {
-        match Link::open(address, TOKEN).await {
-            Ok(link) => return Ok(link),
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Err(last.context("tried at least once")?.context("rtcd did not come up"))
 }
 
 #[async_trait]
@@ -72,7 +59,7 @@ impl Adapter for Conclave {
         let mut session = self.link.join("bench", &format!("publisher-{}", client.number), true).await?;
         let cid = format!("cid-{}", client.number);
         session.send(add_track(client, &cid)).await?;
-        let local = Local::bind(client.address, format!("pub{:05}", client.number))?;
+        let local = client.local("pub")?;
         let offer = sdp::publish(&local, &client.fingerprint(), client.scenario.video, &cid, client.ssrc);
         session.send(lk::signal_request::Message::Offer(description("offer", offer, 1))).await?;
         let answer = loop {
@@ -86,7 +73,7 @@ impl Adapter for Conclave {
 
     async fn subscribe(&mut self, client: &Client) -> anyhow::Result<Connected> {
         let mut session = self.link.join("bench", &format!("receiver-{}", client.number), false).await?;
-        let local = Local::bind(client.address, format!("sub{:05}", client.number))?;
+        let local = client.local("sub")?;
         let fingerprint = client.fingerprint();
         let offer = loop {
             if let lk::signal_response::Message::Offer(offer) = session.next().await? {

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::handshake::{Connected, connect_beside};
-use crate::ice::Local;
 use crate::process::pinned;
 use crate::sdp;
 use crate::subject::{Adapter, Client, Process, free_port};
@@ -122,7 +121,7 @@ impl Adapter for Janus {
         let joined = self.message(handle, json!({ "request": "join", "ptype": "publisher", "room": ROOM }), None).await?;
         let feed = joined.pointer("/plugindata/data/id").and_then(Value::as_u64).with_context(|| format!("no feed: {joined}"))?;
         self.feeds.push(feed);
-        let local = Local::bind(client.address, format!("pub{:05}", client.number))?;
+        let local = client.local("pub")?;
         let offer = sdp::publish(&local, &client.fingerprint(), client.scenario.video, &format!("cid-{}", client.number), client.ssrc);
         let answer = self.message(handle, json!({ "request": "publish" }), Some(("offer", offer))).await?;
         let remote = sdp::remote(&sdp_of(&answer)?, client.address)?;
@@ -134,7 +133,7 @@ impl Adapter for Janus {
         let streams: Vec<Value> = self.feeds.iter().map(|feed| json!({ "feed": feed })).collect();
         let join = json!({ "request": "join", "ptype": "subscriber", "room": ROOM, "streams": streams });
         let offer = sdp_of(&self.message(handle, join, None).await?)?;
-        let local = Local::bind(client.address, format!("sub{:05}", client.number))?;
+        let local = client.local("sub")?;
         let answer = sdp::answer(&offer, &local, &client.fingerprint());
         self.message(handle, json!({ "request": "start" }), Some(("answer", answer))).await?;
         connect_beside(local, sdp::remote(&offer, client.address)?, false, client.certificate.clone()).await

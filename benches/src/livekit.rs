@@ -149,7 +149,7 @@ impl Adapter for LiveKit {
         let mut talk = self.join(client, &format!("publisher-{}", client.number), true, target).await?;
         let cid = format!("cid-{}", client.number);
         talk.socket.send(request(add_track(client, &cid))).await?;
-        let local = Local::bind(client.address, format!("pub{:05}", client.number))?;
+        let local = client.local("pub")?;
         let offer = sdp::publish(&local, &client.fingerprint(), client.scenario.video, &cid, client.ssrc);
         talk.socket.send(request(lk::signal_request::Message::Offer(description("offer", offer, 1)))).await?;
         let answer = loop {
@@ -166,7 +166,7 @@ impl Adapter for LiveKit {
     async fn subscribe(&mut self, client: &Client) -> anyhow::Result<Connected> {
         let target = lk::SignalTarget::Subscriber;
         let mut talk = self.join(client, &format!("receiver-{}", client.number), false, target).await?;
-        let local = Local::bind(client.address, format!("sub{:05}", client.number))?;
+        let local = client.local("sub")?;
         let fingerprint = client.fingerprint();
         let offer = loop {
             if let Some(lk::signal_response::Message::Offer(offer)) = talk.next().await? {

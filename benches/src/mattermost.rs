@@ -4,7 +4,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
@@ -16,11 +15,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::data_channel::DataChannel;
 use crate::handshake::{Connected, connect_beside};
-use crate::ice::Local;
 use crate::msgpack::{self, Value};
 use crate::process::pinned;
 use crate::sdp::{self, Remote};
-use crate::subject::{Adapter, Client, Process, free_port};
+use crate::subject::{Adapter, Client, Process, free_port, until_up};
 use crate::websocket::WebSocket;
 
 const CLIENT: &str = "bench";
@@ -71,27 +69,19 @@ fn media_port() -> anyhow::Result<u16> {
 /// One request needs no HTTP client.
 async fn register(http: SocketAddr) -> anyhow::Result<()> {
     let body = json!({ "clientID": CLIENT, "authKey": KEY }).to_string();
-    let mut last = None;
-    for _ in 0..100 {
-        let attempt = async {
-            let mut stream = TcpStream::connect(http).await?;
-            let request = format!(
-                "POST /register HTTP/1.1\r\nHost: {http}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            stream.write_all(request.as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await?;
-            anyhow::ensure!(answer.starts_with("HTTP/1.1 201"), "rtcd refused the registration: {answer}");
-            anyhow::Ok(())
-        };
-        match attempt.await {
-            Ok(()) => return Ok(()),
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Err(last.context("tried at least once")?.context("Mattermost's rtcd did not come up"))
+    let request = format!(
+        "POST /register HTTP/1.1\r\nHost: {http}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    until_up("Mattermost's rtcd", || async {
+        let mut stream = TcpStream::connect(http).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 201"), "rtcd refused the registration: {answer}");
+        Ok(())
+    })
+    .await
 }
 
 /// What comes for one session.
@@ -208,7 +198,7 @@ impl Adapter for Mattermost {
     async fn publish(&mut self, client: &Client) -> anyhow::Result<Connected> {
         let session = format!("publisher{}", client.number);
         self.join(&session).await?;
-        let local = Local::bind(client.address, format!("pub{:05}", client.number))?;
+        let local = client.local("pub")?;
         // A track belongs to a stream, and which stream is a screen or a camera is told beforehand. One may share a screen.
         let cid = format!("cid-{}", client.number);
         let stream = sdp::stream(&cid);
@@ -225,7 +215,7 @@ impl Adapter for Mattermost {
     async fn subscribe(&mut self, client: &Client) -> anyhow::Result<Connected> {
         let session = format!("receiver{}", client.number);
         self.join(&session).await?;
-        let local = Local::bind(client.address, format!("sub{:05}", client.number))?;
+        let local = client.local("sub")?;
         let again = local.again()?;
         let fingerprint = client.fingerprint();
         let remote = self.offer(&session, &sdp::data_channel(&local, &fingerprint), client.address).await?;

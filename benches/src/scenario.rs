@@ -24,6 +24,18 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
+    /// Speech, as Opus sends it.
+    const fn speech(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
+        let every = Duration::from_millis(20);
+        Self { name, title, publishers, receivers: RECEIVERS, video: false, payload: 100, burst: 1, every, target }
+    }
+
+    /// Screen shares of 30 frames a second and 2.5 Mbit/s.
+    const fn share(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
+        let every = Duration::from_micros(33_333);
+        Self { name, title, publishers, receivers: RECEIVERS, video: true, payload: 1150, burst: 9, every, target }
+    }
+
     /// Packets a second to all receivers.
     pub(crate) fn forwarded_per_second(&self) -> f64 {
         (self.publishers * self.receivers * self.burst) as f64 / self.every.as_secs_f64()
@@ -40,62 +52,14 @@ impl Scenario {
     }
 }
 
+/// Who hears and sees it all.
+const RECEIVERS: usize = 50;
+
 /// All of them.
 pub(crate) const ALL: [Scenario; 5] = [
-    Scenario {
-        name: "audio-1-50",
-        title: "1 speaker to 50",
-        publishers: 1,
-        receivers: 50,
-        video: false,
-        payload: 100,
-        burst: 1,
-        every: Duration::from_millis(20),
-        target: None,
-    },
-    Scenario {
-        name: "audio-10-50",
-        title: "10 speakers to 50",
-        publishers: 10,
-        receivers: 50,
-        video: false,
-        payload: 100,
-        burst: 1,
-        every: Duration::from_millis(20),
-        target: Some(1.15),
-    },
-    // 9 packets of 1150 bytes at 30 frames a second: 2.5 Mbit/s.
-    Scenario {
-        name: "share-1-50",
-        title: "1 screen share to 50",
-        publishers: 1,
-        receivers: 50,
-        video: true,
-        payload: 1150,
-        burst: 9,
-        every: Duration::from_micros(33_333),
-        target: Some(1.15),
-    },
-    Scenario {
-        name: "audio-20-50",
-        title: "20 speakers to 50",
-        publishers: 20,
-        receivers: 50,
-        video: false,
-        payload: 100,
-        burst: 1,
-        every: Duration::from_millis(20),
-        target: Some(1.15),
-    },
-    Scenario {
-        name: "share-3-50",
-        title: "3 screen shares to 50",
-        publishers: 3,
-        receivers: 50,
-        video: true,
-        payload: 1150,
-        burst: 9,
-        every: Duration::from_micros(33_333),
-        target: Some(1.15),
-    },
+    Scenario::speech("audio-1-50", "1 speaker to 50", 1, None),
+    Scenario::speech("audio-10-50", "10 speakers to 50", 10, Some(1.15)),
+    Scenario::share("share-1-50", "1 screen share to 50", 1, Some(1.15)),
+    Scenario::speech("audio-20-50", "20 speakers to 50", 20, Some(1.15)),
+    Scenario::share("share-3-50", "3 screen shares to 50", 3, Some(1.15)),
 ];

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -11,11 +11,10 @@ use dimpl::DtlsCertificate;
 use rtcd_core::srtp::{Inbound, Outbound};
 
 use crate::handshake::Connected;
+use crate::ice::Local;
 use crate::ideal::{Keys, Setup};
 use crate::process::{pinned, resident_kib};
-use crate::reports::SenderReports;
 use crate::scenario::Scenario;
-use crate::sdp;
 use crate::traffic::{Receiver, Sender, Traffic};
 
 /// First SSRC of the publishers.
@@ -49,6 +48,11 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn fingerprint(&self) -> String {
         self.certificate.fingerprint_str()
+    }
+
+    /// A socket of its own, with credentials that tell what it is for.
+    pub(crate) fn local(&self, kind: &str) -> anyhow::Result<Local> {
+        Local::bind(self.address, format!("{kind}{:05}", self.number))
     }
 }
 
@@ -88,6 +92,24 @@ impl Drop for Process {
     }
 }
 
+/// How long a server may take to come up.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Tries until it works: the server was started a moment ago.
+pub(crate) async fn until_up<T, F>(what: &'static str, mut attempt: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let limit = Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) if Instant::now() > limit => return Err(error.context(format!("{what} did not come up"))),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
 /// A TCP port nobody uses at this moment.
 pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
@@ -111,17 +133,8 @@ pub(crate) async fn assemble(
         let client = client(number)?;
         let connected = adapter.publish(&client).await.with_context(|| format!("publisher {number}"))?;
         srtp_profile = connected.profile;
-        traffic.senders.push(Sender {
-            socket: connected.socket,
-            outbound: connected.outbound,
-            ssrc: client.ssrc,
-            payload_type: sdp::payload_type(scenario.video),
-            level_id: sdp::LEVEL_ID,
-            index: 100,
-            timestamp: 0,
-            ice: Some(connected.ice),
-            reports: SenderReports::default(),
-        });
+        let Connected { socket, outbound, ice, .. } = connected;
+        traffic.senders.push(Sender::new(socket, outbound, client.ssrc, scenario.video, Some(ice)));
         traffic.check();
     }
     // Tracks are live once something of them has come.
@@ -159,17 +172,7 @@ pub(crate) fn ideal(scenario: Scenario, cpu: usize, address: IpAddr) -> anyhow::
         let socket = UdpSocket::bind((address, 0))?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
-        senders.push(Sender {
-            socket,
-            outbound: Outbound::new(&keys.master()?)?,
-            ssrc: SSRC + u32::try_from(number)?,
-            payload_type: sdp::payload_type(scenario.video),
-            level_id: sdp::LEVEL_ID,
-            index: 100,
-            timestamp: 0,
-            ice: None,
-            reports: SenderReports::default(),
-        });
+        senders.push(Sender::new(socket, Outbound::new(&keys.master()?)?, SSRC + u32::try_from(number)?, scenario.video, None));
     }
     let mut receivers = Vec::new();
     for (socket, (_, keys)) in sockets.into_iter().zip(&setup.subscribers) {

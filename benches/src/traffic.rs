@@ -15,6 +15,7 @@ use crate::ice::Ice;
 use crate::process::own_thread_ns;
 use crate::reports::{ReceiverReports, SenderReports};
 use crate::scenario::Scenario;
+use crate::sdp;
 
 /// Where the stamp stands in the payload: behind a VP8 descriptor and key frame head.
 const STAMP_AT: usize = 16;
@@ -26,17 +27,25 @@ const STAMP_AGE_MAX_NS: u64 = 60_000_000_000;
 
 /// One publisher.
 pub(crate) struct Sender {
-    pub(crate) socket: UdpSocket,
-    pub(crate) outbound: Outbound,
-    pub(crate) ssrc: u32,
-    pub(crate) payload_type: u8,
+    socket: UdpSocket,
+    outbound: Outbound,
+    ssrc: u32,
+    payload_type: u8,
     /// RFC 6464 extension id, audio.
-    pub(crate) level_id: u8,
-    pub(crate) index: u64,
-    pub(crate) timestamp: u32,
+    level_id: u8,
+    index: u64,
+    timestamp: u32,
     /// None: keys and addresses were given.
-    pub(crate) ice: Option<Ice>,
-    pub(crate) reports: SenderReports,
+    ice: Option<Ice>,
+    reports: SenderReports,
+}
+
+impl Sender {
+    pub(crate) fn new(socket: UdpSocket, outbound: Outbound, ssrc: u32, video: bool, ice: Option<Ice>) -> Self {
+        let reports = SenderReports::default();
+        let (payload_type, level_id) = (sdp::payload_type(video), sdp::LEVEL_ID);
+        Self { socket, outbound, ssrc, payload_type, level_id, index: 100, timestamp: 0, ice, reports }
+    }
 }
 
 /// One receiver.

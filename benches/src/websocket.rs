@@ -10,6 +10,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use crate::subject::until_up;
+
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One connection.
@@ -18,20 +20,11 @@ pub(crate) struct WebSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 impl WebSocket {
     /// Tries for a while: the server was started a moment ago.
     pub(crate) async fn open(url: &str, headers: &[(&'static str, String)]) -> anyhow::Result<Self> {
-        let limit = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let mut request = url.into_client_request()?;
-            for (name, value) in headers {
-                request.headers_mut().insert(*name, HeaderValue::from_str(value)?);
-            }
-            match connect_async(request).await {
-                Ok((stream, _)) => return Ok(Self(stream)),
-                Err(error) if tokio::time::Instant::now() > limit => {
-                    return Err(anyhow::Error::from(error).context("the server's signalling did not come up"));
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_str(value)?);
         }
+        until_up("the server's signalling", || async { Ok(Self(connect_async(request.clone()).await?.0)) }).await
     }
 
     pub(crate) async fn send(&mut self, message: Message) -> anyhow::Result<()> {
