@@ -108,34 +108,18 @@ pub struct WatchedTrack {
     bitrate_bps: u64,
 }
 
-fn step(step: MediaStep) -> &'static str {
-    match step {
-        MediaStep::Unspecified | MediaStep::Joined => "joined",
-        MediaStep::Negotiated => "negotiated",
-        MediaStep::IceChecked => "ice_checked",
-        MediaStep::DtlsDone => "dtls_done",
-        MediaStep::RtpIn => "rtp_in",
-        MediaStep::RtpOut => "rtp_out",
-        MediaStep::Lost => "lost",
-    }
+fn step(step: MediaStep) -> String {
+    // Who is there has joined.
+    let step = if step == MediaStep::Unspecified { MediaStep::Joined } else { step };
+    plain(step.as_str_name(), "MEDIA_STEP_")
 }
 
-fn kind(kind: TrackKind) -> &'static str {
-    match kind {
-        TrackKind::Audio => "audio",
-        TrackKind::Video => "video",
-        TrackKind::Unspecified => "",
-    }
+fn kind(kind: TrackKind) -> String {
+    plain(kind.as_str_name(), "TRACK_KIND_")
 }
 
-fn source(source: TrackSource) -> &'static str {
-    match source {
-        TrackSource::Camera => "camera",
-        TrackSource::Microphone => "microphone",
-        TrackSource::ScreenShare => "screen_share",
-        TrackSource::ScreenShareAudio => "screen_share_audio",
-        TrackSource::Unspecified => "",
-    }
+fn source(source: TrackSource) -> String {
+    plain(source.as_str_name(), "TRACK_SOURCE_")
 }
 
 /// The protocol's name without its prefix: `VERDICT_NO_CHECKS` is `no_checks`.
@@ -163,7 +147,7 @@ impl OpsParticipant {
 impl From<v1::ParticipantInfo> for OpsParticipant {
     fn from(participant: v1::ParticipantInfo) -> Self {
         Self {
-            step: step(participant.step()).to_owned(),
+            step: step(participant.step()),
             identity: participant.identity,
             participant_sid: participant.participant_sid,
             display_name: participant.display_name,
@@ -188,8 +172,8 @@ impl From<v1::ParticipantInfo> for OpsParticipant {
 impl From<v1::TrackInfo> for OpsTrack {
     fn from(track: v1::TrackInfo) -> Self {
         Self {
-            kind: kind(track.kind()).to_owned(),
-            source: source(track.source()).to_owned(),
+            kind: kind(track.kind()),
+            source: source(track.source()),
             verdict: verdict(track.verdict()),
             track_sid: track.track_sid,
             mime: track.mime,
@@ -239,8 +223,8 @@ impl From<v1::TransportFacts> for TransportFacts {
 impl From<v1::WatchedTrack> for WatchedTrack {
     fn from(track: v1::WatchedTrack) -> Self {
         Self {
-            kind: kind(track.kind()).to_owned(),
-            source: source(track.source()).to_owned(),
+            kind: kind(track.kind()),
+            source: source(track.source()),
             verdict: verdict(track.verdict()),
             reason: reason(track.reason()),
             track_sid: track.track_sid,
