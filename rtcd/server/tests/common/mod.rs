@@ -25,6 +25,18 @@ use tonic::transport::Channel;
 pub const TOKEN: &str = "the-shared-token-of-tests";
 pub const TAP_SECRET: &str = "the-tap-secret-of-tests";
 
+/// Two shards on loopback and free ports.
+pub const SETTINGS: [(&str, &str); 8] = [
+    ("RTCD_API_HTTP_LISTENADDRESS", "127.0.0.1:0"),
+    ("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1"),
+    ("RTCD_RTC_ICEADDRESSTCP", "127.0.0.1"),
+    ("RTCD_RTC_ICEPORTUDP", "0"),
+    ("RTCD_RTC_ICEPORTTCP", "0"),
+    ("RTCD_RTC_SHARDS", "2"),
+    ("RTCD_SIGNAL_TOKEN", TOKEN),
+    ("RTCD_TAP_SECRET", TAP_SECRET),
+];
+
 pub struct TestNode {
     pub node: Arc<Node>,
     pub url: String,
@@ -38,18 +50,8 @@ impl TestNode {
         if let Ok(level) = std::env::var("TEST_LOG") {
             rtcd::logging::install(&level);
         }
-        let defaults = [
-            ("RTCD_API_HTTP_LISTENADDRESS", "127.0.0.1:0"),
-            ("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1"),
-            ("RTCD_RTC_ICEADDRESSTCP", "127.0.0.1"),
-            ("RTCD_RTC_ICEPORTUDP", "0"),
-            ("RTCD_RTC_ICEPORTTCP", "0"),
-            ("RTCD_RTC_SHARDS", "2"),
-            ("RTCD_SIGNAL_TOKEN", TOKEN),
-            ("RTCD_TAP_SECRET", TAP_SECRET),
-            ("RTCD_NODE_ID", "test-node"),
-        ];
-        let of = |name: &str| settings.iter().chain(&defaults).find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let given = || settings.iter().chain(&SETTINGS).chain(&[("RTCD_NODE_ID", "test-node")]);
+        let of = |name: &str| given().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let config = Config::from_sources(None, &of).expect("valid settings").config;
         let http = Http::bind(config.http_listen).await.expect("a free port");
         let url = format!("http://{}", http.local());

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::process::{Child, Command};
 use tonic::transport::Channel;
 
-use super::{TAP_SECRET, TOKEN, soon};
+use super::{SETTINGS, soon};
 
 pub struct Program {
     pub url: String,
@@ -23,17 +23,8 @@ impl Program {
     /// Starts it and waits until its log says that it is ready.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rtcd"))
-            .envs([
-                ("RTCD_API_HTTP_LISTENADDRESS", "127.0.0.1:0"),
-                ("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1"),
-                ("RTCD_RTC_ICEADDRESSTCP", "127.0.0.1"),
-                ("RTCD_RTC_ICEPORTUDP", "0"),
-                ("RTCD_RTC_ICEPORTTCP", "0"),
-                ("RTCD_RTC_SHARDS", "2"),
-                ("RTCD_SIGNAL_TOKEN", TOKEN),
-                ("RTCD_TAP_SECRET", TAP_SECRET),
-                ("RUST_LOG_FORMAT", "json"),
-            ])
+            .envs(SETTINGS)
+            .env("RUST_LOG_FORMAT", "json")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
