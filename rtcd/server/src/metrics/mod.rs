@@ -86,11 +86,7 @@ impl Histogram {
     }
 
     pub(crate) fn observe(&mut self, value: f64) {
-        self.count += 1;
-        self.sum += value;
-        if let Some(count) = self.bounds.iter().position(|bound| value <= *bound).and_then(|at| self.counts.get_mut(at)) {
-            *count += 1;
-        }
+        self.observe_many(value, 1);
     }
 
     /// As so many observations of one value.

@@ -6,6 +6,7 @@ use rtcd_core::report::{PeerReport, Report, TrackReport};
 use rtcd_core::verdict::{Diagnosis, LayerReason, Verdict};
 
 use crate::admit::split_call_id;
+use crate::signal::livekit::media_step;
 use crate::signal::seam::RosterCall;
 
 /// A call with everything known of its participants. Addresses only for operators.
@@ -152,19 +153,5 @@ fn layer_reason(reason: LayerReason) -> v1::LayerReason {
         LayerReason::Wanted => v1::LayerReason::Wanted,
         LayerReason::Bandwidth => v1::LayerReason::Bandwidth,
         LayerReason::NotSent => v1::LayerReason::NotSent,
-    }
-}
-
-/// The core's step in the protocol's words.
-fn media_step(step: rtcd_core::output::Step) -> v1::MediaStep {
-    use rtcd_core::output::Step;
-    match step {
-        Step::Joined => v1::MediaStep::Joined,
-        Step::Negotiated => v1::MediaStep::Negotiated,
-        Step::IceChecked => v1::MediaStep::IceChecked,
-        Step::DtlsDone => v1::MediaStep::DtlsDone,
-        Step::RtpIn => v1::MediaStep::RtpIn,
-        Step::RtpOut => v1::MediaStep::RtpOut,
-        Step::Lost => v1::MediaStep::Lost,
     }
 }

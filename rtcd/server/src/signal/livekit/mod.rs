@@ -29,7 +29,7 @@ use prost::Message as _;
 use rtcd_core::ids::{CallId, PeerId};
 
 use self::call::Call;
-pub(crate) use self::translate::end_reason;
+pub(crate) use self::translate::{end_reason, media_step};
 use self::turn::Turn;
 use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall, RosterParticipant, SessionKey};
 

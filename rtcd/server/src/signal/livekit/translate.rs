@@ -193,7 +193,7 @@ pub(super) fn quality_name(quality: Quality) -> &'static str {
     }
 }
 
-pub(super) fn media_step(step: Step) -> v1::MediaStep {
+pub(crate) fn media_step(step: Step) -> v1::MediaStep {
     match step {
         Step::Joined => v1::MediaStep::Joined,
         Step::Negotiated => v1::MediaStep::Negotiated,
