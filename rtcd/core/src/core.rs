@@ -203,12 +203,8 @@ impl Core {
                 Some(key) => self.end_call(now, *key),
                 None => self.counters.one(Count::UnknownName),
             },
-            Input::Report { token } => {
-                let report = Box::new(self.report(now, false));
-                self.outbox.notice(Notice::Report { token, report });
-            }
-            Input::Diagnose { token } => {
-                let report = Box::new(self.report(now, true));
+            Input::Report { token, diagnose } => {
+                let report = Box::new(self.report(now, diagnose));
                 self.outbox.notice(Notice::Report { token, report });
             }
         }

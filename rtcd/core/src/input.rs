@@ -143,11 +143,8 @@ pub enum Input<'a> {
     Report {
         /// Comes back with the answer.
         token: u64,
-    },
-    /// As [`Input::Report`], and why each peer's media does or does not flow. Costs more: for people who look, not for a scrape.
-    Diagnose {
-        /// Comes back with the answer.
-        token: u64,
+        /// Also why each peer's media does or does not flow. Costs more: for people who look, not for a scrape.
+        diagnose: bool,
     },
 }
 

@@ -162,12 +162,12 @@ impl Node {
 
     /// A shard's figures.
     pub async fn shard_report(&self, number: usize) -> Option<Result<ShardReport, ShardGone>> {
-        Some(self.shards.get(number)?.report().await)
+        Some(self.shards.get(number)?.report(false).await)
     }
 
     /// A shard's figures, and why media does or does not flow.
     pub async fn shard_diagnosis(&self, number: usize) -> Option<Result<ShardReport, ShardGone>> {
-        Some(self.shards.get(number)?.diagnose().await)
+        Some(self.shards.get(number)?.report(true).await)
     }
 
     /// Tells a desk something.

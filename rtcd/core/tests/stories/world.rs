@@ -510,13 +510,13 @@ impl World {
     }
 
     pub fn ask_report(&mut self) -> Report {
-        self.tell(Input::Report { token: 1 });
+        self.tell(Input::Report { token: 1, diagnose: false });
         self.report.take().unwrap()
     }
 
     /// Why one client's media does or does not flow.
     pub fn diagnose(&mut self, client: usize) -> rtcd_core::verdict::Diagnosis {
-        self.tell(Input::Diagnose { token: 2 });
+        self.tell(Input::Report { token: 2, diagnose: true });
         let peer = self.peer(client);
         let report = self.report.take().unwrap();
         let found = report.calls.iter().flat_map(|call| &call.peers).find(|report| report.peer == peer).unwrap();

@@ -134,11 +134,8 @@ pub enum Command {
     },
     /// Figures of core and shell.
     Report {
-        /// Where to.
-        reply: oneshot::Sender<ShardReport>,
-    },
-    /// As [`Command::Report`], with diagnoses: for people who look.
-    Diagnose {
+        /// See [`Input::Report`].
+        diagnose: bool,
         /// Where to.
         reply: oneshot::Sender<ShardReport>,
     },
@@ -168,7 +165,7 @@ pub(super) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::TapKeyFrame { tap, track } => Input::TapKeyFrame { tap: tap.clone(), track: track.clone() },
         Command::TapClose { tap } => Input::TapClose { tap: tap.clone() },
         Command::TapOpen { call, tap, scope, .. } => Input::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope },
-        Command::Report { .. } | Command::Diagnose { .. } | Command::Stop => return None,
+        Command::Report { .. } | Command::Stop => return None,
     })
 }
 

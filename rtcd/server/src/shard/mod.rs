@@ -88,23 +88,13 @@ impl ShardHandle {
         Ok(())
     }
 
-    /// Asks for figures.
+    /// Asks for figures, with or without diagnoses.
     ///
     /// # Errors
     /// When the thread has ended.
-    pub async fn report(&self) -> Result<ShardReport, ShardGone> {
+    pub async fn report(&self, diagnose: bool) -> Result<ShardReport, ShardGone> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Report { reply }).await?;
-        answer.await.map_err(|_| ShardGone)
-    }
-
-    /// Asks for figures with diagnoses.
-    ///
-    /// # Errors
-    /// When the thread has ended.
-    pub async fn diagnose(&self) -> Result<ShardReport, ShardGone> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Command::Diagnose { reply }).await?;
+        self.send(Command::Report { diagnose, reply }).await?;
         answer.await.map_err(|_| ShardGone)
     }
 

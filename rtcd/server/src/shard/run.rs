@@ -382,13 +382,9 @@ impl Shard {
             match command {
                 Command::TapOpen { tap, sink, .. } => drop(self.shell.taps.insert(tap, sink)),
                 Command::TapClose { tap } => drop(self.shell.taps.remove(&tap)),
-                Command::Report { reply } => {
+                Command::Report { diagnose, reply } => {
                     self.shell.report = Some(reply);
-                    self.core.handle(now, Input::Report { token: 0 });
-                }
-                Command::Diagnose { reply } => {
-                    self.shell.report = Some(reply);
-                    self.core.handle(now, Input::Diagnose { token: 0 });
+                    self.core.handle(now, Input::Report { token: 0, diagnose });
                 }
                 Command::Stop => self.stopping = true,
                 _ => {}
