@@ -22,10 +22,8 @@ fn fragments_that_never_become_a_message_end_within_30_seconds() {
     world.clients[ben].heard.clear();
     let raws: Vec<Raw> = (0..500u16)
         .map(|n| {
-            let certificate = certificate();
-            let line = format!("a=fingerprint:sha-256 {}", sha256(&certificate.certificate));
             let own = CallId::new(&format!("t/hostile{n}")).unwrap();
-            let raw = Raw::join_with(&mut world, own, &format!("raw{n}"), n, certificate, &line).unwrap();
+            let raw = Raw::join_in(&mut world, own, &format!("raw{n}"), n, certificate());
             raw.prove(&mut world);
             for piece in pieces(u64::from(n), &body) {
                 world.inject(raw.address, &piece);
@@ -181,10 +179,8 @@ fn only_strong_suites_and_profiles_are_chosen() {
     let mut n = 0;
     let mut ask = |world: &mut World, suite: u16, profiles: Option<&[u16]>| {
         n += 1;
-        let certificate = certificate();
-        let line = format!("a=fingerprint:sha-256 {}", sha256(&certificate.certificate));
         let own = CallId::new(&format!("t/scan{n}")).unwrap();
-        let raw = Raw::join_with(world, own, &format!("scan{n}"), n, certificate, &line).unwrap();
+        let raw = Raw::join_in(world, own, &format!("scan{n}"), n, certificate());
         raw.prove(world);
         world.caught.clear();
         world.inject(raw.address, &hello(suite, profiles));
@@ -251,10 +247,9 @@ fn half_open_handshakes_harm_no_live_call_and_are_forgotten() {
     world.clients[ben].heard.clear();
     let hellos = client_hello(&world);
     let shared = certificate();
-    let line = format!("a=fingerprint:sha-256 {}", sha256(&shared.certificate));
     for n in 0..5000u16 {
         let own = CallId::new(&format!("t/half{n}")).unwrap();
-        let raw = Raw::join_with(&mut world, own, &format!("half{n}"), n, shared.clone(), &line).unwrap();
+        let raw = Raw::join_in(&mut world, own, &format!("half{n}"), n, shared.clone());
         raw.prove(&mut world);
         for hello in &hellos {
             world.inject(raw.address, hello);

@@ -7,7 +7,7 @@ use rtcd_core::input::{Publish, TapScope, TrackSettings};
 use rtcd_core::output::Signal;
 use rtcd_core::{CallId, Input, PeerId, TapId, TrackId};
 
-use crate::raw::{Raw, certificate, sha256};
+use crate::raw::{Raw, certificate};
 use crate::world::{World, call};
 
 const SETTINGS: TrackSettings = TrackSettings { disabled: true, layer_max: 0, width: 0, height: 0, fps: 0, priority: 0 };
@@ -22,9 +22,7 @@ fn no_verb_reaches_what_belongs_to_others() {
     world.settle();
     // Eve is in a call of her own.
     let other = CallId::new("t/other").unwrap();
-    let identity = certificate();
-    let line = format!("a=fingerprint:sha-256 {}", sha256(&identity.certificate));
-    let mut eve = Raw::join_with(&mut world, other.clone(), "eve", 1, identity, &line).unwrap();
+    let mut eve = Raw::join_in(&mut world, other.clone(), "eve", 1, certificate());
     eve.connect(&mut world);
     let gone = world.join("gone");
     world.microphone(gone, "gone");

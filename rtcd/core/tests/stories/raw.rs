@@ -97,9 +97,13 @@ pub fn certificate() -> DtlsCertificate {
 impl Raw {
     /// Joins over one connection, announces a microphone `TR_name` and offers.
     pub fn join(world: &mut World, name: &str, number: u16) -> Self {
-        let certificate = certificate();
+        Self::join_in(world, call(), name, number, certificate())
+    }
+
+    /// As [`Raw::join`], in any call, with a certificate that others may have as well.
+    pub fn join_in(world: &mut World, call: CallId, name: &str, number: u16, certificate: DtlsCertificate) -> Self {
         let line = format!("a=fingerprint:sha-256 {}", sha256(&certificate.certificate));
-        Self::join_with(world, call(), name, number, certificate, &line).unwrap()
+        Self::join_with(world, call, name, number, certificate, &line).unwrap()
     }
 
     /// As [`Raw::join`], with a certificate and what the offer says of it. `Err`: why the offer was refused.
