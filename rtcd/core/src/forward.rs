@@ -96,6 +96,7 @@ impl Core {
                 sent_any = true;
                 transport.traffic.rate_out.note(now, bytes);
                 transport.traffic.packets_out += packets;
+                transport.traffic.bytes_out += bytes as u64;
                 counters.add(Count::PacketsResent, resent);
                 counters.add(Count::PacketsForwarded, packets - resent);
                 counters.add(Count::BytesForwarded, bytes as u64);

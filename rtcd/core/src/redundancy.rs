@@ -19,6 +19,8 @@ const TWO_FROM: f32 = 0.15;
 const ONE_BELOW: f32 = 0.08;
 /// Share of a report in the running loss: one bad report in a good hour is chance.
 const SMOOTHING: f32 = 0.5;
+/// Packets between two reports.
+const PACKETS_MIN: u64 = 10;
 /// Longest packet with what travels along, bytes: it must not be cut on the way.
 const TEXT_LEN_MAX: usize = 1100;
 
@@ -27,9 +29,22 @@ const TEXT_LEN_MAX: usize = 1100;
 pub(crate) struct Redundancy {
     loss: f32,
     earlier: usize,
+    // Packets sent until the last report.
+    judged: u64,
 }
 
 impl Redundancy {
+    /// Does a report that comes after so many packets, in all, speak of enough of them? Of a silent microphone's packet a second, one
+    /// that is lost is chance, and would double the next talk.
+    pub(crate) fn is_worth_judging(&mut self, packets: u64) -> bool {
+        packets.saturating_sub(std::mem::replace(&mut self.judged, packets)) >= PACKETS_MIN
+    }
+
+    /// There is no room for it.
+    pub(crate) fn give_up(&mut self) {
+        (self.loss, self.earlier) = (0.0, 0);
+    }
+
     /// The receiver reported the lost share of its last interval, 0…1.
     pub(crate) fn handle_loss_report(&mut self, fraction_lost: f32) {
         self.loss += SMOOTHING * (fraction_lost - self.loss);
@@ -103,6 +118,15 @@ fn before<'a>(rewrite: &Rewrite, layer: &'a Layer, key: LayerKey, number: u64, t
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_report_of_few_packets_is_not_judged() {
+        let mut redundancy = Redundancy::default();
+        assert!(redundancy.is_worth_judging(50));
+        assert!(!redundancy.is_worth_judging(55));
+        assert!(!redundancy.is_worth_judging(55), "nothing new");
+        assert!(redundancy.is_worth_judging(305));
+    }
 
     #[test]
     fn it_comes_with_loss_and_goes_without_and_does_not_flicker() {

@@ -42,8 +42,8 @@ pub(crate) struct Subscription {
     pub(crate) rtx_seq: u64,
     pub(crate) sent: SenderStats,
     pub(crate) rate: Rate,
-    /// Middle of the NTP time and moment of the last sender report: for the round trip.
-    pub(crate) last_report: Option<(u32, Instant)>,
+    /// The last sender reports: for the round trip.
+    pub(crate) reports: SentReports,
     pub(crate) feedback: Feedback,
     pub(crate) resend: Ration,
     pub(crate) redundancy: Redundancy,
@@ -76,6 +76,26 @@ pub(crate) struct Feedback {
     pub(crate) fraction_lost: f32,
     /// Interarrival jitter, units of the media clock; `None`: no report yet.
     pub(crate) jitter: Option<u32>,
+}
+
+/// Middle of the NTP time and moment of the last sender reports. Of several: on a slow way an answer speaks of an earlier one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct SentReports {
+    sent: [Option<(u32, Instant)>; 4],
+}
+
+impl SentReports {
+    pub(crate) fn note(&mut self, now: Instant, ntp_middle: u32) {
+        self.sent.rotate_right(1);
+        if let Some(place) = self.sent.first_mut() {
+            *place = Some((ntp_middle, now));
+        }
+    }
+
+    /// When the report with this time was sent.
+    pub(crate) fn sent_at(&self, ntp_middle: u32) -> Option<Instant> {
+        self.sent.iter().flatten().find(|(middle, _)| *middle == ntp_middle).map(|(_, at)| *at)
+    }
 }
 
 /// Retransmissions may be a fifth of what is sent, with a burst for the start: tokens in bytes.

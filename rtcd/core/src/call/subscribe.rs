@@ -17,7 +17,7 @@ use crate::redundancy::Redundancy;
 use crate::rewrite::Rewrite;
 use crate::rtcp::SenderStats;
 use crate::rtp::{Extension, ExtensionMap};
-use crate::subscription::{EVERYTHING, Feedback, Ration, Sending, Subscription, SubscriptionKey};
+use crate::subscription::{EVERYTHING, Feedback, Ration, Sending, SentReports, Subscription, SubscriptionKey};
 use crate::track::TrackKey;
 
 impl Core {
@@ -88,7 +88,7 @@ impl Core {
             rtx_seq: self.random.first_seq(),
             sent: SenderStats::default(),
             rate: Rate::default(),
-            last_report: None,
+            reports: SentReports::default(),
             feedback: Feedback::default(),
             resend: Ration::default(),
             redundancy: Redundancy::default(),

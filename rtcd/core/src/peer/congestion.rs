@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::narrow::Narrow;
 use crate::bwe::BandwidthEstimate;
 use crate::rtcp::{Acked, RtcpWriter, SendHistory, TwccFeedback, TwccRecorder};
 
@@ -14,6 +15,7 @@ pub(crate) struct Congestion {
     history: SendHistory,
     acked: Vec<Acked>,
     estimate: BandwidthEstimate,
+    pub(crate) narrow: Narrow,
     // Transport-wide feedback came: it says more than report blocks, which then only tell the round trip.
     has_feedback: bool,
 }
@@ -50,6 +52,17 @@ impl Congestion {
         self.estimate.handle_acked(now, &self.acked)
     }
 
+    /// Does the last feedback, with so much sent until now, show that the whole way is congested?
+    pub(crate) fn is_congested(&mut self, now: Instant, bytes: u64, packets: u64) -> bool {
+        self.narrow.note_sent(now, bytes, packets);
+        let Some((sent, arrived_us)) = self.acked.iter().rev().find_map(|acked| Some((acked.sent, acked.arrived_us?))) else {
+            return false;
+        };
+        let ago = self.history.since_origin(now).saturating_sub(sent);
+        let Some(at) = now.checked_sub(ago) else { return false };
+        self.narrow.handle_arrival(now, at, i64::try_from(sent.as_micros()).unwrap_or(i64::MAX), arrived_us)
+    }
+
     /// A viewer's receiver-side estimate (clients without transport-wide feedback). True: choose its layers now.
     pub(crate) fn remb(&mut self, now: Instant, bitrate_bps: u64) -> bool {
         self.estimate.handle_remb(now, bitrate_bps)
@@ -66,8 +79,10 @@ impl Congestion {
     /// What is left for pictures beside the sounds, bit/s; `None`: nothing says that the way is narrow. Transport-wide numbers are
     /// only on pictures, so that estimate is theirs already.
     pub(crate) fn pictures_bps(&self, now: Instant, sounds_bps: u64) -> Option<u64> {
-        let all_bps = self.estimate.estimate_bps(now)?;
-        Some(if self.has_feedback { all_bps } else { all_bps.saturating_sub(sounds_bps) })
+        let estimate_bps = self.estimate.estimate_bps(now);
+        let by_estimate = estimate_bps.map(|all_bps| if self.has_feedback { all_bps } else { all_bps.saturating_sub(sounds_bps) });
+        let beside_sounds = self.narrow.pictures_bps(now, sounds_bps);
+        [by_estimate, beside_sounds].into_iter().flatten().min()
     }
 
     /// What the viewer's way carries, bit/s; `None`: nothing says that it is narrow.

@@ -8,6 +8,7 @@ pub(crate) mod feedback;
 pub(crate) mod ice;
 pub(crate) mod media_in;
 pub(crate) mod messages;
+pub(crate) mod narrow;
 pub(crate) mod negotiation;
 pub(crate) mod reports;
 pub(crate) mod rtcp_in;

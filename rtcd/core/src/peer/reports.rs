@@ -67,7 +67,7 @@ impl Core {
                 let ticks = since_us * u64::from(sending.clock_rate) / 1_000_000;
                 info.rtp_timestamp = point.timestamp.wrapping_add(ticks as u32).wrapping_add(shift);
             }
-            subscription.last_report = Some((ntp_middle(info.ntp), now));
+            subscription.reports.note(now, ntp_middle(info.ntp));
             if COMPOUND_LEN_MAX - len < 28 + 24 {
                 send_compound(transport, outbox, &mut slot, len);
                 len = begin(&mut slot, &[]);

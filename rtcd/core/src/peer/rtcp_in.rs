@@ -9,7 +9,7 @@ use crate::ids::Kind;
 use crate::limits::VIEWER_QUEUE_MAX;
 use crate::receive::ClockPoint;
 use crate::rtcp::{self, Packet, ReportBlock};
-use crate::subscription::SubscriptionKey;
+use crate::subscription::{Subscription, SubscriptionKey};
 
 impl Core {
     /// A protected RTCP packet from a proved address.
@@ -52,7 +52,12 @@ impl Core {
                 }
             }
             Packet::Twcc(feedback) => {
-                if self.transports.get_mut(key).is_some_and(|transport| transport.congestion.feedback(now, feedback)) {
+                let Some(transport) = self.transports.get_mut(key) else { return };
+                let mut narrower = transport.congestion.feedback(now, feedback);
+                if transport.congestion.is_congested(now, transport.traffic.bytes_out, transport.traffic.packets_out) {
+                    narrower |= self.congested(now, key, 0.0);
+                }
+                if narrower {
                     self.choose_layers(now, key);
                 }
             }
@@ -83,22 +88,58 @@ impl Core {
         if block.ssrc != subscription.ssrc {
             return;
         }
-        subscription.feedback.fraction_lost = f32::from(block.fraction_lost) / 256.0;
+        let lost = f32::from(block.fraction_lost) / 256.0;
+        subscription.feedback.fraction_lost = lost;
         subscription.feedback.jitter = Some(block.jitter);
-        subscription.redundancy.handle_loss_report(subscription.feedback.fraction_lost);
-        if let Some((middle, at)) = subscription.last_report
-            && block.last_sr == middle
-        {
-            let delay = std::time::Duration::from_nanos((u64::from(block.delay_since_last_sr) * 1_000_000_000) >> 16);
-            if let Some(rtt) = now.saturating_duration_since(at).checked_sub(delay) {
-                transport.rtt = Some(transport.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
-            }
+        let kind = subscription.kind;
+        let talks = subscription.redundancy.is_worth_judging(subscription.sent.packets());
+        let sent_at = subscription.reports.sent_at(block.last_sr);
+        let delay = std::time::Duration::from_nanos((u64::from(block.delay_since_last_sr) * 1_000_000_000) >> 16);
+        let rtt = sent_at.and_then(|at| Some((at, now.saturating_duration_since(at).checked_sub(delay)?)));
+        let (congestion, traffic) = (&mut transport.congestion, &transport.traffic);
+        let mut congested = false;
+        if let Some((sent, rtt)) = rtt {
+            transport.rtt = Some(transport.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
+            congestion.narrow.note_sent(now, traffic.bytes_out, traffic.packets_out);
+            congested = congestion.narrow.handle_round_trip(now, sent, rtt);
         }
         // All that leaves for the viewer, since it is the way that is judged; a lost sound packet alone is no congestion.
-        let sent_bps = transport.traffic.rate_out.bps(now);
-        let video = subscription.kind == Kind::Video;
-        if video && transport.congestion.loss_report(now, subscription.feedback.fraction_lost, transport.rtt, sent_bps) {
+        let mut narrower = kind == Kind::Video && congestion.loss_report(now, lost, transport.rtt, traffic.rate_out.bps(now));
+        let lost_to_queue = kind == Kind::Audio && talks && congestion.narrow.is_lost_to_queue(lost);
+        if congested || lost_to_queue {
+            narrower |= self.congested(now, key, if lost_to_queue { lost } else { 0.0 });
+        }
+        if kind == Kind::Audio && talks {
+            self.judge_redundancy(now, key, block.ssrc, lost);
+        }
+        if narrower {
             self.choose_layers(now, key);
+        }
+    }
+
+    /// The whole way to a viewer is congested. True: its pictures have to give way now.
+    fn congested(&mut self, now: Instant, key: TransportKey, lost: f32) -> bool {
+        let Some(transport) = self.transports.get_mut(key) else { return false };
+        let (sounds_bps, pictures_bps) = rates(&self.subscriptions, &transport.subscriptions, now);
+        transport.congestion.narrow.handle_congestion(now, lost, sounds_bps, pictures_bps)
+    }
+
+    /// A talker's report came: where the way itself is too narrow, sending sounds twice would only lose more.
+    fn judge_redundancy(&mut self, now: Instant, key: TransportKey, ssrc: u32, lost: f32) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let Some(&subscription_key) = transport.outgoing.get(&ssrc) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(subscription_key) else { return };
+        let was_on = subscription.redundancy.is_on();
+        subscription.redundancy.handle_loss_report(lost);
+        if !subscription.redundancy.is_on() {
+            return;
+        }
+        let more_bps = if was_on { 0 } else { subscription.rate.bps(now) };
+        let (sounds_bps, _) = rates(&self.subscriptions, &transport.subscriptions, now);
+        let narrow = &transport.congestion.narrow;
+        let fits = !narrow.is_full() && narrow.has_room(now, sounds_bps + more_bps);
+        if let Some(subscription) = self.subscriptions.get_mut(subscription_key).filter(|_| !fits) {
+            subscription.redundancy.give_up();
         }
     }
 
@@ -140,4 +181,12 @@ impl Core {
     fn subscription_of(&self, key: TransportKey, ssrc: u32) -> Option<SubscriptionKey> {
         self.transports.get(key).map(|transport: &Transport| &transport.outgoing)?.get(&ssrc).copied()
     }
+}
+
+/// What leaves for one viewer, bit/s: sounds, and pictures.
+fn rates(subscriptions: &crate::arena::Arena<Subscription>, of: &[SubscriptionKey], now: Instant) -> (u64, u64) {
+    of.iter().filter_map(|key| subscriptions.get(*key)).fold((0, 0), |(sounds, pictures), subscription| match subscription.kind {
+        Kind::Audio => (sounds + subscription.rate.bps(now), pictures),
+        Kind::Video => (sounds, pictures + subscription.rate.bps(now)),
+    })
 }

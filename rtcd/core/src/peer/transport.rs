@@ -110,6 +110,7 @@ pub(crate) struct Traffic {
     pub(crate) rate_out: Rate,
     pub(crate) packets_in: u64,
     pub(crate) packets_out: u64,
+    pub(crate) bytes_out: u64,
     pub(crate) last_in: Option<Instant>,
 }
 

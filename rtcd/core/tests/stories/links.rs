@@ -1,9 +1,11 @@
-//! Sound over the links that `integration-tests/profiles` describes.
+//! Sound and picture over the links that `integration-tests/profiles` describes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::world::{Heard, World, sounds};
+use rtcd_core::ids::{Kind, Source};
+
+use crate::world::{Heard, MS, World, sounds};
 
 /// The sounds that somebody could play: what came, and what came along with it.
 fn played(heard: &[&Heard], plain: u8) -> BTreeSet<u32> {
@@ -65,5 +67,45 @@ fn sound_is_back_within_two_seconds_of_the_link_both_ways() {
             let after = world.heard(who, track).iter().filter(|heard| heard.at >= back + Duration::from_secs(2)).count();
             assert!(after > 350, "seed {seed}, {track}: {after}");
         }
+    }
+}
+
+#[test]
+fn on_a_narrow_link_every_talker_is_heard_and_the_share_still_moves() {
+    let link = link_model::named("ddil-64k").unwrap();
+    for seed in [92, 155, 172] {
+        let mut world = World::new(seed);
+        world.red = true;
+        let people: Vec<usize> = ["ann", "ben", "cat"].iter().map(|name| world.join(name)).collect();
+        let dan = world.join("dan");
+        let microphones: Vec<usize> = people.iter().map(|person| world.microphone(*person, &format!("m{person}"))).collect();
+        for microphone in &microphones {
+            // Speech at 24 kbit/s.
+            world.producers[*microphone].payload_len = 60;
+            (world.producers[*microphone].level, world.producers[*microphone].voice) = (-127, false);
+        }
+        let share = world.publish(people[0], "share", Kind::Video, Source::ScreenShare, &[], false);
+        // A page that moves now and then: 5 pictures a second, of one packet. With one talker that is half as much again as the link carries.
+        world.producers[share].every = 200 * MS;
+        world.run(Duration::from_secs(3));
+        let plain = world.heard(dan, &format!("TR_m{}", people[0]))[0].payload_type;
+        world.set_link(dan, &link);
+        world.run(Duration::from_secs(10));
+        let mut moved = 0;
+        for (person, microphone) in people.iter().zip(&microphones) {
+            world.clients[dan].heard.clear();
+            (world.producers[*microphone].level, world.producers[*microphone].voice) = (-20, true);
+            world.run(Duration::from_secs(10));
+            (world.producers[*microphone].level, world.producers[*microphone].voice) = (-127, false);
+            // A breath before the next one.
+            world.run(Duration::from_secs(3));
+            let heard = world.heard(dan, &format!("TR_m{person}"));
+            let said = played(&heard, plain);
+            // Of 550 talks (184 seeds) the worst came with 494; where pictures do not give way, 237 to 295 come.
+            assert!(said.len() > 480, "seed {seed}: {} of 500 of {person}", said.len());
+            moved += world.heard(dan, "TR_share").len();
+        }
+        // In the silences, and until a talker is noticed.
+        assert!(moved >= 6, "seed {seed}: {moved} pictures");
     }
 }
