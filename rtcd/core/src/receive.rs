@@ -103,7 +103,8 @@ impl Arrivals {
 /// Bytes per time, by two windows.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Rate {
-    window: Option<Instant>,
+    /// When the window is over: compared with every packet, which is cheaper than a difference.
+    window_ends: Option<Instant>,
     bytes: u64,
     bps: u64,
 }
@@ -111,14 +112,20 @@ pub(crate) struct Rate {
 impl Rate {
     #[inline]
     pub(crate) fn note(&mut self, now: Instant, len: usize) {
-        let began = *self.window.get_or_insert(now);
-        let elapsed = now.saturating_duration_since(began);
-        if elapsed >= RATE_WINDOW {
-            self.bps = self.bytes * 8_000_000 / (elapsed.as_micros().max(1) as u64);
-            self.bytes = 0;
-            self.window = Some(now);
+        if self.window_ends.is_none_or(|ends| now >= ends) {
+            self.begin_window(now);
         }
         self.bytes += len as u64;
+    }
+
+    #[cold]
+    fn begin_window(&mut self, now: Instant) {
+        if let Some(ends) = self.window_ends {
+            let lasted = RATE_WINDOW + now.saturating_duration_since(ends);
+            self.bps = self.bytes * 8_000_000 / (lasted.as_micros() as u64);
+            self.bytes = 0;
+        }
+        self.window_ends = Some(now + RATE_WINDOW);
     }
 
     /// Of the last whole window; 0 when that is long ago.
@@ -128,7 +135,7 @@ impl Rate {
 
     /// Something was noted lately. In the first window there is no rate yet.
     pub(crate) fn is_running(&self, now: Instant) -> bool {
-        self.window.is_some_and(|began| now.saturating_duration_since(began) < RATE_WINDOW * 4)
+        self.window_ends.is_some_and(|ends| now.saturating_duration_since(ends) < RATE_WINDOW * 3)
     }
 }
 

@@ -5,15 +5,15 @@
 
 use std::time::Duration;
 
-use rtcd_core::{Input, Output};
-
 #[path = "../counting/mod.rs"]
 mod counting;
+#[path = "../tape/mod.rs"]
+mod tape;
 #[path = "../stories/world.rs"]
 mod world;
 
 use counting::allocations;
-use world::{End, Profile, World, udp};
+use world::{Profile, World};
 
 /// Two seconds of one camera and one microphone to ten viewers, fed straight from a tape. The sound comes with redundancy and
 /// with losses, and half of the viewers have reported losses and get redundancy as well.
@@ -32,10 +32,8 @@ fn no_allocation_per_packet() {
     world.run(Duration::from_secs(12));
     let (redundant, recovered) = (world.counter("packets_with_redundancy"), world.counter("packets_recovered"));
     // What the publisher sends from now on is kept back and then given to the core alone.
-    let mut tape = world.withheld_rtp(ann, Duration::from_millis(400));
+    let (link, mut tape) = tape::record(&mut world, ann, Duration::from_millis(400));
     assert!(tape.len() > 100, "{}", tape.len());
-    let from = world.clients[ann].connections[&End::Publish].address;
-    let link = udp(from);
     let warm_up = tape.len() / 4;
     let (mut sent, mut packets, mut allocated) = (0, 0, 0);
     let mut sounds = 0;
@@ -48,17 +46,7 @@ fn no_allocation_per_packet() {
             }
         }
         let before = allocations();
-        world.core.handle(world.now, Input::Datagram { link, bytes });
-        let mut out = 0;
-        loop {
-            match world.core.poll(world.now) {
-                Output::Transmits(transmits) => {
-                    out += transmits.map(|transmit| transmit.bytes.len().div_ceil(transmit.segment)).sum::<usize>()
-                }
-                Output::Timeout(_) => break,
-                _ => {}
-            }
-        }
+        let out = tape::feed(&mut world, link, bytes);
         if n >= warm_up {
             allocated += allocations() - before;
             packets += 1;
