@@ -22,6 +22,7 @@ use crate::output::{EndReason, Event, Output, Step};
 use crate::peer::dtls::DtlsSettings;
 use crate::peer::{Peer, PeerKey, Transport, TransportKey};
 use crate::random::Random;
+use crate::rtp::abs_send_time;
 use crate::subscription::Subscription;
 use crate::tap::{Tap, TapKey};
 use crate::timers::{Timer, Timers};
@@ -234,13 +235,16 @@ impl Core {
     /// The next output. Poll until [`Output::Timeout`].
     pub fn poll(&mut self, now: Instant) -> Output<'_> {
         // Written first, sent then: neither pushes the other's code and data out of the caches packet by packet.
-        while self.outbox.used() < LOT_BYTES
-            && let Some(key) = self.dirty.pop()
-        {
-            self.guard(now, key, |core| {
-                core.trip(key, Planted::Sending);
-                core.flush(now, key);
-            });
+        if !self.dirty.is_empty() {
+            let send_time = abs_send_time(now.saturating_duration_since(self.config.epoch.0));
+            while self.outbox.used() < LOT_BYTES
+                && let Some(key) = self.dirty.pop()
+            {
+                self.guard(now, key, |core| {
+                    core.trip(key, Planted::Sending);
+                    core.flush(now, send_time, key);
+                });
+            }
         }
         if self.outbox.used() > 0 {
             return Output::Transmits(self.outbox.lend());

@@ -16,7 +16,7 @@ use crate::peer::TransportKey;
 use crate::peer::transport::{Keys, Pending};
 use crate::redundancy::Earlier;
 use crate::rewrite::Place;
-use crate::rtp::{Fixed, OwnExtensions, abs_send_time, rtx_wrap_prefix, write_forwarded};
+use crate::rtp::{Fixed, OwnExtensions, rtx_wrap_prefix, write_forwarded};
 use crate::subscription::{Sending, Subscription};
 use crate::track::{Layer, LayerKey, Viewer};
 
@@ -24,19 +24,18 @@ use crate::track::{Layer, LayerKey, Viewer};
 const JUMP_MAX_S: u32 = 10;
 
 impl Core {
-    /// Writes everything that waits for one viewer into the outbox.
-    pub(crate) fn flush(&mut self, now: Instant, key: TransportKey) {
+    /// Writes everything that waits for one viewer into the outbox; `send_time` is [`abs_send_time`](crate::rtp::abs_send_time).
+    pub(crate) fn flush(&mut self, now: Instant, send_time: u32, key: TransportKey) {
         let mut switched: smallvec::SmallVec<[crate::subscription::SubscriptionKey; 4]> = smallvec::SmallVec::new();
         let mut sent_any = false;
         {
-            let Self { transports, subscriptions, layers, outbox, counters, config, .. } = self;
+            let Self { transports, subscriptions, layers, outbox, counters, .. } = self;
             let Some(transport) = transports.get_mut(key) else { return };
             transport.dirty = false;
             let mut pending = std::mem::take(&mut transport.pending);
             let (destination, keys) = (transport.ice.selected(), transport.keys.as_ref());
             let (mut packets, mut bytes, mut resent) = (0_u64, 0_usize, 0);
             if let (Some(link), Some(keys)) = (destination, keys) {
-                let send_time = abs_send_time(now.saturating_duration_since(config.epoch.0));
                 for wanted in pending.iter().copied() {
                     let Some(subscription) = subscriptions.get_mut(wanted.subscription) else { continue };
                     let Some(layer) = layers.get(wanted.layer) else { continue };

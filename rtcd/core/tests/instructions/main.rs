@@ -21,14 +21,14 @@ const TOLERANCE: f64 = 0.02;
 
 #[test]
 fn sound_to_ten() {
-    compare("sound_to_ten", 2_679, |world, ann| {
+    compare("sound_to_ten", 2_574, |world, ann| {
         world.microphone(ann, "mic");
     });
 }
 
 #[test]
 fn pictures_to_ten() {
-    compare("pictures_to_ten", 5_413, |world, ann| {
+    compare("pictures_to_ten", 5_309, |world, ann| {
         world.camera(ann, "cam", &["f"]);
     });
 }
