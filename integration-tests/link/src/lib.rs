@@ -1,4 +1,5 @@
-//! What a bad link does to datagrams, described in a file (`integration-tests/profiles`) and decided by a seed.
+//! What a bad link does to datagrams, described in a file (`integration-tests/profiles`) and decided by a seed: the simulation of the
+//! media core and the proxy of the browser stories (`bad-link`) drive the same model.
 //!
 //! No clock, no socket: time is how long the profile has been in force.
 

@@ -1,0 +1,57 @@
+// Words over a link that loses every fifth packet: recorded speech through the real node, sent twice, and Chromium's own jitter buffer.
+import assert from "node:assert/strict";
+import path from "node:path";
+import { after, before, describe, it } from "node:test";
+import { joinCall, listen, say } from "../lib/browser.mjs";
+import { BadLink, behind, soundFigures } from "../lib/link.mjs";
+import { LINES, recognise, speech, wordErrorRate, wordsFound } from "../lib/speech.mjs";
+import { Stage } from "../lib/stage.mjs";
+import { metric, until } from "../lib/system.mjs";
+
+describe("words over a lossy link", { concurrency: false, timeout: 300_000 }, () => {
+  let stage, alice, bob, link;
+
+  before(async () => {
+    stage = await Stage.set();
+    link = await BadLink.open();
+    stage.closers.push(() => link.close());
+    const callId = await stage.call(await stage.person("alice"));
+    alice = await stage.page("alice");
+    bob = await stage.page("bob");
+    await behind(bob, link);
+    for (const page of [alice, bob]) await joinCall(page, stage.system, callId);
+    await bob.locator('[data-testid="tile"]').nth(1).waitFor();
+  });
+  after(() => stage?.strike());
+
+  const speak = (line) => say(alice, path.join(speech, LINES[line].file));
+
+  it("who loses every fifth packet is sent sounds twice, and its browser takes both", async () => {
+    await link.use("lossy-20");
+    await until("the node answers Bob's losses", async () => {
+      await speak("a3");
+      return (await metric(/packets_with_redundancy/)) > 50;
+    }, 90_000);
+    const from = await soundFigures(bob);
+    let since;
+    await until("Bob's browser has both", async () => {
+      await speak("a3");
+      const now = await soundFigures(bob);
+      since = Object.fromEntries(Object.entries(now).map(([name, count]) => [name, Math.round(count - from[name])]));
+      // Most sounds were there already when they came again; of packets with one sound each hardly any is.
+      return since.lost > 20 && since.spare > 50 && since.spare > since.received / 4;
+    }, 90_000);
+    console.log(`# Bob's browser: ${JSON.stringify(since)}`);
+    const { down } = await link.use("lossy-20");
+    assert.ok(down.lost > down.passed / 10, JSON.stringify(down));
+  });
+
+  it("and the words are understood", async () => {
+    const stop = await listen(bob, path.join(stage.folder, "lossy.wav"));
+    await speak("a2");
+    await bob.waitForTimeout(1_000); // the tail is still on its way and in the jitter buffer
+    const [said, heard] = [LINES.a2.text, recognise(await stop())];
+    console.log(`# word error rate ${wordErrorRate(said, heard).toFixed(3)}`);
+    assert.ok(wordsFound(said, heard) >= 0.8, `said: ${said}\nheard: ${heard}`);
+  });
+});
