@@ -4,17 +4,8 @@
 //! `./x sim` plays worlds that nobody has seen yet, `./x sim --seed N` one of them, step by step. Chance inside DTLS and SCTP is the
 //! operating system's: it changes bytes, not decisions.
 
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stdout,
-    clippy::indexing_slicing,
-    clippy::wildcard_enum_match_arm,
-    reason = "tests may say what they mean"
-)]
+#![cfg(test)]
+#![allow(unreachable_pub, dead_code, clippy::wildcard_enum_match_arm, reason = "tests may say what they mean")]
 
 #[path = "../stories/world.rs"]
 mod world;

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use rtcd_core::ids::{Kind, Source};
-use rtcd_core::input::Publish;
 use rtcd_core::output::{EndReason, Event, Signal};
 use rtcd_core::{Input, TrackId};
 
-use crate::world::{MS, Profile, World, config, holes};
+use crate::world::{MS, Profile, World, announced, config, holes};
 
 #[test]
 fn two_peers_hear_each_other() {
@@ -199,18 +197,7 @@ fn what_was_taken_down_is_not_heard_under_the_next_name() {
     assert_eq!(of(&world, 1), 0, "the sound that was taken down");
     assert!(of(&world, 2) >= 80, "{}", of(&world, 2));
     // Its section is no other's as long as it is offered; under its own name it is heard again.
-    world.tell(Input::Publish(Box::new(Publish {
-        peer,
-        track: TrackId::new("TR_again").unwrap(),
-        cid: "cid-one".to_owned(),
-        kind: Kind::Audio,
-        source: Source::Microphone,
-        muted: false,
-        layers: Vec::new(),
-        codec: None,
-        dtx: false,
-        stereo: false,
-    })));
+    world.tell(Input::Publish(Box::new(announced(peer, "TR_again", "cid-one"))));
     world.settle();
     let again = world.heard(ben, "TR_again");
     assert!(again.len() >= 80 && again.iter().all(|heard| heard.payload.last() == Some(&1)), "{}", again.len());

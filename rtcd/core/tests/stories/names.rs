@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use rtcd_core::ids::{Kind, Source};
 use rtcd_core::input::{Publish, TapScope, TrackSettings};
 use rtcd_core::output::Signal;
 use rtcd_core::{CallId, Input, PeerId, TapId, TrackId};
 
 use crate::raw::{Raw, certificate};
-use crate::world::{World, call};
+use crate::world::{World, announced, call};
 
 const SETTINGS: TrackSettings = TrackSettings { disabled: true, layer_max: 0, width: 0, height: 0, fps: 0, priority: 0 };
 
@@ -50,18 +49,7 @@ fn no_verb_reaches_what_belongs_to_others() {
         }
     }
     // A track id that is taken, announced by somebody else.
-    world.tell(Input::Publish(Box::new(Publish {
-        peer: eve.id.clone(),
-        track: TrackId::new("TR_ann").unwrap(),
-        cid: "raw-mic".to_owned(),
-        kind: Kind::Audio,
-        source: Source::Microphone,
-        muted: true,
-        layers: Vec::new(),
-        codec: None,
-        dtx: false,
-        stereo: false,
-    })));
+    world.tell(Input::Publish(Box::new(Publish { muted: true, ..announced(eve.id.clone(), "TR_ann", "raw-mic") })));
     // Data for people of another call, under the own one's name.
     let (ben_id, ann_id) = (world.peer(ben), world.peer(ann));
     world.tell(Input::SendData { call: other.clone(), to: &[ben_id, ann_id], reliable: true, payload: b"from elsewhere" });

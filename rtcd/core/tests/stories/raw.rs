@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
-use rtcd_core::ids::{Kind, Source};
-use rtcd_core::input::{Join, Publish};
+use rtcd_core::input::Join;
 use rtcd_core::output::Signal;
 use rtcd_core::rtcp::RtcpWriter;
 use rtcd_core::srtp::{Inbound, Outbound, Profile, Unprotected, split_keying_material};
 use rtcd_core::stun::{BINDING, Class, IntegrityKey, RoleAttribute, StunWriter, TransactionId};
-use rtcd_core::{CallId, Input, PeerId, TrackId};
+use rtcd_core::{CallId, Input, PeerId};
 
-use crate::world::{Dice, World, call};
+use crate::world::{Dice, World, announced, call};
 
 /// Payload types and extension numbers of the offer.
 pub const OPUS: u8 = 111;
@@ -126,18 +125,7 @@ impl Raw {
             auto_subscribe: true,
             adaptive_stream: false,
         })));
-        world.tell(Input::Publish(Box::new(Publish {
-            peer: id.clone(),
-            track: TrackId::new(&format!("TR_{name}")).unwrap(),
-            cid: "raw-mic".to_owned(),
-            kind: Kind::Audio,
-            source: Source::Microphone,
-            muted: false,
-            layers: Vec::new(),
-            codec: None,
-            dtx: false,
-            stereo: false,
-        })));
+        world.tell(Input::Publish(Box::new(announced(id.clone(), &format!("TR_{name}"), "raw-mic"))));
         let address = ([192, 0, 2, 77], 2000 + number).into();
         let mut raw = Self {
             id,

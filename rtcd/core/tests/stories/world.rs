@@ -22,6 +22,22 @@ use str0m::{Candidate, Event, Input as RtcInput, Output as RtcOutput, Rtc};
 pub const MS: Duration = Duration::from_millis(1);
 const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 8443);
 
+/// A microphone, as it is announced.
+pub fn announced(peer: PeerId, track: &str, cid: &str) -> Publish {
+    Publish {
+        peer,
+        track: TrackId::new(track).unwrap(),
+        cid: cid.to_owned(),
+        kind: Kind::Audio,
+        source: Source::Microphone,
+        muted: false,
+        layers: Vec::new(),
+        codec: None,
+        dtx: false,
+        stereo: false,
+    }
+}
+
 /// How an address reaches the server.
 pub fn udp(remote: SocketAddr) -> Link {
     Link::Udp { local: SERVER.into(), remote }
@@ -395,16 +411,11 @@ impl World {
             bitrate_bps_max: 0,
         });
         self.tell(Input::Publish(Box::new(Publish {
-            peer: self.peer(client),
-            track: track.clone(),
-            cid: format!("cid-{name}"),
             kind,
             source,
             muted,
             layers: layers.collect(),
-            codec: None,
-            dtx: false,
-            stereo: false,
+            ..announced(self.peer(client), track.as_str(), &format!("cid-{name}"))
         })));
         if !self.clients[client].connections.contains_key(&End::Publish) {
             self.new_connection(client, End::Publish);
