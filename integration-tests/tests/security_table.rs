@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -24,20 +25,20 @@ fn root() -> PathBuf {
 
 /// The rows of the tables, by id: all lines whose first cell is one.
 fn rows(page: &str) -> Vec<Row> {
-    let id = Regex::new(r"^(?:[A-Z]-\d\d|17\.\d\.\d\d?)$").unwrap();
+    static ID: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^(?:[A-Z]-\d\d|17\.\d\.\d\d?)$").unwrap());
     page.lines()
         .filter_map(|line| line.trim().strip_prefix('|')?.strip_suffix('|'))
         .map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>())
-        .filter(|cells| id.is_match(&cells[0]))
+        .filter(|cells| ID.is_match(&cells[0]))
         .map(|mut cells| Row { id: cells.remove(0), cells })
         .collect()
 }
 
 /// Names a last cell holds: `path::name` for a Rust test, `path: "title"` for a browser story.
 fn named_tests(cell: &str) -> Vec<(String, String)> {
-    let rust = Regex::new(r"`([\w/.-]+\.rs)::(\w+)`").unwrap();
-    let story = Regex::new(r#"`([\w/.-]+\.mjs): "([^"]+)"`"#).unwrap();
-    rust.captures_iter(cell).chain(story.captures_iter(cell)).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+    static RUST: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`([\w/.-]+\.rs)::(\w+)`").unwrap());
+    static STORY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"`([\w/.-]+\.mjs): "([^"]+)"`"#).unwrap());
+    RUST.captures_iter(cell).chain(STORY.captures_iter(cell)).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
 }
 
 /// Why the test is none, or `None` when the source has it as one that runs.
@@ -46,22 +47,18 @@ fn missing(source: &str, name: &str, rust: bool) -> Option<&'static str> {
         let calls = ["it(", "test("].iter().any(|call| source.contains(&format!("{call}\"{name}\"")));
         return (!calls).then_some("is no story of that file");
     }
-    let function = Regex::new(&format!(r"(?m)^\s*(?:async )?fn {name}\(")).unwrap();
-    let Some(found) = function.find(source) else { return Some("is no function of that file") };
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let function = format!("fn {name}(");
+    let Some(found) = lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(&function)) else {
+        return Some("is no function of that file");
+    };
     // The attributes and comments that stand directly above it.
-    let above: Vec<&str> = source[..found.start()]
-        .lines()
-        .rev()
-        .skip_while(|line| line.trim().is_empty())
-        .take_while(|line| {
-            let line = line.trim();
-            line.starts_with('#') || line.starts_with("//")
-        })
-        .collect();
-    if above.iter().any(|line| line.trim().starts_with("#[ignore")) {
+    let above = lines[..found].iter().rev().skip_while(|line| line.is_empty());
+    let above: Vec<&&str> = above.take_while(|line| line.starts_with('#') || line.starts_with("//")).collect();
+    if above.iter().any(|line| line.starts_with("#[ignore")) {
         return Some("is ignored");
     }
-    let test = above.iter().any(|line| line.trim() == "#[test]" || line.trim().starts_with("#[tokio::test"));
+    let test = above.iter().any(|line| **line == "#[test]" || line.starts_with("#[tokio::test"));
     (!test).then_some("is no test")
 }
 
