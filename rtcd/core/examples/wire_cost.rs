@@ -111,7 +111,7 @@ fn main() {
             let mut inbound = Inbound::new(&keys(profile, 0)).unwrap();
             let unprotect = median_ns(|i| {
                 if i == 0 {
-                    inbound.forget(5);
+                    inbound = Inbound::new(&keys(profile, 0)).unwrap();
                 }
                 let from = &sealed[i as usize];
                 buffer[..from.len()].copy_from_slice(from);

@@ -13,8 +13,11 @@ pub const PEERS_PER_CALL_MAX: usize = 1024;
 /// Simulcast layers of a track (f, h, q).
 pub const LAYERS_MAX: usize = 3;
 /// Sources (SSRCs) that one transport may send from: 16 tracks × 3 layers × 2 (media and RTX), and as many ended but not yet
-/// forgotten. 152 bytes of replay window each, RTP and RTCP apart: at most 76 KiB; a usual peer has two to eight.
+/// retired. 168 bytes of replay window each, RTP and RTCP apart: at most 84 KiB; a usual peer has two to eight.
 pub const SRTP_SOURCES_MAX: usize = 256;
+/// Sources that fell silent, of which only the highest number is kept: 300 shared screens with layers in one call. RTP and RTCP apart,
+/// in tables of 2048 places of 17 bytes: at most 70 KiB.
+pub const SRTP_RETIRED_MAX: usize = 1792;
 /// Attributes read of one STUN message: browsers send eight or nine.
 pub const STUN_ATTRIBUTES_MAX: usize = 32;
 /// Unknown attributes named in a 420 answer; the answer must stay shorter than the request.

@@ -12,6 +12,8 @@ use crate::timers::Timer;
 
 /// Browsers report once a second too (sound: every 5 s); more often helps nobody's lip-sync.
 pub(crate) const REPORTS_EVERY: Duration = Duration::from_secs(1);
+/// A source that is silent for so long gives its place to new ones where these get few.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Blocks that fit into one receiver report.
 const BLOCKS_MAX: usize = 31;
 /// One name for everything we send to a viewer would tie all speakers' sound and pictures together; each stream has its own msid instead.
@@ -33,6 +35,12 @@ impl Core {
         let unix_us = self.unix_us(now);
         let Self { transports, tracks, layers, subscriptions, outbox, .. } = self;
         let Some(transport) = transports.get_mut(key) else { return };
+        if let Some(keys) = &mut transport.keys
+            && now.saturating_duration_since(keys.swept_at) >= SWEEP_EVERY
+        {
+            keys.swept_at = now;
+            keys.inbound.retire_silent();
+        }
         let mut blocks: SmallVec<[ReportBlock; 8]> = SmallVec::new();
         for layer_key in layers_of(transport, tracks) {
             let Some(layer) = layers.get_mut(layer_key) else { continue };

@@ -113,7 +113,7 @@ impl Core {
                 DtlsRole::Server => (client, server),
                 DtlsRole::Client => (server, client),
             };
-            Ok(Keys { inbound: Inbound::new(&theirs)?, outbound: Outbound::new(&ours)?, profile })
+            Ok(Keys { inbound: Inbound::new(&theirs)?, outbound: Outbound::new(&ours)?, profile, swept_at: now })
         });
         match keys {
             Ok(keys) => transport.keys = Some(keys),

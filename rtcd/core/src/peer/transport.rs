@@ -74,6 +74,8 @@ pub(crate) struct Keys {
     pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
     pub(crate) profile: Profile,
+    /// When silent sources were last looked for.
+    pub(crate) swept_at: Instant,
 }
 
 /// A section the client sends on.

@@ -8,7 +8,7 @@ use rustc_hash::FxHasher;
 use super::cipher::{Cipher, CmSha1, RTCP, RTP, SHA1_80_LEN, cm_apply, gcm_nonce, gcm_open, verify_sha1_80};
 use super::profile::{MasterKeys, Profile, SrtpError};
 use super::replay::ReplayWindow;
-use crate::limits::SRTP_SOURCES_MAX;
+use crate::limits::{SRTP_RETIRED_MAX, SRTP_SOURCES_MAX};
 use crate::rtp::{Header, extend};
 
 const GCM_TAG_LEN: usize = 16;
@@ -18,7 +18,19 @@ const RTCP_INDEX_LEN: usize = 4;
 /// Set on the SRTCP index word when the packet is encrypted.
 const RTCP_ENCRYPTED: u32 = 1 << 31;
 
-type Sources = HashMap<u32, ReplayWindow, BuildHasherDefault<FxHasher>>;
+/// What one kind of packets came from.
+#[derive(Default)]
+struct Sources {
+    live: HashMap<u32, Source, BuildHasherDefault<FxHasher>>,
+    /// Of those that fell silent only the highest index is kept: nothing up to it is new, and its roll-over counter goes on.
+    retired: HashMap<u32, u64, BuildHasherDefault<FxHasher>>,
+}
+
+struct Source {
+    window: ReplayWindow,
+    /// The highest index when silent sources were last looked for.
+    highest_then: Option<u64>,
+}
 
 /// An opened RTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +74,18 @@ impl Inbound {
     #[inline]
     pub fn unprotect(&mut self, packet: &mut [u8]) -> Result<Unprotected, SrtpError> {
         let header = Header::parse(packet).map_err(|_| SrtpError::Malformed)?;
-        let source = self.rtp_sources.get_mut(&header.ssrc);
-        let index = match source.as_deref().and_then(ReplayWindow::highest) {
+        let Sources { live, retired } = &mut self.rtp_sources;
+        let source = live.get_mut(&header.ssrc);
+        let highest = match &source {
+            Some(source) => source.window.highest(),
+            None => retired.get(&header.ssrc).copied(),
+        };
+        let index = match highest {
             // RFC 3711 §3.3.1: the roll-over counter that brings the sequence number nearest to the highest seen.
             Some(highest) => extend(highest, header.seq),
             None => u64::from(header.seq),
         };
-        if source.as_deref().is_some_and(|window| !window.is_new(index)) {
+        if !is_new(source.as_deref(), highest, index) {
             return Err(SrtpError::Replayed);
         }
         let (head, body) = packet.split_at_mut_checked(header.len).ok_or(SrtpError::Malformed)?;
@@ -90,8 +107,8 @@ impl Inbound {
         };
         // Authentic from here on; only now may anything be remembered.
         match source {
-            Some(window) => window.note(index),
-            None => insert(&mut self.rtp_sources, header.ssrc, index)?,
+            Some(source) => source.window.note(index),
+            None => self.rtp_sources.insert(header.ssrc, index)?,
         }
         Ok(Unprotected { header, len: header.len + body_len.saturating_sub(tag_len), index })
     }
@@ -116,8 +133,9 @@ impl Inbound {
         if word_value & RTCP_ENCRYPTED == 0 {
             return Err(SrtpError::NotEncrypted);
         }
-        let source = self.rtcp_sources.get_mut(&ssrc);
-        if source.as_deref().is_some_and(|window| !window.is_new(index)) {
+        let Sources { live, retired } = &mut self.rtcp_sources;
+        let source = live.get_mut(&ssrc);
+        if !is_new(source.as_deref(), retired.get(&ssrc).copied(), index) {
             return Err(SrtpError::Replayed);
         }
         let len = match &self.rtcp {
@@ -137,23 +155,23 @@ impl Inbound {
             }
         };
         match source {
-            Some(window) => window.note(index),
-            None => insert(&mut self.rtcp_sources, ssrc, index)?,
+            Some(source) => source.window.note(index),
+            None => self.rtcp_sources.insert(ssrc, index)?,
         }
         Ok(len)
     }
 
-    /// Forgets a source that ended (its track was taken back), so that its place is free. A later packet of it starts anew
-    /// with roll-over counter 0; call it only for sources whose packets are refused from now on.
-    pub fn forget(&mut self, ssrc: u32) {
-        self.rtp_sources.remove(&ssrc);
-        self.rtcp_sources.remove(&ssrc);
+    /// Makes room, once half of it is taken: sources that went no further since the last call give their places to new ones, as
+    /// those of cameras and screens that were shown earlier in a long call. Whoever of them comes back goes on where it was.
+    pub fn retire_silent(&mut self) {
+        self.rtp_sources.retire_silent();
+        self.rtcp_sources.retire_silent();
     }
 
-    /// Sources remembered now, RTP and RTCP.
+    /// Sources with a window now, RTP and RTCP.
     #[must_use]
     pub fn sources(&self) -> (usize, usize) {
-        (self.rtp_sources.len(), self.rtcp_sources.len())
+        (self.rtp_sources.live.len(), self.rtcp_sources.live.len())
     }
 }
 
@@ -165,13 +183,42 @@ pub(super) fn rtcp_aad(clear: &[u8], word: [u8; 4]) -> Option<[u8; 12]> {
     Some([a, b, c, d, e, f, g, h, w3, w2, w1, w0])
 }
 
-#[cold]
-fn insert(sources: &mut Sources, ssrc: u32, index: u64) -> Result<(), SrtpError> {
-    if sources.len() >= SRTP_SOURCES_MAX {
-        return Err(SrtpError::TooManySources);
+/// May the index be new? `highest` is asked where there is no window.
+#[inline]
+fn is_new(source: Option<&Source>, highest: Option<u64>, index: u64) -> bool {
+    match source {
+        Some(source) => source.window.is_new(index),
+        None => highest.is_none_or(|highest| index > highest),
     }
-    let mut window = ReplayWindow::new();
-    window.note(index);
-    sources.insert(ssrc, window);
-    Ok(())
+}
+
+impl Sources {
+    #[cold]
+    fn insert(&mut self, ssrc: u32, index: u64) -> Result<(), SrtpError> {
+        if self.live.len() >= SRTP_SOURCES_MAX {
+            return Err(SrtpError::TooManySources);
+        }
+        let mut window = self.retired.remove(&ssrc).map_or_else(ReplayWindow::new, ReplayWindow::after);
+        window.note(index);
+        self.live.insert(ssrc, Source { window, highest_then: None });
+        Ok(())
+    }
+
+    fn retire_silent(&mut self) {
+        let Self { live, retired } = self;
+        if live.len() < SRTP_SOURCES_MAX / 2 {
+            return;
+        }
+        live.retain(|ssrc, source| {
+            let highest = source.window.highest();
+            let silent = std::mem::replace(&mut source.highest_then, highest) == highest;
+            match highest {
+                Some(highest) if silent && retired.len() < SRTP_RETIRED_MAX => {
+                    retired.insert(*ssrc, highest);
+                    false
+                }
+                Some(_) | None => true,
+            }
+        });
+    }
 }

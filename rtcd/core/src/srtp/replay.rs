@@ -27,6 +27,12 @@ impl ReplayWindow {
         Self::default()
     }
 
+    /// Everything up to this index counts as seen.
+    #[must_use]
+    pub fn after(highest: u64) -> Self {
+        Self { highest: Some(highest), seen: [u64::MAX; WORDS] }
+    }
+
     /// The highest index seen.
     #[must_use]
     pub fn highest(&self) -> Option<u64> {

@@ -220,15 +220,50 @@ fn rollover_is_followed_and_replays_are_refused_around_it() {
 
 /// Attack class R-07: authentic sources beyond the bound are refused, the known ones live on.
 #[test]
-fn sources_are_bounded_and_can_be_forgotten() {
+fn sources_are_bounded_and_silent_ones_make_room() {
     let (out, mut inbound) = pair(Profile::AeadAes128Gcm);
     for ssrc in 0..SRTP_SOURCES_MAX as u32 {
         inbound.unprotect(&mut seal(&out, ssrc, 1, b"x")).unwrap();
     }
     assert_eq!(inbound.unprotect(&mut seal(&out, 999_999, 1, b"x")).unwrap_err(), SrtpError::TooManySources);
     assert!(inbound.unprotect(&mut seal(&out, 3, 2, b"x")).is_ok());
-    inbound.forget(5);
+    // Looked at twice: who went on in between stays.
+    inbound.retire_silent();
+    inbound.unprotect(&mut seal(&out, 3, 3, b"x")).unwrap();
+    assert_eq!(inbound.sources().0, SRTP_SOURCES_MAX);
+    inbound.retire_silent();
+    assert_eq!(inbound.sources().0, 1);
     assert!(inbound.unprotect(&mut seal(&out, 999_999, 1, b"x")).is_ok());
+    // A retired one takes nothing twice, and goes on.
+    assert_eq!(inbound.unprotect(&mut seal(&out, 5, 1, b"x")).unwrap_err(), SrtpError::Replayed);
+    assert_eq!(inbound.unprotect(&mut seal(&out, 5, 2, b"x")).map(|opened| opened.index), Ok(2));
+    assert_eq!(inbound.unprotect(&mut seal(&out, 5, 1, b"x")).unwrap_err(), SrtpError::Replayed);
+    // With little in use nobody has to go.
+    inbound.retire_silent();
+    inbound.retire_silent();
+    assert_eq!(inbound.sources().0, 3);
+}
+
+/// The roll-over counter of a source that was silent for long is still known.
+#[test]
+fn a_retired_source_goes_on_behind_its_roll_over() {
+    for profile in PROFILES {
+        let (out, mut inbound) = pair(profile);
+        for index in (0..200_000).step_by(30_000) {
+            inbound.unprotect(&mut seal(&out, 7, index, b"x")).unwrap();
+        }
+        for ssrc in 1000..1000 + SRTP_SOURCES_MAX as u32 / 2 {
+            inbound.unprotect(&mut seal(&out, ssrc, 1, b"x")).unwrap();
+        }
+        inbound.retire_silent();
+        inbound.retire_silent();
+        assert_eq!(inbound.sources().0, 0, "{profile:?}");
+        for (index, is_new) in [(180_000, false), (179_999, false), (180_005, true), (180_004, true), (179_998, false), (180_004, false)] {
+            let expected = if is_new { Ok(index) } else { Err(SrtpError::Replayed) };
+            let opened = inbound.unprotect(&mut seal(&out, 7, index, b"x")).map(|opened| opened.index);
+            assert_eq!(opened, expected, "{profile:?} {index}");
+        }
+    }
 }
 
 #[test]

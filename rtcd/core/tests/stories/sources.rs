@@ -75,6 +75,36 @@ fn source_numbers_are_bounded_and_known_ones_live() {
     assert!(world.heard(ben, "TR_ann").len() > 150);
 }
 
+/// Cameras and screens that come and go through a long call: each has its own numbers, and the last is seen as the first was.
+#[test]
+fn a_long_call_does_not_run_out_of_source_numbers() {
+    let mut world = World::new(182);
+    let ben = world.join("ben");
+    let mut eve = Raw::join(&mut world, "eve", 1);
+    eve.connect(&mut world);
+    world.settle();
+    for round in 0..8 {
+        for ssrc in round * 50 + 1..=round * 50 + 50 {
+            eve.send_rtp(&mut world, ssrc, 7, &opus(1, 7));
+            world.run(20 * MS);
+        }
+        for _ in 0..3 {
+            eve.prove(&mut world);
+            world.run(Duration::from_secs(20));
+        }
+    }
+    assert_eq!(world.counter("srtp_too_many_sources"), 0);
+    // The first one is not forgotten: what it sent is refused, what it goes on with is heard.
+    let (before, replayed) = (world.heard(ben, "TR_eve").len(), world.counter("srtp_replayed"));
+    eve.send_rtp(&mut world, 1, 7, &opus(1, 7));
+    eve.send_rtp(&mut world, 1, 6, &opus(1, 6));
+    world.run(100 * MS);
+    assert_eq!((world.heard(ben, "TR_eve").len(), world.counter("srtp_replayed")), (before, replayed + 2));
+    eve.send_rtp(&mut world, 1, 8, &opus(1, 8));
+    world.run(100 * MS);
+    assert_eq!(world.heard(ben, "TR_eve").len(), before + 1);
+}
+
 /// what leaves carries the extensions that were negotiated and no others, no foreign sources, and names nobody.
 #[test]
 fn only_negotiated_extensions_and_random_names_leave() {
