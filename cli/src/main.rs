@@ -4,8 +4,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the program that speaks to a person at a terminal")]
 
+mod doctor;
 mod jobs;
 mod node;
+mod pcap;
+mod site;
 mod up;
 mod verify;
 
@@ -38,6 +41,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Go the way a browser goes, from this machine: names, HTTPS, media over UDP and TCP, MTU, clocks; says what fails and the fix
+    Doctor(Box<doctor::Settings>),
+    /// Copy the headers of one participant's packets, never payload, to a pcapng file; this is on record
+    Pcap(Box<pcap::Settings>),
     /// Show the media node: calls, participants, warnings
     Status(node::NodeAddress),
     /// Take nobody new; end when the last one has left or the deadline passes
@@ -62,6 +69,8 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Up(settings) => up::run(*settings).await,
         Command::Verify { bundle, keys, json } => return verify::run(&bundle, &keys, json),
+        Command::Doctor(settings) => return doctor::run(&settings).await,
+        Command::Pcap(settings) => pcap::run(&settings).await,
         Command::Status(node) => node::status(&node).await,
         Command::Drain { node, deadline_s, cancel } => node::drain(&node, deadline_s, cancel).await,
         Command::Jobs(offloader) => jobs::list(&offloader).await,

@@ -35,6 +35,14 @@ impl NodeAddress {
     }
 }
 
+impl NodeAddress {
+    /// Credentials to check the media ports with.
+    pub(crate) async fn probe(&self) -> anyhow::Result<v1::ProbeResponse> {
+        let (mut client, token) = self.client().await?;
+        Ok(client.probe(with_bearer(v1::ProbeRequest {}, &token)?).await?.into_inner())
+    }
+}
+
 /// A request that carries the bearer token.
 pub(crate) fn with_bearer<T>(message: T, token: &str) -> anyhow::Result<tonic::Request<T>> {
     let mut request = tonic::Request::new(message);

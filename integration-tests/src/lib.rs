@@ -64,6 +64,14 @@ impl Rtcd {
     /// # Errors
     /// When it does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(|_| Vec::new()).await
+    }
+
+    /// As [`Rtcd::start`], with variables of its own; they may depend on the media port.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_with(change: impl FnOnce(u16) -> Vec<(&'static str, String)>) -> anyhow::Result<Self> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (control, media_port) = (free_port()?, free_port()?);
         let token = "an integration test's signalling secret".to_owned();
@@ -75,6 +83,7 @@ impl Rtcd {
             .env("RTCD_RTC_ICEPORTTCP", media_port.to_string())
             .env("RTCD_SIGNAL_TOKEN", &token)
             .env("RTCD_TAP_SECRET", "an integration test's tap secret, long enough")
+            .envs(change(media_port))
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
@@ -96,6 +105,67 @@ impl Rtcd {
     /// True while the process runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.process.try_wait(), Ok(None))
+    }
+}
+
+/// A message server by itself, with its first administrator, who has every role.
+pub struct MessageServer {
+    /// Its HTTP address.
+    pub url: String,
+    /// The administrator's password; the name is `admin`.
+    pub password: String,
+    cookie: String,
+    client: reqwest::Client,
+    _data: tempfile::TempDir,
+    _process: Child,
+}
+
+impl MessageServer {
+    /// Starts one on loopback that uses this media node.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start(node: &Rtcd) -> anyhow::Result<Self> {
+        let (http, tls) = (free_port()?, free_port()?);
+        let data = tempfile::tempdir()?;
+        let process = Command::new(program("message-server")?)
+            .env("MESSAGE_SERVER_LISTEN", format!("127.0.0.1:{http}"))
+            .env("MESSAGE_SERVER_TLS_LISTEN", format!("127.0.0.1:{tls}"))
+            .env("MESSAGE_SERVER_DATA", data.path())
+            .env("MESSAGE_SERVER_RTCD", &node.url)
+            .env("MESSAGE_SERVER_RTCD_TOKEN", &node.token)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let (url, client, password) = (format!("http://127.0.0.1:{http}"), http_client()?, "correct horse battery staple".to_owned());
+        let health = format!("{url}/healthz");
+        until("the message server is healthy and linked", async || {
+            let Ok(answer) = client.get(&health).send().await else { return false };
+            answer.text().await.is_ok_and(|text| text.contains("\"media_node\":true"))
+        })
+        .await?;
+        let link = tokio::fs::read_to_string(data.path().join("first-login.txt")).await?;
+        let token = link.trim().split_once("token=").context("a link with a token")?.1.to_owned();
+        let mut server = Self { url, password, cookie: String::new(), client, _data: data, _process: process };
+        let body = format!(r#"{{"token":"{token}","username":"admin","display_name":"Ada Admin","password":"{}"}}"#, server.password);
+        let answer = server.send(reqwest::Method::POST, "/session/setup", Some(body)).await?;
+        let cookie = answer.headers().get("set-cookie").context("a session")?.to_str()?;
+        server.cookie = cookie.split(';').next().unwrap_or_default().to_owned();
+        Ok(server)
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &str, body: Option<String>) -> anyhow::Result<reqwest::Response> {
+        let request = self.client.request(method, format!("{}/api/v1{path}", self.url));
+        let request = request.header("origin", &self.url).header("cookie", &self.cookie).header("content-type", "application/json");
+        Ok(request.body(body.unwrap_or_default()).send().await?.error_for_status()?)
+    }
+
+    /// Reads from its API as the administrator.
+    ///
+    /// # Errors
+    /// When it does not answer, or not well.
+    pub async fn get(&self, path: &str) -> anyhow::Result<String> {
+        Ok(self.send(reqwest::Method::GET, path, None).await?.text().await?)
     }
 }
 

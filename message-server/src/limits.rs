@@ -85,6 +85,8 @@ pub const LINK_UNACKED_BYTES: usize = 64 * 1024 * 1024;
 pub const LINK_UNACKED_BYTES_PER_SESSION: usize = 2 * 1024 * 1024;
 /// A gRPC message from the media node.
 pub const LINK_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// The media node's list of calls: 1000 people with a diagnosis each are 3 MiB.
+pub const LIST_BYTES: usize = 64 * 1024 * 1024;
 /// How long a join waits for the link and for the media node's answer. livekit-client gives up after 15 s.
 pub const JOIN_WAIT: Duration = Duration::from_secs(8);
 /// How long a host action waits for its result.
@@ -100,6 +102,8 @@ pub const LINK_SILENCE: Duration = Duration::from_secs(8);
 pub const DEPARTURES: i64 = 10_000;
 /// And for so long: a week, until somebody has complained and somebody has looked.
 pub const DEPARTURES_KEPT_MS: i64 = 7 * 24 * 3600 * 1000;
+/// An operator's reason for a deed on record.
+pub const DEED_REASON_CHARS: usize = 500;
 /// Event sockets of this server.
 pub const EVENT_SOCKETS: usize = 10_000;
 /// Event sockets of one person or guest: browser tabs.

@@ -62,3 +62,28 @@ async fn a_drain_is_taken_back() {
     assert_eq!(otto.call("DELETE", "/ops/nodes/node/drain", None).await.status, 204);
     assert_eq!(otto.get("/ops/nodes").await.body["nodes"][0]["draining"], false);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_is_on_record_before_it_begins_and_only_of_somebody_who_is_there() {
+    let (node, server) = Server::with_node().await;
+    let mut admin = server.admin().await;
+    let mut otto = server.person(&mut admin, "otto", &["ops"]).await;
+    let participants =
+        vec![v1::ParticipantInfo { identity: "u-ben".to_owned(), participant_sid: "PA_ben".to_owned(), ..v1::ParticipantInfo::default() }];
+    node.lists(vec![v1::CallInfo { call_id: "call-1".to_owned(), participants, ..v1::CallInfo::default() }]);
+    let wish = json!({ "seconds": 7, "reason": "no sound, ticket 12" });
+    for path in ["/ops/calls/call-1/participants/u-eve/capture", "/ops/calls/call-2/participants/u-ben/capture"] {
+        assert_eq!(otto.post(path, wish.clone()).await.status, 404);
+    }
+    let path = "/ops/calls/call-1/participants/u-ben/capture";
+    assert_eq!(otto.post(path, json!({ "seconds": 301 })).await.status, 400);
+    assert_eq!(otto.get("/ops/deeds").await.body, json!({ "deeds": [] }));
+    let answer = otto.post(path, wish).await;
+    assert_eq!((answer.status, answer.body), (200, json!("PA_ben for 7 s")));
+    let deeds = otto.get("/ops/deeds").await.body;
+    let deed = &deeds["deeds"][0];
+    assert_eq!((deed["by_id"].as_str().unwrap(), deed["subject_id"].as_str().unwrap()), (otto.id.as_str(), "u-ben"), "{deeds}");
+    assert_eq!((deed["deed"].as_str().unwrap(), deed["call_id"].as_str().unwrap()), ("capture_headers", "call-1"));
+    assert!(deed["at_ms"].as_i64().unwrap() > 1_700_000_000_000 && deed["detail"].as_str().unwrap().contains("ticket 12"), "{deeds}");
+    assert_eq!(otto.post("/ops/probe", json!({})).await.body["ufrag"], "abcd");
+}

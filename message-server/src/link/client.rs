@@ -325,7 +325,8 @@ impl Link {
     /// The node's calls.
     pub async fn list_calls(&self) -> ApiResult<Vec<v1::CallInfo>> {
         let request = self.unary(v1::ListCallsRequest { tenant: self.tenant.clone() });
-        Ok(self.client.clone().list_calls(request).await.map_err(node_error)?.into_inner().calls)
+        let mut client = self.client.clone().max_decoding_message_size(limits::LIST_BYTES);
+        Ok(client.list_calls(request).await.map_err(node_error)?.into_inner().calls)
     }
 
     /// The node itself.
@@ -346,6 +347,26 @@ impl Link {
         let request = self.unary(v1::DrainRequest { deadline_s: 0, cancel: true });
         self.client.clone().drain(request).await.map_err(node_error)?;
         Ok(())
+    }
+
+    /// Credentials to check the node's media ports with.
+    pub async fn probe(&self) -> ApiResult<v1::ProbeResponse> {
+        let request = self.unary(v1::ProbeRequest {});
+        Ok(self.client.clone().probe(request).await.map_err(node_error)?.into_inner())
+    }
+
+    /// Headers of a participant's packets, as they come.
+    pub async fn capture(&self, call: &str, sid: &str, seconds: u32, bytes_max: u32) -> ApiResult<tonic::Streaming<v1::CaptureChunk>> {
+        let mut request = self.unary(v1::CaptureRequest {
+            tenant: self.tenant.clone(),
+            call_id: call.to_owned(),
+            participant_sid: sid.to_owned(),
+            seconds,
+            bytes_max,
+        });
+        // The bound of other calls is for their whole answer; this one is as long as asked for.
+        request.set_timeout(Duration::from_secs(u64::from(seconds) + 30));
+        Ok(self.client.clone().capture(request).await.map_err(node_error)?.into_inner())
     }
 
     /// Keeps the link alive for the life of the server.

@@ -64,7 +64,7 @@ pub struct Diagnosis {
     /// What the way to the participant carries; 0: nothing says that it is narrow.
     estimate_bps: u64,
     transports: Vec<TransportFacts>,
-    /// The tracks it receives, at most 64.
+    /// The tracks it receives, at most 16, what is wrong first.
     watched: Vec<WatchedTrack>,
 }
 

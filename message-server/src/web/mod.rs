@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod assets;
 pub mod body;
+pub mod deeds;
 pub mod departed;
 pub mod diagnosis;
 pub mod headers;

@@ -31,7 +31,7 @@ use crate::{
     limits,
     people::api as people,
     relay::socket as relay,
-    web::{archive, assets, departed, headers, health, openapi, ops, origin},
+    web::{archive, assets, deeds, departed, headers, health, openapi, ops, origin},
 };
 
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -60,6 +60,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(ops::nodes))
         .routes(routes!(ops::drain, ops::cancel_drain))
         .routes(routes!(departed::departed))
+        .routes(routes!(deeds::probe))
+        .routes(routes!(deeds::capture))
+        .routes(routes!(deeds::deeds))
         .routes(routes!(ops::calls))
         .routes(routes!(ops::jobs))
         .routes(routes!(ops::captions))

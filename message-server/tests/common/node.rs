@@ -29,6 +29,7 @@ struct State {
     received: Vec<In>,
     participants: HashSet<String>,
     draining: bool,
+    calls: Vec<v1::CallInfo>,
 }
 
 pub struct Node {
@@ -65,6 +66,11 @@ impl Node {
     pub fn restart(&self) {
         *self.state.lock().unwrap() = State::default();
         self.break_stream();
+    }
+
+    /// What it says when asked for its calls.
+    pub fn lists(&self, calls: Vec<v1::CallInfo>) {
+        self.state.lock().unwrap().calls = calls;
     }
 
     pub fn push(&self, body: Out) {
@@ -203,13 +209,29 @@ impl Signal for Service {
     }
 
     async fn list_calls(&self, _: Request<v1::ListCallsRequest>) -> Result<Response<v1::ListCallsResponse>, Status> {
-        Ok(Response::new(v1::ListCallsResponse::default()))
+        Ok(Response::new(v1::ListCallsResponse { calls: self.0.state.lock().unwrap().calls.clone() }))
     }
 
     async fn node_status(&self, _: Request<v1::NodeStatusRequest>) -> Result<Response<v1::NodeStatusResponse>, Status> {
         let draining = self.0.state.lock().unwrap().draining;
         let drain_left_s = if draining { 599 } else { 0 };
         Ok(Response::new(v1::NodeStatusResponse { node_id: "node".to_owned(), draining, drain_left_s, ..Default::default() }))
+    }
+
+    type CaptureStream = ReceiverStream<Result<v1::CaptureChunk, Status>>;
+
+    /// Two stretches; what a capture holds is tested against the real rtcd.
+    async fn capture(&self, request: Request<v1::CaptureRequest>) -> Result<Response<Self::CaptureStream>, Status> {
+        let request = request.into_inner();
+        let (sender, receiver) = mpsc::channel(4);
+        for stretch in [request.participant_sid.clone(), format!(" for {} s", request.seconds)] {
+            let _room = sender.send(Ok(v1::CaptureChunk { pcapng: stretch.into() })).await;
+        }
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn probe(&self, _: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
+        Ok(Response::new(v1::ProbeResponse { ufrag: "abcd".to_owned(), ..Default::default() }))
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {

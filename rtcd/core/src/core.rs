@@ -218,6 +218,13 @@ impl Core {
         self.links.contains_key(&link)
     }
 
+    /// The addresses at which a peer has proved to be.
+    pub fn links_of(&self, peer: &PeerId) -> impl Iterator<Item = Link> + '_ {
+        let peer = self.peer_by_id.get(peer).and_then(|key| self.peers.get(*key));
+        let transports = peer.into_iter().flat_map(Peer::transports).filter_map(|key| self.transports.get(key));
+        transports.flat_map(|transport| transport.links.iter().copied())
+    }
+
     /// True when datagrams should not be added without polling first: more would only make the next poll longer.
     #[must_use]
     pub fn wants_poll(&self) -> bool {

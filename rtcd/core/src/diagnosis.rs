@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::core::Core;
 use crate::ids::{Kind, Side};
 use crate::layers::layer_max;
-use crate::limits::WATCHED_REPORTED_MAX;
+use crate::limits::{WATCHED_EXAMINED_MAX, WATCHED_REPORTED_MAX};
 use crate::peer::connect::State;
 use crate::peer::{Peer, PeerKey, Transport, TransportKey};
 use crate::subscription::Subscription;
@@ -20,15 +20,18 @@ const KEY_FRAME_WAIT: Duration = Duration::from_secs(1);
 impl Core {
     pub(crate) fn diagnosis(&self, now: Instant, key: PeerKey) -> Option<Diagnosis> {
         let peer = self.peers.get(key)?;
-        let watched: Vec<WatchedFacts> = peer
+        let mut watched: Vec<WatchedFacts> = peer
             .subscriptions
             .iter()
-            .take(WATCHED_REPORTED_MAX)
+            .take(WATCHED_EXAMINED_MAX)
             .filter_map(|key| self.watched(now, self.subscriptions.get(*key)?))
             .collect();
+        let receives = self.receives(peer, key, &watched);
+        watched.sort_by_key(|facts| (facts.verdict.is_fine(), facts.kind == Kind::Audio, facts.verdict));
+        watched.truncate(WATCHED_REPORTED_MAX);
         Some(Diagnosis {
             sends: self.sends(now, peer),
-            receives: self.receives(peer, key, &watched),
+            receives,
             may_publish: peer.rights.publish,
             may_subscribe: peer.rights.subscribe,
             transports: peer.transports().filter_map(|key| self.transports.get(key)).map(facts).collect(),

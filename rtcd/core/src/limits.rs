@@ -81,8 +81,10 @@ pub const CALLS_MAX: usize = 65_536;
 pub const PEERS_MAX: usize = 65_536;
 /// Subscriptions of one peer: what one description can carry. Half a KiB each.
 pub const SUBSCRIPTIONS_PER_PEER_MAX: usize = SDP_MEDIA_MAX - 1;
-/// Received tracks that one peer's diagnosis tells of: more than a person looks at. 150 bytes each, while it is asked for.
-pub const WATCHED_REPORTED_MAX: usize = 64;
+/// Received tracks that one peer's diagnosis looks at, so that asking about a call of a thousand does not hold its media up …
+pub const WATCHED_EXAMINED_MAX: usize = 64;
+/// … and those it tells of, what is wrong first. 150 bytes each, while it is asked for.
+pub const WATCHED_REPORTED_MAX: usize = 16;
 /// Taps of one call: recorder, captions, and both again while one replaces the other.
 pub const TAPS_PER_CALL_MAX: usize = 8;
 /// Loudest microphones of a call that may be asked for: each packet is compared with so many. 72 bytes each.

@@ -97,7 +97,7 @@ pub struct Diagnosis {
     pub may_subscribe: bool,
     /// What was seen, by transport.
     pub transports: Vec<TransportFacts>,
-    /// The tracks it receives, at most [`crate::limits::WATCHED_REPORTED_MAX`].
+    /// The tracks it receives, at most [`crate::limits::WATCHED_REPORTED_MAX`], what is wrong first.
     pub watched: Vec<WatchedFacts>,
 }
 

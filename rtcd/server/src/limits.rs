@@ -37,6 +37,17 @@ pub const CHECKS_PER_SOURCE_PER_S: f32 = 512.0;
 /// Buckets of ports and of addresses per shard: 16 and 8 bytes each, 384 KiB.
 pub const CHECK_SLOTS: usize = 16_384;
 
+/// A capture of headers lasts at most so long …
+pub const CAPTURE_TIME_MAX: Duration = Duration::from_secs(300);
+/// … and its file is at most so long: 400 000 packets.
+pub const CAPTURE_BYTES_MAX: usize = 64 << 20;
+/// Stretches of it: so long when its reader is behind.
+pub const CAPTURE_CHUNK: usize = 64 * 1024;
+/// Stretches waiting for the reader: 16 MiB at most, then the capture ends.
+pub const CAPTURE_CHUNKS_MAX: usize = 256;
+/// Probes of one desk at once; each is a peer without media for at most a minute.
+pub const PROBES_MAX: usize = 16;
+
 // ---- TCP ----
 
 /// Largest RFC 4571 frame taken: what the core takes from UDP.

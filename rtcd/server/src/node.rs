@@ -15,7 +15,7 @@ use crate::drain::{Drain, Terminate};
 use crate::limits::DESK_INPUTS_MAX;
 use crate::metrics::{BUCKETS_FORWARDING, Histogram, Metrics};
 use crate::recent::Recent;
-use crate::shard::{self, Listening, Note, ShardGone, ShardHandle, ShardReport, Shards, StartError};
+use crate::shard::{self, CaptureOrder, Command, Listening, Note, ShardGone, ShardHandle, ShardReport, Shards, StartError};
 use crate::signal::desk::{Desk, DeskInput};
 use crate::signal::grpc::auth::Auth;
 use crate::signal::grpc::links::Links;
@@ -168,6 +168,22 @@ impl Node {
     /// A shard's figures, and why media does or does not flow.
     pub async fn shard_diagnosis(&self, number: usize) -> Option<Result<ShardReport, ShardGone>> {
         Some(self.shards.get(number)?.report(true).await)
+    }
+
+    /// Credentials of a fresh probe; `None` while there are too many.
+    pub async fn probe(&self) -> Option<v1::ProbeResponse> {
+        let (reply, answer) = oneshot::channel();
+        // Any shard will do: all listen on the same ports. Not always the first, so that each is met.
+        let desk = self.desks.get(self.started.elapsed().subsec_nanos() as usize % self.desks.len().max(1))?;
+        desk.send(DeskInput::Probe(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Begins a capture on the shard of a call; false while another one runs there.
+    pub async fn capture(&self, call: &CallId, order: CaptureOrder) -> bool {
+        let Some(shard) = self.shards.get(self.desk_of(call)) else { return false };
+        let (reply, begun) = oneshot::channel();
+        shard.send(Command::Capture { order, reply }).await.is_ok() && begun.await.unwrap_or(false)
     }
 
     /// Tells a desk something.

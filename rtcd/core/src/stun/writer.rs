@@ -50,6 +50,11 @@ impl<'a> StunWriter<'a> {
         self.attribute(USERNAME, username);
     }
 
+    /// SOFTWARE; may be given again. Nobody reads it: it makes a message longer.
+    pub fn software(&mut self, text: &[u8]) {
+        self.attribute(SOFTWARE, text);
+    }
+
     /// PRIORITY.
     pub fn priority(&mut self, priority: u32) {
         self.attribute(PRIORITY, &priority.to_be_bytes());

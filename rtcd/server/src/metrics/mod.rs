@@ -20,6 +20,7 @@ use text::Text;
 
 use crate::admit::split_call_id;
 use crate::node::Node;
+use crate::signal::probe::is_probe;
 use crate::signal::seam::Fault;
 
 /// Buckets of round trips and write times, seconds (rtcd's).
@@ -281,7 +282,7 @@ pub async fn render(node: &Node) -> String {
     let mut shells = Vec::new();
     for shard in 0..node.desks.len() {
         let Some(Ok(report)) = node.shard_report(shard).await else { continue };
-        for call in &report.core.calls {
+        for call in report.core.calls.iter().filter(|call| !is_probe(&call.call)) {
             let tenant = split_call_id(&call.call).0.to_owned();
             *sessions.entry(tenant.clone()).or_default() += call.peers.len() as f64;
             for track in call.peers.iter().flat_map(|peer| &peer.tracks) {

@@ -139,6 +139,13 @@ pub enum Command {
         /// Where to.
         reply: oneshot::Sender<ShardReport>,
     },
+    /// Copies the headers of one peer's packets; answers false while another capture runs here.
+    Capture {
+        /// What and where to.
+        order: super::CaptureOrder,
+        /// Whether it has begun.
+        reply: oneshot::Sender<bool>,
+    },
     /// End the thread after what is queued.
     Stop,
 }
@@ -165,7 +172,7 @@ pub(super) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::TapKeyFrame { tap, track } => Input::TapKeyFrame { tap: tap.clone(), track: track.clone() },
         Command::TapClose { tap } => Input::TapClose { tap: tap.clone() },
         Command::TapOpen { call, tap, scope, .. } => Input::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope },
-        Command::Report { .. } | Command::Stop => return None,
+        Command::Report { .. } | Command::Capture { .. } | Command::Stop => return None,
     })
 }
 

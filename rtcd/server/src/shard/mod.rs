@@ -3,6 +3,7 @@
 //! Commands come in through a bounded queue that wakes the thread; notes go out through a bounded queue. Packets never
 //! leave the thread, except once to another shard when the kernel delivered them to the wrong one.
 
+mod capture;
 mod command;
 mod counters;
 mod neighbours;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use rtcd_core::ids::CallId;
 use tokio::sync::{mpsc, oneshot};
 
+pub use capture::CaptureOrder;
 pub use command::{Command, Note};
 pub use counters::ShardCounters;
 pub(crate) use run::{track_kind, track_source};

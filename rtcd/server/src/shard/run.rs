@@ -16,6 +16,7 @@ use rtcd_core::{Core, CoreConfig, Input, Output};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::capture::{Capture, Way};
 use super::command::as_input;
 use super::neighbours::{Message, Neighbours};
 use super::ration::CheckRation;
@@ -86,6 +87,8 @@ struct Shell {
     ration: CheckRation,
     epoch: (Instant, u64),
     counters: ShardCounters,
+    /// None but while an operator looks at somebody's headers.
+    capture: Option<Box<Capture>>,
     passes: Histogram,
     forwarding: Histogram,
     /// Datagrams sent when the pass before ended.
@@ -130,6 +133,7 @@ impl Shard {
                 ration: CheckRation::new(epoch.0),
                 epoch,
                 counters: ShardCounters::default(),
+                capture: None,
                 passes: Histogram::new(BUCKETS_PASS),
                 forwarding: Histogram::new(BUCKETS_FORWARDING),
                 sent_before: 0,
@@ -221,6 +225,9 @@ impl Shard {
             let remote = received.remote;
             let local = SocketAddr::new(received.local_ip.unwrap_or(bound.ip()), bound.port());
             let link = Link::Udp { local, remote };
+            if self.shell.capture.is_some() {
+                self.shell.captured(link, Way::In, received.bytes, received.stride, now);
+            }
             for bytes in received.bytes.chunks_mut(received.stride) {
                 self.shell.counters.datagrams_in += 1;
                 self.shell.counters.bytes_in += bytes.len() as u64;
@@ -298,6 +305,10 @@ impl Shard {
                     }
                 }
             }
+            if let Some(capture) = &mut self.shell.capture {
+                let at_us = unix_us(self.shell.epoch, now);
+                capture.packets(link, Way::In, bytes, bytes.len(), at_us);
+            }
             self.core.handle(now, Input::Datagram { link, bytes });
             if !proved {
                 // The answer proves the connection; later frames of this read may be anything.
@@ -344,6 +355,9 @@ impl Shard {
                     {
                         self.shell.checking.push((remote, from));
                     }
+                    if self.shell.capture.is_some() {
+                        self.shell.captured(link, Way::In, &bytes, bytes.len(), now);
+                    }
                     self.core.handle(now, Input::Datagram { link, bytes: &mut bytes });
                     self.neighbours.recycle(bytes);
                     if self.shell.checking.len() >= DATAGRAMS_PER_PASS_MAX || self.core.wants_poll() {
@@ -386,6 +400,13 @@ impl Shard {
                     self.shell.report = Some(reply);
                     self.core.handle(now, Input::Report { token: 0, diagnose });
                 }
+                Command::Capture { order, reply } => {
+                    let free = self.shell.capture.is_none();
+                    if free {
+                        self.shell.capture = Some(Box::new(Capture::new(order)));
+                    }
+                    let _ = reply.send(free);
+                }
                 Command::Stop => self.stopping = true,
                 _ => {}
             }
@@ -409,6 +430,10 @@ impl Shard {
 
     fn poll(&mut self, now: Instant) {
         drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
+        if let Some(mut capture) = self.shell.capture.take() {
+            capture.follow(self.core.links_of(&capture.peer().clone()));
+            self.shell.capture = capture.turn(now).then_some(capture);
+        }
         // A tap whose reader is gone or takes nothing at all.
         while let Some(tap) = self.shell.lost_taps.pop() {
             self.shell.taps.remove(&tap);
@@ -422,7 +447,7 @@ impl Shard {
 fn drain(core: &mut Core, shell: &mut Shell, wake_at: &mut Option<Instant>, routes: &mut Routes, neighbours: &Neighbours, now: Instant) {
     loop {
         match core.poll(now) {
-            Output::Transmits(transmits) => shell.transmit(transmits, routes, neighbours),
+            Output::Transmits(transmits) => shell.transmit(transmits, routes, neighbours, now),
             Output::Signal { peer, signal } => shell.note(Note::Signal { peer, signal }),
             Output::Event { call, event } => shell.note(Note::Event { call, event }),
             Output::Data { call, peer, reliable, payload } => {
@@ -493,11 +518,14 @@ fn is_stun(bytes: &[u8]) -> bool {
 }
 
 impl Shell {
-    fn transmit(&mut self, transmits: Transmits<'_>, routes: &mut Routes, neighbours: &Neighbours) {
+    fn transmit(&mut self, transmits: Transmits<'_>, routes: &mut Routes, neighbours: &Neighbours, now: Instant) {
         let mut waiting = Waiting::default();
         // Which socket they wait for.
         let mut bound = 0;
         for transmit in transmits {
+            if self.capture.is_some() {
+                self.captured(transmit.link, Way::Out, transmit.bytes, transmit.segment, now);
+            }
             match transmit.link {
                 Link::Udp { local, remote } => {
                     if !self.checking.is_empty() {
@@ -605,8 +633,15 @@ impl Shell {
     }
 
     fn unix_us(&self, now: Instant) -> i64 {
-        let since = u64::try_from(now.saturating_duration_since(self.epoch.0).as_micros()).unwrap_or(u64::MAX);
-        i64::try_from(self.epoch.1.saturating_add(since)).unwrap_or(i64::MAX)
+        unix_us(self.epoch, now)
+    }
+
+    #[cold]
+    fn captured(&mut self, link: Link, way: Way, bytes: &[u8], segment: usize, now: Instant) {
+        let at_us = self.unix_us(now);
+        if let Some(capture) = &mut self.capture {
+            capture.packets(link, way, bytes, segment, at_us);
+        }
     }
 
     fn tap(&mut self, tap: &TapId, item: &TapItem<'_>, now: Instant) {
@@ -664,6 +699,11 @@ impl Shell {
             Pushed::Lost => self.lost_taps.push(tap.clone()),
         }
     }
+}
+
+fn unix_us(epoch: (Instant, u64), now: Instant) -> i64 {
+    let since = u64::try_from(now.saturating_duration_since(epoch.0).as_micros()).unwrap_or(u64::MAX);
+    i64::try_from(epoch.1.saturating_add(since)).unwrap_or(i64::MAX)
 }
 
 /// The core's kind in the protocol's words.

@@ -13,11 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::grpc::figures::measure;
 use super::grpc::links::Links;
 use super::livekit::{Adapter, end_reason};
+use super::probe::{Probes, is_probe};
 use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall};
 use crate::admit::split_call_id;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
-use crate::shard::{Note, ShardHandle};
+use crate::shard::{Command, Note, ShardHandle};
 
 /// How often adapters may look at their timers.
 const TICK: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub enum DeskInput {
     /// For the adapter.
     Adapter(AdapterInput),
+    /// A probe's credentials; dropped unanswered when there are too many.
+    Probe(oneshot::Sender<v1::ProbeResponse>),
     /// Who is in which call.
     Roster(oneshot::Sender<Vec<RosterCall>>),
 }
@@ -48,6 +51,7 @@ impl Desk {
     pub async fn run(self, settings: AdapterSettings, mut inputs: mpsc::Receiver<DeskInput>, mut notes: mpsc::Receiver<Note>) {
         let mut adapter = Adapter::new(settings);
         let mut leaving = Leaving::default();
+        let mut probes = Probes::default();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut outputs = Vec::new();
@@ -55,6 +59,12 @@ impl Desk {
             let input = tokio::select! {
                 input = inputs.recv() => match input {
                     Some(DeskInput::Adapter(input)) => input,
+                    Some(DeskInput::Probe(reply)) => {
+                        if let Some(join) = probes.open(reply) {
+                            let _ = self.shard.send(Command::Join(Box::new(join))).await;
+                        }
+                        continue;
+                    }
                     Some(DeskInput::Roster(reply)) => {
                         let _ = reply.send(adapter.roster());
                         continue;
@@ -62,6 +72,8 @@ impl Desk {
                     None => return,
                 },
                 note = notes.recv() => match note {
+                    Some(Note::Signal { peer, signal }) if probes.handle(&peer, &signal) => continue,
+                    Some(Note::Event { call, .. }) if is_probe(&call) => continue,
                     Some(Note::Signal { peer, signal }) => AdapterInput::Signal { peer, signal },
                     Some(Note::Event { call, event }) => AdapterInput::Event { call, event },
                     Some(Note::Data { call, peer, reliable, payload }) => AdapterInput::Data { call, peer, reliable, payload },

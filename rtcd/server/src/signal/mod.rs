@@ -3,4 +3,5 @@
 pub mod desk;
 pub mod grpc;
 pub mod livekit;
+pub mod probe;
 pub mod seam;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use conclave_proto::v1::signal_server::Signal;
 use conclave_proto::v1::{self, FromMedia, ToMedia, from_media, to_media};
-use rtcd_core::ids::CallId;
+use rtcd_core::ids::{CallId, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,8 +17,9 @@ use super::link::{FrameRight, Link, Order};
 use super::links::Orphans;
 use super::outbox::QueueKey;
 use crate::admit::{self, Refusal, admit, check_join, core_call_id, split_call_id};
-use crate::limits::{ACK_EVERY, ACK_EVERY_FRAMES, HELLO_TIMEOUT};
+use crate::limits::{ACK_EVERY, ACK_EVERY_FRAMES, CAPTURE_BYTES_MAX, CAPTURE_CHUNKS_MAX, CAPTURE_TIME_MAX, HELLO_TIMEOUT};
 use crate::node::Node;
+use crate::shard::CaptureOrder;
 use crate::signal::desk::{DeskInput, short};
 use crate::signal::seam::{AdapterInput, SessionKey};
 
@@ -97,6 +98,55 @@ impl Signal for SignalService {
     async fn node_status(&self, request: Request<v1::NodeStatusRequest>) -> Result<Response<v1::NodeStatusResponse>, Status> {
         self.operator(&request)?;
         Ok(Response::new(self.node.status().await))
+    }
+
+    async fn probe(&self, request: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
+        self.operator(&request)?;
+        let mut response =
+            self.node.probe().await.ok_or_else(|| {
+                Status::resource_exhausted("too many probes are open; each ends by itself within a minute, try again then")
+            })?;
+        response.warnings.clone_from(&self.node.listening.warnings);
+        Ok(Response::new(response))
+    }
+
+    type CaptureStream = ReceiverStream<Result<v1::CaptureChunk, Status>>;
+
+    async fn capture(&self, request: Request<v1::CaptureRequest>) -> Result<Response<Self::CaptureStream>, Status> {
+        self.operator(&request)?;
+        let request = request.into_inner();
+        let call =
+            call_of(&request.tenant, &request.call_id).ok_or_else(|| Status::invalid_argument("tenant or call_id is no such name"))?;
+        let peer =
+            PeerId::new(&request.participant_sid).ok_or_else(|| Status::invalid_argument("participant_sid is missing or too long"))?;
+        if self.node.directory.person(&call, peer.as_str()).is_none() {
+            return Err(Status::not_found(
+                "there is no such participant in that call on this node; `conclave status` names those that are",
+            ));
+        }
+        let within = std::time::Duration::from_secs(u64::from(request.seconds));
+        if within.is_zero() || within > CAPTURE_TIME_MAX {
+            return Err(Status::invalid_argument(format!("seconds must be 1 to {}", CAPTURE_TIME_MAX.as_secs())));
+        }
+        let bytes_max = match request.bytes_max as usize {
+            0 => CAPTURE_BYTES_MAX,
+            bytes => bytes.clamp(4096, CAPTURE_BYTES_MAX),
+        };
+        tracing::warn!(?call, peer = %short(peer.as_str()), seconds = request.seconds, "an operator captures the headers of a participant's packets");
+        let (sink, mut stretches) = mpsc::channel(CAPTURE_CHUNKS_MAX);
+        let order = CaptureOrder { peer, until: Instant::now() + within, bytes_max, sink };
+        if !self.node.capture(&call, order).await {
+            return Err(Status::resource_exhausted("another capture runs on this media thread; try again when it is over"));
+        }
+        let (sender, receiver) = mpsc::channel(4);
+        tokio::spawn(async move {
+            while let Some(pcapng) = stretches.recv().await {
+                if sender.send(Ok(v1::CaptureChunk { pcapng })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::DrainResponse>, Status> {
