@@ -1,6 +1,7 @@
 //! `conclave pcap`: the headers of one participant's packets, on record at the message server.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -35,18 +36,29 @@ pub(crate) struct Settings {
 }
 
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let mut out: Box<dyn std::io::Write> = match &settings.output {
-        Some(path) => Box::new(std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
-        None if std::io::stdout().is_terminal() => anyhow::bail!("a capture is no text: send it to a file (> headers.pcapng, or --output)"),
-        None => Box::new(std::io::stdout()),
-    };
+    if settings.output.is_none() && std::io::stdout().is_terminal() {
+        anyhow::bail!("a capture is no text: send it to a file (> headers.pcapng, or --output)");
+    }
     let session = settings.site.sign_in().await?;
     let calls = session.get("/ops/calls").await?;
     let (call, identity) = find(&calls, settings.call.as_deref(), &settings.participant)?;
+    // Only now: a refused wish leaves no empty file. It holds an address, so it is the owner's alone.
+    let mut out: Box<dyn std::io::Write> = match &settings.output {
+        Some(path) => Box::new(
+            std::fs::OpenOptions::new()
+                .create(true)
+                .write(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(path)
+                .with_context(|| format!("cannot write {}", path.display()))?,
+        ),
+        None => Box::new(std::io::stdout()),
+    };
     let path = format!("/ops/calls/{call}/participants/{identity}/capture");
     let wish = json!({ "seconds": settings.seconds, "bytes_max": settings.mib.clamp(1, 64) << 20, "reason": settings.reason });
     let mut answer = session.post(&path, &wish).await?;
-    eprintln!("copying headers for {} s; this is on record (ops page, /api/v1/ops/deeds)", settings.seconds);
+    eprintln!("copying headers for {} s; this is on record (/api/v1/ops/deeds)", settings.seconds);
     let mut bytes = 0;
     while let Some(chunk) = answer.chunk().await? {
         out.write_all(&chunk)?;

@@ -75,9 +75,30 @@ pub(super) fn clock(whose: &'static str, said_ms: i64, ours_ms: i64) -> Finding 
     }
 }
 
+/// A warning of the media node: its texts say what is wrong, then what to set.
+pub(super) fn own_view(warning: &str) -> Finding {
+    let (found, fix) = match warning.split_once("; set ") {
+        Some((found, setting)) => (found, format!("set {setting}")),
+        None => (warning, String::new()),
+    };
+    Finding::warn("node", "its own view", found, fix)
+}
+
+/// The last line.
+pub(super) fn in_short(found: &[Finding]) -> String {
+    let count = |outcome| found.iter().filter(|finding| finding.outcome == outcome).count();
+    match (count(Outcome::Fail), count(Outcome::Warn)) {
+        (0, 0) => "all is well.".to_owned(),
+        (0, warnings) => format!("nothing fails; {warnings} to look at."),
+        (1, _) => "one thing fails: its fix is above.".to_owned(),
+        (fails, _) => format!("{fails} things fail: begin with the first fix above."),
+    }
+}
+
 /// What a failed request means.
 pub(super) fn unreachable(error: &anyhow::Error) -> (String, &'static str) {
-    let said = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    // The outer ones only say that a request was sent, and repeat the address.
+    let said = error.root_cause().to_string();
     let lower = said.to_lowercase();
     let fix = if lower.contains("certificate") || lower.contains("unknownissuer") {
         "this machine does not trust the certificate: install the site's own authority here, give the server a certificate it \

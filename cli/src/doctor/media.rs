@@ -187,11 +187,16 @@ fn by_udp(credentials: &Credentials<'_>, address: SocketAddr, len: usize) -> Res
 
 /// One frame each way (RFC 4571).
 fn by_tcp(credentials: &Credentials<'_>, address: SocketAddr) -> Result<(Option<SocketAddr>, Duration), Silence> {
-    let timed_out = |error: std::io::Error| match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => Silence::Nothing,
-        // Closed without a word: whoever took the connection does not speak this.
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => Silence::Stranger,
-        _ => Silence::Refused(error),
+    let timed_out = |error: std::io::Error| {
+        let is = |kinds: [ErrorKind; 2]| kinds.contains(&error.kind());
+        if is([ErrorKind::TimedOut, ErrorKind::WouldBlock]) {
+            Silence::Nothing
+        } else if is([ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset]) {
+            // Closed without a word: whoever took the connection does not speak this.
+            Silence::Stranger
+        } else {
+            Silence::Refused(error)
+        }
     };
     let mut stream = TcpStream::connect_timeout(&address, CONNECT).map_err(timed_out)?;
     let Some((transaction, bytes)) = request(credentials, 0) else { return Err(Silence::Nothing) };

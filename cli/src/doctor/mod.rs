@@ -48,7 +48,7 @@ pub(crate) async fn run(settings: &Settings) -> ExitCode {
         for finding in &found {
             println!("{finding}");
         }
-        println!("{}", if failed { "\nsomething fails: the first fix above comes first." } else { "\nnothing fails." });
+        println!("\n{}", finding::in_short(&found));
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -87,7 +87,7 @@ async fn examine(settings: &Settings, found: &mut Vec<Finding>) {
         found.push(Finding::ok("node", "its own view", "no warnings: buffers as wanted, addresses usable"));
     }
     for warning in &probe.warnings {
-        found.push(Finding::warn("node", "its own view", warning, "see docs/operate.md, \"Buffers\" and the ops page"));
+        found.push(finding::own_view(warning));
     }
     let checks = tokio::task::spawn_blocking(move || media::check(&probe.ufrag, &probe.pwd, &probe.udp, &probe.tcp)).await;
     match checks {
