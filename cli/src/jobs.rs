@@ -1,5 +1,8 @@
 //! What the offloader is doing.
 
+use std::fmt::Write as _;
+use std::path::Path;
+
 use anyhow::Context as _;
 use clap::Args;
 use conclave_proto::v1;
@@ -24,17 +27,24 @@ pub(crate) struct OffloaderAddress {
 }
 
 pub(crate) async fn list(at: &OffloaderAddress) -> anyhow::Result<()> {
-    let token = secrets::given_or_kept(at.token.as_deref(), &at.data, secrets::OFFLOADER)?;
-    let channel = Channel::from_shared(at.offloader.clone())
-        .with_context(|| format!("--offloader {} is not an address like http://127.0.0.1:4545", at.offloader))?
+    print!("{}", text(&at.offloader, at.token.as_deref(), &at.data).await?);
+    Ok(())
+}
+
+/// The newest jobs as a table.
+pub(crate) async fn text(offloader: &str, token: Option<&str>, data: &Path) -> anyhow::Result<String> {
+    let token = secrets::given_or_kept(token, data, secrets::OFFLOADER)?;
+    let channel = Channel::from_shared(offloader.to_owned())
+        .with_context(|| format!("--offloader {offloader} is not an address like http://127.0.0.1:4545"))?
         .connect()
         .await
-        .with_context(|| format!("no offloader answers at {}; is it running? (--offloader moves the address)", at.offloader))?;
+        .with_context(|| format!("no offloader answers at {offloader}; is it running? (--offloader moves the address)"))?;
     let request = v1::ListJobsRequest { limit: 100, ..Default::default() };
     let jobs = JobsClient::new(channel).list(with_bearer(request, &token)?).await?.into_inner().jobs;
-    println!("{:<38} {:<11} {:<9} {:>7} {:>8}  error", "job", "kind", "state", "attempt", "progress");
+    let mut text = format!("{:<38} {:<11} {:<9} {:>7} {:>8}  error\n", "job", "kind", "state", "attempt", "progress");
     for job in jobs {
-        println!(
+        let _ = writeln!(
+            text,
             "{:<38} {:<11} {:<9} {:>7} {:>7.0}%  {}",
             job.id,
             job.kind().as_str_name().trim_start_matches("JOB_KIND_").to_lowercase(),
@@ -44,5 +54,5 @@ pub(crate) async fn list(at: &OffloaderAddress) -> anyhow::Result<()> {
             job.error
         );
     }
-    Ok(())
+    Ok(text)
 }

@@ -9,6 +9,7 @@ mod jobs;
 mod node;
 mod pcap;
 mod site;
+mod support;
 mod up;
 mod verify;
 
@@ -45,6 +46,8 @@ enum Command {
     Doctor(Box<doctor::Settings>),
     /// Copy the headers of one participant's packets, never payload, to a pcapng file; this is on record
     Pcap(Box<pcap::Settings>),
+    /// Gather one file for whoever helps: versions, settings, states, verdicts, logs; no content, no secrets
+    Support(Box<support::Settings>),
     /// Show the media node: calls, participants, warnings
     Status(node::NodeAddress),
     /// Take nobody new; end when the last one has left or the deadline passes
@@ -71,6 +74,7 @@ async fn main() -> ExitCode {
         Command::Verify { bundle, keys, json } => return verify::run(&bundle, &keys, json),
         Command::Doctor(settings) => return doctor::run(&settings).await,
         Command::Pcap(settings) => pcap::run(&settings).await,
+        Command::Support(settings) => support::run(&settings).await,
         Command::Status(node) => node::status(&node).await,
         Command::Drain { node, deadline_s, cancel } => node::drain(&node, deadline_s, cancel).await,
         Command::Jobs(offloader) => jobs::list(&offloader).await,

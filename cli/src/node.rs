@@ -9,6 +9,9 @@ use tonic::transport::Channel;
 
 use crate::up::secrets;
 
+/// What the node sends at most: every participant of a full one with a diagnosis. The default of 4 MiB is short of that.
+const REPORT_MAX: usize = 64 << 20;
+
 /// Where the node is and how to prove that we may ask.
 #[derive(Args)]
 pub(crate) struct NodeAddress {
@@ -31,7 +34,30 @@ impl NodeAddress {
             .connect()
             .await
             .with_context(|| format!("no media node answers at {}; is it running? (--rtcd moves the address)", self.rtcd))?;
-        Ok((SignalClient::new(channel), token))
+        Ok((SignalClient::new(channel).max_decoding_message_size(REPORT_MAX), token))
+    }
+
+    pub(crate) fn data(&self) -> &std::path::Path {
+        &self.data
+    }
+
+    pub(crate) fn given_token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Where its HTTP pages are: the same port.
+    pub(crate) fn http(&self) -> Option<reqwest::Url> {
+        self.rtcd.parse().ok()
+    }
+
+    pub(crate) async fn node_status(&self) -> anyhow::Result<v1::NodeStatusResponse> {
+        let (mut client, token) = self.client().await?;
+        Ok(client.node_status(with_bearer(v1::NodeStatusRequest {}, &token)?).await?.into_inner())
+    }
+
+    pub(crate) async fn calls(&self) -> anyhow::Result<Vec<v1::CallInfo>> {
+        let (mut client, token) = self.client().await?;
+        Ok(client.list_calls(with_bearer(v1::ListCallsRequest { tenant: String::new() }, &token)?).await?.into_inner().calls)
     }
 }
 

@@ -31,6 +31,10 @@ pub(crate) struct Session {
 }
 
 impl Site {
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.password.as_deref()
+    }
+
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
         // No proxy: what is asked for is this machine's own way to the site. HTTP/1.1: WebSockets need it.
         let builder = Client::builder().no_proxy().http1_only().connect_timeout(Duration::from_secs(5));

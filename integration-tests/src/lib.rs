@@ -1,7 +1,7 @@
 //! Starts the real programs for whole-system tests: own data folder, own ports, ended with the test.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -144,14 +144,9 @@ impl MessageServer {
             answer.text().await.is_ok_and(|text| text.contains("\"media_node\":true"))
         })
         .await?;
-        let link = tokio::fs::read_to_string(data.path().join("first-login.txt")).await?;
-        let token = link.trim().split_once("token=").context("a link with a token")?.1.to_owned();
-        let mut server = Self { url, password, cookie: String::new(), client, _data: data, _process: process };
-        let body = format!(r#"{{"token":"{token}","username":"admin","display_name":"Ada Admin","password":"{}"}}"#, server.password);
-        let answer = server.send(reqwest::Method::POST, "/session/setup", Some(body)).await?;
-        let cookie = answer.headers().get("set-cookie").context("a session")?.to_str()?;
-        server.cookie = cookie.split(';').next().unwrap_or_default().to_owned();
-        Ok(server)
+        let token = first_token(data.path()).await?;
+        let cookie = first_session(&client, &url, &token, &password).await?;
+        Ok(Self { url, password, cookie, client, _data: data, _process: process })
     }
 
     async fn send(&self, method: reqwest::Method, path: &str, body: Option<String>) -> anyhow::Result<reqwest::Response> {
@@ -166,6 +161,86 @@ impl MessageServer {
     /// When it does not answer, or not well.
     pub async fn get(&self, path: &str) -> anyhow::Result<String> {
         Ok(self.send(reqwest::Method::GET, path, None).await?.text().await?)
+    }
+}
+
+/// The token in the first administrator's link.
+async fn first_token(data: &Path) -> anyhow::Result<String> {
+    let link = tokio::fs::read_to_string(data.join("first-login.txt")).await?;
+    Ok(link.trim().split_once("token=").context("a link with a token")?.1.to_owned())
+}
+
+/// Makes the first administrator, `admin`, called Ada Admin; answers with the session's cookie.
+async fn first_session(client: &reqwest::Client, url: &str, token: &str, password: &str) -> anyhow::Result<String> {
+    let body = format!(r#"{{"token":"{token}","username":"admin","display_name":"Ada Admin","password":"{password}"}}"#);
+    let request = client.post(format!("{url}/api/v1/session/setup")).header("origin", url).header("content-type", "application/json");
+    let answer = request.body(body).send().await?.error_for_status()?;
+    let cookie = answer.headers().get("set-cookie").context("a session")?.to_str()?;
+    Ok(cookie.split(';').next().unwrap_or_default().to_owned())
+}
+
+/// Everything, as `conclave up` starts it, with its first administrator.
+pub struct Site {
+    /// Address of the pages.
+    pub url: String,
+    /// The media node's.
+    pub rtcd_url: String,
+    /// The offloader's.
+    pub offloader_url: String,
+    /// The administrator's password; the name is `admin`.
+    pub password: String,
+    /// The token that was in the first link, and the session's cookie: both must never be seen again.
+    pub spent: [String; 2],
+    data: tempfile::TempDir,
+    _process: Child,
+}
+
+impl Site {
+    /// Starts one on loopback, with variables for its parts, and waits until all of it works.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn up(variables: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let [http, https, media, rtcd, offloader] = [free_port()?, free_port()?, free_port()?, free_port()?, free_port()?];
+        let data = tempfile::tempdir()?;
+        // When it is killed at the test's end, the system tells its parts to end.
+        let process = Command::new(program("conclave")?)
+            .arg("up")
+            .arg("--data")
+            .arg(data.path())
+            .args(["--http", &format!("127.0.0.1:{http}"), "--https", &format!("127.0.0.1:{https}")])
+            .args(["--media-port", &media.to_string(), "--advertise", "127.0.0.1"])
+            .args(["--rtcd-port", &rtcd.to_string(), "--offloader-port", &offloader.to_string()])
+            .args(["--models", "none"])
+            .envs([("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1"), ("RTCD_RTC_ICEADDRESSTCP", "127.0.0.1")])
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let local = |port| format!("http://127.0.0.1:{port}");
+        let (url, rtcd_url, offloader_url) = (local(http), local(rtcd), local(offloader));
+        let client = http_client()?;
+        let answers = async |url: String| match client.get(url).send().await {
+            Ok(answer) if answer.status().is_success() => answer.text().await.unwrap_or_default(),
+            Ok(_) | Err(_) => String::new(),
+        };
+        until("all parts work", async || {
+            answers(format!("{url}/healthz")).await.contains("\"media_node\":true")
+                && !answers(format!("{offloader_url}/healthz")).await.is_empty()
+        })
+        .await?;
+        let password = "correct horse battery staple".to_owned();
+        let token = first_token(&data.path().join("message-server")).await?;
+        let cookie = first_session(&client, &url, &token, &password).await?;
+        Ok(Self { url, rtcd_url, offloader_url, password, spent: [token, cookie], data, _process: process })
+    }
+
+    /// Its data folder.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 }
 

@@ -67,7 +67,7 @@ async fn call_events(app: Arc<App>, mut events: mpsc::Receiver<LinkEvent>) {
 
 /// Runs the server until `stop`.
 pub async fn run(settings: Settings, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    tracing::info!(?settings, "settings");
+    tracing::info!(settings = settings.summary(), "settings");
     let http = web::listen::bind(settings.listen, "MESSAGE_SERVER_LISTEN")?;
     let https = settings.tls_address().map(|address| web::listen::bind(address, "MESSAGE_SERVER_TLS_LISTEN")).transpose()?;
     let (app, events) = App::open(settings).await?;

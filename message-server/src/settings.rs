@@ -178,6 +178,23 @@ impl Settings {
         Ok(())
     }
 
+    /// All settings as they hold, `key=value` in lines; secrets as set or unset.
+    pub fn lines(&self) -> Vec<String> {
+        let mut shown = serde_json::to_value(self).unwrap_or_default();
+        for (key, secret) in [("rtcd_token", &self.rtcd_token), ("offloader_token", &self.offloader_token)] {
+            shown[key] = format!("{secret:?}").into();
+        }
+        // Between the scheme and the host stands a password, after the question mark may stand another.
+        shown["database"] = without_password(&self.database).into();
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        shown.as_object().into_iter().flatten().map(|(key, value)| format!("{key}={}", text(value))).collect()
+    }
+
+    /// The same in one line, for the log.
+    pub fn summary(&self) -> String {
+        self.lines().join(" ")
+    }
+
     /// The HTTPS address, if there is one.
     pub fn tls_address(&self) -> Option<SocketAddr> {
         self.tls_listen.parse().ok()
@@ -186,6 +203,15 @@ impl Settings {
     /// The database's address.
     pub fn database_url(&self) -> String {
         if self.database.is_empty() { crate::store::Store::sqlite_url(&self.data) } else { self.database.clone() }
+    }
+}
+
+/// A database's address without user, password and parameters.
+fn without_password(url: &str) -> String {
+    let plain = url.split('?').next().unwrap_or_default();
+    match (plain.split_once("://"), plain.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => plain.to_owned(),
     }
 }
 
@@ -229,5 +255,12 @@ mod tests {
         let text = format!("{settings:?}");
         assert!(text.contains("rtcd_token: set") && text.contains("offloader_token: unset"), "{text}");
         assert!(!text.contains("canary"));
+        for database in ["postgres://conclave:can@ry@db:5432/calls?sslmode=disable", "postgres://db:5432/calls?password=can@ry"] {
+            let settings = Settings { database: database.to_owned(), ..settings.clone() };
+            let text = settings.summary();
+            assert!(text.contains("rtcd_token=set") && text.contains("offloader_token=unset"), "{text}");
+            assert!(text.contains("database=postgres://db:5432/calls "), "{text}");
+            assert!(!text.contains("canary") && !text.contains("can@ry") && !text.contains("ry@"), "{text}");
+        }
     }
 }

@@ -33,14 +33,13 @@ struct Probe {
     udp: Vec<String>,
     tcp: Vec<String>,
     warnings: Vec<String>,
-    /// Whose clock, what it said, and what ours said at about that moment, Unix ms.
-    clocks: Vec<(&'static str, i64, i64)>,
+    /// Whose clock, what it said, what ours said at about that moment, and how far apart these moments may be, Unix ms.
+    clocks: Vec<(&'static str, i64, i64, i64)>,
 }
 
 /// 0: nothing failed; 1: something did.
 pub(crate) async fn run(settings: &Settings) -> ExitCode {
-    let mut found = Vec::new();
-    examine(settings, &mut found).await;
+    let found = findings(&settings.site, &settings.node).await;
     let failed = found.iter().any(|finding| finding.outcome == Outcome::Fail);
     if settings.json {
         println!("{}", serde_json::json!({ "ok": !failed, "findings": found }));
@@ -53,8 +52,14 @@ pub(crate) async fn run(settings: &Settings) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-async fn examine(settings: &Settings, found: &mut Vec<Finding>) {
-    let site = &settings.site;
+/// All that is found, hop by hop.
+pub(crate) async fn findings(site: &Site, node: &NodeAddress) -> Vec<Finding> {
+    let mut found = Vec::new();
+    examine(site, node, &mut found).await;
+    found
+}
+
+async fn examine(site: &Site, node: &NodeAddress, found: &mut Vec<Finding>) {
     if !resolves(site, found) || !answers(site, found).await {
         return;
     }
@@ -70,7 +75,7 @@ async fn examine(settings: &Settings, found: &mut Vec<Finding>) {
         sockets(&session, site, found).await;
         from_site(&session).await
     } else {
-        from_node(&settings.node).await
+        from_node(node).await
     };
     let probe = match probe {
         Ok(probe) => probe,
@@ -80,8 +85,8 @@ async fn examine(settings: &Settings, found: &mut Vec<Finding>) {
             return found.push(Finding::fail("media credentials", &site.server, format!("{error:#}"), fix));
         }
     };
-    for (whose, said, ours) in &probe.clocks {
-        found.push(finding::clock(whose, *said, *ours));
+    for (whose, said, ours, within) in &probe.clocks {
+        found.push(finding::clock(whose, *said, *ours, *within));
     }
     if probe.warnings.is_empty() {
         found.push(Finding::ok("node", "its own view", "no warnings: buffers as wanted, addresses usable"));
@@ -152,7 +157,8 @@ async fn from_site(session: &Session) -> anyhow::Result<Probe> {
     let (asked, asked_ms) = (Instant::now(), unix_ms());
     let answer: serde_json::Value = session.post("/ops/probe", &serde_json::json!({})).await?.json().await?;
     // Their clocks were read about half-way between the question and the answer.
-    let ours = asked_ms + half_ms(asked);
+    let half = half_ms(asked);
+    let ours = asked_ms + half;
     let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
     let list = |name: &str| answer[name].as_array().into_iter().flatten().filter_map(|one| one.as_str().map(str::to_owned)).collect();
     let time = |name: &str| answer[name].as_i64().unwrap_or_default();
@@ -162,21 +168,22 @@ async fn from_site(session: &Session) -> anyhow::Result<Probe> {
         udp: list("udp"),
         tcp: list("tcp"),
         warnings: list("warnings"),
-        clocks: vec![("message server", time("now_ms"), ours), ("media node", time("node_now_ms"), ours)],
+        clocks: vec![("message server", time("now_ms"), ours, half), ("media node", time("node_now_ms"), ours, half)],
     })
 }
 
 async fn from_node(node: &NodeAddress) -> anyhow::Result<Probe> {
     let (asked, asked_ms) = (Instant::now(), unix_ms());
     let probe: v1::ProbeResponse = node.probe().await?;
-    let ours = asked_ms + half_ms(asked);
+    let half = half_ms(asked);
+    let ours = asked_ms + half;
     Ok(Probe {
         ufrag: probe.ufrag,
         pwd: probe.pwd,
         udp: probe.udp,
         tcp: probe.tcp,
         warnings: probe.warnings,
-        clocks: vec![("media node", probe.now_ms, ours)],
+        clocks: vec![("media node", probe.now_ms, ours, half)],
     })
 }
 

@@ -24,6 +24,11 @@ pub async fn healthz(_: Local, State(app): State<Arc<App>>) -> impl IntoResponse
     (status, Json(body))
 }
 
+/// The settings as they hold, for `conclave support`; secrets as set or unset.
+pub async fn settings(_: Local, State(app): State<Arc<App>>) -> String {
+    app.settings.lines().join("\n") + "\n"
+}
+
 /// Prometheus.
 pub async fn metrics(_: Local, State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], Metrics::text(&app))

@@ -102,6 +102,7 @@ pub fn router(app: Arc<App>) -> Router {
         .nest("/livekit", livekit)
         .route("/healthz", get(health::healthz))
         .route("/metrics", get(health::metrics))
+        .route("/settings", get(health::settings))
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(limits::BODY_BYTES))
         .layer(compression())

@@ -18,7 +18,7 @@
 //! them because there is only one way to write it ([`tar`]).
 
 mod export;
-mod tar;
+pub mod tar;
 mod verify;
 
 use serde::{Deserialize, Serialize};

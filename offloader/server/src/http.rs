@@ -44,14 +44,15 @@ pub fn routes(app: Arc<App>) -> Router {
     Router::new()
         .nest("/archive/v1", archive)
         .route("/healthz", get(health))
+        .route("/settings", get(settings))
         .route("/metrics", get(metrics).layer(tower_http::compression::CompressionLayer::new().gzip(true)))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
 }
 
-/// Lets only those in who have a token, for gRPC and HTTP alike; health and metrics only from this machine.
+/// Lets only those in who have a token, for gRPC and HTTP alike; health, metrics and settings only from this machine.
 pub async fn admit(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/healthz" | "/metrics") {
+    if matches!(request.uri().path(), "/healthz" | "/metrics" | "/settings") {
         let local = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some_and(|from| from.0.ip().to_canonical().is_loopback());
         return if local { next.run(request).await } else { ApiError::not_found().into_response() };
     }
@@ -86,6 +87,11 @@ async fn health(State(app): State<Arc<App>>) -> Response {
         Ok(_) => Json(json!({ "status": "ok" })).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "failing", "error": error.to_string() }))).into_response(),
     }
+}
+
+/// As they hold, for `conclave support`; secrets as set or unset.
+async fn settings(State(app): State<Arc<App>>) -> String {
+    app.settings.summary().replace(' ', "\n") + "\n"
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {

@@ -270,8 +270,11 @@ impl Settings {
     /// One line for the log; secrets only as set or unset.
     pub fn summary(&self) -> String {
         let known = |set: bool| if set { "set" } else { "unset" };
-        // What stands before the host may be a password.
-        let host = |url: &str| url.split_once('@').map_or(url, |(_, host)| host).to_owned();
+        // What stands before the host may be a password, and so may a parameter.
+        let host = |url: &str| {
+            let plain = url.split('?').next().unwrap_or_default();
+            plain.rsplit_once('@').map_or(plain, |(_, host)| host).to_owned()
+        };
         let database = host(&self.database);
         let redis = self.redis.as_deref().map_or("unset".to_owned(), host);
         format!(
@@ -317,6 +320,10 @@ mod tests {
         assert_eq!(settings.archive, "file:///srv/x/archive");
         assert_eq!(settings.site_key_file, PathBuf::from("/srv/x/keys/site.key"));
         assert!(!settings.summary().contains("0123456789abcdef"));
+        for database in ["postgres://me:can@ry@db/jobs", "postgres://db/jobs?password=can@ry"] {
+            let summary = Settings { database: database.to_owned(), ..settings.clone() }.summary();
+            assert!(summary.contains("db/jobs ") && !summary.contains("ry@") && !summary.contains("password"), "{summary}");
+        }
     }
 
     #[test]

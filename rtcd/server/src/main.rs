@@ -51,17 +51,15 @@ fn main() -> ExitCode {
     for key in &loaded.unused {
         tracing::warn!(key, "a setting of the file means nothing here and is ignored");
     }
-    let settings: Vec<String> = Config::describe(file.as_deref(), &|name| std::env::var(name).ok())
-        .into_iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let described = Config::describe(file.as_deref(), &|name| std::env::var(name).ok());
+    let settings: Vec<String> = described.iter().map(|(key, value)| format!("{key}={value}")).collect();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), settings = settings.join(" "), "starting");
 
     // Signalling needs little; media has its own threads.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("signal").enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(run(loaded.config));
+            let result = runtime.block_on(run(loaded.config, described));
             runtime.shutdown_timeout(Duration::from_secs(1));
             result
         }
@@ -79,13 +77,14 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, described: Vec<(&'static str, String)>) -> anyhow::Result<()> {
     // Before anybody is told that we are ready: a supervisor may change its mind at once.
     let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     // First the port that may be busy: nothing else has to be undone then.
     let http = Http::bind(config.http_listen).await?;
     let running = node::start(&config)?;
     let node = Arc::clone(&running.node);
+    node.tell_settings(described);
     for warning in &node.listening.warnings {
         tracing::warn!("{warning}");
     }

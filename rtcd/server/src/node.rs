@@ -1,7 +1,7 @@
 //! The running node: what signalling, taps and metrics share. Immutable but for a few flags.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use conclave_proto::v1;
@@ -58,6 +58,7 @@ pub struct Node {
     closing: watch::Sender<bool>,
     refusing: AtomicBool,
     forwarding: Recent,
+    settings: OnceLock<Vec<(&'static str, String)>>,
 }
 
 /// A node with what its owner has to keep.
@@ -92,6 +93,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         closing: watch::Sender::new(false),
         refusing: AtomicBool::new(false),
         forwarding: Recent::default(),
+        settings: OnceLock::new(),
     });
     let mut tasks = Vec::new();
     for (number, (inputs, notes)) in desk_inputs.into_iter().zip(notes).enumerate() {
@@ -285,6 +287,12 @@ impl Node {
         self.shards.iter().any(ShardHandle::is_dead)
     }
 
+    /// What its status tells of its settings; as described, so without secrets.
+    pub fn tell_settings(&self, described: Vec<(&'static str, String)>) {
+        // A second time would be another node.
+        let _ = self.settings.set(described);
+    }
+
     /// For the ops page.
     pub async fn status(&self) -> v1::NodeStatusResponse {
         let mut counters = std::collections::HashMap::new();
@@ -319,6 +327,7 @@ impl Node {
             counters,
             warnings: self.listening.warnings.clone(),
             forwarding: Some(self.forwarding.latency(&forwarding)),
+            settings: self.settings.get().into_iter().flatten().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
         }
     }
 }

@@ -130,8 +130,8 @@ fn packets(file: &[u8]) -> Vec<Kept> {
     found
 }
 
-async fn capture(node: &TestNode, call: &str, sid: &str, seconds: u32) -> Result<Vec<u8>, tonic::Status> {
-    let request = v1::CaptureRequest { tenant: String::new(), call_id: call.into(), participant_sid: sid.into(), seconds, bytes_max: 0 };
+async fn capture(node: &TestNode, call: &str, sid: &str, seconds: u32, bytes_max: u32) -> Result<Vec<u8>, tonic::Status> {
+    let request = v1::CaptureRequest { tenant: String::new(), call_id: call.into(), participant_sid: sid.into(), seconds, bytes_max };
     let mut stream = node.signal().await.capture(bearing(request, TOKEN)).await?.into_inner();
     let mut file = Vec::new();
     soon("the capture's end", async {
@@ -159,7 +159,8 @@ async fn a_capture_holds_one_peers_headers_both_ways_and_nothing_else() {
     let (sid, bobs) = (of("ann").participant_sid, of("bob").remote_address);
     let bobs: std::net::SocketAddr = bobs.parse().expect("an address");
 
-    let found = packets(&capture(&node, "call-1", &sid, 2).await.expect("may"));
+    // Room for some hundred packets, which ends it, however long they take.
+    let found = packets(&capture(&node, "call-1", &sid, 300, 20_000).await.expect("may"));
     assert!(found.iter().all(|packet| packet.from != bobs.port() && packet.to != bobs.port()), "nobody else's");
     let rtp: Vec<&Kept> = found.iter().filter(|packet| packet.kept[0] >> 6 == 2 && !(192..=223).contains(&packet.kept[1])).collect();
     let ssrc = |packet: &Kept| u32::from_be_bytes(packet.kept[8..12].try_into().expect("a header"));
@@ -184,9 +185,10 @@ async fn a_capture_holds_one_peers_headers_both_ways_and_nothing_else() {
     assert!(seqs.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "all of them, in order: {seqs:?}");
 
     // Free again, for somebody who is there, and within bounds.
-    assert_eq!(capture(&node, "call-1", "PA_nobody", 1).await.unwrap_err().code(), tonic::Code::NotFound);
-    assert_eq!(capture(&node, "call-1", &sid, 301).await.unwrap_err().code(), tonic::Code::InvalidArgument);
-    assert!(!packets(&capture(&node, "call-1", &sid, 1).await.expect("free again")).is_empty());
+    assert_eq!(capture(&node, "call-1", "PA_nobody", 1, 0).await.unwrap_err().code(), tonic::Code::NotFound);
+    assert_eq!(capture(&node, "call-1", &sid, 301, 0).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    assert!(!packets(&capture(&node, "call-1", &sid, 300, 2_000).await.expect("free again")).is_empty());
+    packets(&capture(&node, "call-1", &sid, 1, 0).await.expect("ends by time"));
     from_ann.abort();
     from_bob.abort();
     node.stop().await;

@@ -538,7 +538,7 @@ export const de: Dictionary = {
   'verdict.consent_lost': 'Verbindung verloren',
   'verdictNext.consent_lost': 'Es lief, dann kam 30 s nichts: Das Netz hat gewechselt oder ist weg, oder der Rechner schläft. Der Browser versucht es von selbst wieder.',
   'verdict.packets_refused': 'Pakete nicht echt',
-  'verdictNext.packets_refused': 'Pakete kommen an, keines ist echt: Schlüssel einer anderen Sitzung. Die Person neu laden lassen; bleibt es so, das Protokoll des Medienknotens sichern.',
+  'verdictNext.packets_refused': 'Pakete kommen an, keines ist echt: Schlüssel einer anderen Sitzung. Die Person neu laden lassen; bleibt es so, ein Support-Paket machen (conclave support).',
   'verdict.not_offered': 'Angekündigt, nicht angeboten',
   'verdictNext.not_offered': 'Der Browser hat eine Spur angekündigt, aber nicht angeboten. Bleibt das länger als einige Sekunden, das Gerät aus- und einschalten lassen.',
   'verdict.not_answered': 'Angebot nicht beantwortet',

@@ -537,7 +537,7 @@ export const en = {
   'verdict.consent_lost': 'Connection lost',
   'verdictNext.consent_lost': 'It worked, then nothing arrived for 30 s: the network changed or is down, or the computer sleeps. The browser tries again by itself.',
   'verdict.packets_refused': 'Packets fail authentication',
-  'verdictNext.packets_refused': 'Packets arrive and none is authentic: keys of another session. Let the person reload; if it stays, keep the log of the media node.',
+  'verdictNext.packets_refused': 'Packets arrive and none is authentic: keys of another session. Let the person reload; if it stays, make a support bundle (conclave support).',
   'verdict.not_offered': 'Announced, not offered',
   'verdictNext.not_offered': 'The browser announced a track and has not offered it. If it stays for more than a few seconds, let the person switch the device off and on.',
   'verdict.not_answered': 'Offer not answered',

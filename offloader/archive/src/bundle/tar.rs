@@ -3,14 +3,14 @@
 //! Because there is only one, a reader can say of every byte of the frame whether it is right.
 
 /// Size of everything in a tar archive.
-pub(super) const BLOCK: usize = 512;
+pub const BLOCK: usize = 512;
 /// Zeros at the end.
-pub(super) const END_BYTES: usize = 2 * BLOCK;
+pub const END_BYTES: usize = 2 * BLOCK;
 /// Longest name in the plain header.
 pub(super) const NAME_BYTES_MAX: usize = 100;
 
 /// Header of a file.
-pub(super) fn header(name: &str, bytes: u64, mtime_s: u64) -> [u8; BLOCK] {
+pub fn header(name: &str, bytes: u64, mtime_s: u64) -> [u8; BLOCK] {
     let mut header = [0; BLOCK];
     let length = name.len().min(NAME_BYTES_MAX);
     header[..length].copy_from_slice(&name.as_bytes()[..length]);
@@ -30,7 +30,7 @@ pub(super) fn header(name: &str, bytes: u64, mtime_s: u64) -> [u8; BLOCK] {
 }
 
 /// Zeros after a file of that length.
-pub(super) fn padding(bytes: u64) -> usize {
+pub fn padding(bytes: u64) -> usize {
     (BLOCK - (bytes % BLOCK as u64) as usize) % BLOCK
 }
 
