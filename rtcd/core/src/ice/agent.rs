@@ -29,7 +29,7 @@ pub enum Role {
     Controlling,
 }
 
-/// Why a message had no effect. Each has its own counter.
+/// Why a message had no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IceRefusal {
     /// Not a STUN message, or damaged.
@@ -48,23 +48,6 @@ pub enum IceRefusal {
     Unexpected,
     /// One more address than a transport may prove.
     TooManyLinks,
-}
-
-impl IceRefusal {
-    /// Name of the counter for it.
-    #[must_use]
-    pub fn counter(self) -> &'static str {
-        match self {
-            Self::Malformed => "stun_malformed",
-            Self::BadFingerprint => "stun_bad_fingerprint",
-            Self::UnknownUser => "stun_unknown_user",
-            Self::BadIntegrity => "stun_bad_integrity",
-            Self::UnknownAttribute => "stun_unknown_attribute",
-            Self::RoleConflict => "stun_role_conflict",
-            Self::Unexpected => "stun_unexpected",
-            Self::TooManyLinks => "ice_too_many_links",
-        }
-    }
 }
 
 /// What changed.

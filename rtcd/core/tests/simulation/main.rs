@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use run::{FAULTS, Run};
 
 /// Worlds of every test run.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 1000;
 /// A run that fails so often is ended.
 const FAILURES_MAX: usize = 10;
 
