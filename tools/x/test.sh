@@ -4,7 +4,8 @@
 run_tests() { # run_tests [web|rust|browser|shots …]
   local parts=("$@"); [ ${#parts[@]} -gt 0 ] || parts=(web rust browser)
   local failed=0 part log=target/test-logs
-  mkdir -p "$log"
+  # Only what runs now is counted.
+  mkdir -p "$log"; rm -f "$log"/*
   need_build_packages; need_test_packages; need_rust; need_node; need_models; need_nextest; build_web
   for part in "${parts[@]}"; do
     case $part in
