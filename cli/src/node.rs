@@ -59,9 +59,7 @@ impl NodeAddress {
         let (mut client, token) = self.client().await?;
         Ok(client.list_calls(with_bearer(v1::ListCallsRequest { tenant: String::new() }, &token)?).await?.into_inner().calls)
     }
-}
 
-impl NodeAddress {
     /// Credentials to check the media ports with.
     pub(crate) async fn probe(&self) -> anyhow::Result<v1::ProbeResponse> {
         let (mut client, token) = self.client().await?;

@@ -46,7 +46,7 @@ impl Site {
     }
 
     pub(crate) fn api(&self, path: &str) -> anyhow::Result<Url> {
-        Ok(self.server.join(&format!("/api/v1{path}"))?)
+        api(&self.server, path)
     }
 
     /// Signs in.
@@ -71,19 +71,19 @@ impl Session {
 
     /// An opened but unread answer.
     pub(crate) async fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<reqwest::Response> {
-        let url = self.server.join(&format!("/api/v1{path}"))?;
+        let url = api(&self.server, path)?;
         accepted(self.with_session(self.client.post(url)).json(body).send().await?).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<serde_json::Value> {
-        let url = self.server.join(&format!("/api/v1{path}"))?;
+        let url = api(&self.server, path)?;
         let request = self.with_session(self.client.get(url)).timeout(Duration::from_secs(20));
         Ok(accepted(request.send().await?).await?.json().await?)
     }
 
     /// Asks for a WebSocket; answers with the status, 101 when it opens.
     pub(crate) async fn open_socket(&self) -> anyhow::Result<u16> {
-        let url = self.server.join("/api/v1/events")?;
+        let url = api(&self.server, "/events")?;
         let request = self
             .with_session(self.client.get(url))
             .header("connection", "upgrade")
@@ -93,6 +93,10 @@ impl Session {
             .timeout(Duration::from_secs(10));
         Ok(request.send().await?.status().as_u16())
     }
+}
+
+fn api(server: &Url, path: &str) -> anyhow::Result<Url> {
+    Ok(server.join(&format!("/api/v1{path}"))?)
 }
 
 /// The answer, or what the server said is wrong.
