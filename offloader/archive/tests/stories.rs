@@ -9,7 +9,7 @@ use archive::keys::{AttemptGrant, DataKey, SiteKey, SiteSigner};
 use archive::manifest::{Consent, TrackInfo};
 use archive::read::Recording;
 use archive::record::{GapReason, Packet, Record};
-use archive::seal::{SealError, seal};
+use archive::seal::{Seal, SealError, seal};
 use archive::{MANIFEST_FILE, SEGMENTS_DIR};
 use bytes::Bytes;
 
@@ -229,6 +229,33 @@ fn every_changed_byte_of_manifest_or_segment_breaks_the_seal() {
         }
         std::fs::write(&path, &bytes).unwrap();
         seal(dir.path(), &site.signer, 5).unwrap();
+    }
+}
+
+/// Signed by the right key, and yet about something else.
+#[test]
+fn each_part_of_a_seal_is_compared() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let mut writer = begin(dir.path(), &site);
+    let end = speak(&mut writer, "TR_a", 0, 20, T0);
+    writer.end(end, "stopped").unwrap();
+    let good = seal(dir.path(), &site.signer, 5).unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    let changes: [fn(&mut Seal); 8] = [
+        |_| {},
+        |seal| seal.recording_id = "rec-2".into(),
+        |seal| seal.size += 1,
+        |seal| seal.root = seal.head.clone(),
+        |seal| seal.head = seal.root.clone(),
+        |seal| seal.segments += 1,
+        |seal| seal.bytes += 1,
+        |seal| seal.key_id = "another".into(),
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut seal = good.clone();
+        change(&mut seal);
+        seal.signature = hex::encode(site.signer.sign(&seal.text()));
+        assert_eq!(seal.verify(recording.manifest()).is_ok(), n == 0, "change {n}");
     }
 }
 

@@ -28,4 +28,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn jobs_that_failed_together_come_back_apart() {
+        for kind in Kind::ALL {
+            let waits: Vec<i64> = (0..100).map(|n| backoff_ms(kind, 3, n * 42_949_672)).collect();
+            let (first, last) = (*waits.iter().min().unwrap(), *waits.iter().max().unwrap());
+            assert!(last - first > first / 2, "{kind:?}: from {first} to {last} ms");
+        }
+    }
 }

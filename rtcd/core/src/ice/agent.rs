@@ -149,12 +149,6 @@ impl IceAgent {
         self.next.is_some()
     }
 
-    /// Is this fragment one of ours now?
-    #[must_use]
-    pub fn is_local_ufrag(&self, ufrag: &[u8]) -> bool {
-        self.current.local.ufrag().as_bytes() == ufrag || self.next.as_ref().is_some_and(|next| next.local.ufrag().as_bytes() == ufrag)
-    }
-
     /// Where to send; `None` before the first check and after consent was lost.
     #[inline]
     #[must_use]

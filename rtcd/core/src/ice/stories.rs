@@ -249,13 +249,15 @@ fn a_restart_answers_under_both_names_until_the_new_one_is_nominated() {
     let old = Checker::of(&agent);
     told(&mut agent, now, link(1), &old.check(true));
 
+    assert_eq!(agent.remote_ufrag(), Some("theirs"));
     agent.restart(credentials(2));
+    assert_eq!(agent.remote_ufrag(), None, "the new generation's is not known yet");
     let mut new = Checker::of(&agent);
     new.remote = "theirs2";
     new.priority = 1;
     agent.set_remote("theirs2");
     assert_ne!(old.ufrag, new.ufrag);
-    assert!(agent.is_restarting() && agent.is_local_ufrag(old.ufrag.as_bytes()) && agent.is_local_ufrag(new.ufrag.as_bytes()));
+    assert_eq!((agent.is_restarting(), agent.remote_ufrag()), (true, Some("theirs2")));
     let (outcome, _) = told(&mut agent, now, link(1), &old.check(false));
     assert_eq!(outcome.refused, None);
     let (outcome, _) = told(&mut agent, now, link(2), &new.check(false));
@@ -294,6 +296,23 @@ fn unknown_attributes_that_matter_are_answered_420() {
         assert_eq!(Message::parse(&reply).unwrap().error.map(|(code, _)| code), Some(420));
     }
     assert!(!agent.is_proved(link(1)));
+}
+
+/// Attack class A-08: the shortest check there can be, from an IPv6 address, whose answer would be 76 bytes.
+#[test]
+fn no_answer_is_longer_than_its_request() {
+    let mut agent = IceAgent::new(credentials(1));
+    let checker = Checker::of(&agent);
+    let mut slot = [0u8; 256];
+    let mut writer = StunWriter::new(&mut slot, Class::Request, BINDING, TransactionId([9; 12]));
+    writer.username(format!("{}:x", checker.ufrag).as_bytes());
+    writer.integrity(&IntegrityKey::new(&checker.password));
+    let len = writer.finish().unwrap();
+    let from = Link::Udp { local: "[2001:db8::1]:8443".parse().unwrap(), remote: "[2001:db8::7]:9".parse().unwrap() };
+    let (outcome, _) = told(&mut agent, Instant::now(), from, &slot[..len]);
+    assert_eq!((outcome.refused, outcome.reply_len), (None, None), "valid, and yet not answered");
+    let (outcome, _) = told(&mut agent, Instant::now(), from, &checker.check(false));
+    assert!(outcome.reply_len.is_some_and(|reply| reply == 76), "{:?}", outcome.reply_len);
 }
 
 #[test]

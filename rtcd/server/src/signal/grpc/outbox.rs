@@ -239,6 +239,15 @@ mod tests {
     }
 
     #[test]
+    fn a_session_that_does_not_read_large_frames_is_bounded_in_bytes() {
+        let mut outbox = Outbox::default();
+        let large = || Body::Frame(SessionFrame { session_id: "s1".into(), livekit: vec![0; 256 * 1024].into() });
+        let taken = (0..1000).take_while(|_| outbox.push(&session(1), large()) == Pushed::Queued).count();
+        assert!((1..=SESSION_QUEUE_BYTES_MAX / (256 * 1024)).contains(&taken), "{taken}");
+        assert_eq!(outbox.push(&session(2), frame(2, 7)), Pushed::Queued);
+    }
+
+    #[test]
     fn speakers_give_way_to_events_that_cannot_be_lost() {
         let mut outbox = Outbox::default();
         let call = QueueKey::Call(CallId::new("default/c").expect("a name"));
