@@ -91,6 +91,9 @@ pub const ACK_EVERY_FRAMES: u64 = 64;
 pub const ACK_EVERY: Duration = Duration::from_millis(200);
 /// Time for the first message of a link or tap.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tenants with series of their own in the metrics, for as long as the node runs: 7 KiB of text each and scrape. Further ones share
+/// theirs.
+pub const TENANT_SERIES_MAX: usize = 256;
 /// Names of message servers whose messages are counted, those without a link included: 100 bytes each.
 pub const TRAFFIC_NAMES_MAX: usize = 4 * LINKS_MAX;
 /// How long a broken link keeps its sessions. Media goes on meanwhile.

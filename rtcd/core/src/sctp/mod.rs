@@ -376,6 +376,14 @@ mod tests {
         told
     }
 
+    impl Sctp {
+        /// Bytes kept for the other side.
+        fn waiting(&mut self) -> usize {
+            let Some((_, association)) = &mut self.association else { return 0 };
+            self.channels.iter().map(|channel| association.stream(channel.id).unwrap().buffered_amount().unwrap_or_default()).sum()
+        }
+    }
+
     #[test]
     fn the_browser_opens_both_channels_and_messages_go_both_ways() {
         let mut now = Instant::now();
@@ -438,6 +446,47 @@ mod tests {
         }
         assert_eq!(server.send(true, &[1; 10_000]), Err(SendError::Full));
         assert_eq!(server.send(true, &vec![1; DATA_MESSAGE_LEN_MAX + 1]), Err(SendError::TooLong));
+    }
+
+    /// Attack class S-02: an hour of messages, one a second and bursts, for a peer that reads nothing of them: one that goes on to
+    /// acknowledge until its window is shut, and one that acknowledges nothing (who is really gone is ended by ICE).
+    #[test]
+    fn an_hour_without_reading_holds_one_buffer() {
+        for silent in [false, true] {
+            let mut now = Instant::now();
+            let (mut server, mut browser) = (Sctp::new(false), Browser::new());
+            settle(&mut now, &mut server, &mut browser);
+            browser.association.open_stream(0, Ppi::Binary).unwrap().write_with_ppi(&dcep::open(RELIABLE, true), Ppi::Dcep).unwrap();
+            settle(&mut now, &mut server, &mut browser);
+            let mut refused = 0;
+            for second in 0..3600 {
+                now += Duration::from_secs(1);
+                for _ in 0..if second % 60 == 0 { 100 } else { 1 } {
+                    refused += usize::from(server.send(true, &[1; 10_000]).is_err());
+                }
+                server.handle_timeout(now);
+                browser.association.handle_timeout(now);
+                if !silent {
+                    for packet in browser.packets(now) {
+                        server.handle(now, &packet);
+                    }
+                }
+                let mut left = Vec::new();
+                while let Some(output) = server.poll(now) {
+                    match output {
+                        SctpOutput::Send(packet) => left.push(packet),
+                        other @ (SctpOutput::Open { .. } | SctpOutput::Message { .. } | SctpOutput::Closed) => panic!("{other:?}"),
+                    }
+                }
+                assert!(left.iter().map(Vec::len).sum::<usize>() <= 2 * DATA_BUFFERED_MAX, "second {second}");
+                if !silent {
+                    left.iter().for_each(|packet| browser.handle(now, packet));
+                }
+                assert!(server.waiting() <= DATA_BUFFERED_MAX, "second {second}: {}", server.waiting());
+            }
+            assert!(refused > 3000, "{refused} messages found no room");
+            assert!(server.waiting() > DATA_BUFFERED_MAX / 2, "what was taken is kept for it: {}", server.waiting());
+        }
     }
 
     /// Attack class S-03: hundreds of streams, more channels than one may have, messages that are too long.

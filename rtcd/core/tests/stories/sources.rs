@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use rtcd_core::Input;
 use rtcd_core::rtcp::{self, Packet};
 
 use crate::raw::{MID, Raw, TRANSPORT_CC};
@@ -12,39 +13,46 @@ fn opus(who: u8, count: u8) -> [u8; 6] {
     [0xFC, who, count, 0, 0, 0]
 }
 
-/// a hundred people who all speak under the same number.
+/// a thousand people who all speak under the same number, five at a time: in ten calls, those of which the next five come
+/// when the last five leave.
 #[test]
 fn equal_source_numbers_are_told_apart() {
     const NUMBER: u32 = 0x1111_1111;
-    for seed in 0..20 {
+    let mut joins = 0;
+    for seed in 0..10 {
         let mut world = World::new(160 + seed);
         let ben = world.join("ben");
-        let mut raws: Vec<Raw> = (0..5).map(|n| Raw::join(&mut world, &format!("raw{n}"), n)).collect();
-        for raw in &mut raws {
-            raw.connect(&mut world);
-        }
-        world.run(Duration::from_secs(1));
-        for seq in 0..20u8 {
-            for (who, raw) in raws.iter().enumerate() {
-                raw.send_rtp(&mut world, NUMBER, u64::from(seq), &opus(who as u8, seq));
+        for round in 0..20u16 {
+            let mut raws: Vec<Raw> = (0..5).map(|n| Raw::join(&mut world, &format!("raw{round}-{n}"), round * 5 + n)).collect();
+            joins += raws.len();
+            for raw in &mut raws {
+                raw.connect(&mut world);
             }
-            world.run(20 * MS);
-        }
-        world.run(100 * MS);
-        let mut numbers = HashSet::new();
-        for who in 0..5 {
-            let heard = world.heard(ben, &format!("TR_raw{who}"));
-            assert_eq!(heard.len(), 20, "seed {seed}, person {who}");
-            assert!(heard.iter().all(|packet| packet.payload[1] == who), "somebody else's voice");
-        }
-        for raw in &mut raws {
-            for (clear, _) in raw.received(&mut world) {
-                assert_ne!(clear.header.ssrc, NUMBER, "a source number was copied");
-                numbers.insert(clear.header.ssrc);
+            world.run(500 * MS);
+            for seq in 0..10u8 {
+                for (who, raw) in raws.iter().enumerate() {
+                    raw.send_rtp(&mut world, NUMBER, u64::from(seq), &opus(who as u8, seq));
+                }
+                world.run(20 * MS);
+            }
+            world.run(100 * MS);
+            let mut numbers = HashSet::new();
+            for (who, raw) in raws.iter_mut().enumerate() {
+                let heard = world.heard(ben, &format!("TR_raw{round}-{who}"));
+                assert_eq!(heard.len(), 10, "seed {seed}, round {round}, person {who}");
+                assert!(heard.iter().all(|packet| usize::from(packet.payload[1]) == who), "somebody else's voice");
+                for (clear, _) in raw.received(&mut world) {
+                    assert_ne!(clear.header.ssrc, NUMBER, "a source number was copied");
+                    numbers.insert(clear.header.ssrc);
+                }
+            }
+            assert!(numbers.len() > 1);
+            for raw in raws {
+                world.tell(Input::Leave { peer: raw.id });
             }
         }
-        assert!(numbers.len() > 1);
     }
+    assert_eq!(joins, 1000);
 }
 
 /// one peer sends under 10 000 numbers.

@@ -4,7 +4,7 @@
 
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -19,6 +19,7 @@ pub use text::CONTENT_TYPE;
 use text::Text;
 
 use crate::admit::split_call_id;
+use crate::limits::TENANT_SERIES_MAX;
 use crate::node::Node;
 use crate::signal::probe::is_probe;
 use crate::signal::seam::Fault;
@@ -36,6 +37,8 @@ pub(crate) const BUCKETS_PASS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025
 /// What a media thread adds to a datagram, s.
 pub(crate) const BUCKETS_FORWARDING: &[f64] =
     &[0.000_025, 0.000_05, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
+/// Label of the tenants beyond [`TENANT_SERIES_MAX`] together. No tenant may be called so.
+const OTHER_TENANTS: &str = "(others)";
 /// Peers waiting for their connection; joins that never connect are forgotten when it is full.
 const CONNECTING_MAX: usize = 8192;
 
@@ -55,6 +58,8 @@ pub struct Metrics {
 
 #[derive(Default)]
 struct Inner {
+    /// Those that have series of their own.
+    tenants: BTreeSet<String>,
     joins: u64,
     joins_refused: BTreeMap<&'static str, u64>,
     conn_states: BTreeMap<&'static str, u64>,
@@ -140,6 +145,20 @@ impl Histogram {
     }
 }
 
+impl Inner {
+    /// The label of a call's tenant: its name, or [`OTHER_TENANTS`] where too many have series already.
+    fn tenant_of(&mut self, call: &CallId) -> String {
+        let tenant = split_call_id(call).0;
+        if !self.tenants.contains(tenant) {
+            if self.tenants.len() >= TENANT_SERIES_MAX {
+                return OTHER_TENANTS.to_owned();
+            }
+            self.tenants.insert(tenant.to_owned());
+        }
+        tenant.to_owned()
+    }
+}
+
 impl Metrics {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -180,14 +199,14 @@ impl Metrics {
 
     /// The core says something about a call.
     pub fn observe_core_event(&self, call: &CallId, event: &Event, now: Instant) {
-        let tenant = || split_call_id(call).0.to_owned();
         let (peer, step) = match event {
             Event::Step { peer, step, .. } => (peer, step),
             Event::DataOpen { peer, .. } => {
                 let mut inner = self.lock();
                 // Its first channel; the others follow within the same round trip.
                 if let Some(since) = inner.opening.remove(peer) {
-                    let histogram = inner.dc_open_time.entry(tenant()).or_insert_with(|| Histogram::new(BUCKETS_DEFAULT));
+                    let tenant = inner.tenant_of(call);
+                    let histogram = inner.dc_open_time.entry(tenant).or_insert_with(|| Histogram::new(BUCKETS_DEFAULT));
                     histogram.observe(now.saturating_duration_since(since).as_secs_f64());
                 }
                 return;
@@ -215,13 +234,15 @@ impl Metrics {
             Step::DtlsDone => {
                 *inner.conn_states.entry("connected").or_default() += 1;
                 if let Some(since) = inner.connecting.remove(peer) {
-                    let histogram = inner.connection_time.entry(tenant()).or_insert_with(|| Histogram::new(BUCKETS_DEFAULT));
+                    let tenant = inner.tenant_of(call);
+                    let histogram = inner.connection_time.entry(tenant).or_insert_with(|| Histogram::new(BUCKETS_DEFAULT));
                     histogram.observe(now.saturating_duration_since(since).as_secs_f64());
                 }
             }
             Step::Lost => {
                 *inner.conn_states.entry("disconnected").or_default() += 1;
-                *inner.errors.entry((tenant(), "ice")).or_default() += 1;
+                let tenant = inner.tenant_of(call);
+                *inner.errors.entry((tenant, "ice")).or_default() += 1;
             }
             Step::IceChecked | Step::RtpIn | Step::RtpOut => {}
         }
@@ -233,7 +254,9 @@ impl Metrics {
             Fault::Signaling => "signaling",
             Fault::Track => "track",
         };
-        *self.lock().errors.entry((split_call_id(call).0.to_owned(), kind)).or_default() += 1;
+        let mut inner = self.lock();
+        let tenant = inner.tenant_of(call);
+        *inner.errors.entry((tenant, kind)).or_default() += 1;
     }
 
     /// An event goes to the message servers.
@@ -254,18 +277,18 @@ impl Metrics {
     pub fn sample(&self, report: &rtcd_core::report::Report) {
         let mut inner = self.lock();
         for call in &report.calls {
-            let tenant = split_call_id(&call.call).0;
+            let tenant = inner.tenant_of(&call.call);
             for peer in &call.peers {
                 if let Some(rtt) = peer.rtt {
-                    let histogram = inner.rtt.entry(tenant.to_owned()).or_insert_with(|| Histogram::new(BUCKETS_A));
+                    let histogram = inner.rtt.entry(tenant.clone()).or_insert_with(|| Histogram::new(BUCKETS_A));
                     histogram.observe(rtt.as_secs_f64());
                 }
                 if let Some(jitter) = peer.jitter_out {
-                    let histogram = inner.jitter.entry(tenant.to_owned()).or_insert_with(|| Histogram::new(BUCKETS_A));
+                    let histogram = inner.jitter.entry(tenant.clone()).or_insert_with(|| Histogram::new(BUCKETS_A));
                     histogram.observe(jitter.as_secs_f64());
                 }
                 if peer.bitrate_out_bps > 0 {
-                    let histogram = inner.loss.entry(tenant.to_owned()).or_insert_with(|| Histogram::new(BUCKETS_B));
+                    let histogram = inner.loss.entry(tenant.clone()).or_insert_with(|| Histogram::new(BUCKETS_B));
                     histogram.observe(f64::from(peer.loss_out));
                 }
             }
@@ -283,7 +306,7 @@ pub async fn render(node: &Node) -> String {
     for shard in 0..node.desks.len() {
         let Some(Ok(report)) = node.shard_report(shard).await else { continue };
         for call in report.core.calls.iter().filter(|call| !is_probe(&call.call)) {
-            let tenant = split_call_id(&call.call).0.to_owned();
+            let tenant = node.metrics.lock().tenant_of(&call.call);
             *sessions.entry(tenant.clone()).or_default() += call.peers.len() as f64;
             for track in call.peers.iter().flat_map(|peer| &peer.tracks) {
                 let mime = if track.mime.is_empty() { "unknown".to_owned() } else { track.mime.clone() };
@@ -517,5 +540,22 @@ mod tests {
         ] {
             assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
         }
+    }
+
+    /// Attack class G-05: a message server with the shared token may name any tenant.
+    #[test]
+    fn a_hundred_thousand_tenants_make_a_bounded_page() {
+        let metrics = Metrics::default();
+        for n in 0..100_000 {
+            let call = CallId::new(&format!("tenant-{n}/call")).expect("a name");
+            metrics.observe_fault(&call, Fault::Signaling);
+        }
+        let mut text = Text::default();
+        events(&mut text, &metrics);
+        let page = text.into_string();
+        let series = page.lines().filter(|line| line.starts_with("rtcd_rtc_errors_total{")).count();
+        assert_eq!(series, TENANT_SERIES_MAX + 1);
+        let others = format!("rtcd_rtc_errors_total{{groupID=\"{OTHER_TENANTS}\",type=\"signaling\"}} {}", 100_000 - TENANT_SERIES_MAX);
+        assert!(page.lines().any(|line| line == others), "nothing is lost, only the names are");
     }
 }

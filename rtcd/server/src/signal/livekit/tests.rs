@@ -15,6 +15,8 @@ use super::*;
 use crate::shard::Command;
 use crate::signal::seam::Fault;
 
+mod foreign;
+
 /// What the world sees of an adapter: its outputs sorted by whom they are for.
 struct World {
     adapter: Adapter,
@@ -122,6 +124,10 @@ impl World {
 
     /// Announces a track and lets the core bind it.
     fn publish(&mut self, session: &str, cid: &str, kind: lk::TrackType, source: lk::TrackSource) -> TrackId {
+        self.publish_in(&call(), session, cid, kind, source)
+    }
+
+    fn publish_in(&mut self, at: &CallId, session: &str, cid: &str, kind: lk::TrackType, source: lk::TrackSource) -> TrackId {
         self.ask(session, Asked::AddTrack(add_track(cid, kind, source)));
         let peer = self.peer(session);
         let published = self.seen(session).into_iter().find_map(|message| match message {
@@ -133,14 +139,9 @@ impl World {
             lk::TrackType::Audio => (Kind::Audio, "audio/opus"),
             _ => (Kind::Video, "video/VP8"),
         };
-        self.event(Event::TrackLive {
-            peer,
-            track: track.clone(),
-            kind,
-            source: Source::Unknown,
-            mime: mime.to_owned(),
-            layers: Vec::new(),
-        });
+        let event =
+            Event::TrackLive { peer, track: track.clone(), kind, source: Source::Unknown, mime: mime.to_owned(), layers: Vec::new() };
+        self.tell(AdapterInput::Event { call: at.clone(), event });
         track
     }
 
