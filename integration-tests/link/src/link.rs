@@ -37,6 +37,11 @@ impl Link {
         Self { way, dice: Dice::new(seed), bad: false, busy_until: Duration::ZERO, newest: Duration::ZERO }
     }
 
+    /// From now on the direction is like this; what waits before its bottleneck was let in by the old one.
+    pub fn change(&mut self, way: Way) {
+        self.way = way;
+    }
+
     /// A datagram of `len` bytes goes in at `now`.
     pub fn pass(&mut self, now: Duration, len: usize) -> Fate {
         let mut out = now;

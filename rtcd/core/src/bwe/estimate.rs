@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use super::acked_rate::AckedRate;
 use super::arrival::ArrivalGroups;
+use super::inherent::InherentLoss;
+use super::probe::Probes;
 use super::trend::{Trend, Usage};
-use crate::rtcp::Acked;
+use crate::rtcp::{Acked, SendHistory};
 
 /// Below this nothing but sound is left, and the allocator pauses pictures anyway.
 const FLOOR_BPS: u64 = 50_000;
@@ -22,6 +24,15 @@ const HOLD_MIN: Duration = Duration::from_secs(3);
 const HOLD_MAX: Duration = Duration::from_secs(48);
 /// So long without congestion, and the next failure counts as the first.
 const FORGIVE: Duration = Duration::from_secs(60);
+/// Where probes tell whether the way carries more, time alone adds no more than this beyond what arrives (libwebrtc's).
+const BEYOND_ACKED: f64 = 1.5;
+const BEYOND_ACKED_BPS: f64 = 10_000.0;
+/// A fall to less than this part is more than the usual up and down on a full way.
+const FALL_FAR: f64 = 0.7;
+/// And it waits only until the queue is gone.
+const HOLD_PROBED: Duration = Duration::from_secs(1);
+/// So much more than all wanted pictures take is looked for: better layers ask for room.
+const WANTED_ROOM: f64 = 1.2;
 /// Loss above this is congestion, below the lower one it is not (libwebrtc's bounds); between them nothing grows.
 const LOSS_HIGH: f64 = 0.10;
 const LOSS_LOW: f64 = 0.02;
@@ -51,6 +62,10 @@ pub struct BandwidthEstimate {
     trend: Trend,
     rate: AckedRate,
     loss: LossCount,
+    inherent: InherentLoss,
+    probes: Probes,
+    // What would be sent if the way carried it; `None`: no padding can be sent.
+    wanted_bps: Option<f64>,
     // Last judgement of loss, 0…1.
     loss_share: f64,
     // None: nothing ever said that the way is narrow.
@@ -84,8 +99,9 @@ impl BandwidthEstimate {
             return false;
         }
         let since = self.hear(now);
-        let mut over = false;
+        let (mut over, mut found) = (false, None);
         for packet in acked {
+            found = self.probes.handle_acked(now, packet).or(found);
             self.loss.packets += 1;
             let Some(arrived_us) = packet.arrived_us else {
                 self.loss.lost += 1;
@@ -102,14 +118,52 @@ impl BandwidthEstimate {
         if over && self.may_fall(now) {
             return self.fall(now, acked_bps, acked_bps * BACK_OFF);
         }
-        if let Some(share) = lossy.filter(|share| *share > LOSS_HIGH)
-            && self.may_fall(now)
-        {
-            let from = self.estimate_bps.unwrap_or(acked_bps).min(acked_bps / (1.0 - share));
-            return self.fall(now, acked_bps, from * (1.0 - 0.5 * share));
+        if let Some((lost, chance)) = lossy {
+            if let Some(innocent_bps) = self.inherent.handle_loss(now, lost, acked_bps) {
+                // It was lowered for nothing.
+                self.estimate_bps = self.estimate_bps.map(|bps| bps.max(innocent_bps));
+                self.loss_share = 0.0;
+            }
+            let share = self.inherent.beyond(lost);
+            if self.inherent.beyond(lost - chance) > LOSS_HIGH && self.may_fall(now) {
+                self.inherent.handle_fall(lost, acked_bps);
+                let from = self.estimate_bps.unwrap_or(acked_bps).min(acked_bps / (1.0 - share));
+                return self.fall(now, acked_bps, from * (1.0 - 0.5 * share));
+            }
         }
-        self.grow(now, since, over);
+        if let (Some(found_bps), Some(estimate_bps)) = (found, self.estimate_bps)
+            && !over
+            && found_bps > estimate_bps
+        {
+            self.estimate_bps = Some(found_bps.min(WIDE_BPS as f64));
+            (self.congested_bps, self.hold_until) = (None, None);
+        }
+        self.grow(now, since, over, acked_bps);
         false
+    }
+
+    /// What would be sent now if the way carried it; `None`: the viewer takes no padding, so nothing can be probed.
+    pub fn handle_wanted(&mut self, wanted_bps: Option<u64>) {
+        self.wanted_bps = wanted_bps.map(|bps| bps as f64 * WANTED_ROOM);
+    }
+
+    /// Bytes of padding to send now beside the media, to see whether the way carries more.
+    pub fn poll_padding(&mut self, now: Instant, history: &SendHistory) -> usize {
+        let (Some(estimate_bps), Some(wanted_bps)) = (self.estimate_bps, self.wanted_bps) else { return 0 };
+        if self.trend.usage() == Usage::Over || self.inherent.beyond(self.loss_share) > LOSS_HIGH {
+            return 0;
+        }
+        self.probes.poll(now, history, estimate_bps, wanted_bps)
+    }
+
+    /// When to ask for more padding; `None`: no probe runs.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.probes.poll_timeout()
+    }
+
+    fn is_probed(&self) -> bool {
+        self.wanted_bps.is_some() && self.probes.are_answered()
     }
 
     /// A viewer's report block, for viewers without transport-wide feedback; `sent_bps` is what we send it now. True: the
@@ -122,7 +176,7 @@ impl BandwidthEstimate {
             let from = self.estimate_bps.unwrap_or(sent_bps).min(sent_bps);
             return self.fall(now, sent_bps, from * (1.0 - 0.5 * self.loss_share));
         }
-        self.grow(now, since, false);
+        self.grow(now, since, false, sent_bps as f64);
         false
     }
 
@@ -159,6 +213,9 @@ impl BandwidthEstimate {
     /// The estimate with what a silence until now adds.
     fn after_silence(&self, now: Instant) -> Option<f64> {
         let estimate_bps = self.estimate_bps?;
+        if self.is_probed() {
+            return Some(estimate_bps);
+        }
         let Some(quiet_since) = self.heard.map(|heard| heard + SILENCE) else { return Some(estimate_bps) };
         let from = self.hold_until.map_or(quiet_since, |until| until.max(quiet_since));
         let grown = estimate_bps * GROWTH.powf(now.saturating_duration_since(from).as_secs_f64());
@@ -179,8 +236,8 @@ impl BandwidthEstimate {
         if since > SILENCE { Duration::ZERO } else { since }
     }
 
-    /// A new judgement of loss, once an interval is full.
-    fn judge_loss(&mut self, now: Instant) -> Option<f64> {
+    /// A new judgement of loss, once an interval is full, and how much of it may be chance: of few packets two may be lost for nothing.
+    fn judge_loss(&mut self, now: Instant) -> Option<(f64, f64)> {
         let since = *self.loss.since.get_or_insert(now);
         if self.loss.packets < LOSS_PACKETS_MIN || now.saturating_duration_since(since) < LOSS_INTERVAL {
             return None;
@@ -188,7 +245,8 @@ impl BandwidthEstimate {
         let count = std::mem::take(&mut self.loss);
         self.loss.since = Some(now);
         self.loss_share = f64::from(count.lost) / f64::from(count.packets);
-        Some(self.loss_share)
+        let chance = (self.loss_share * (1.0 - self.loss_share) / f64::from(count.packets)).sqrt();
+        Some((self.loss_share, chance))
     }
 
     fn may_fall(&self, now: Instant) -> bool {
@@ -204,6 +262,10 @@ impl BandwidthEstimate {
             let forgiven = self.last_fall.is_none_or(|last| now.saturating_duration_since(last) >= FORGIVE + self.hold);
             self.hold = if forgiven { HOLD_MIN } else { (self.hold * 2).clamp(HOLD_MIN, HOLD_MAX) };
         }
+        if self.is_probed() {
+            self.hold = HOLD_PROBED;
+        }
+        self.probes.handle_fall(now, self.estimate_bps.is_none_or(|before| to_bps < before * FALL_FAR));
         self.congested_bps = Some(congested_bps);
         self.last_fall = Some(now);
         self.hold_until = Some(now + self.hold);
@@ -214,15 +276,18 @@ impl BandwidthEstimate {
         fell
     }
 
-    fn grow(&mut self, now: Instant, since: Duration, over: bool) {
+    fn grow(&mut self, now: Instant, since: Duration, over: bool, acked_bps: f64) {
         let Some(estimate_bps) = self.estimate_bps else { return };
         let held = self.hold_until.is_some_and(|until| now < until);
-        if held || over || self.trend.usage() != Usage::Normal || self.loss_share > LOSS_LOW {
+        if held || over || self.trend.usage() != Usage::Normal || self.inherent.beyond(self.loss_share) > LOSS_LOW {
             return;
         }
         let near = self.congested_bps.is_some_and(|congested| estimate_bps > congested * 0.95);
         let growth = if near { GROWTH_NEAR } else { GROWTH };
         let grown = estimate_bps * growth.powf(since.as_secs_f64().min(1.0));
+        if self.is_probed() && grown > acked_bps * BEYOND_ACKED + BEYOND_ACKED_BPS {
+            return;
+        }
         self.estimate_bps = (grown < WIDE_BPS as f64).then_some(grown);
     }
 }

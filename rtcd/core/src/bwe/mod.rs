@@ -23,6 +23,8 @@
 mod acked_rate;
 mod arrival;
 mod estimate;
+mod inherent;
+mod probe;
 #[cfg(test)]
 mod stories;
 mod trend;

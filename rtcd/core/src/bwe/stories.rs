@@ -14,6 +14,8 @@ struct Way {
     delay: Duration,
     jitter: Duration,
     random_loss: f64,
+    // Longest queue.
+    queue_max: Duration,
     // When the queue is empty again.
     free_at: Duration,
     seed: u64,
@@ -21,7 +23,15 @@ struct Way {
 
 impl Way {
     fn of(capacity_bps: u64) -> Self {
-        Self { capacity_bps, delay: Duration::from_millis(25), jitter: Duration::ZERO, random_loss: 0.0, free_at: Duration::ZERO, seed: 42 }
+        Self {
+            capacity_bps,
+            delay: Duration::from_millis(25),
+            jitter: Duration::ZERO,
+            random_loss: 0.0,
+            queue_max: QUEUE_MAX,
+            free_at: Duration::ZERO,
+            seed: 42,
+        }
     }
 
     fn random(&mut self) -> f64 {
@@ -34,7 +44,7 @@ impl Way {
     /// When a packet sent now arrives; `None`: lost.
     fn send(&mut self, now: Duration) -> Option<Duration> {
         let start = self.free_at.max(now);
-        if start - now > QUEUE_MAX {
+        if start - now > self.queue_max {
             return None;
         }
         self.free_at = start + Duration::from_nanos(PACKET * 8 * 1_000_000_000 / self.capacity_bps);
@@ -204,15 +214,39 @@ fn who_was_paused_is_tried_again() {
 }
 
 #[test]
-fn heavy_loss_is_congestion_and_light_loss_is_not() {
-    let mut heavy = Way::of(20_000_000);
-    heavy.random_loss = 0.2;
-    let seen = Story::new(heavy, any_rate).run(20);
-    assert!(*seen.estimates.last().unwrap() < 1_500_000.0);
+fn light_loss_is_no_congestion() {
     let mut light = Way::of(20_000_000);
     light.random_loss = 0.03;
     let seen = Story::new(light, any_rate).run(60);
     assert!(seen.estimates.iter().all(|bps| bps.is_infinite()));
+}
+
+/// A policer has no queue to speak of: only loss tells.
+#[test]
+fn what_is_lost_because_too_much_is_sent_is_congestion() {
+    let mut way = Way::of(1_000_000);
+    way.queue_max = Duration::from_millis(35);
+    let mut story = Story::new(way, any_rate);
+    story.run(10);
+    let seen = story.run(40);
+    assert!(mean(&seen.estimates) < 1_200_000.0, "{}", mean(&seen.estimates));
+    assert!((seen.lost as f64) < 0.12 * seen.sent as f64, "lost {} of {}", seen.lost, seen.sent);
+}
+
+/// Whoever took it for congestion would send less and less.
+#[test]
+fn what_is_lost_however_little_is_sent_is_the_ways_own() {
+    let mut way = Way::of(20_000_000);
+    way.random_loss = 0.2;
+    let mut story = Story::new(way, any_rate);
+    story.run(10);
+    let seen = story.run(120);
+    assert!(mean(&seen.sent_bps) > 1_500_000.0, "{}", mean(&seen.sent_bps));
+    // And beside it, congestion still shows.
+    story.way.capacity_bps = 600_000;
+    story.run(10);
+    let seen = story.run(20);
+    assert!(mean(&seen.estimates) < 900_000.0, "{}", mean(&seen.estimates));
 }
 
 #[test]

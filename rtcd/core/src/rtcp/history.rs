@@ -33,6 +33,7 @@ pub struct SendHistory {
     ring: Vec<Sent>,
     origin: Option<Instant>,
     next: u64,
+    bytes: u64,
     // Arrival clocks wrap after 12 days: extended from feedback to feedback.
     reference_us: Option<i64>,
     feedback_count: Option<u8>,
@@ -55,6 +56,7 @@ impl SendHistory {
         let origin = *self.origin.get_or_insert(now);
         let seq = self.next;
         self.next += 1;
+        self.bytes += len as u64;
         if let Some(place) = self.ring.get_mut((seq % SEND_HISTORY_MAX as u64) as usize) {
             let at_us = now.saturating_duration_since(origin).as_micros() as u64 + 1;
             *place = Sent { at_us, len: u16::try_from(len).unwrap_or(u16::MAX) };
@@ -110,6 +112,18 @@ impl SendHistory {
     #[must_use]
     pub fn since_origin(&self, now: Instant) -> Duration {
         self.origin.map_or(Duration::ZERO, |origin| now.saturating_duration_since(origin))
+    }
+
+    /// Packets numbered so far: the next one's extended number.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.next
+    }
+
+    /// Their bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Feedback packets that never came.
