@@ -10,7 +10,7 @@ use livekit_protocol as lk;
 
 use crate::handshake::{Connected, connect_beside};
 use crate::livekit::add_track;
-use crate::process::pinned;
+use crate::process::{Place, pinned};
 use crate::sdp;
 use crate::signalling::{Link, Session, description};
 use crate::subject::{Adapter, Client, Process, until_up};
@@ -24,10 +24,10 @@ pub(crate) struct Conclave {
 }
 
 /// Starts the daemon.
-pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr, gso: bool) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
+pub(crate) async fn start(program: &Path, place: Place, address: IpAddr, gso: bool) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
     let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let child = Process::spawn(
-        pinned(program, cpu)
+        pinned(program, place)
             .env("RTCD_API_HTTP_LISTENADDRESS", http.to_string())
             .env("RTCD_SIGNAL_TOKEN", TOKEN)
             .env("RTCD_TAP_SECRET", TOKEN)
@@ -56,7 +56,7 @@ impl Adapter for Conclave {
     }
 
     async fn publish(&mut self, client: &Client) -> anyhow::Result<Connected> {
-        let mut session = self.link.join("bench", &format!("publisher-{}", client.number), true).await?;
+        let mut session = self.link.join(&client.call(), &format!("publisher-{}", client.number), true).await?;
         let cid = format!("cid-{}", client.number);
         session.send(add_track(client, &cid)).await?;
         let local = client.local("pub")?;
@@ -72,14 +72,14 @@ impl Adapter for Conclave {
     }
 
     async fn subscribe(&mut self, client: &Client) -> anyhow::Result<Connected> {
-        let mut session = self.link.join("bench", &format!("receiver-{}", client.number), false).await?;
+        let mut session = self.link.join(&client.call(), &format!("receiver-{}", client.number), false).await?;
         let local = client.local("sub")?;
         let fingerprint = client.fingerprint();
         let offer = loop {
             if let lk::signal_response::Message::Offer(offer) = session.next().await? {
                 let answer = sdp::answer(&offer.sdp, &local, &fingerprint);
                 session.send(lk::signal_request::Message::Answer(description("answer", answer, offer.id))).await?;
-                if sdp::sent_sections(&offer.sdp) >= client.scenario.publishers {
+                if sdp::sent_sections(&offer.sdp) >= client.scenario.talkers() {
                     break offer;
                 }
             }

@@ -5,19 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::report::{self, IDEAL, OURS, Summary, Window};
+use crate::report::{self, IDEAL, OURS, Summary};
+use crate::results::{Results, Setting};
 use crate::traffic::CLIENT_SHARE_MAX;
-
-/// What the page says beside the results.
-pub(crate) struct Setting {
-    pub(crate) runs: usize,
-    pub(crate) seconds: u64,
-    pub(crate) warmup: u64,
-    pub(crate) seed: u64,
-    /// When the bench began.
-    pub(crate) load: String,
-    pub(crate) versions: String,
-}
+use crate::{bars, trials};
 
 /// The machine's load averages.
 pub(crate) fn load() -> String {
@@ -25,28 +16,46 @@ pub(crate) fn load() -> String {
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
-/// Writes `performance.md`, `.svg` and `.csv` into a folder.
-pub(crate) fn write(folder: &Path, summaries: &[Summary], windows: &[Window], setting: &Setting) -> anyhow::Result<()> {
+/// Writes `performance.md`, `.svg`, `.csv` (the cost of a packet) and `.figures.csv` (everything else) into a folder.
+pub(crate) fn write(folder: &Path, results: &Results) -> anyhow::Result<()> {
     anyhow::ensure!(folder.is_dir(), "there is no folder {}; run this from the repository's root", folder.display());
-    fs::write(folder.join("performance.csv"), report::csv(windows))?;
-    fs::write(folder.join("performance.svg"), chart(summaries))?;
+    let (costs, trials) = (results.costs(), results.trials());
+    fs::write(folder.join("performance.csv"), report::csv(&results.windows))?;
+    fs::write(folder.join("performance.figures.csv"), trials::csv(&results.samples))?;
+    fs::write(folder.join("performance.svg"), chart(&costs))?;
+    let settings = &results.settings;
+    let each = |what: fn(&Setting) -> String| {
+        let mut said: Vec<String> = settings.iter().map(what).collect();
+        said.dedup();
+        said.join(", ")
+    };
+    let mut versions: Vec<&str> = settings.iter().flat_map(|setting| setting.versions.iter().map(String::as_str)).collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let rows = || costs.iter().flat_map(|summary| &summary.rows).map(|row| row.windows + row.void);
+    let runs = match (rows().min(), rows().max()) {
+        (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
+        (_, most) => most.unwrap_or_default().to_string(),
+    };
     let page = include_str!("performance.template.md")
-        .replace("{date}", &time::OffsetDateTime::now_utc().date().to_string())
-        .replace("{revision}", &revision())
-        .replace("{machine}", &machine())
-        .replace("{load}", &setting.load)
-        .replace("{tables}", &report::tables(summaries))
-        .replace("{versions}", &setting.versions)
+        .replace("{date}", &each(|setting| setting.date.clone()))
+        .replace("{revision}", &each(|setting| setting.revision.clone()))
+        .replace("{machine}", &each(|setting| setting.machine.clone()))
+        .replace("{load}", &each(|setting| setting.load.clone()))
+        .replace("{bars}", &bars::table(&bars::lines(&costs, &trials)))
+        .replace("{tables}", &report::tables(&costs))
+        .replace("{trials}", &trials.iter().map(trials::Summary::table).collect::<String>())
+        .replace("{versions}", &versions.join(", "))
         .replace("{client_max}", &format!("{:.0}", CLIENT_SHARE_MAX * 100.0))
-        .replace("{runs}", &setting.runs.to_string())
-        .replace("{seconds}", &setting.seconds.to_string())
-        .replace("{warmup}", &setting.warmup.to_string())
-        .replace("{seed}", &setting.seed.to_string());
+        .replace("{runs}", &runs)
+        .replace("{seconds}", &each(|setting| setting.seconds.to_string()))
+        .replace("{warmup}", &each(|setting| setting.warmup.to_string()))
+        .replace("{seed}", &each(|setting| setting.seed.to_string()));
     fs::write(folder.join("performance.md"), page)?;
     Ok(())
 }
 
-fn revision() -> String {
+pub(crate) fn revision() -> String {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     match output {
         Ok(output) if output.status.success() => format!("revision {}", String::from_utf8_lossy(&output.stdout).trim()),
@@ -54,7 +63,7 @@ fn revision() -> String {
     }
 }
 
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let models: Vec<&str> =
         cpus.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name)).collect();
@@ -116,12 +125,14 @@ fn chart(summaries: &[Summary]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Window;
+    use crate::trials::Sample;
 
     #[test]
     fn the_page_has_every_figure_and_no_hole() -> anyhow::Result<()> {
-        let window = |subject, us_per_packet| Window {
-            scenario: "audio-1-50",
-            subject,
+        let window = |subject: &'static str, us_per_packet| Window {
+            scenario: "audio-10-50".into(),
+            subject: subject.into(),
             run: 0,
             forwarded: 100,
             expected: 100,
@@ -129,21 +140,43 @@ mod tests {
             user_share: 0.5,
             p50_us: 1.0,
             p99_us: 2.0,
+            p999_us: 3.0,
             kib_per_peer: 3.0,
-            srtp_profile: "AEAD_AES_128_GCM",
+            srtp_profile: "AEAD_AES_128_GCM".into(),
             client_share: 0.1,
         };
-        let windows = [window(IDEAL, 2.0), window(OURS, 2.5), window("janus", 10.0)];
-        let summaries = [report::summarise(&crate::scenario::ALL[0], &[IDEAL, OURS, "janus"], &windows)];
+        let setting = Setting {
+            date: "2026-11-21".to_owned(),
+            revision: revision(),
+            machine: machine(),
+            load: load(),
+            versions: vec!["janus 1.1.2".to_owned()],
+            seconds: 3,
+            warmup: 1,
+            seed: 7,
+        };
+        let results = Results {
+            settings: vec![setting.clone(), setting],
+            windows: vec![window(IDEAL, 2.0), window(OURS, 2.5), window("janus", 10.0)],
+            samples: vec![Sample {
+                trial: "joins".into(),
+                subject: OURS.into(),
+                run: 0,
+                figures: vec![Some(1.0), Some(1000.0), Some(5.0)],
+            }],
+        };
         let folder = tempfile::tempdir()?;
-        let setting = Setting { runs: 5, seconds: 3, warmup: 1, seed: 7, load: load(), versions: "janus 1.1.2".to_owned() };
-        write(folder.path(), &summaries, &windows, &setting)?;
+        write(folder.path(), &results)?;
         let page = fs::read_to_string(folder.path().join("performance.md"))?;
         assert!(page.contains("| janus | 10.00 [10.00–10.00]") && page.contains("0.25 [0.25–0.25]"), "{page}");
+        assert!(page.contains("CPU per packet, × ideal | ≤ 1.15 | 1.25 [1.25–1.25] | **missed** |"), "{page}");
+        assert!(page.contains("CPU per packet, × janus | ≤ 0.4 | 0.25 [0.25–0.25] | reached |"), "{page}");
+        assert!(page.contains("| ≥ 500 | 1000.00 [1000.00–1000.00] | reached |"), "{page}");
         assert!(!page.contains(['{', '}']), "a placeholder was left: {page}");
         let chart = fs::read_to_string(folder.path().join("performance.svg"))?;
         assert_eq!(chart.matches("<rect x").count(), 3, "a bar for each: {chart}");
         assert_eq!(fs::read_to_string(folder.path().join("performance.csv"))?.lines().count(), 4);
+        assert_eq!(fs::read_to_string(folder.path().join("performance.figures.csv"))?.lines().count(), 4);
         Ok(())
     }
 }

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 const BATCH: usize = 64;
 const SLOT: usize = 1500;
+/// Bytes of a train: what an IP packet holds, less the headers.
+const TRAIN_LEN_MAX: usize = 65_000;
 
 /// What the process is told on its standard input, one line of JSON.
 #[derive(Deserialize, Serialize)]
@@ -23,6 +25,8 @@ pub(crate) struct Setup {
     pub(crate) address: IpAddr,
     /// Keys of what publishers send; SSRC `1000 + index`.
     pub(crate) publishers: Vec<Keys>,
+    /// Everybody's index modulo this is their call.
+    pub(crate) calls: usize,
     /// Where and how to send.
     pub(crate) subscribers: Vec<(SocketAddr, Keys)>,
 }
@@ -54,6 +58,14 @@ struct Subscriber {
     outbound: Outbound,
 }
 
+/// A packet of this pass.
+struct Clear {
+    /// Its buffer.
+    at: usize,
+    opened: rtcd_core::srtp::Unprotected,
+    call: usize,
+}
+
 /// The process. Tells its port on standard output and runs until it is killed.
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut line = String::new();
@@ -82,7 +94,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut plain_headers = MultiHeaders::<SockaddrStorage>::preallocate(subscribers.len() * BATCH, None);
     let mut train_headers = MultiHeaders::<SockaddrStorage>::preallocate(subscribers.len() * BATCH, Some(nix::cmsg_space!(u16)));
     let mut receive_headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
-    let mut clear: Vec<(usize, rtcd_core::srtp::Unprotected)> = Vec::with_capacity(BATCH);
+    let mut clear: Vec<Clear> = Vec::with_capacity(BATCH);
     loop {
         let lengths: Vec<usize> = {
             let mut slices: Vec<[IoSliceMut<'_>; 1]> = packets.iter_mut().map(|packet| [IoSliceMut::new(packet)]).collect();
@@ -95,14 +107,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
             let publisher = packet
                 .get(8..12)
                 .map(|ssrc| u32::from_be_bytes([ssrc[0], ssrc[1], ssrc[2], ssrc[3]]))
-                .and_then(|ssrc| ssrc.checked_sub(1000));
-            let Some(keys) = publisher.and_then(|publisher| inbound.get_mut(usize::try_from(publisher).ok()?)) else { continue };
+                .and_then(|ssrc| usize::try_from(ssrc.checked_sub(1000)?).ok());
+            let Some(publisher) = publisher else { continue };
+            let Some(keys) = inbound.get_mut(publisher) else { continue };
             if let Ok(opened) = keys.unprotect(packet) {
-                clear.push((at, opened));
+                clear.push(Clear { at, opened, call: publisher % setup.calls });
             }
         }
         let headers = if clear.len() > 1 { &mut train_headers } else { &mut plain_headers };
-        forward(&socket, &subscribers, &packets, &clear, &mut arena, headers)?;
+        forward(&socket, &subscribers, setup.calls, &packets, &clear, &mut arena, headers)?;
     }
 }
 
@@ -110,8 +123,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
 fn forward(
     socket: &UdpSocket,
     subscribers: &[Subscriber],
+    calls: usize,
     packets: &[[u8; 2048]],
-    clear: &[(usize, rtcd_core::srtp::Unprotected)],
+    clear: &[Clear],
     arena: &mut [u8],
     headers: &mut MultiHeaders<SockaddrStorage>,
 ) -> anyhow::Result<()> {
@@ -120,9 +134,9 @@ fn forward(
     let mut trains: Vec<(usize, usize, usize)> = Vec::with_capacity(subscribers.len() * clear.len());
     let mut segment = None;
     for (number, subscriber) in subscribers.iter().enumerate() {
-        let start = used;
+        let mut start = used;
         let mut last_len = None;
-        for (at, opened) in clear {
+        for Clear { at, opened, .. } in clear.iter().filter(|packet| packet.call == number % calls) {
             let packet = packets.get(*at).context("a packet")?;
             let header = opened.header.len;
             let slot = arena.get_mut(used..used + SLOT).context("a slot")?;
@@ -138,6 +152,10 @@ fn forward(
                 anyhow::bail!("this traffic has equal lengths");
             }
             last_len = Some(len);
+            if used + len - start > TRAIN_LEN_MAX {
+                trains.push((start, used, number));
+                start = used;
+            }
             used += len;
         }
         if let Some(len) = last_len {
@@ -147,7 +165,7 @@ fn forward(
     }
     let Some(segment) = segment else { return Ok(()) };
     let arena = &*arena;
-    // At most 64 segments per train; a pass has no more packets than that.
+    // At most 64 segments per train: a pass has no more packets than that.
     let slices: Vec<[IoSlice<'_>; 1]> =
         trains.iter().map(|(start, end, _)| [IoSlice::new(arena.get(*start..*end).unwrap_or_default())]).collect();
     let addresses: Vec<Option<SockaddrStorage>> =

@@ -10,12 +10,11 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::handshake::{Connected, connect_beside};
-use crate::process::pinned;
+use crate::process::{Place, pinned};
 use crate::sdp;
 use crate::subject::{Adapter, Client, Process, free_port};
 use crate::websocket::WebSocket;
 
-const ROOM: u32 = 1;
 /// Threads for media; the default is one for each participant, which costs more.
 const EVENT_LOOPS: u32 = 2;
 
@@ -24,11 +23,14 @@ pub(crate) struct Janus {
     socket: WebSocket,
     session: u64,
     next_transaction: u64,
-    feeds: Vec<u64>,
+    /// Made so far; a call's room has its number plus one.
+    rooms: usize,
+    /// With the call each is in.
+    feeds: Vec<(usize, u64)>,
 }
 
 /// Starts it on settings of its own; what they do not name is at its default.
-pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
+pub(crate) async fn start(program: &Path, place: Place, address: IpAddr) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
     anyhow::ensure!(!address.is_loopback(), "Janus gathers no candidates on the loopback interface; give another with --address");
     let port = free_port()?;
     let files = tempfile::tempdir()?;
@@ -47,7 +49,7 @@ pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr) -> anyhow
     )?;
     write("janus.plugin.videoroom.jcfg", "general: { }\n".to_owned())?;
     let child = Process::spawn(
-        pinned(program, cpu)
+        pinned(program, place)
             .args([std::ffi::OsStr::new("-F"), files.path().as_os_str()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -56,12 +58,8 @@ pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr) -> anyhow
     )?;
     let protocol = [("sec-websocket-protocol", "janus-protocol".to_owned())];
     let socket = WebSocket::open(&format!("ws://127.0.0.1:{port}/"), &protocol).await.context("Janus")?;
-    let mut janus = Janus { socket, session: 0, next_transaction: 0, feeds: Vec::new() };
+    let mut janus = Janus { socket, session: 0, next_transaction: 0, rooms: 0, feeds: Vec::new() };
     janus.session = id(&janus.call(json!({ "janus": "create" })).await?)?;
-    let handle = janus.attach().await?;
-    let room =
-        json!({ "request": "create", "room": ROOM, "publishers": 100, "audiocodec": "opus", "videocodec": "vp8", "bitrate": 4_000_000 });
-    janus.message(handle, room, None).await?;
     Ok((child, Box::new(janus)))
 }
 
@@ -101,6 +99,21 @@ impl Janus {
         id(&self.call(json!({ "janus": "attach", "plugin": "janus.plugin.videoroom" })).await?)
     }
 
+    /// The room of a client's call.
+    async fn room(&mut self, client: &Client) -> anyhow::Result<usize> {
+        let room = client.call_number() + 1;
+        while self.rooms < room {
+            let handle = self.attach().await?;
+            self.rooms += 1;
+            let create = json!({
+                "request": "create", "room": self.rooms, "publishers": 100, "audiocodec": "opus", "videocodec": "vp8", "bitrate": 4_000_000,
+            });
+            self.message(handle, create, None).await?;
+            self.call(json!({ "janus": "detach", "handle_id": handle })).await?;
+        }
+        Ok(room)
+    }
+
     async fn message(&mut self, handle: u64, body: Value, jsep: Option<(&str, String)>) -> anyhow::Result<Value> {
         let mut request = json!({ "janus": "message", "handle_id": handle, "body": body });
         if let (Some((kind, sdp)), Some(fields)) = (jsep, request.as_object_mut()) {
@@ -117,10 +130,11 @@ impl Adapter for Janus {
     }
 
     async fn publish(&mut self, client: &Client) -> anyhow::Result<Connected> {
+        let room = self.room(client).await?;
         let handle = self.attach().await?;
-        let joined = self.message(handle, json!({ "request": "join", "ptype": "publisher", "room": ROOM }), None).await?;
+        let joined = self.message(handle, json!({ "request": "join", "ptype": "publisher", "room": room }), None).await?;
         let feed = joined.pointer("/plugindata/data/id").and_then(Value::as_u64).with_context(|| format!("no feed: {joined}"))?;
-        self.feeds.push(feed);
+        self.feeds.push((client.call_number(), feed));
         let local = client.local("pub")?;
         let offer = sdp::publish(&local, &client.fingerprint(), client.scenario.video, &format!("cid-{}", client.number), client.ssrc);
         let answer = self.message(handle, json!({ "request": "publish" }), Some(("offer", offer))).await?;
@@ -129,9 +143,11 @@ impl Adapter for Janus {
     }
 
     async fn subscribe(&mut self, client: &Client) -> anyhow::Result<Connected> {
+        let room = self.room(client).await?;
         let handle = self.attach().await?;
-        let streams: Vec<Value> = self.feeds.iter().map(|feed| json!({ "feed": feed })).collect();
-        let join = json!({ "request": "join", "ptype": "subscriber", "room": ROOM, "streams": streams });
+        let here = self.feeds.iter().filter(|(call, _)| *call == client.call_number());
+        let streams: Vec<Value> = here.map(|(_, feed)| json!({ "feed": feed })).collect();
+        let join = json!({ "request": "join", "ptype": "subscriber", "room": room, "streams": streams });
         let offer = sdp_of(&self.message(handle, join, None).await?)?;
         let local = client.local("sub")?;
         let answer = sdp::answer(&offer, &local, &client.fingerprint());

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::handshake::{Connected, connect_beside};
 use crate::ice::Local;
-use crate::process::pinned;
+use crate::process::{Place, pinned};
 use crate::sdp::{self, Remote};
 use crate::signalling::description;
 use crate::subject::{Adapter, Client, Process, free_port};
@@ -31,7 +31,7 @@ pub(crate) struct LiveKit {
 }
 
 /// Starts it with its defaults: one UDP port, its logger at the production level.
-pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
+pub(crate) async fn start(program: &Path, place: Place, address: IpAddr) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
     let port = free_port()?;
     let config = json!({
         "port": port,
@@ -47,19 +47,23 @@ pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr) -> anyhow
         },
     });
     let child = Process::spawn(
-        pinned(program, cpu).args(["--config-body", &config.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()),
+        pinned(program, place)
+            .args(["--config-body", &config.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
         None,
     )?;
     // Up once it answers; nobody joins with this.
-    drop(WebSocket::open(&url(port, "early", true)?, &[]).await.context("LiveKit")?);
+    drop(WebSocket::open(&url(port, "early", "early", true)?, &[]).await.context("LiveKit")?);
     Ok((child, Box::new(LiveKit { port })))
 }
 
-fn url(port: u16, identity: &str, publishes: bool) -> anyhow::Result<String> {
+fn url(port: u16, call: &str, identity: &str, publishes: bool) -> anyhow::Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let claims = json!({
         "iss": KEY, "sub": identity, "nbf": now - 10, "exp": now + 3600,
-        "video": { "room": "bench", "roomJoin": true, "canPublish": publishes, "canSubscribe": !publishes, "canPublishData": false },
+        "video": { "room": call, "roomJoin": true, "canPublish": publishes, "canSubscribe": !publishes, "canPublishData": false },
     });
     let token =
         jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes()))?;
@@ -172,7 +176,7 @@ impl Adapter for LiveKit {
             if let Some(lk::signal_response::Message::Offer(offer)) = talk.next().await? {
                 let answer = sdp::answer(&offer.sdp, &local, &fingerprint);
                 talk.socket.send(request(lk::signal_request::Message::Answer(description("answer", answer, offer.id)))).await?;
-                if sdp::sent_sections(&offer.sdp) >= client.scenario.publishers {
+                if sdp::sent_sections(&offer.sdp) >= client.scenario.talkers() {
                     break offer;
                 }
             }
@@ -186,7 +190,7 @@ impl Adapter for LiveKit {
 
 impl LiveKit {
     async fn join(&self, client: &Client, identity: &str, publishes: bool, target: lk::SignalTarget) -> anyhow::Result<Conversation> {
-        let socket = WebSocket::open(&url(self.port, identity, publishes)?, &[]).await?;
+        let socket = WebSocket::open(&url(self.port, &client.call(), identity, publishes)?, &[]).await?;
         let mut talk = Conversation { socket, address: client.address, target, candidate: None };
         loop {
             if let Some(lk::signal_response::Message::Join(_)) = talk.next().await? {

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::data_channel::DataChannel;
 use crate::handshake::{Connected, connect_beside};
 use crate::msgpack::{self, Value};
-use crate::process::pinned;
+use crate::process::{Place, pinned};
 use crate::sdp::{self, Remote};
 use crate::subject::{Adapter, Client, Process, free_port, until_up};
 use crate::websocket::WebSocket;
@@ -37,11 +37,11 @@ pub(crate) struct Mattermost {
 }
 
 /// Starts it on settings of its own; what they do not name is at its default.
-pub(crate) async fn start(program: &Path, cpu: usize, address: IpAddr) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
+pub(crate) async fn start(program: &Path, place: Place, address: IpAddr) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
     let http = SocketAddr::from(([127, 0, 0, 1], free_port()?));
     let files = tempfile::tempdir()?;
     let child = Process::spawn(
-        pinned(&std::path::absolute(program)?, cpu)
+        pinned(&std::path::absolute(program)?, place)
             .current_dir(files.path())
             .env("RTCD_API_HTTP_LISTENADDRESS", http.to_string())
             .env("RTCD_API_SECURITY_ALLOWSELFREGISTRATION", "true")
@@ -99,15 +99,15 @@ impl Mattermost {
         self.socket.send(Message::Binary(bytes.into())).await
     }
 
-    async fn join(&mut self, session: &str) -> anyhow::Result<()> {
+    async fn join(&mut self, client: &Client, session: &str) -> anyhow::Result<()> {
         let text = |text: &str| Value::Text(text.to_owned());
         self.send(
             "join",
             vec![
-                ("callID", text("bench")),
+                ("callID", text(&client.call())),
                 ("userID", text(&format!("user{session}"))),
                 ("sessionID", text(session)),
-                ("channelID", text("bench")),
+                ("channelID", text(&client.call())),
                 ("av1Support", Value::Bool(false)),
                 ("dcSignaling", Value::Bool(false)),
             ],
@@ -197,12 +197,12 @@ impl Adapter for Mattermost {
     /// Opens no data channel, so that publishers are sent nothing, as with the other servers.
     async fn publish(&mut self, client: &Client) -> anyhow::Result<Connected> {
         let session = format!("publisher{}", client.number);
-        self.join(&session).await?;
+        self.join(client, &session).await?;
         let local = client.local("pub")?;
         // A track belongs to a stream, and which stream is a screen or a camera is told beforehand. One may share a screen.
         let cid = format!("cid-{}", client.number);
         let stream = sdp::stream(&cid);
-        if client.scenario.video && client.number == 0 {
+        if client.scenario.video && client.number < client.scenario.calls {
             self.signal(&session, SCREEN_ON, &json!({ "screenStreamID": stream })).await?;
         } else if client.scenario.video {
             self.signal(&session, VIDEO_ON, &json!({ "videoStreamID": stream })).await?;
@@ -214,7 +214,7 @@ impl Adapter for Mattermost {
 
     async fn subscribe(&mut self, client: &Client) -> anyhow::Result<Connected> {
         let session = format!("receiver{}", client.number);
-        self.join(&session).await?;
+        self.join(client, &session).await?;
         let local = client.local("sub")?;
         let again = local.again()?;
         let fingerprint = client.fingerprint();
@@ -227,7 +227,7 @@ impl Adapter for Mattermost {
             let Told::Offer(offer) = self.told(&session, client.address).await? else { continue };
             let answer = sdp::answer_as(&offer, &again, &fingerprint, setup);
             self.signal(&session, DESCRIPTION, &json!({ "type": "answer", "sdp": answer })).await?;
-            if sdp::sent_sections(&offer) >= client.scenario.publishers {
+            if sdp::sent_sections(&offer) >= client.scenario.talkers() {
                 channel.pump(&mut connected)?;
                 return Ok(connected);
             }

@@ -91,23 +91,31 @@ pub(crate) fn resident_kib(root: u32) -> anyhow::Result<f64> {
     Ok(sum)
 }
 
-/// A command pinned to one CPU, real-time where that is allowed, so that other work blurs latency less.
-pub(crate) fn pinned(program: &std::path::Path, cpu: usize) -> std::process::Command {
-    let realtime = std::process::Command::new("chrt")
-        .args(["-r", "10", "true"])
-        .stderr(std::process::Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success());
-    let mut command = if realtime {
-        let mut command = std::process::Command::new("chrt");
-        command.args(["-r", "10", "taskset", "-c"]);
-        command
-    } else {
-        let mut command = std::process::Command::new("taskset");
-        command.arg("-c");
-        command
+/// Where and how a server runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) cpu: usize,
+    /// Ahead of everything else, so that other work blurs latency less. Not for who is driven to its limit: the kernel parks such a
+    /// process for some milliseconds of each second in which others want its CPU, and that would be taken for the limit.
+    pub(crate) realtime: bool,
+}
+
+/// A command pinned to one CPU: real-time, else with as much weight as may be had, where that is allowed.
+pub(crate) fn pinned(program: &std::path::Path, place: Place) -> std::process::Command {
+    let allowed = |program: &str, arguments: &[&str]| {
+        let mut attempt = std::process::Command::new(program);
+        attempt.args(arguments).arg("true").stderr(std::process::Stdio::null());
+        attempt.status().is_ok_and(|status| status.success())
     };
-    command.arg(cpu.to_string()).arg(program);
+    let mut words = Vec::new();
+    if place.realtime && allowed("chrt", &["-r", "10"]) {
+        words.extend(["chrt", "-r", "10"]);
+    } else if !place.realtime && nix::unistd::geteuid().is_root() {
+        words.extend(["nice", "-n", "-15"]);
+    }
+    words.extend(["taskset", "-c"]);
+    let mut command = std::process::Command::new(words.remove(0));
+    command.args(words).arg(place.cpu.to_string()).arg(program);
     command
 }
 

@@ -2,7 +2,9 @@
 
 use std::net::UdpSocket;
 
-use rtcd_core::srtp::Outbound;
+use anyhow::Context as _;
+use rtcd_core::rtcp::{self, Packet, RtcpWriter};
+use rtcd_core::srtp::{Inbound, Outbound};
 
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
@@ -42,7 +44,7 @@ impl SenderReports {
         for word in [rtp_timestamp, self.packets, self.octets] {
             slot.extend_from_slice(&word.to_be_bytes());
         }
-        seal(socket, outbound, slot)
+        seal_one(socket, outbound, slot)
     }
 }
 
@@ -74,8 +76,40 @@ impl ReceiverReports {
                 slot.extend_from_slice(&word.to_be_bytes());
             }
         }
-        seal(socket, outbound, slot)
+        seal_one(socket, outbound, slot)
     }
+
+    /// Asks every source it gets something of for a key frame.
+    pub(crate) fn ask_key_frames(&self, socket: &UdpSocket, outbound: &mut Outbound) -> anyhow::Result<()> {
+        for (ssrc, _) in &self.highest {
+            let mut slot = vec![0; 64];
+            let mut writer = RtcpWriter::new(&mut slot);
+            writer.receiver_report(RECEIVER_SSRC, &[]);
+            writer.pli(RECEIVER_SSRC, *ssrc);
+            let len = writer.finish().context("a request that fits")?;
+            slot.truncate(len);
+            seal(socket, outbound, slot)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts the requests for key frames in a packet that came.
+pub(crate) fn key_frames_asked(inbound: &mut Inbound, packet: &mut [u8]) -> u64 {
+    let Ok(len) = inbound.unprotect_rtcp(packet) else { return 0 };
+    let asked = |packet: &Result<Packet<'_>, _>| matches!(packet, Ok(Packet::Pli { .. } | Packet::Fir(_)));
+    rtcp::parse(packet.get(..len).unwrap_or_default()).filter(asked).count() as u64
+}
+
+/// Asks for packets again.
+pub(crate) fn ask_again(socket: &UdpSocket, outbound: &mut Outbound, ssrc: u32, lost: &[u16]) -> anyhow::Result<()> {
+    let mut slot = vec![0; 512];
+    let mut writer = RtcpWriter::new(&mut slot);
+    writer.receiver_report(RECEIVER_SSRC, &[]);
+    writer.nack(RECEIVER_SSRC, ssrc, lost);
+    let len = writer.finish().context("a request that fits")?;
+    slot.truncate(len);
+    seal(socket, outbound, slot)
 }
 
 fn head(slot: &mut Vec<u8>, count: u8, kind: u8, ssrc: u32) {
@@ -83,12 +117,49 @@ fn head(slot: &mut Vec<u8>, count: u8, kind: u8, ssrc: u32) {
     slot.extend_from_slice(&ssrc.to_be_bytes());
 }
 
+/// Sends the one packet that `slot` holds.
+fn seal_one(socket: &UdpSocket, outbound: &mut Outbound, mut slot: Vec<u8>) -> anyhow::Result<()> {
+    let words = u16::try_from(slot.len() / 4 - 1)?.to_be_bytes();
+    slot[2..4].copy_from_slice(&words);
+    seal(socket, outbound, slot)
+}
+
+/// Sends packets whose lengths are written.
 fn seal(socket: &UdpSocket, outbound: &mut Outbound, mut slot: Vec<u8>) -> anyhow::Result<()> {
     let len = slot.len();
-    let words = u16::try_from(len / 4 - 1)?.to_be_bytes();
-    slot[2..4].copy_from_slice(&words);
     slot.resize(len + rtcd_core::srtp::RTCP_OVERHEAD_MAX, 0);
     let total = outbound.protect_rtcp(&mut slot, len)?;
     let _ = socket.send(slot.get(..total).unwrap_or_default());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtcd_core::srtp::{MasterKeys, Profile};
+
+    /// What a server reads of what `send` sent.
+    fn read(send: impl FnOnce(&UdpSocket, &mut Outbound) -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
+        let server = UdpSocket::bind("127.0.0.1:0")?;
+        let client = UdpSocket::bind("127.0.0.1:0")?;
+        client.connect(server.local_addr()?)?;
+        let keys = MasterKeys::new(Profile::AeadAes128Gcm, &[1; 16], &[2; 12])?;
+        send(&client, &mut Outbound::new(&keys)?)?;
+        let mut packet = [0; 1500];
+        let len = server.recv(&mut packet)?;
+        let len = Inbound::new(&keys)?.unprotect_rtcp(packet.get_mut(..len).unwrap_or_default())?;
+        rtcp::parse(packet.get(..len).unwrap_or_default()).map(|packet| Ok(format!("{:?}", packet?))).collect()
+    }
+
+    #[test]
+    fn servers_can_read_what_is_asked() -> anyhow::Result<()> {
+        let again = read(|socket, outbound| ask_again(socket, outbound, 7, &[5, 6, 40]))?;
+        assert!(again.len() == 2 && again.iter().any(|packet| packet.contains("Nack")), "{again:?}");
+        let mut reports = ReceiverReports::default();
+        reports.note(7, 100);
+        let asked = read(|socket, outbound| reports.ask_key_frames(socket, outbound))?;
+        assert!(asked.iter().any(|packet| packet.contains("media_ssrc: 7")), "{asked:?}");
+        assert_eq!(read(|socket, outbound| reports.send(socket, outbound))?.len(), 1);
+        Ok(())
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::process::Place;
 use crate::subject::{Adapter, Process};
 use crate::{janus, livekit, mattermost};
 
@@ -51,11 +52,11 @@ pub(crate) struct Rival {
 }
 
 impl Rival {
-    pub(crate) async fn start(&self, cpu: usize, address: IpAddr) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
+    pub(crate) async fn start(&self, place: Place, address: IpAddr) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
         match self.kind {
-            Kind::Janus => janus::start(&self.program, cpu, address).await,
-            Kind::LiveKit => livekit::start(&self.program, cpu, address).await,
-            Kind::Mattermost => mattermost::start(&self.program, cpu, address).await,
+            Kind::Janus => janus::start(&self.program, place, address).await,
+            Kind::LiveKit => livekit::start(&self.program, place, address).await,
+            Kind::Mattermost => mattermost::start(&self.program, place, address).await,
         }
     }
 

@@ -9,8 +9,12 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// For people.
     pub(crate) title: &'static str,
+    /// In all calls together.
     pub(crate) publishers: usize,
+    /// In all calls together; each hears and sees everybody who publishes in its call.
     pub(crate) receivers: usize,
+    /// Everybody's number modulo this is their call.
+    pub(crate) calls: usize,
     /// A screen share instead of speech.
     pub(crate) video: bool,
     /// Bytes of RTP payload.
@@ -27,23 +31,49 @@ impl Scenario {
     /// Speech, as Opus sends it.
     const fn speech(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
         let every = Duration::from_millis(20);
-        Self { name, title, publishers, receivers: RECEIVERS, video: false, payload: 100, burst: 1, every, target }
+        Self { name, title, publishers, receivers: RECEIVERS, calls: 1, video: false, payload: 100, burst: 1, every, target }
     }
 
     /// Screen shares of 30 frames a second and 2.5 Mbit/s.
     const fn share(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
         let every = Duration::from_micros(33_333);
-        Self { name, title, publishers, receivers: RECEIVERS, video: true, payload: 1150, burst: 9, every, target }
+        Self { name, title, publishers, receivers: RECEIVERS, calls: 1, video: true, payload: 1150, burst: 9, every, target }
+    }
+
+    /// As many calls, with one speaker and one listener each.
+    const fn pairs(name: &'static str, title: &'static str, calls: usize) -> Self {
+        Self { receivers: calls, calls, ..Self::speech(name, title, calls, None) }
+    }
+
+    /// The same for fewer or more.
+    pub(crate) const fn to(self, receivers: usize) -> Self {
+        Self { receivers, ..self }
+    }
+
+    /// The same at another rate, packets a second to all receivers.
+    pub(crate) fn at(self, per_second: f64) -> Self {
+        Self { every: self.every.mul_f64(self.forwarded_per_second() / per_second), ..self }
+    }
+
+    /// Who publishes in one call.
+    pub(crate) fn talkers(&self) -> usize {
+        self.publishers / self.calls
+    }
+
+    /// What has to come when so many packets were sent.
+    pub(crate) fn expected(&self, sent: u64) -> u64 {
+        sent * (self.receivers / self.calls) as u64
     }
 
     /// Packets a second to all receivers.
     pub(crate) fn forwarded_per_second(&self) -> f64 {
-        (self.publishers * self.receivers * self.burst) as f64 / self.every.as_secs_f64()
+        (self.publishers * self.burst * (self.receivers / self.calls)) as f64 / self.every.as_secs_f64()
     }
 
     /// The bar for our CPU against another server's.
     pub(crate) fn bar(&self, rival: &str) -> Option<f64> {
         match (self.target.is_some(), self.video, rival) {
+            (false, ..) if self.calls > 1 && rival != "janus" => Some(0.2),
             (false, ..) => None,
             (true, true, _) => Some(0.2),
             (true, false, "janus") => Some(0.4),
@@ -56,10 +86,27 @@ impl Scenario {
 const RECEIVERS: usize = 50;
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 5] = [
+pub(crate) const ALL: [Scenario; 6] = [
     Scenario::speech("audio-1-50", "1 speaker to 50", 1, None),
     Scenario::speech("audio-10-50", "10 speakers to 50", 10, Some(1.15)),
     Scenario::share("share-1-50", "1 screen share to 50", 1, Some(1.15)),
     Scenario::speech("audio-20-50", "20 speakers to 50", 20, Some(1.15)),
     Scenario::share("share-3-50", "3 screen shares to 50", 3, Some(1.15)),
+    Scenario::pairs("pairs-50", "50 calls of two, one speaks", 50),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_what_all_receivers_get() {
+        for scenario in ALL {
+            assert!((scenario.at(40_000.0).forwarded_per_second() - 40_000.0).abs() < 1.0, "{scenario:?}");
+        }
+        let pairs = ALL[5];
+        assert_eq!((pairs.talkers(), pairs.expected(10)), (1, 10));
+        assert_eq!((ALL[1].talkers(), ALL[1].expected(10)), (10, 500));
+        assert_eq!(pairs.bar("livekit"), Some(0.2));
+    }
+}

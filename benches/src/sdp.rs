@@ -126,8 +126,11 @@ pub(crate) fn answer(offer: &str, local: &Local, fingerprint: &str) -> String {
     answer_as(offer, local, fingerprint, "active")
 }
 
-/// Answers an offer: receives everything it sends, without feedback that costs both sides.
+/// Answers an offer: receives everything it sends, and asks for packets and key frames again, without transport-wide feedback.
 pub(crate) fn answer_as(offer: &str, local: &Local, fingerprint: &str, setup: &str) -> String {
+    if std::env::var_os("SHOWSDP").is_some() {
+        eprintln!("OFFER {offer}");
+    }
     let mut sections: Vec<Vec<&str>> = Vec::new();
     for line in offer.lines() {
         if line.starts_with("m=") {
@@ -149,15 +152,23 @@ pub(crate) fn answer_as(offer: &str, local: &Local, fingerprint: &str, setup: &s
         let stopped = first.get(1) == Some(&"0");
         let sends = section.iter().any(|line| *line == "a=sendonly" || *line == "a=sendrecv");
         let payload_type = payload_type_of(section, first.get(3..).unwrap_or_default());
+        let again = retransmission_of(section, payload_type);
+        let payload_types: Vec<&str> = std::iter::once(payload_type).chain(again).collect();
         let port = if stopped { 0 } else { 9 };
         let direction = if sends { "recvonly" } else { "inactive" };
         text += &format!(
-            "{kind} {port} UDP/TLS/RTP/SAVPF {payload_type}\r\nc=IN IP4 0.0.0.0\r\na=mid:{}\r\n{}a={direction}\r\n",
+            "{kind} {port} UDP/TLS/RTP/SAVPF {}\r\nc=IN IP4 0.0.0.0\r\na=mid:{}\r\n{}a={direction}\r\n",
+            payload_types.join(" "),
             mid(section),
             transport(local, fingerprint, setup)
         );
         for line in section {
-            if line.starts_with(&format!("a=rtpmap:{payload_type} ")) || line.starts_with(&format!("a=fmtp:{payload_type} ")) {
+            let codec = payload_types
+                .iter()
+                .any(|number| line.starts_with(&format!("a=rtpmap:{number} ")) || line.starts_with(&format!("a=fmtp:{number} ")));
+            let feedback = ["nack", "nack pli"].iter().any(|what| line.trim_end() == format!("a=rtcp-fb:{payload_type} {what}"));
+            let wanted = codec || feedback;
+            if wanted {
                 text += line.trim_end();
                 text += "\r\n";
             }
@@ -175,6 +186,15 @@ fn payload_type_of<'a>(section: &[&str], offered: &[&'a str]) -> &'a str {
         })
     };
     offered.iter().find(is_ours).or(offered.first()).copied().unwrap_or_default()
+}
+
+/// On which payload type packets of another one come again (RFC 4588).
+fn retransmission_of<'a>(section: &[&'a str], payload_type: &str) -> Option<&'a str> {
+    let number = |line: &&'a str| {
+        let (number, parameters) = line.strip_prefix("a=fmtp:")?.split_once(' ')?;
+        (parameters.trim() == format!("apt={payload_type}")).then_some(number)
+    };
+    section.iter().find_map(number)
 }
 
 /// Media sections an offer sends on; some give a direction to the data channel's, too.
@@ -197,9 +217,18 @@ mod tests {
     #[test]
     fn our_codec_is_answered_wherever_it_stands() -> anyhow::Result<()> {
         let local = Local::bind("127.0.0.1".parse()?, "u".to_owned())?;
-        let offer = "m=video 9 UDP/TLS/RTP/SAVPF 45 96\r\na=mid:1\r\na=rtpmap:45 AV1/90000\r\na=rtpmap:96 VP8/90000\r\na=sendrecv\r\n";
+        let offer = "m=video 9 UDP/TLS/RTP/SAVPF 45 96\r\na=mid:1\r\na=rtpmap:45 AV1/90000\r\na=rtpmap:96 VP8/90000\r\n\
+                     a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\n\
+                     a=rtcp-fb:96 nack\r\na=rtcp-fb:45 nack pli\r\na=rtcp-fb:96 transport-cc\r\na=sendrecv\r\n";
         let answer = answer_as(offer, &local, "AA", "passive");
-        assert!(answer.contains("SAVPF 96\r\n") && answer.contains("a=rtpmap:96 VP8") && !answer.contains("AV1"), "{answer}");
+        assert!(
+            answer.contains("SAVPF 96 97\r\n")
+                && answer.contains("a=fmtp:97 apt=96\r\n")
+                && answer.contains("a=rtpmap:96 VP8")
+                && !answer.contains("AV1"),
+            "{answer}"
+        );
+        assert!(answer.contains("a=rtcp-fb:96 nack\r\n") && answer.matches("rtcp-fb").count() == 1, "{answer}");
         assert!(answer.contains("a=setup:passive") && answer.contains("a=recvonly"), "{answer}");
         Ok(())
     }

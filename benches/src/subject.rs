@@ -13,7 +13,7 @@ use rtcd_core::srtp::{Inbound, Outbound};
 use crate::handshake::Connected;
 use crate::ice::Local;
 use crate::ideal::{Keys, Setup};
-use crate::process::{pinned, resident_kib};
+use crate::process::{Place, pinned, resident_kib};
 use crate::scenario::Scenario;
 use crate::traffic::{Receiver, Sender, Traffic};
 
@@ -46,6 +46,16 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Which of the scenario's calls it is in.
+    pub(crate) fn call_number(&self) -> usize {
+        self.number % self.scenario.calls
+    }
+
+    /// The name of its call.
+    pub(crate) fn call(&self) -> String {
+        format!("bench-{}", self.call_number())
+    }
+
     pub(crate) fn fingerprint(&self) -> String {
         self.certificate.fingerprint_str()
     }
@@ -64,8 +74,49 @@ pub(crate) struct Subject {
     /// Resident memory before anybody joined, KiB.
     pub(crate) idle_kib: f64,
     pub(crate) srtp_profile: &'static str,
-    // Signalling goes on while media runs.
-    _adapter: Option<Box<dyn Adapter>>,
+    /// Signalling goes on while media runs. None: nobody has to join the ideal forwarder.
+    door: Option<Door>,
+}
+
+/// How more clients come in.
+struct Door {
+    adapter: Box<dyn Adapter>,
+    certificate: DtlsCertificate,
+    scenario: Scenario,
+    address: IpAddr,
+}
+
+impl Door {
+    fn client(&self, number: usize) -> anyhow::Result<Client> {
+        let ssrc = SSRC + u32::try_from(number)?;
+        Ok(Client { scenario: self.scenario, number, ssrc, address: self.address, certificate: self.certificate.clone() })
+    }
+}
+
+impl Subject {
+    /// One more receiver.
+    pub(crate) async fn join(&mut self) -> anyhow::Result<()> {
+        let number = self.traffic.receivers.len();
+        let door = self.door.as_mut().context("nobody joins this")?;
+        let client = door.client(number)?;
+        let Connected { socket, inbound, outbound, ice, .. } =
+            door.adapter.subscribe(&client).await.with_context(|| format!("receiver {number}"))?;
+        self.traffic.receivers.push(Receiver::new(socket, inbound, Some((ice, outbound)))?);
+        self.traffic.check();
+        Ok(())
+    }
+
+    async fn publish(&mut self) -> anyhow::Result<()> {
+        let number = self.traffic.senders.len();
+        let door = self.door.as_mut().context("nobody joins this")?;
+        let client = door.client(number)?;
+        let Connected { socket, inbound, outbound, ice, profile, .. } =
+            door.adapter.publish(&client).await.with_context(|| format!("publisher {number}"))?;
+        self.srtp_profile = profile;
+        self.traffic.senders.push(Sender::new(socket, outbound, client.ssrc, client.scenario.video, Some((ice, inbound))));
+        self.traffic.check();
+        Ok(())
+    }
 }
 
 /// A child that ends with us, and its files with it.
@@ -82,6 +133,12 @@ impl Process {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks it to end, as an operator does.
+    pub(crate) fn terminate(&self) -> anyhow::Result<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid())?);
+        Ok(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?)
     }
 }
 
@@ -115,44 +172,36 @@ pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Brings everybody of a scenario into one call.
-pub(crate) async fn assemble(
-    child: Process,
-    mut adapter: Box<dyn Adapter>,
-    scenario: Scenario,
-    address: IpAddr,
-) -> anyhow::Result<Subject> {
+/// Brings everybody of a scenario in.
+pub(crate) async fn assemble(child: Process, adapter: Box<dyn Adapter>, scenario: Scenario, address: IpAddr) -> anyhow::Result<Subject> {
     let idle_kib = resident_kib(child.pid())?;
     let certificate = dimpl::certificate::generate_self_signed_certificate().map_err(|error| anyhow::anyhow!("{error:?}"))?;
-    let client = |number: usize| -> anyhow::Result<Client> {
-        Ok(Client { scenario, number, ssrc: SSRC + u32::try_from(number)?, address, certificate: certificate.clone() })
+    let mut subject = Subject {
+        name: adapter.name(),
+        child,
+        traffic: Traffic::new(Vec::new(), Vec::new(), scenario),
+        idle_kib,
+        srtp_profile: "",
+        door: Some(Door { adapter, certificate, scenario, address }),
     };
-    let mut traffic = Traffic::new(Vec::new(), Vec::new(), scenario);
-    let mut srtp_profile = "";
-    for number in 0..scenario.publishers {
-        let client = client(number)?;
-        let connected = adapter.publish(&client).await.with_context(|| format!("publisher {number}"))?;
-        srtp_profile = connected.profile;
-        let Connected { socket, outbound, ice, .. } = connected;
-        traffic.senders.push(Sender::new(socket, outbound, client.ssrc, scenario.video, Some(ice)));
-        traffic.check();
+    for _ in 0..scenario.publishers {
+        subject.publish().await?;
     }
     // Tracks are live once something of them has come.
-    traffic.run(Duration::from_millis(500))?;
-    for number in 0..scenario.receivers {
-        let connected = adapter.subscribe(&client(number)?).await.with_context(|| format!("receiver {number}"))?;
-        traffic.receivers.push(Receiver::new(connected.socket, connected.inbound, Some((connected.ice, connected.outbound)))?);
-        traffic.check();
+    subject.traffic.run(Duration::from_millis(500))?;
+    for _ in 0..scenario.receivers {
+        subject.join().await?;
     }
-    Ok(Subject { name: adapter.name(), child, traffic, idle_kib, srtp_profile, _adapter: Some(adapter) })
+    Ok(subject)
 }
 
 /// Starts the ideal forwarder with preset keys.
-pub(crate) fn ideal(scenario: Scenario, cpu: usize, address: IpAddr) -> anyhow::Result<Subject> {
+pub(crate) fn ideal(scenario: Scenario, place: Place, address: IpAddr) -> anyhow::Result<Subject> {
     let count = u16::try_from(scenario.receivers)?;
     let sockets = (0..scenario.receivers).map(|_| UdpSocket::bind((address, 0))).collect::<Result<Vec<_>, _>>()?;
     let setup = Setup {
         address,
+        calls: scenario.calls,
         publishers: (0..u16::try_from(scenario.publishers)?).map(|number| Keys::numbered(1000 + number)).collect(),
         subscribers: sockets
             .iter()
@@ -160,7 +209,7 @@ pub(crate) fn ideal(scenario: Scenario, cpu: usize, address: IpAddr) -> anyhow::
             .map(|(socket, number)| Ok((socket.local_addr()?, Keys::numbered(number))))
             .collect::<anyhow::Result<Vec<_>>>()?,
     };
-    let mut child = pinned(&std::env::current_exe()?, cpu).arg("ideal").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = pinned(&std::env::current_exe()?, place).arg("ideal").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut stdin = child.stdin.take().context("a pipe")?;
     writeln!(stdin, "{}", serde_json::to_string(&setup)?)?;
     let mut line = String::new();
@@ -186,6 +235,6 @@ pub(crate) fn ideal(scenario: Scenario, cpu: usize, address: IpAddr) -> anyhow::
         traffic: Traffic::new(senders, receivers, scenario),
         idle_kib,
         srtp_profile: "AEAD_AES_128_GCM",
-        _adapter: None,
+        door: None,
     })
 }

@@ -12,16 +12,25 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use rtcd_core::srtp::{Inbound, Outbound};
 
 use crate::ice::Ice;
+use crate::lossy::LossyLink;
 use crate::process::own_thread_ns;
-use crate::reports::{ReceiverReports, SenderReports};
+use crate::reports::{self, ReceiverReports, SenderReports};
 use crate::scenario::Scenario;
 use crate::sdp;
 
 /// Where the stamp stands in the payload: behind a VP8 descriptor and key frame head.
 const STAMP_AT: usize = 16;
 const TICK: Duration = Duration::from_millis(1);
+/// Frames from one key frame to the next, unless one is asked for.
+const KEY_FRAME_EVERY: u32 = 60;
+/// Bursts of one sender in one tick.
+const CATCH_UP_MAX: usize = 4;
 /// Reports, as browsers send them.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// The same for sound alone (libwebrtc's default).
+const REPORT_EVERY_IDLE: Duration = Duration::from_secs(5);
+/// Connectivity checks, as browsers send them.
+const CHECK_EVERY_IDLE: Duration = Duration::from_millis(2500);
 /// A stamp older than this is none.
 const STAMP_AGE_MAX_NS: u64 = 60_000_000_000;
 
@@ -35,16 +44,18 @@ pub(crate) struct Sender {
     level_id: u8,
     index: u64,
     timestamp: u32,
-    /// None: keys and addresses were given.
-    ice: Option<Ice>,
+    /// Frames until the next key frame.
+    key_frame_in: u32,
+    /// None: keys and addresses were given, and nobody reports.
+    back: Option<(Ice, Inbound)>,
     reports: SenderReports,
 }
 
 impl Sender {
-    pub(crate) fn new(socket: UdpSocket, outbound: Outbound, ssrc: u32, video: bool, ice: Option<Ice>) -> Self {
+    pub(crate) fn new(socket: UdpSocket, outbound: Outbound, ssrc: u32, video: bool, back: Option<(Ice, Inbound)>) -> Self {
         let reports = SenderReports::default();
         let (payload_type, level_id) = (sdp::payload_type(video), sdp::LEVEL_ID);
-        Self { socket, outbound, ssrc, payload_type, level_id, index: 100, timestamp: 0, ice, reports }
+        Self { socket, outbound, ssrc, payload_type, level_id, index: 100, timestamp: 0, key_frame_in: 0, back, reports }
     }
 }
 
@@ -56,6 +67,10 @@ pub(crate) struct Receiver {
     /// None: keys and addresses were given, and nobody wants reports.
     feedback: Option<(Ice, Outbound)>,
     reports: ReceiverReports,
+    /// Packets that came.
+    pub(crate) received: u64,
+    /// What its link takes away, and what it asks for again.
+    pub(crate) lossy: Option<LossyLink>,
 }
 
 impl Receiver {
@@ -64,7 +79,7 @@ impl Receiver {
         // Joining trains at the receiver would make the server's sends cheaper than any real network does.
         setsockopt(&socket, sockopt::UdpGroSegment, &false)?;
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
-        Ok(Self { socket, state, inbound, feedback, reports: ReceiverReports::default() })
+        Ok(Self { socket, state, inbound, feedback, reports: ReceiverReports::default(), received: 0, lossy: None })
     }
 }
 
@@ -76,6 +91,10 @@ pub(crate) struct Seen {
     /// µs, sorted.
     pub(crate) latencies: Vec<f64>,
     pub(crate) bad: u64,
+    /// Times that publishers were asked for a key frame.
+    pub(crate) asked: u64,
+    /// How long it took.
+    pub(crate) elapsed: Duration,
     /// Part of a core that the clients needed. Above [`CLIENT_SHARE_MAX`] they, not the server, may be the limit.
     pub(crate) client_share: f64,
 }
@@ -83,17 +102,33 @@ pub(crate) struct Seen {
 /// Of a core, for the clients.
 pub(crate) const CLIENT_SHARE_MAX: f64 = 0.8;
 
+impl Seen {
+    /// The latency that this part of the packets stays below, µs.
+    pub(crate) fn quantile(&self, part: f64) -> f64 {
+        let index = (self.latencies.len().saturating_sub(1)) as f64 * part;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index of the list")]
+        let index = index as usize;
+        self.latencies.get(index).copied().unwrap_or(f64::NAN)
+    }
+}
+
 /// All clients of one server.
 pub(crate) struct Traffic {
     pub(crate) senders: Vec<Sender>,
     pub(crate) receivers: Vec<Receiver>,
     pub(crate) scenario: Scenario,
+    /// Receivers decrypt and time the packets whose number this divides; the others are counted.
+    pub(crate) opened_every: u16,
+    /// Senders act so many times per [`TICK`]; in each, that part of the receivers is drained.
+    pub(crate) parts: u32,
+    /// Every receiver asks for a key frame so often.
+    pub(crate) ask_every: Option<Duration>,
     buffers: Vec<u8>,
 }
 
 impl Traffic {
     pub(crate) fn new(senders: Vec<Sender>, receivers: Vec<Receiver>, scenario: Scenario) -> Self {
-        Self { senders, receivers, scenario, buffers: vec![0; BATCH_SIZE * 2048] }
+        Self { senders, receivers, scenario, opened_every: 1, parts: 1, ask_every: None, buffers: vec![0; BATCH_SIZE * 2048] }
     }
 
     /// Runs for `window`, counting.
@@ -106,14 +141,20 @@ impl Traffic {
         let mut due: Vec<Instant> = (0..count).map(|number| start + self.scenario.every * number / count).collect();
         let mut checks_at = start + Duration::from_secs(2);
         let mut reports_at = start + REPORT_EVERY;
+        let mut ask_at = self.ask_every.map(|every| start + every);
         let mut next = start;
+        let mut part = 0;
         while start.elapsed() < window {
             let now = Instant::now();
             for (sender, due) in self.senders.iter_mut().zip(&mut due) {
-                if *due <= now {
-                    *due += self.scenario.every;
-                    seen.sent += sender.burst(&self.scenario)?;
+                // Who is late catches up, but not all at once.
+                for _ in 0..CATCH_UP_MAX {
+                    if *due <= now {
+                        *due += self.scenario.every;
+                        seen.sent += sender.burst(&self.scenario)?;
+                    }
                 }
+                seen.asked += sender.hear();
             }
             if now >= checks_at {
                 checks_at = now + Duration::from_millis(2500);
@@ -123,28 +164,86 @@ impl Traffic {
                 reports_at += REPORT_EVERY;
                 self.report()?;
             }
-            for receiver in &mut self.receivers {
-                receiver.drain(&mut self.buffers, &mut seen, self.scenario.payload)?;
+            if let (Some(at), Some(every)) = (&mut ask_at, self.ask_every)
+                && now >= *at
+            {
+                *at += every;
+                self.ask()?;
             }
-            next += TICK;
+            self.drain(part, &mut seen)?;
+            part = (part + 1) % self.parts;
+            next += TICK / self.parts;
             if let Some(rest) = next.checked_duration_since(Instant::now()) {
                 std::thread::sleep(rest);
             }
         }
         // What is still under way.
+        seen.elapsed = start.elapsed();
         std::thread::sleep(Duration::from_millis(20));
-        for receiver in &mut self.receivers {
-            receiver.drain(&mut self.buffers, &mut seen, self.scenario.payload)?;
+        for part in 0..self.parts {
+            self.drain(part, &mut seen)?;
         }
         seen.client_share = (own_thread_ns()? - cpu) as f64 / start.elapsed().as_nanos() as f64;
         seen.latencies.sort_by(f64::total_cmp);
         Ok(seen)
     }
 
+    /// Nobody sends media; consent and reports go on, everybody at their own time.
+    pub(crate) fn idle(&mut self, window: Duration) -> anyhow::Result<()> {
+        let start = Instant::now();
+        let mut seen = Seen::default();
+        let peers = u32::try_from(self.senders.len() + self.receivers.len())?;
+        let spread = |every: Duration| (0..peers).map(|number| start + every * number / peers.max(1)).collect::<Vec<_>>();
+        let (mut checks, mut reports) = (spread(CHECK_EVERY_IDLE), spread(REPORT_EVERY_IDLE));
+        while start.elapsed() < window {
+            let now = Instant::now();
+            let (sender_checks, receiver_checks) = checks.split_at_mut(self.senders.len());
+            for (sender, due) in self.senders.iter_mut().zip(sender_checks) {
+                if let Some((ice, _)) = sender.back.as_ref().filter(|_| *due <= now) {
+                    *due += CHECK_EVERY_IDLE;
+                    ice.check(&sender.socket);
+                }
+                sender.hear();
+            }
+            for ((receiver, due), report) in self.receivers.iter_mut().zip(receiver_checks).zip(&mut reports) {
+                let Some((ice, outbound)) = &mut receiver.feedback else { continue };
+                if *due <= now {
+                    *due += CHECK_EVERY_IDLE;
+                    ice.check(&receiver.socket);
+                }
+                if *report <= now {
+                    *report += REPORT_EVERY_IDLE;
+                    receiver.reports.send(&receiver.socket, outbound)?;
+                }
+            }
+            self.drain(0, &mut seen)?;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Takes what has come for one part of the receivers.
+    fn drain(&mut self, part: u32, seen: &mut Seen) -> anyhow::Result<()> {
+        let (part, parts) = (usize::try_from(part)?, usize::try_from(self.parts)?);
+        for receiver in self.receivers.iter_mut().skip(part).step_by(parts) {
+            receiver.drain(&mut self.buffers, seen, self.scenario.payload, self.opened_every)?;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self) -> anyhow::Result<()> {
+        for receiver in &mut self.receivers {
+            if let Some((_, outbound)) = &mut receiver.feedback {
+                receiver.reports.ask_key_frames(&receiver.socket, outbound)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps consent alive.
     pub(crate) fn check(&self) {
         for sender in &self.senders {
-            if let Some(ice) = &sender.ice {
+            if let Some((ice, _)) = &sender.back {
                 ice.check(&sender.socket);
             }
         }
@@ -156,7 +255,7 @@ impl Traffic {
     }
 
     fn report(&mut self) -> anyhow::Result<()> {
-        for sender in self.senders.iter_mut().filter(|sender| sender.ice.is_some()) {
+        for sender in self.senders.iter_mut().filter(|sender| sender.back.is_some()) {
             sender.reports.send(&sender.socket, &mut sender.outbound, sender.ssrc, sender.timestamp, unix_ns())?;
         }
         for receiver in &mut self.receivers {
@@ -170,12 +269,14 @@ impl Traffic {
 
 impl Sender {
     fn burst(&mut self, scenario: &Scenario) -> anyhow::Result<u64> {
+        let key = self.key_frame_in == 0;
+        self.key_frame_in = if key { KEY_FRAME_EVERY } else { self.key_frame_in - 1 };
         let mut payload = vec![0_u8; scenario.payload];
         for number in 0..scenario.burst {
             if scenario.video {
-                // VP8: start of a partition in the first packet of a frame, key frame head with its start code and size.
+                // VP8: start of a partition in the first packet of a frame, frame head with the start code and size of a key frame.
                 payload[0] = if number == 0 { 0x10 } else { 0x00 };
-                payload[1..11].copy_from_slice(&[0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x02]);
+                payload[1..11].copy_from_slice(&[0x10 | u8::from(!key), 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x02]);
             }
             payload[STAMP_AT..STAMP_AT + 8].copy_from_slice(&unix_ns().to_be_bytes());
             let mut slot = [0_u8; 1500];
@@ -193,31 +294,51 @@ impl Sender {
                 header_len = 20;
             }
             let len = self.outbound.protect(&mut slot, header_len, &[], &payload, self.index)?;
-            self.socket.send(slot.get(..len).unwrap_or_default())?;
+            match self.socket.send(slot.get(..len).unwrap_or_default()) {
+                // The server has ended: its packets count as lost.
+                Err(error) if error.kind() != std::io::ErrorKind::ConnectionRefused => return Err(error.into()),
+                _ => {}
+            }
             self.index += 1;
             self.reports.count(payload.len());
         }
         self.timestamp = self.timestamp.wrapping_add(if scenario.video { 3000 } else { 960 });
-        // Of what comes back only checks want an answer: every burst starts with a key frame, and nothing is sent again.
+        Ok(scenario.burst as u64)
+    }
+
+    /// Answers checks and tells how many key frames were asked for; the next burst is one then.
+    fn hear(&mut self) -> u64 {
+        let mut asked = 0;
         let mut buffer = [0; 2048];
         while let Ok(len) = self.socket.recv(&mut buffer) {
-            if let Some(ice) = &self.ice {
-                ice.heard(&self.socket, buffer.get(..len).unwrap_or_default());
+            let Some((ice, inbound)) = &mut self.back else { continue };
+            let packet = buffer.get_mut(..len).unwrap_or_default();
+            if rtcd_core::rtp::is_rtcp(packet) {
+                let now = reports::key_frames_asked(inbound, packet);
+                asked += now;
+                self.key_frame_in = if now > 0 { 0 } else { self.key_frame_in };
+            } else {
+                ice.heard(&self.socket, packet);
             }
         }
-        Ok(scenario.burst as u64)
+        asked
     }
 }
 
 impl Receiver {
-    fn drain(&mut self, buffers: &mut [u8], seen: &mut Seen, payload: usize) -> anyhow::Result<()> {
+    fn drain(&mut self, buffers: &mut [u8], seen: &mut Seen, payload: usize, opened_every: u16) -> anyhow::Result<()> {
+        if let (Some(lossy), Some((_, outbound))) = (&mut self.lossy, &mut self.feedback) {
+            lossy.ask(Instant::now(), &self.socket, outbound)?;
+        }
         loop {
             let mut chunks = buffers.chunks_exact_mut(2048);
             let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
             let mut metas = [RecvMeta::default(); BATCH_SIZE];
             let filled = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas) {
                 Ok(filled) => filled,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::ConnectionRefused) => {
+                    return Ok(());
+                }
                 Err(error) => return Err(error.into()),
             };
             for (slice, meta) in slices.iter_mut().zip(&metas).take(filled) {
@@ -226,31 +347,48 @@ impl Receiver {
                     if let Some((ice, _)) = &self.feedback {
                         ice.heard(&self.socket, packet);
                     }
-                    continue;
-                }
-                let Ok(opened) = self.inbound.unprotect(packet) else {
-                    seen.bad += 1;
-                    continue;
-                };
-                self.reports.note(opened.header.ssrc, opened.index);
-                let stamp = packet
-                    .get(opened.header.len..opened.len)
-                    .filter(|body| body.len() >= payload)
-                    .and_then(|body| body.get(STAMP_AT..))
-                    .and_then(|rest| rest.first_chunk::<8>())
-                    .map(|bytes| u64::from_be_bytes(*bytes));
-                let (Some(stamp), Some(arrived)) = (stamp, meta.timestamp) else { continue };
-                // A server's own padding and probes are not forwarded packets.
-                let age = u64::try_from(arrived.as_nanos())?.saturating_sub(stamp);
-                if age < STAMP_AGE_MAX_NS {
-                    seen.received += 1;
-                    seen.latencies.push(age as f64 / 1000.0);
+                } else {
+                    self.packet(packet, meta, seen, payload, opened_every)?;
                 }
             }
             if filled < BATCH_SIZE {
                 return Ok(());
             }
         }
+    }
+
+    fn packet(&mut self, packet: &mut [u8], meta: &RecvMeta, seen: &mut Seen, payload: usize, opened_every: u16) -> anyhow::Result<()> {
+        let number = packet.get(2..4).and_then(|bytes| bytes.first_chunk::<2>()).map_or(0, |bytes| u16::from_be_bytes(*bytes));
+        if !number.is_multiple_of(opened_every) {
+            // A server's own padding is shorter than what it forwards.
+            let forwarded = u64::from(packet.len() > payload);
+            self.received += forwarded;
+            seen.received += forwarded;
+            return Ok(());
+        }
+        if self.lossy.as_mut().is_some_and(|lossy| lossy.loses(packet.len())) {
+            return Ok(());
+        }
+        let Ok(opened) = self.inbound.unprotect(packet) else {
+            seen.bad += 1;
+            return Ok(());
+        };
+        self.reports.note(opened.header.ssrc, opened.index);
+        let body = packet.get(opened.header.len..opened.len).filter(|body| body.len() >= payload);
+        if let (Some(lossy), Some(body)) = (&mut self.lossy, body) {
+            lossy.came(Instant::now(), opened.header.ssrc, opened.index, body);
+        }
+        let stamp =
+            body.and_then(|body| body.get(STAMP_AT..)).and_then(|rest| rest.first_chunk::<8>()).map(|bytes| u64::from_be_bytes(*bytes));
+        let (Some(stamp), Some(arrived)) = (stamp, meta.timestamp) else { return Ok(()) };
+        // A server's own padding and probes are not forwarded packets.
+        let age = u64::try_from(arrived.as_nanos())?.saturating_sub(stamp);
+        if age < STAMP_AGE_MAX_NS {
+            self.received += 1;
+            seen.received += 1;
+            seen.latencies.push(age as f64 / 1000.0);
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,69 @@
+//! Who is measured, and how each is brought up with its clients.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::conclave;
+use crate::process::Place;
+use crate::report::{IDEAL, OURS, OURS_PLAIN};
+use crate::rivals::Rival;
+use crate::scenario::Scenario;
+use crate::subject::{self, Subject, assemble};
+
+/// Who is measured.
+#[derive(Clone, Debug)]
+pub(crate) enum Contender {
+    Ideal,
+    Ours,
+    /// Ourselves without GSO trains.
+    OursPlain,
+    Rival(Rival),
+}
+
+impl Contender {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Ideal => IDEAL,
+            Self::Ours => OURS,
+            Self::OursPlain => OURS_PLAIN,
+            Self::Rival(rival) => rival.kind.name(),
+        }
+    }
+}
+
+/// Where everything runs.
+pub(crate) struct Bench {
+    /// Handshakes and signalling run on it; media is driven from the main thread.
+    pub(crate) runtime: tokio::runtime::Runtime,
+    /// Where media goes.
+    pub(crate) address: IpAddr,
+    pub(crate) server_cpu: usize,
+    /// Our daemon.
+    pub(crate) rtcd: PathBuf,
+    pub(crate) gso: bool,
+}
+
+impl Bench {
+    /// A server with everybody of a scenario in it.
+    pub(crate) fn assemble(&self, contender: &Contender, scenario: Scenario) -> anyhow::Result<Subject> {
+        self.assemble_at(contender, scenario, Place { cpu: self.server_cpu, realtime: true })
+    }
+
+    /// The same for who is driven to its limit.
+    pub(crate) fn assemble_for_the_limit(&self, contender: &Contender, scenario: Scenario) -> anyhow::Result<Subject> {
+        self.assemble_at(contender, scenario, Place { cpu: self.server_cpu, realtime: false })
+    }
+
+    fn assemble_at(&self, contender: &Contender, scenario: Scenario, place: Place) -> anyhow::Result<Subject> {
+        let address = self.address;
+        self.runtime.block_on(async {
+            let (child, adapter) = match contender {
+                Contender::Ideal => return subject::ideal(scenario, place, address),
+                Contender::Ours => conclave::start(&self.rtcd, place, address, self.gso).await?,
+                Contender::OursPlain => conclave::start(&self.rtcd, place, address, false).await?,
+                Contender::Rival(rival) => rival.start(place, address).await?,
+            };
+            assemble(child, adapter, scenario, address).await
+        })
+    }
+}

@@ -1,0 +1,377 @@
+//! What is measured beside the cost of a packet: a table of figures for each server.
+
+mod idle;
+mod joins;
+mod key_frames;
+mod knee;
+mod loss;
+mod restart;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contender::{Bench, Contender};
+use crate::report::{OURS, SUBJECTS, Spread};
+use crate::scenario::{self, Scenario};
+
+/// One server's figures, in the order of the columns; none where a column does not apply.
+pub(crate) type Figures = Vec<Option<f64>>;
+
+/// What is done to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Idle,
+    Joins,
+    KeyFrames,
+    Knee,
+    Loss,
+    Restart,
+}
+
+/// One table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trial {
+    /// For files and the command line.
+    pub(crate) name: &'static str,
+    /// For people.
+    pub(crate) title: &'static str,
+    /// What stands in the columns.
+    pub(crate) note: &'static str,
+    pub(crate) scenario: Scenario,
+    pub(crate) kind: Kind,
+}
+
+/// One figure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    pub(crate) title: &'static str,
+    digits: usize,
+    /// The issue's bar for ours.
+    bar: Option<Bar>,
+}
+
+/// What the issue asks of a figure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bar {
+    AtLeast(f64),
+    AtMost(f64),
+    Below(f64),
+}
+
+impl Bar {
+    pub(crate) fn reached(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(bar) => value >= bar,
+            Self::AtMost(bar) => value <= bar,
+            Self::Below(bar) => value < bar,
+        }
+    }
+}
+
+impl std::fmt::Display for Bar {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtLeast(bar) => write!(formatter, "≥ {bar}"),
+            Self::AtMost(bar) => write!(formatter, "≤ {bar}"),
+            Self::Below(bar) => write!(formatter, "< {bar}"),
+        }
+    }
+}
+
+const fn column(title: &'static str, digits: usize) -> Column {
+    Column { title, digits, bar: None }
+}
+
+const fn barred(title: &'static str, digits: usize, bar: Bar) -> Column {
+    Column { title, digits, bar: Some(bar) }
+}
+
+impl Kind {
+    /// Does this need a server that people join?
+    pub(crate) fn needs_signalling(self) -> bool {
+        self != Self::Knee
+    }
+
+    /// In the order of a sample's figures.
+    pub(crate) fn columns(self) -> &'static [Column] {
+        match self {
+            Self::Idle => {
+                const { &[barred("CPU µs per second and peer", 1, Bar::AtMost(50.0)), barred("KiB per peer", 0, Bar::AtMost(100.0))] }
+            }
+            Self::Joins => {
+                const {
+                    &[
+                        column("CPU ms per join", 2),
+                        barred("joins per second and core", 0, Bar::AtLeast(500.0)),
+                        column("ms until connected", 1),
+                    ]
+                }
+            }
+            Self::KeyFrames => {
+                const {
+                    &[
+                        column("CPU µs per packet", 2),
+                        column("p99 µs", 0),
+                        column("asked by receivers, 1/s", 0),
+                        column("asked of the publisher, 1/s", 1),
+                    ]
+                }
+            }
+            Self::Knee => {
+                const {
+                    &[
+                        column("knee, packets/s", 0),
+                        column("1: the clients gave up first", 0),
+                        column("µs at 25 %", 2),
+                        column("µs at 50 %", 2),
+                        column("µs at 75 %", 2),
+                        column("µs at 90 %", 2),
+                        column("p50 µs at 70 %", 0),
+                        barred("p99 µs at 70 %", 0, Bar::Below(2000.0)),
+                        column("p99.9 µs at 70 %", 0),
+                        column("goodput at 130 %, %", 1),
+                        column("p99 ms at 130 %", 1),
+                        barred("goodput at 1.3 × the knee without trains, %", 1, Bar::AtLeast(99.9)),
+                        barred("p99 ms there", 1, Bar::Below(5.0)),
+                    ]
+                }
+            }
+            Self::Loss => {
+                const {
+                    &[
+                        column("2 %, 20 ms: recovered %", 1),
+                        column("p95 ms", 0),
+                        column("5 %, 20 ms: recovered %", 1),
+                        column("p95 ms", 0),
+                        column("10 %, 20 ms: recovered %", 1),
+                        column("p95 ms", 0),
+                        column("20 %, 20 ms: recovered %", 1),
+                        column("p95 ms", 0),
+                        column("5 %, 200 ms: recovered %", 1),
+                        column("p95 ms", 0),
+                        column("5 %, 600 ms: recovered %", 1),
+                        column("p95 ms", 0),
+                    ]
+                }
+            }
+            Self::Restart => {
+                const { &[column("forwarded in the 2 s after SIGTERM, %", 1), column("s from SIGKILL until all 50 hear again", 2)] }
+            }
+        }
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> [Trial; 7] {
+    let [one, ten, share, ..] = scenario::ALL;
+    [
+        Trial {
+            name: "knee-audio",
+            title: "The knee: 10 speakers to 50, ever faster",
+            note: "The knee is the highest rate at which at least 99.9 % come and 99 % of them within 5 ms. The columns after it are at parts \
+                   of each server's own knee. Where the clients gave up first, it goes further than they do.",
+            scenario: ten,
+            kind: Kind::Knee,
+        },
+        Trial {
+            name: "knee-share",
+            title: "The knee: 1 screen share to 50, ever faster",
+            note: "As above; with frames of nine packets at ever higher rates.",
+            scenario: share,
+            kind: Kind::Knee,
+        },
+        Trial {
+            name: "idle",
+            title: "Idle peers: 10 silent microphones and 50 who listen, in one call",
+            note: "Connected, with tracks, no media; a connectivity check every 2.5 s and a report every 5 s from each.",
+            scenario: ten,
+            kind: Kind::Idle,
+        },
+        Trial {
+            name: "joins",
+            title: "Joins: 100 listeners into one call",
+            note: "All of the server's work for a join: signalling, ICE, DTLS, one track. Clients come one after the other; joins per second \
+                   and core is the inverse of the CPU time.",
+            scenario: one.to(100),
+            kind: Kind::Joins,
+        },
+        Trial {
+            name: "key-frames",
+            title: "Everybody asks for key frames: 1 screen share to 50, five requests a second from each",
+            note: "The fewer of them reach the publisher, the better its picture.",
+            scenario: share,
+            kind: Kind::KeyFrames,
+        },
+        Trial {
+            name: "loss",
+            title: "Loss: 1 screen share to 10, lost on the way to the receivers",
+            note: "Receivers ask again for what is missing (NACK), for at most a second; the column says the loss and the round trip, how much \
+                   of the lost came again, and how long 95 % of that took. Reports tell of no loss, so that nobody's congestion control takes \
+                   the picture away: this is repair alone.",
+            scenario: share.to(10),
+            kind: Kind::Loss,
+        },
+        Trial {
+            name: "restart",
+            title: "Restart under load: 1 speaker to 50",
+            note: "What SIGTERM does to a call that goes on, and how long everybody's way back takes after a SIGKILL: start of the server and \
+                   51 joins one after the other.",
+            scenario: one,
+            kind: Kind::Restart,
+        },
+    ]
+}
+
+impl Trial {
+    /// Puts one server through it: a sample, or two for ourselves with and without trains.
+    pub(crate) fn measure(&self, bench: &Bench, contender: &Contender, run: usize) -> anyhow::Result<Vec<Sample>> {
+        let alone = |figures| vec![(contender.name(), figures)];
+        let rows = match self.kind {
+            Kind::Idle => alone(idle::measure(bench, contender, self.scenario)?),
+            Kind::Joins => alone(joins::measure(bench, contender, self.scenario)?),
+            Kind::KeyFrames => alone(key_frames::measure(bench, contender, self.scenario)?),
+            Kind::Knee => knee::measure(bench, contender, self.scenario)?,
+            Kind::Loss => alone(loss::measure(bench, contender, self.scenario)?),
+            Kind::Restart => alone(restart::measure(bench, contender, self.scenario)?),
+        };
+        let sample = |(subject, figures): (&'static str, _)| Sample { trial: self.name.into(), subject: subject.into(), run, figures };
+        Ok(rows.into_iter().map(sample).collect())
+    }
+}
+
+/// One server's figures of one run.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Sample {
+    pub(crate) trial: Cow<'static, str>,
+    pub(crate) subject: Cow<'static, str>,
+    pub(crate) run: usize,
+    pub(crate) figures: Figures,
+}
+
+impl std::fmt::Display for Sample {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} run {}: {:<8}", self.trial, self.run, self.subject)?;
+        let trial = all().into_iter().find(|trial| trial.name == self.trial);
+        for (column, figure) in trial.iter().flat_map(|trial| trial.kind.columns()).zip(&self.figures) {
+            if let Some(figure) = figure {
+                write!(formatter, " · {} {figure:.*}", column.title, column.digits)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One table's figures.
+#[derive(Clone, Debug)]
+pub(crate) struct Summary {
+    pub(crate) trial: Trial,
+    /// In the order of the columns.
+    pub(crate) rows: Vec<(&'static str, Vec<Option<Spread>>)>,
+}
+
+impl Summary {
+    pub(crate) fn of(trial: Trial, samples: &[Sample]) -> Self {
+        let mut rows = Vec::new();
+        for subject in SUBJECTS {
+            let of: Vec<&Sample> = samples.iter().filter(|sample| sample.trial == trial.name && sample.subject == subject).collect();
+            if of.is_empty() {
+                continue;
+            }
+            let figure = |at: usize| {
+                let values: Vec<f64> = of.iter().filter_map(|sample| sample.figures.get(at).copied().flatten()).collect();
+                (!values.is_empty()).then(|| Spread::of(values))
+            };
+            rows.push((subject, (0..trial.kind.columns().len()).map(figure).collect()));
+        }
+        Self { trial, rows }
+    }
+
+    /// Our figures that have a bar: what, the bar, the figure.
+    pub(crate) fn bars(&self) -> Vec<(&'static str, Bar, Option<Spread>)> {
+        let ours = self.rows.iter().find(|(subject, _)| *subject == OURS);
+        let barred = self.trial.kind.columns().iter().enumerate();
+        barred
+            .filter_map(|(at, column)| Some((column.title, column.bar?, ours.and_then(|(_, figures)| figures.get(at).copied().flatten()))))
+            .collect()
+    }
+
+    /// Markdown. The figures stand below each other if there are many.
+    pub(crate) fn table(&self) -> String {
+        let mut text = format!("**{}**\n\n{}\n\n", self.trial.title, self.trial.note);
+        let columns = self.trial.kind.columns();
+        let cell = |column: &Column, subject: &str, spread: Option<Spread>| {
+            let Some(spread) = spread else { return String::new() };
+            let missed = column.bar.filter(|bar| subject == OURS && !bar.reached(spread.median));
+            format!("{spread:.*}{}", column.digits, missed.map_or_else(String::new, |bar| format!(" ({bar}: **missed**)")))
+        };
+        let mut lines: Vec<Vec<String>> = Vec::new();
+        lines.push(std::iter::once("server".to_owned()).chain(columns.iter().map(|column| column.title.to_owned())).collect());
+        for (subject, figures) in &self.rows {
+            let cells = columns.iter().zip(figures).map(|(column, spread)| cell(column, subject, *spread));
+            lines.push(std::iter::once((*subject).to_owned()).chain(cells).collect());
+        }
+        if columns.len() > 5 {
+            let width = lines.first().map_or(0, Vec::len);
+            lines = (0..width).map(|at| lines.iter().filter_map(|line| line.get(at).cloned()).collect()).collect();
+            if let Some(corner) = lines.first_mut().and_then(|line| line.first_mut()) {
+                corner.clear();
+            }
+        }
+        for (at, line) in lines.iter().enumerate() {
+            let _ = writeln!(text, "| {} |", line.join(" | "));
+            if at == 0 {
+                let _ = writeln!(text, "| ---{} |", " | ---:".repeat(line.len().saturating_sub(1)));
+            }
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// All samples as CSV, a line for each figure.
+pub(crate) fn csv(samples: &[Sample]) -> String {
+    let mut text = String::from("trial,subject,run,figure,value\n");
+    for sample in samples {
+        let Some(trial) = all().into_iter().find(|trial| trial.name == sample.trial) else { continue };
+        for (column, value) in trial.kind.columns().iter().zip(&sample.figures) {
+            if let Some(value) = value {
+                let _ = writeln!(text, "{},\"{}\",{},\"{}\",{value:.4}", sample.trial, sample.subject, sample.run, column.title);
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(subject: &'static str, run: usize, figures: &[f64]) -> Sample {
+        Sample { trial: "idle".into(), subject: subject.into(), run, figures: figures.iter().copied().map(Some).collect() }
+    }
+
+    #[test]
+    fn a_missed_bar_is_said() {
+        let trial = all()[2];
+        let samples = [sample(OURS, 0, &[60.0, 80.0]), sample(OURS, 1, &[62.0, 90.0]), sample("janus", 0, &[900.0, 200.0])];
+        let summary = Summary::of(trial, &samples);
+        let table = summary.table();
+        assert!(table.contains("| conclave | 61.0 [60.0–62.0] (≤ 50: **missed**) | 85 [80–90] |"), "{table}");
+        assert!(table.contains("| janus | 900.0 [900.0–900.0] | 200 [200–200] |"), "bars are ours: {table}");
+        let bars = summary.bars();
+        assert!(bars.iter().map(|(_, bar, value)| value.is_some_and(|value| bar.reached(value.median))).eq([false, true]));
+        assert_eq!(csv(&samples).lines().count(), 7);
+    }
+
+    #[test]
+    fn many_figures_stand_below_each_other() {
+        let trial = all()[0];
+        let figures: Figures = (1_u8..=11).map(|value| Some(f64::from(value))).chain([None, None]).collect();
+        let knee = Sample { trial: "knee-audio".into(), subject: "janus".into(), run: 0, figures };
+        let table = Summary::of(trial, &[knee]).table();
+        assert!(table.contains("|  | janus |\n| --- | ---: |\n| knee, packets/s | 1 [1–1] |"), "{table}");
+        assert!(table.contains("| p99 ms there |  |"), "{table}");
+    }
+}
