@@ -16,6 +16,16 @@ impl<T> Key<T> {
     pub(crate) fn index(self) -> u32 {
         self.index
     }
+
+    /// As a number, for those who only carry it.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// From [`Self::to_bits`].
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self { index: bits as u32, generation: (bits >> 32) as u32, kind: PhantomData }
+    }
 }
 
 impl<T> Clone for Key<T> {

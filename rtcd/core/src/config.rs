@@ -8,6 +8,8 @@ use std::time::Instant;
 pub struct CoreConfig {
     /// This core's shard, 0…; encoded in every ICE ufrag so that the shell finds the shard of an unknown sender.
     pub shard: u8,
+    /// How many cores the node has. With one, nothing is said or kept for others.
+    pub shards: u8,
     /// Seed of every random choice the core makes (ufrags, SSRCs, sequence offsets). From the operating system in
     /// production, fixed in simulation.
     pub seed: [u8; 32],

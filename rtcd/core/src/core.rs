@@ -31,6 +31,9 @@ use crate::track::{Layer, Track, TrackKey};
 /// Bytes written before they are given out: within a level-2 cache, with room for the kernel's own work.
 const LOT_BYTES: usize = 128 * 1024;
 
+/// Bytes for other shards that may wait: they begin to work on the first while this one goes on.
+const PARCEL_BYTES: usize = 64 * 1024;
+
 /// The core. See the crate's documentation.
 pub struct Core {
     pub(crate) config: CoreConfig,
@@ -46,6 +49,8 @@ pub struct Core {
     pub(crate) call_by_id: HashMap<CallId, CallKey>,
     pub(crate) peer_by_id: HashMap<PeerId, PeerKey>,
     pub(crate) track_by_id: HashMap<TrackId, TrackKey>,
+    /// Those that stand in for tracks of other shards, by shard and the name they have there.
+    pub(crate) track_by_origin: HashMap<(u8, u64), TrackKey, BuildHasherDefault<FxHasher>>,
     pub(crate) tap_by_id: HashMap<TapId, TapKey>,
     /// Addresses that passed a check. Only proved ones are here, so nobody can crowd it with chosen ones.
     pub(crate) links: HashMap<Link, TransportKey, BuildHasherDefault<FxHasher>>,
@@ -125,6 +130,7 @@ impl Core {
             call_by_id: HashMap::new(),
             peer_by_id: HashMap::new(),
             track_by_id: HashMap::new(),
+            track_by_origin: HashMap::default(),
             tap_by_id: HashMap::new(),
             links: HashMap::default(),
             timers: Timers::new(),
@@ -177,10 +183,9 @@ impl Core {
             Input::Mute { peer, track, muted } => self.with_own_track(now, &peer, &track, |core, key| core.mute(now, key, muted)),
             Input::Subscribe { peer, track, wanted } => self.with_peer_and_track(now, &peer, &track, |core, peer, track| {
                 if wanted {
-                    core.subscribe(now, peer, track);
-                    core.renegotiate_viewer(peer);
+                    core.accept(now, peer, track);
                 } else {
-                    core.unsubscribe(now, peer, track);
+                    core.decline(now, peer, track);
                 }
             }),
             Input::TrackSettings { peer, track, settings } => {
@@ -200,6 +205,14 @@ impl Core {
                 (Some(tap), Some(track)) => self.tap_key_frame(now, *tap, *track),
                 _ => self.counters.one(Count::UnknownName),
             },
+            Input::Adopt(adoption) => self.adopt_track(now, &adoption),
+            Input::Disown { track } => self.disown_track(now, &track),
+            Input::AdoptedMuted { track, muted } => match self.track_by_id.get(&track).copied() {
+                Some(key) if self.tracks.get(key).is_some_and(|track| track.origin.is_some()) => self.mute(now, key, muted),
+                Some(_) | None => self.counters.one(Count::UnknownName),
+            },
+            Input::Parcel { from, parcel } => self.receive_parcel(now, from, parcel),
+            Input::RelayRequest { from, request } => self.relay_requested(now, from, &request),
             Input::EndCall { call } => match self.call_by_id.get(&call) {
                 Some(key) => self.end_call(now, *key),
                 None => self.counters.one(Count::UnknownName),
@@ -228,7 +241,7 @@ impl Core {
     /// True when datagrams should not be added without polling first: more would only make the next poll longer.
     #[must_use]
     pub fn wants_poll(&self) -> bool {
-        self.outbox.used() > 4 * 1024 * 1024 || self.dirty.len() > 4096
+        self.outbox.used() > 4 * 1024 * 1024 || self.outbox.parcels.used() > PARCEL_BYTES || self.dirty.len() > 4096
     }
 
     /// Whether [`Input::Timeout`] would do something now. Timers without hurry are due before [`Output::Timeout`] asks for a
@@ -241,6 +254,16 @@ impl Core {
 
     /// The next output. Poll until [`Output::Timeout`].
     pub fn poll(&mut self, now: Instant) -> Output<'_> {
+        // Other shards begin with theirs while we do ours.
+        if !self.outbox.parcels.is_empty() {
+            return match self.outbox.parcels.lend() {
+                Some((shard, parcel)) => {
+                    self.counters.add(Count::PacketsRelayedOut, parcel.packets() as u64);
+                    Output::Parcel { shard, parcel }
+                }
+                None => Output::Timeout(Some(now)),
+            };
+        }
         // Written first, sent then: neither pushes the other's code and data out of the caches packet by packet.
         if !self.dirty.is_empty() {
             let send_time = abs_send_time(now.saturating_duration_since(self.config.epoch.0));
@@ -277,6 +300,8 @@ impl Core {
                 Output::Data { call: call.clone(), peer: peer.clone(), reliable: *reliable, payload }
             }
             Some(Notice::TapClosed { tap }) => Output::TapClosed { tap: tap.clone() },
+            Some(Notice::Origin(origin)) => Output::Origin(Arc::clone(origin)),
+            Some(Notice::RelayRequest { shard, request }) => Output::RelayRequest { shard: *shard, request: *request },
             Some(Notice::Report { token, report }) => Output::Report { token: *token, report: report.clone() },
             Some(Notice::Tap { tap, delivery }) => match self.tap_item(delivery) {
                 Some(item) => Output::Tap { tap: tap.clone(), item },
@@ -372,7 +397,7 @@ impl Core {
     /// Only the publisher itself, or the shell in its name, touches a track.
     fn with_own_track(&mut self, now: Instant, peer: &PeerId, track: &TrackId, work: impl FnOnce(&mut Self, TrackKey)) {
         self.with_peer_and_track(now, peer, track, |core, peer, track| {
-            if core.tracks.get(track).is_some_and(|track| track.peer == peer) {
+            if core.tracks.get(track).is_some_and(|track| track.peer == Some(peer)) {
                 work(core, track);
             }
         });
@@ -446,7 +471,7 @@ impl Core {
     }
 
     fn publisher_of(&self, track: TrackKey) -> Option<PeerKey> {
-        self.tracks.get(track).map(|track| track.peer)
+        self.tracks.get(track).and_then(|track| track.peer)
     }
 
     /// A transport got further. Told once per step and transport.

@@ -77,7 +77,13 @@ counters! {
     PacketsRecovered = "packets_recovered",
     /// Packets forwarded to viewers.
     PacketsForwarded = "packets_forwarded",
-    /// Of these, sound packets with earlier ones beside them.
+    /// Packets passed to another shard, once for each.
+    PacketsRelayedOut = "packets_relayed_out",
+    /// Packets that came from another shard.
+    PacketsRelayedIn = "packets_relayed_in",
+    /// What came from another shard for a track that is not (or no longer) here.
+    RelayUnknown = "relay_unknown",
+    /// Of the packets forwarded, sound packets with earlier ones beside them.
     PacketsRedundant = "packets_with_redundancy",
     /// Bytes forwarded.
     BytesForwarded = "bytes_forwarded",

@@ -24,6 +24,18 @@ impl Default for Demand {
 }
 
 impl Demand {
+    /// Nothing is sent until somebody wants it.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { wanted: [false; LAYERS_MAX], unwanted_since: [None; LAYERS_MAX], told: [false; LAYERS_MAX] }
+    }
+
+    /// Asked: the set told last.
+    #[must_use]
+    pub fn told(&self) -> [bool; LAYERS_MAX] {
+        self.told
+    }
+
     /// Told: the layers that viewers and taps want now, lowest first.
     pub fn handle_wanted(&mut self, now: Instant, wanted: [bool; LAYERS_MAX]) {
         for ((since, is), was) in self.unwanted_since.iter_mut().zip(wanted).zip(self.wanted) {

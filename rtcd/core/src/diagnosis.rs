@@ -74,11 +74,16 @@ impl Core {
         if layers().any(|layer| layer.is_sending_within(now, STOPPED)) {
             return Verdict::Flows;
         }
-        let Some(transport) = self.transports.get(bound.transport) else { return Verdict::NoDescription };
+        if track.origin.is_some() {
+            // Why, its own shard says.
+            return if track.subscriptions.is_empty() { Verdict::NotWanted } else { Verdict::Stopped };
+        }
+        let Some(transport) = bound.transport.and_then(|key| self.transports.get(key)) else { return Verdict::NoDescription };
         match transport_verdict(transport) {
             Verdict::Flows if layers().any(|layer| layer.first_at.is_some()) => {
                 // Pictures that nobody wants are turned off at their publisher.
                 let wanted = track.kind == Kind::Audio
+                    || track.relays.count() > 0
                     || track
                         .subscriptions
                         .iter()
@@ -105,7 +110,8 @@ impl Core {
             Some(worst) => worst,
             None => {
                 let others = self.calls.get(peer.call).into_iter().flat_map(|call| &call.peers).filter(|other| **other != key);
-                let published = others.filter_map(|other| self.peers.get(*other)).any(|other| !other.tracks.is_empty());
+                let elsewhere = self.calls.get(peer.call).is_some_and(|call| !call.stand_ins.is_empty());
+                let published = elsewhere || others.filter_map(|other| self.peers.get(*other)).any(|other| !other.tracks.is_empty());
                 if published { Verdict::NotWanted } else { Verdict::NobodyPublishes }
             }
         }
@@ -131,7 +137,7 @@ impl Core {
         let waiting = subscription.waits_since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
         Some(WatchedFacts {
             track: track.id.clone(),
-            publisher: self.peers.get(track.peer)?.id.clone(),
+            publisher: track.publisher.clone(),
             kind: track.kind,
             source: track.source,
             verdict: self.watched_verdict(now, subscription, track, reason, waiting),

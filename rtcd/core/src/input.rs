@@ -1,6 +1,9 @@
 //! Everything a core can be told.
 
+use std::sync::Arc;
+
 use crate::ids::{CallId, Kind, Link, PeerId, Side, Source, TapId, TrackId};
+use crate::relay::{Origin, Parcel, RelayRequest};
 
 /// One input. The shell gives it with `now` to [`crate::Core::handle`] and then polls to rest.
 #[derive(Debug)]
@@ -134,6 +137,34 @@ pub enum Input<'a> {
         /// Of which track.
         track: TrackId,
     },
+    /// A track of another shard stands in here from now on; told again when it changed. Makes the call where it is not known yet.
+    Adopt(Adoption),
+    /// A track of another shard has ended, or is no longer needed here.
+    Disown {
+        /// Which.
+        track: TrackId,
+    },
+    /// A track of another shard was muted or unmuted there.
+    AdoptedMuted {
+        /// Which.
+        track: TrackId,
+        /// New state.
+        muted: bool,
+    },
+    /// Packets from another shard, see [`crate::Output::Parcel`]. Left as it is: clear it before it is used again.
+    Parcel {
+        /// From which.
+        from: u8,
+        /// The packets.
+        parcel: &'a Parcel,
+    },
+    /// What another shard needs, see [`crate::Output::RelayRequest`].
+    RelayRequest {
+        /// Which.
+        from: u8,
+        /// The request.
+        request: RelayRequest,
+    },
     /// Remove everybody, end the call.
     EndCall {
         /// Which.
@@ -146,6 +177,17 @@ pub enum Input<'a> {
         /// Also why each peer's media does or does not flow. Costs more: for people who look, not for a scrape.
         diagnose: bool,
     },
+}
+
+/// A track of another shard, and how people here stand to it.
+#[derive(Clone, Debug)]
+pub struct Adoption {
+    /// The track.
+    pub origin: Arc<Origin>,
+    /// It is muted.
+    pub muted: bool,
+    /// Who said already whether it wants the track, which counts more than [`Join::auto_subscribe`].
+    pub choices: Vec<(PeerId, bool)>,
 }
 
 /// A participant joins.

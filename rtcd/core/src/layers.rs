@@ -201,6 +201,7 @@ impl Core {
         if let Some(layer) = self.layers.get_mut(key) {
             // Numbers begin anew; how loud it was is soon known again.
             layer.microphone = None;
+            self.outbox.parcels.restart(layer.relays, layer.track, layer.index);
         }
         self.taps_restart(key);
     }
@@ -208,10 +209,11 @@ impl Core {
     /// Which layers anybody wants; the publisher is told of changes.
     pub(crate) fn refresh_demand(&mut self, now: Instant, track_key: TrackKey) {
         let Some(track) = self.tracks.get(track_key) else { return };
-        if track.kind == Kind::Audio || track.layers.is_empty() {
+        // A microphone always sends; it is another shard that need not pass it on.
+        if (track.kind == Kind::Audio && track.origin.is_none()) || track.layers.is_empty() {
             return;
         }
-        let mut wanted = [false; LAYERS_MAX];
+        let mut wanted = track.relays.wanted();
         for key in &track.subscriptions {
             let Some(subscription) = self.subscriptions.get(*key) else { continue };
             if subscription.settings.disabled || subscription.sending.is_none() {
@@ -245,11 +247,15 @@ impl Core {
     pub(crate) fn demand_timeout(&mut self, now: Instant, key: TrackKey) {
         let Some(track) = self.tracks.get_mut(key) else { return };
         if let Some(wanted) = track.demand.poll(now)
-            && let Some(peer) = self.peers.get(track.peer)
         {
-            let layers = (0..).zip(wanted).take(track.layers.len()).collect();
-            self.outbox.signal(&peer.id, Signal::WantedLayers { track: track.id.clone(), layers });
+            if track.origin.is_some() {
+                self.request_relay(key, [false; LAYERS_MAX]);
+            } else {
+                let layers = (0..).zip(wanted).take(track.layers.len()).collect();
+                self.outbox.signal(&track.publisher, Signal::WantedLayers { track: track.id.clone(), layers });
+            }
         }
+        let Some(track) = self.tracks.get_mut(key) else { return };
         if let Some(at) = track.demand.poll_timeout() {
             self.timers.set(&mut track.demand_alarm, Timer::Demand(key), at);
         }

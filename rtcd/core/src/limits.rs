@@ -77,6 +77,8 @@ pub const VIEWER_QUEUE_MAX: usize = 1024;
 pub const DATA_MESSAGES_PER_S_MAX: u32 = 500;
 /// Calls in one core. 1 KiB each.
 pub const CALLS_MAX: usize = 65_536;
+/// Tracks of other shards that stand in here: 16 full calls' microphones and cameras; about 1 KiB each before they carry anything.
+pub const STAND_INS_MAX: usize = 32_768;
 /// Peers in one core: memory ends before.
 pub const PEERS_MAX: usize = 65_536;
 /// Subscriptions of one peer: what one description can carry. Half a KiB each.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::ids::{CallId, Link, PeerId, TapId};
 use crate::output::{Event, Signal, Transmits};
+use crate::relay::{Origin, Parcels, RelayRequest};
 use crate::report::Report;
 use crate::tap::Delivery;
 
@@ -31,6 +32,8 @@ pub(crate) enum Notice {
     Data { call: CallId, peer: PeerId, reliable: bool, payload: Vec<u8> },
     Tap { tap: TapId, delivery: Delivery },
     TapClosed { tap: TapId },
+    Origin(std::sync::Arc<Origin>),
+    RelayRequest { shard: u8, request: RelayRequest },
     Report { token: u64, report: Box<Report> },
 }
 
@@ -42,11 +45,13 @@ pub(crate) struct Outbox {
     // The runs were given out: the arena is free again with the next call.
     lent: bool,
     notices: VecDeque<Notice>,
+    /// For other shards.
+    pub(crate) parcels: Parcels,
 }
 
 impl Outbox {
     pub(crate) fn new() -> Self {
-        Self { arena: vec![0; 64 * SLOT], used: 0, runs: Vec::with_capacity(256), lent: false, notices: VecDeque::new() }
+        Self { arena: vec![0; 64 * SLOT], used: 0, runs: Vec::with_capacity(256), lent: false, notices: VecDeque::new(), parcels: Parcels::default() }
     }
 
     /// Room for one datagram; say with [`Outbox::commit`] how long it became.

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::ids::{CallId, Kind, Link, PeerId, Side, Source, TapId, TrackId};
 use crate::input::Layer;
+use crate::relay::{Origin, Parcel, RelayRequest};
 
 /// One output. Poll until [`Output::Timeout`].
 #[derive(Debug)]
@@ -48,6 +49,23 @@ pub enum Output<'a> {
         /// Which.
         tap: TapId,
     },
+    /// Packets for another shard, to be given to its core as [`crate::Input::Parcel`]. May be taken, with an empty one left in its place;
+    /// otherwise it is emptied.
+    Parcel {
+        /// Which shard.
+        shard: u8,
+        /// The packets.
+        parcel: &'a mut Parcel,
+    },
+    /// What this shard needs of a track of another, to be given to its core as [`crate::Input::RelayRequest`]. Must not get lost.
+    RelayRequest {
+        /// Which shard.
+        shard: u8,
+        /// The request.
+        request: RelayRequest,
+    },
+    /// A track went live here, or changed: what other shards on which its call lives have to know, see [`crate::spread`].
+    Origin(std::sync::Arc<Origin>),
     /// Answer to [`crate::Input::Report`].
     Report {
         /// From the input.

@@ -166,8 +166,8 @@ mod tests {
         let transport: TransportKey = Arena::new().insert_with(|_: TransportKey| crate::peer::Transport::for_tests());
         let mut layers = Arena::new();
         (
-            layers.insert(Layer::new(track, transport, 0, "q".to_owned(), 90_000)),
-            layers.insert(Layer::new(track, transport, 1, "h".to_owned(), 90_000)),
+            layers.insert(Layer::new(track, Some(transport), 0, "q".to_owned(), 90_000)),
+            layers.insert(Layer::new(track, Some(transport), 1, "h".to_owned(), 90_000)),
         )
     }
 

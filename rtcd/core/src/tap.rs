@@ -123,7 +123,9 @@ impl Core {
 
     fn tap_meet(&mut self, now: Instant, key: TapKey, track_key: TrackKey) {
         let (Some(tap), Some(track)) = (self.taps.get_mut(key), self.tracks.get(track_key)) else { return };
-        let consented = self.peers.get(track.peer).is_some_and(|peer| peer.consent);
+        // What stands in for a track of another shard is tapped there.
+        let Some(publisher) = track.peer else { return };
+        let consented = self.peers.get(publisher).is_some_and(|peer| peer.consent);
         let in_scope = match track.kind {
             Kind::Audio => tap.scope.audio,
             Kind::Video => tap.scope.video && (!tap.scope.screen_only || track.source == Source::ScreenShare),
@@ -376,7 +378,7 @@ impl Core {
         Some(match delivery {
             Delivery::Track { track } => {
                 let track = self.tracks.get(*track)?;
-                let peer = self.peers.get(track.peer)?;
+                let peer = self.peers.get(track.peer?)?;
                 let codec: &Codec = track.codec()?;
                 let top = track.announced.last();
                 TapItem::Track {

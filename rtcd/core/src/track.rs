@@ -8,14 +8,17 @@ use crate::arena::Key;
 use crate::cache::Cache;
 use crate::call::CallKey;
 use crate::demand::Demand;
-use crate::ids::{Kind, Source, TrackId};
+use crate::ids::{Kind, PeerId, Source, TrackId};
 use crate::input;
 use crate::keyframe::KeyFrames;
 use crate::limits::LAYERS_MAX;
+use crate::loudest::Meter;
 use crate::microphone::Microphone;
 use crate::negotiate::Codec;
 use crate::peer::{PeerKey, TransportKey};
 use crate::receive::{Arrivals, ClockMap};
+use crate::relay::Relays;
+use crate::shards::ShardSet;
 use crate::subscription::SubscriptionKey;
 use crate::timers::Alarm;
 
@@ -29,7 +32,11 @@ const LAYER_SILENT: Duration = Duration::from_millis(1500);
 pub(crate) struct Track {
     pub(crate) id: TrackId,
     pub(crate) call: CallKey,
-    pub(crate) peer: PeerKey,
+    /// Its publisher; `None`: it stands in for one of another shard.
+    pub(crate) peer: Option<PeerKey>,
+    pub(crate) publisher: PeerId,
+    /// What it stands in for.
+    pub(crate) origin: Option<StandIn>,
     pub(crate) kind: Kind,
     pub(crate) source: Source,
     /// The client's own name for it, from its offer.
@@ -51,11 +58,24 @@ pub(crate) struct Track {
     pub(crate) demand: Demand,
     pub(crate) demand_alarm: Alarm,
     pub(crate) dtx: bool,
+    /// What other shards want of it.
+    pub(crate) relays: Relays,
+    /// Who shall not have it although it gets everything.
+    pub(crate) declined: Vec<PeerKey>,
+}
+
+/// The track of another shard that one stands in for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StandIn {
+    pub(crate) shard: u8,
+    /// The name it has there.
+    pub(crate) number: u64,
 }
 
 /// The media section a track comes in on.
 pub(crate) struct Bound {
-    pub(crate) transport: TransportKey,
+    /// `None`: it comes from another shard.
+    pub(crate) transport: Option<TransportKey>,
     /// Negotiated with the publisher, best first.
     pub(crate) codecs: Vec<Codec>,
 }
@@ -63,7 +83,8 @@ pub(crate) struct Bound {
 /// One incoming layer.
 pub(crate) struct Layer {
     pub(crate) track: TrackKey,
-    pub(crate) transport: TransportKey,
+    /// `None`: it comes from another shard.
+    pub(crate) transport: Option<TransportKey>,
     /// 0 is the lowest.
     pub(crate) index: u8,
     pub(crate) rid: String,
@@ -84,6 +105,10 @@ pub(crate) struct Layer {
     pub(crate) key_frames: KeyFrames,
     /// What is kept back of a microphone; `None` for everything else, and before the first packet.
     pub(crate) microphone: Option<Box<Microphone>>,
+    /// How loud a microphone of another shard is; what is kept back of it is kept back there.
+    pub(crate) meter: Option<Box<Meter>>,
+    /// Shards that get its packets.
+    pub(crate) relays: ShardSet,
     /// It sent lately, when last looked at.
     pub(crate) awake: bool,
     /// When its first packet came.
@@ -110,7 +135,7 @@ impl Track {
 }
 
 impl Layer {
-    pub(crate) fn new(track: TrackKey, transport: TransportKey, index: u8, rid: String, clock_rate: u32) -> Self {
+    pub(crate) fn new(track: TrackKey, transport: Option<TransportKey>, index: u8, rid: String, clock_rate: u32) -> Self {
         Self {
             track,
             transport,
@@ -127,6 +152,8 @@ impl Layer {
             taps: SmallVec::new(),
             key_frames: KeyFrames::default(),
             microphone: None,
+            meter: None,
+            relays: ShardSet::EMPTY,
             awake: false,
             first_at: None,
         }
@@ -161,7 +188,9 @@ impl Track {
         Self {
             id: TrackId::new("TR_x").unwrap(),
             call,
-            peer,
+            peer: Some(peer),
+            publisher: PeerId::new("PA_x").unwrap(),
+            origin: None,
             kind: Kind::Audio,
             source: Source::Microphone,
             cid: String::new(),
@@ -176,6 +205,8 @@ impl Track {
             demand: Demand::default(),
             demand_alarm: Alarm::default(),
             dtx: false,
+            relays: Relays::default(),
+            declined: Vec::new(),
         }
     }
 }

@@ -12,5 +12,9 @@ impl Core {
         for peer in peers {
             self.end_peer(now, peer, EndReason::CallEnded);
         }
+        for track in self.calls.get(key).map(|call| call.stand_ins.clone()).unwrap_or_default() {
+            self.end_track(now, track);
+        }
+        self.end_call_if_empty(key);
     }
 }

@@ -48,7 +48,7 @@ impl Core {
             self.transports.remove(transport);
             self.links.retain(|_, known| *known != transport);
         }
-        let of_peer = |track: &crate::track::TrackKey| self.tracks.get(*track).is_none_or(|track| track.peer == key);
+        let of_peer = |track: &crate::track::TrackKey| self.tracks.get(*track).is_none_or(|track| track.peer == Some(key));
         let orphans = self.track_by_id.values().copied().filter(of_peer).collect();
         self.outbox.signal(&peer.id, Signal::Ended { reason: EndReason::Internal });
         if let Some(call) = self.calls.get_mut(peer.call) {
@@ -79,7 +79,7 @@ impl Core {
     }
 
     pub(crate) fn end_call_if_empty(&mut self, key: CallKey) {
-        if !self.calls.get(key).is_some_and(|call| call.peers.is_empty()) {
+        if !self.calls.get(key).is_some_and(|call| call.peers.is_empty() && call.stand_ins.is_empty()) {
             return;
         }
         if let Some(call) = self.calls.remove(key) {

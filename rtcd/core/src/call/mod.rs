@@ -1,5 +1,6 @@
 //! A call: who is in it. Each verb has its own file.
 
+mod adopt;
 mod consent;
 mod data;
 mod end;
@@ -21,7 +22,7 @@ use crate::peer::PeerKey;
 use crate::speakers::Speakers;
 use crate::tap::TapKey;
 use crate::timers::Alarm;
-use crate::track::LayerKey;
+use crate::track::{LayerKey, TrackKey};
 
 pub(crate) type CallKey = Key<Call>;
 
@@ -29,6 +30,8 @@ pub(crate) type CallKey = Key<Call>;
 pub(crate) struct Call {
     pub(crate) id: CallId,
     pub(crate) peers: Vec<PeerKey>,
+    /// Tracks of other shards.
+    pub(crate) stand_ins: Vec<TrackKey>,
     pub(crate) taps: Vec<TapKey>,
     pub(crate) speakers: Speakers,
     pub(crate) loudest: Loudest<LayerKey>,
@@ -41,6 +44,7 @@ impl Call {
         Self {
             id,
             peers: Vec::new(),
+            stand_ins: Vec::new(),
             taps: Vec::new(),
             speakers: Speakers::default(),
             loudest: Loudest::new(audio_top_n.min(AUDIO_TOP_MAX)),

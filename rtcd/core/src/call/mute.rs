@@ -31,7 +31,8 @@ impl Core {
             self.refresh_subscription(now, subscription);
         }
         self.taps_muted(key, muted);
-        let Some(peer) = self.peers.get(publisher).map(|peer| peer.id.clone()) else { return };
+        // Of a track of another shard everybody is told by that one.
+        let Some((publisher, peer)) = publisher.and_then(|key| Some((key, self.peers.get(key)?.id.clone()))) else { return };
         if let Some(call) = self.calls.get_mut(call) {
             if kind == Kind::Audio && muted {
                 call.speakers.silence(publisher.index());

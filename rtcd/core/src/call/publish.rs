@@ -12,6 +12,7 @@ use crate::limits::{LAYERS_MAX, TRACKS_PER_PEER_MAX};
 use crate::output::Event;
 use crate::peer::PeerKey;
 use crate::peer::transport::Negotiator;
+use crate::relay::Relays;
 use crate::timers::Alarm;
 use crate::track::{Track, TrackKey};
 
@@ -28,7 +29,9 @@ impl Core {
         let key = self.tracks.insert(Track {
             id: publish.track.clone(),
             call,
-            peer: peer_key,
+            peer: Some(peer_key),
+            publisher: publish.peer.clone(),
+            origin: None,
             kind: publish.kind,
             source: publish.source,
             cid: publish.cid.clone(),
@@ -43,6 +46,8 @@ impl Core {
             key_frame_alarm: Alarm::default(),
             demand: Demand::default(),
             demand_alarm: Alarm::default(),
+            relays: Relays::default(),
+            declined: Vec::new(),
         });
         self.track_by_id.insert(publish.track.clone(), key);
         if let Some(peer) = self.peers.get_mut(peer_key) {
@@ -59,24 +64,34 @@ impl Core {
     /// The track has its section: everybody is told, and whoever wants everything gets it.
     pub(crate) fn track_is_live(&mut self, now: Instant, key: TrackKey) {
         let Some(track) = self.tracks.get(key) else { return };
-        let (Some(publisher), Some(call)) = (self.peers.get(track.peer), self.calls.get(track.call)) else { return };
+        let (Some(publisher), Some(call)) = (track.peer, self.calls.get(track.call)) else { return };
         let event = Event::TrackLive {
-            peer: publisher.id.clone(),
+            peer: track.publisher.clone(),
             track: track.id.clone(),
             kind: track.kind,
             source: track.source,
             mime: track.codec().map(|codec| codec.kind.mime().to_owned()).unwrap_or_default(),
             layers: track.announced.clone(),
         };
-        let (publisher, id, others) = (track.peer, call.id.clone(), call.peers.clone());
+        let id = call.id.clone();
+        self.tell_origin(key);
         self.outbox.event(&id, event);
-        for peer in others {
-            if peer != publisher && self.peers.get(peer).is_some_and(|peer| peer.auto_subscribe) {
-                self.subscribe(now, peer, key);
-                self.renegotiate_viewer(peer);
-            }
-        }
+        self.subscribe_all_to(now, key, Some(publisher));
         self.taps_meet(now, key);
+    }
+
+    /// Whoever gets everything and did not say otherwise gets this too.
+    pub(crate) fn subscribe_all_to(&mut self, now: Instant, key: TrackKey, but: Option<PeerKey>) {
+        let Some(track) = self.tracks.get(key) else { return };
+        let Some(call) = self.calls.get(track.call) else { return };
+        let takes = |peer: &&PeerKey| {
+            Some(**peer) != but && !track.declined.contains(peer) && self.peers.get(**peer).is_some_and(|peer| peer.auto_subscribe)
+        };
+        let viewers: Vec<PeerKey> = call.peers.iter().filter(takes).copied().collect();
+        for viewer in viewers {
+            self.subscribe(now, viewer, key);
+            self.renegotiate_viewer(viewer);
+        }
     }
 
     pub(crate) fn renegotiate_viewer(&mut self, peer: PeerKey) {

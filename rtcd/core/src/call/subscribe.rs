@@ -30,6 +30,7 @@ impl Core {
             .filter(|peer| **peer != viewer)
             .filter_map(|peer| self.peers.get(*peer))
             .flat_map(|peer| peer.tracks.iter().copied())
+            .chain(call.stand_ins.iter().copied())
             .collect();
         for track in tracks {
             self.subscribe(now, viewer, track);
@@ -50,8 +51,8 @@ impl Core {
         };
         let known =
             peer.subscriptions.iter().any(|key| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track_key));
-        let (Some(bound), Some(publisher)) = (&track.bound, self.peers.get(track.peer)) else { return };
-        if known || track.peer == viewer || track.call != peer.call {
+        let Some(bound) = &track.bound else { return };
+        if known || track.peer == Some(viewer) || track.call != peer.call {
             return;
         }
         let taken = self.transports.get(transport_key).map(|transport| &transport.outgoing);
@@ -60,7 +61,7 @@ impl Core {
         let (Some(ssrc), Some(rtx_ssrc)) = (fresh(), fresh()) else { return };
         let outgoing = Outgoing {
             track: track.id.clone(),
-            publisher: publisher.id.clone(),
+            publisher: track.publisher.clone(),
             kind: track.kind,
             source: track.source,
             codecs: bound.codecs.clone(),
@@ -114,7 +115,30 @@ impl Core {
         self.refresh_demand(now, track_key);
     }
 
-    /// The viewer no longer wants the track.
+    /// The viewer wants the track.
+    pub(crate) fn accept(&mut self, now: Instant, viewer: PeerKey, track: TrackKey) {
+        if let Some(track) = self.tracks.get_mut(track) {
+            track.declined.retain(|other| *other != viewer);
+        }
+        self.subscribe(now, viewer, track);
+        self.renegotiate_viewer(viewer);
+    }
+
+    /// The viewer does not, or no longer, want the track, also if it goes live only later.
+    pub(crate) fn decline(&mut self, now: Instant, viewer: PeerKey, track: TrackKey) {
+        self.unsubscribe(now, viewer, track);
+        let Some(call) = self.peers.get(viewer).map(|peer| peer.call) else { return };
+        if let Some(track) = self.tracks.get_mut(track)
+            && track.call == call
+            && track.peer != Some(viewer)
+            && !track.declined.contains(&viewer)
+        {
+            // Never more than the call has peers.
+            track.declined.retain(|other| self.peers.get(*other).is_some());
+            track.declined.push(viewer);
+        }
+    }
+
     pub(crate) fn unsubscribe(&mut self, now: Instant, viewer: PeerKey, track: TrackKey) {
         let Some(peer) = self.peers.get(viewer) else { return };
         let key = peer

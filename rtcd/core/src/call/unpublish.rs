@@ -20,7 +20,7 @@ impl Core {
             self.drop_subscription(now, subscription);
         }
         if let Some(bound) = self.tracks.get(key).and_then(|track| track.bound.as_ref())
-            && let Some(transport) = self.transports.get_mut(bound.transport)
+            && let Some(transport) = bound.transport.and_then(|key| self.transports.get_mut(key))
         {
             transport.incoming.retain(|incoming| incoming.track != key || !incoming.cid.is_empty());
             transport.sources.retain(|_, source| !layers.contains(&source.layer));
@@ -33,7 +33,13 @@ impl Core {
         }
         let Some(track) = self.tracks.remove(key) else { return };
         self.track_by_id.remove(&track.id);
-        let peer_id = self.peers.get_mut(publisher).map(|peer| {
+        if let Some(origin) = track.origin {
+            self.track_by_origin.remove(&(origin.shard, origin.number));
+            if let Some(call) = self.calls.get_mut(call) {
+                call.stand_ins.retain(|other| *other != key);
+            }
+        }
+        let peer_id = publisher.and_then(|publisher| self.peers.get_mut(publisher)).map(|peer| {
             peer.tracks.retain(|other| *other != key);
             peer.id.clone()
         });

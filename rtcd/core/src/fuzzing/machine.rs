@@ -59,6 +59,7 @@ impl Machine {
         let now = Instant::now();
         let config = CoreConfig {
             shard: 0,
+            shards: 1,
             seed: [7; 32],
             epoch: (now, 1_700_000_000_000_000),
             udp_candidates: vec![([192, 0, 2, 1], 8443).into()],
@@ -110,6 +111,7 @@ impl Machine {
                     self.wake = at;
                     return;
                 }
+                Output::Parcel { .. } | Output::RelayRequest { .. } | Output::Origin(_) => panic!("there is no other shard"),
                 Output::Signal { .. } | Output::Event { .. } | Output::Data { .. } | Output::Tap { .. } | Output::TapClosed { .. } => {}
             }
         }

@@ -97,7 +97,7 @@ impl Core {
 
     fn bind_track(&mut self, now: Instant, key: TransportKey, track_key: TrackKey, section: &Section, receive: &Receive) {
         let Some(track) = self.tracks.get_mut(track_key) else { return };
-        track.bound = Some(Bound { transport: key, codecs: section.codecs.clone() });
+        track.bound = Some(Bound { transport: Some(key), codecs: section.codecs.clone() });
         track.stereo |= receive.stereo;
         let mut rids: Vec<(usize, String)> =
             receive.rids.iter().enumerate().map(|(n, rid)| (rank(rid, n), rid.clone())).take(LAYERS_MAX).collect();
@@ -117,7 +117,7 @@ impl Core {
             {
                 announced.rid.clone_from(&rid);
             }
-            let layer = self.layers.insert(Layer::new(track_key, key, n as u8, rid, clock_rate));
+            let layer = self.layers.insert(Layer::new(track_key, Some(key), n as u8, rid, clock_rate));
             track.layers.push(layer);
         }
         if let Some(transport) = self.transports.get_mut(key) {
@@ -128,20 +128,31 @@ impl Core {
     }
 
     /// SSRCs that the SDP declares. With rids only packets tell which layer a source is.
-    fn declare_sources(&mut self, key: TransportKey, track: TrackKey, section: &Section, receive: &Receive) {
-        let Some(track) = self.tracks.get_mut(track) else { return };
+    fn declare_sources(&mut self, key: TransportKey, track_key: TrackKey, section: &Section, receive: &Receive) {
+        let Some(track) = self.tracks.get_mut(track_key) else { return };
+        let mut changed = false;
         if let Some(bound) = &mut track.bound {
+            changed = bound.codecs != section.codecs;
             bound.codecs.clone_from(&section.codecs);
+        }
+        if changed {
+            self.tell_origin(track_key);
         }
         if !receive.rids.is_empty() {
             return;
         }
-        let Some(transport) = self.transports.get_mut(key) else { return };
+        let (Some(transport), Some(track)) = (self.transports.get_mut(key), self.tracks.get(track_key)) else { return };
+        let mut restarted: smallvec::SmallVec<[LayerKey; 4]> = smallvec::SmallVec::new();
         for (layer, stream) in track.layers.iter().zip(&receive.streams) {
-            bind_source(&mut transport.sources, &mut self.layers, *layer, stream.ssrc, false);
+            if bind_source(&mut transport.sources, &mut self.layers, *layer, stream.ssrc, false) {
+                restarted.push(*layer);
+            }
             if let Some(rtx) = stream.rtx {
                 bind_source(&mut transport.sources, &mut self.layers, *layer, rtx, true);
             }
+        }
+        for layer in restarted {
+            self.restart_layer(layer);
         }
     }
 }

@@ -6,6 +6,7 @@ use super::TransportKey;
 use crate::arena::Arena;
 use crate::core::Core;
 use crate::counters::Count;
+use crate::limits::LAYERS_MAX;
 use crate::outbox::Outbox;
 use crate::rtcp::RtcpWriter;
 use crate::timers::Timer;
@@ -71,6 +72,21 @@ impl Core {
         let Self { transports, tracks, layers, outbox, timers, counters, .. } = self;
         let Some(track) = tracks.get_mut(track_key) else { return };
         let mut next = None;
+        if track.origin.is_some() {
+            let mut asked = [false; LAYERS_MAX];
+            for (asked, layer) in asked.iter_mut().zip(&track.layers) {
+                let Some(layer) = layers.get_mut(*layer) else { continue };
+                *asked = layer.key_frames.poll(now);
+                next = earliest(next, layer.key_frames.poll_timeout(now));
+            }
+            if let Some(at) = next {
+                timers.set(&mut track.key_frame_alarm, Timer::KeyFrame(track_key), at);
+            }
+            if asked.contains(&true) {
+                self.request_relay(track_key, asked);
+            }
+            return;
+        }
         for layer_key in &track.layers {
             let Some(layer) = layers.get_mut(*layer_key) else { continue };
             // A layer that does not send cannot answer; it is asked when it wakes.
@@ -82,7 +98,7 @@ impl Core {
                 writer.receiver_report(FEEDBACK_SSRC, &[]);
                 writer.pli(FEEDBACK_SSRC, ssrc);
                 let len = writer.len();
-                if let Some(transport) = transports.get_mut(layer.transport) {
+                if let Some(transport) = layer.transport.and_then(|key| transports.get_mut(key)) {
                     send_compound(transport, outbox, &mut slot, len);
                     counters.one(Count::KeyFramesAsked);
                 }

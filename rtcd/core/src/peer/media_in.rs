@@ -13,10 +13,12 @@ use crate::limits::VIEWER_QUEUE_MAX;
 use crate::microphone::Kept;
 use crate::negotiate::{Codec, CodecKind};
 use crate::output::Step;
+use crate::relay::Relayed;
 use crate::rtcp::{Arrival, FEEDBACK_INTERVAL};
 use crate::rtp::{AudioLevel, Extension, RED_BLOCKS_MAX, RedBlocks, red_headers_len, rtx_unwrap};
 use crate::srtp::SrtpError;
 use crate::timers::Timer;
+use crate::track::LayerKey;
 
 impl Core {
     /// A protected RTP packet from a proved address.
@@ -133,7 +135,7 @@ impl Core {
         if redundant {
             return self.unfold(now, source, seq, header, extensions, packet, lost);
         }
-        self.store(now, source, seq, header, extensions, packet, kind);
+        self.store(now, source.layer, seq, header, extensions, packet, kind);
     }
 
     /// Sound with redundancy (RFC 2198): inside it is plain Opus for everybody, and what was lost before it is taken from it.
@@ -169,7 +171,7 @@ impl Core {
             if back > 0 {
                 self.counters.one(Count::PacketsRecovered);
             }
-            self.store(now, source, number, own, extensions, whole, CodecKind::Opus);
+            self.store(now, source.layer, number, own, extensions, whole, CodecKind::Opus);
         }
     }
 
@@ -202,22 +204,22 @@ impl Core {
         let Some(packet) = packet.get(crate::rtp::RTX_OSN_LEN..) else { return };
         layer.arrivals.note_recovered(now, seq, packet.len());
         self.counters.one(Count::PacketsRecovered);
-        self.store(now, source, seq, header, extensions, packet, kind);
+        self.store(now, source.layer, seq, header, extensions, packet, kind);
     }
 
     /// Into the cache, and onto the list of everybody who gets it.
     #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
-    fn store(
+    pub(crate) fn store(
         &mut self,
         now: Instant,
-        source: SourceOf,
+        key: LayerKey,
         seq: u64,
         header: crate::rtp::Header,
         extensions: crate::rtp::Extensions,
         packet: &[u8],
         kind: CodecKind,
     ) {
-        let Some(layer) = self.layers.get_mut(source.layer) else { return };
+        let Some(layer) = self.layers.get_mut(key) else { return };
         let Some(track) = self.tracks.get(layer.track) else { return };
         if track.muted {
             self.counters.one(Count::PacketsMuted);
@@ -238,21 +240,38 @@ impl Core {
             Kind::Video => None,
         };
         let mut forward = true;
+        let mut number = seq;
         if track.source == Source::Microphone
             && track.kind == Kind::Audio
             && let Some(call) = self.calls.get_mut(track.call)
         {
-            let microphone = layer.microphone.get_or_insert_default();
-            match microphone.judge(now, source.layer, &mut call.loudest, seq, level, payload.len()) {
-                Ok(number) => layer.cache.renumber(seq, number),
-                Err(kept) => {
-                    forward = false;
-                    self.counters.one(match kept {
-                        Kept::Silent => Count::PacketsSilent,
-                        Kept::Softer => Count::PacketsSofter,
-                    });
+            if track.origin.is_some() {
+                // Judged by its own shard; here it takes its place among the loudest.
+                if let Some(level) = level {
+                    let meter = layer.meter.get_or_insert_default();
+                    meter.observe(now, level.level);
+                    call.loudest.admit(now, key, meter, true);
+                }
+            } else {
+                let microphone = layer.microphone.get_or_insert_default();
+                match microphone.judge(now, key, &mut call.loudest, seq, level, payload.len()) {
+                    Ok(judged) => {
+                        number = judged;
+                        layer.cache.renumber(seq, number);
+                    }
+                    Err(kept) => {
+                        forward = false;
+                        self.counters.one(match kept {
+                            Kept::Silent => Count::PacketsSilent,
+                            Kept::Softer => Count::PacketsSofter,
+                        });
+                    }
                 }
             }
+        }
+        if forward && !layer.relays.is_empty() {
+            let relayed = Relayed { seq: number, codec: layer.codec, header, extensions, packet };
+            self.outbox.parcels.packet(layer.relays, layer.track, layer.index, &relayed);
         }
         let viewers = if forward { layer.viewers.as_slice() } else { &[] };
         for viewer in viewers {
@@ -261,19 +280,19 @@ impl Core {
                 self.counters.one(Count::ViewerOverflow);
                 continue;
             }
-            transport.pending.push(Pending { subscription: viewer.subscription, layer: source.layer, seq, again: false });
+            transport.pending.push(Pending { subscription: viewer.subscription, layer: key, seq, again: false });
             if !transport.dirty {
                 transport.dirty = true;
                 self.dirty.push(viewer.transport);
             }
         }
-        if let Some(level) = level {
-            let (peer, call) = (track.peer, track.call);
+        if let (Some(level), Some(peer)) = (level, track.peer) {
+            let call = track.call;
             self.heard(now, call, peer, level.level);
         }
-        let taps = self.layers.get(source.layer).is_some_and(|layer| !layer.taps.is_empty());
+        let taps = self.layers.get(key).is_some_and(|layer| !layer.taps.is_empty());
         if taps {
-            self.tap_packet(now, source.layer, seq);
+            self.tap_packet(now, key, seq);
         }
     }
 

@@ -77,7 +77,9 @@ impl Core {
             return;
         }
         if let Some(layer) = self.layers.get_mut(source.layer) {
-            layer.clock.note(ClockPoint { ntp, timestamp, at: now });
+            let point = ClockPoint { ntp, timestamp, at: now };
+            layer.clock.note(point);
+            self.outbox.parcels.clock(layer.relays, layer.track, layer.index, point);
             layer.arrivals.note_sender_report(now, ntp);
         }
     }

@@ -11,7 +11,7 @@ use rtcd_core::{Input, PeerId, Planted, TrackId};
 use crate::world::{Dice, End, Given, MS, Profile, World, call, count};
 
 /// Everything that can go wrong here; each must be met in one of a hundred worlds at least.
-pub const FAULTS: [&str; 18] = [
+pub const FAULTS: [&str; 20] = [
     "loss",
     "jitter",
     "narrow way",
@@ -30,6 +30,8 @@ pub const FAULTS: [&str; 18] = [
     "verbs in the wrong state",
     "bug",
     "tap closed",
+    "several shards",
+    "way between shards full",
 ];
 
 /// At most so many people at once: five microphones are heard.
@@ -81,9 +83,11 @@ pub struct Run {
 
 impl Run {
     pub fn new(seed: u64, tell: bool) -> Self {
-        let mut world = World::new(seed as u8);
+        let shards = [1, 2, 8][seed as usize % 3];
+        let mut world = if shards > 1 { World::with_shards(seed as u8, shards) } else { World::new(seed as u8) };
         world.dice = Dice::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         world.numbers = Some(std::collections::HashMap::new());
+        let reached = if shards > 1 { BTreeSet::from(["several shards"]) } else { BTreeSet::new() };
         Self {
             began: world.now,
             world,
@@ -95,7 +99,7 @@ impl Run {
             taps: 0,
             looked: BTreeMap::new(),
             names: 0,
-            reached: BTreeSet::new(),
+            reached,
             planted: false,
             moved: false,
             events: 0,
@@ -257,7 +261,7 @@ impl Run {
                     self.people[who].doomed = true;
                     let place = [Planted::Packet, Planted::Sending, Planted::Timer, Planted::Ending][self.dice.next() as usize % 4];
                     self.say(&format!("person {who} meets a bug: {place:?}"));
-                    self.world.core.plant_bug(&peer, place);
+                    self.world.plant_bug(&peer, place);
                 }
             }
             _ => {
@@ -303,6 +307,12 @@ impl Run {
     fn network(&mut self, who: usize) {
         let mut profile = Profile { delay: Duration::from_millis(5 + self.dice.next() % 60), ..Profile::default() };
         let loss = 20 + (self.dice.next() % 180) as u32;
+        if self.dice.per_mille(150)
+            && let Some(shards) = &mut self.world.shards
+        {
+            shards.full = loss;
+            self.met("way between shards full");
+        }
         match self.dice.next() % 6 {
             0 => {
                 self.met("loss");
@@ -494,6 +504,9 @@ impl Run {
 
     /// The faults stop.
     fn calm(&mut self) {
+        if let Some(shards) = &mut self.world.shards {
+            shards.full = 0;
+        }
         for who in 0..self.people.len() {
             let client = self.people[who].client;
             self.world.set_profile(client, Profile::default());

@@ -116,7 +116,7 @@ fn panic_costs_one_peer() {
         }
         world.settle();
         let eve_id = world.peer(eve);
-        world.core.plant_bug(&eve_id, place);
+        world.plant_bug(&eve_id, place);
         // Reports are due every few seconds.
         world.run(Duration::from_secs(8));
         assert!(world.clients[eve].signals.contains(&Signal::Ended { reason: EndReason::Internal }), "{place:?}");
@@ -154,7 +154,7 @@ fn panic_in_a_calls_own_work_ends_nobody() {
     let (ann, ben) = (world.join("ann"), world.join("ben"));
     world.microphone(ann, "ann");
     let ann_id = world.peer(ann);
-    world.core.plant_bug(&ann_id, Planted::Call);
+    world.plant_bug(&ann_id, Planted::Call);
     world.run(Duration::from_secs(5));
     assert!(world.counter("peers_ended_by_panic") >= 1);
     assert!(world.clients.iter().all(|client| client.signals.iter().all(|signal| !matches!(signal, Signal::Ended { .. }))));

@@ -17,6 +17,7 @@ mod names;
 mod network;
 mod raw;
 mod replay;
+mod shards;
 mod sound;
 mod sources;
 mod tap;

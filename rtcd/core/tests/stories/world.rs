@@ -11,7 +11,8 @@ use rtcd_core::ids::{Kind, Link, Source};
 use rtcd_core::input::{Join, Layer, Publish, TapScope};
 use rtcd_core::output::{Event as CoreEvent, Signal, TapItem};
 use rtcd_core::report::Report;
-use rtcd_core::{CallId, Core, CoreConfig, Input, Output, PeerId, TapId, TrackId};
+use rtcd_core::spread::{Order, Spread};
+use rtcd_core::{CallId, Core, CoreConfig, Input, Output, PeerId, Planted, TapId, TrackId};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::config::DtlsVersion;
 use str0m::media::{Direction, KeyframeRequest, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
@@ -218,8 +219,19 @@ struct StreamState {
     count: u32,
 }
 
+/// The other shards of a node with several.
+pub struct Shards {
+    pub spread: Spread,
+    others: Vec<Core>,
+    next: Vec<Option<Instant>>,
+    dice: Dice,
+    /// Parcels that find the way to another shard full, per mille.
+    pub full: u32,
+}
+
 pub struct World {
     pub core: Core,
+    pub shards: Option<Shards>,
     pub now: Instant,
     pub clients: Vec<Client>,
     pub events: Vec<CoreEvent>,
@@ -281,6 +293,7 @@ pub fn config(seed: u8) -> CoreConfig {
     let epoch = Instant::now();
     CoreConfig {
         shard: 3,
+        shards: 1,
         seed: [seed; 32],
         epoch: (epoch, 1_700_000_000_000_000),
         udp_candidates: vec![SocketAddr::from(SERVER)],
@@ -299,6 +312,7 @@ impl World {
         let now = config.epoch.0;
         Self {
             core: Core::new(config),
+            shards: None,
             now,
             clients: Vec::new(),
             events: Vec::new(),
@@ -321,6 +335,99 @@ impl World {
             red: false,
             deaf: false,
             tcp: false,
+        }
+    }
+
+    /// A node with so many shards, over which people are scattered.
+    pub fn with_shards(seed: u8, shards: u8) -> Self {
+        let mut world = Self::new(seed);
+        let config = |shard| CoreConfig { shard, shards, seed: [seed.wrapping_add(shard.wrapping_mul(31)); 32], ..config(seed) };
+        let first = config(0);
+        world.now = first.epoch.0;
+        let epoch = first.epoch;
+        world.core = Core::new(first);
+        world.shards = Some(Shards {
+            spread: Spread::new(shards),
+            others: (1..shards).map(|shard| Core::new(CoreConfig { epoch, ..config(shard) })).collect(),
+            next: vec![None; usize::from(shards)],
+            dice: Dice::new(u64::from(seed) * 104_729 + 7),
+            full: 0,
+        });
+        world
+    }
+
+    fn shard(&mut self, shard: u8) -> &mut Core {
+        match &mut self.shards {
+            Some(shards) if shard > 0 => &mut shards.others[usize::from(shard) - 1],
+            _ => &mut self.core,
+        }
+    }
+
+    /// Where a peer is.
+    pub fn shard_of(&self, client: usize) -> u8 {
+        self.shards.as_ref().and_then(|shards| shards.spread.shard_of(&self.clients[client].id)).unwrap_or(0)
+    }
+
+    pub fn plant_bug(&mut self, peer: &PeerId, place: Planted) {
+        let shard = self.shards.as_ref().and_then(|shards| shards.spread.shard_of(peer)).unwrap_or(0);
+        self.shard(shard).plant_bug(peer, place);
+    }
+
+    /// As the shell does it: the shard's own inputs find it by name or by address, the rest by [`Spread`].
+    fn handle_by_shard(&mut self, input: Input<'_>) {
+        let now = self.now;
+        let Some(shards) = &mut self.shards else { return };
+        let count = shards.others.len() as u8 + 1;
+        match input {
+            Input::Datagram { link, bytes } => {
+                let named = (bytes.first() == Some(&0)).then(|| rtcd_core::ice::ufrag::route(bytes)).flatten().map(|place| place.shard);
+                let owner = named.or_else(|| (0..count).find(|shard| self.shard(*shard).knows(link))).filter(|shard| *shard < count);
+                self.shard(owner.unwrap_or(0)).handle(now, Input::Datagram { link, bytes });
+            }
+            Input::Timeout => {
+                for shard in 0..count {
+                    if self.shard(shard).is_due(now) {
+                        self.shard(shard).handle(now, Input::Timeout);
+                    }
+                }
+            }
+            Input::LinkClosed { link } => (0..count).for_each(|shard| self.shard(shard).handle(now, Input::LinkClosed { link })),
+            Input::Report { token, diagnose } => {
+                (0..count).for_each(|shard| self.shard(shard).handle(now, Input::Report { token, diagnose }));
+            }
+            input => {
+                // All but one are too busy: it gets whoever comes.
+                let idle = shards.dice.next() as usize % usize::from(count);
+                let busy: Vec<f64> = (0..usize::from(count)).map(|shard| if shard == idle { 0.0 } else { 0.9 }).collect();
+                let routed = shards.spread.route(&input, &busy);
+                self.order_shards(routed.before);
+                let targets: Vec<u8> = routed.to.iter().collect();
+                for shard in &targets {
+                    let again = match &input {
+                        Input::SendData { call, to, reliable, payload } => {
+                            Input::SendData { call: call.clone(), to, reliable: *reliable, payload }
+                        }
+                        Input::EndCall { call } => Input::EndCall { call: call.clone() },
+                        Input::TapOpen { call, tap, scope } => Input::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope },
+                        Input::TapClose { tap } => Input::TapClose { tap: tap.clone() },
+                        _ => break,
+                    };
+                    self.shard(*shard).handle(now, again);
+                }
+                if let [only] = targets.as_slice()
+                    && !matches!(input, Input::SendData { .. } | Input::EndCall { .. } | Input::TapOpen { .. } | Input::TapClose { .. })
+                {
+                    self.shard(*only).handle(now, input);
+                }
+                self.order_shards(routed.after);
+            }
+        }
+    }
+
+    fn order_shards(&mut self, orders: Vec<(u8, Order)>) {
+        let now = self.now;
+        for (shard, order) in orders {
+            self.shard(shard).handle(now, order.as_input());
         }
     }
 
@@ -364,7 +471,10 @@ impl World {
 
     fn handle(&mut self, input: Input<'_>) {
         (self.in_core)(true);
-        self.core.handle(self.now, input);
+        match &self.shards {
+            None => self.core.handle(self.now, input),
+            Some(_) => self.handle_by_shard(input),
+        }
         (self.in_core)(false);
     }
 
@@ -776,12 +886,36 @@ impl World {
     }
 
     fn drain_core(&mut self) {
+        let count = self.shards.as_ref().map_or(1, |shards| shards.others.len() as u8 + 1);
+        // What one says may concern another.
+        loop {
+            let mut said = false;
+            for shard in 0..count {
+                said |= self.drain_shard(shard);
+            }
+            if !said || count == 1 {
+                break;
+            }
+        }
+        if let Some(shards) = &self.shards {
+            self.core_next = shards.next.iter().copied().flatten().min();
+        }
+    }
+
+    /// True: it had something to say.
+    fn drain_shard(&mut self, shard: u8) -> bool {
+        let mut said = false;
         loop {
             let mut transmits = Vec::new();
             let mut offers = Vec::new();
             (self.in_core)(true);
-            let output = self.core.poll(self.now);
+            let now = self.now;
+            let output = match &mut self.shards {
+                Some(shards) if shard > 0 => shards.others[usize::from(shard) - 1].poll(now),
+                _ => self.core.poll(now),
+            };
             (self.in_core)(false);
+            said |= !matches!(output, Output::Timeout(_));
             match output {
                 Output::Transmits(lot) => {
                     for transmit in lot {
@@ -796,11 +930,37 @@ impl World {
                         }
                     }
                 }
+                Output::Parcel { shard: to, parcel } => {
+                    let parcel = std::mem::take(parcel);
+                    let shards = self.shards.as_mut().expect("several");
+                    if !shards.dice.per_mille(shards.full) {
+                        self.shard(to).handle(now, Input::Parcel { from: shard, parcel: &parcel });
+                    }
+                }
+                Output::RelayRequest { shard: to, request } => {
+                    self.shard(to).handle(now, Input::RelayRequest { from: shard, request });
+                }
+                Output::Origin(origin) => {
+                    let orders = self.shards.as_mut().expect("several").spread.note_origin(origin);
+                    self.order_shards(orders);
+                }
                 Output::Signal { peer, signal } => match self.clients.iter().position(|client| client.id == peer) {
                     Some(client) => offers.push((client, signal)),
-                    None => self.told.push((peer, signal)),
+                    None => {
+                        let orders = self.shards.as_mut().map(|shards| shards.spread.note_signal(&peer, &signal)).unwrap_or_default();
+                        self.order_shards(orders);
+                        self.told.push((peer, signal));
+                    }
                 },
-                Output::Event { event, .. } => self.events.push(event),
+                Output::Event { call, event } => {
+                    let orders = self.shards.as_mut().map(|shards| shards.spread.note_event(&event)).unwrap_or_default();
+                    self.order_shards(orders);
+                    // That a shard has nobody of the call any longer is no news while another has.
+                    let over = self.shards.as_ref().is_none_or(|shards| !shards.spread.has_call(&call));
+                    if over || !matches!(event, CoreEvent::Ended) {
+                        self.events.push(event);
+                    }
+                }
                 Output::Data { call, peer, reliable, payload } => {
                     let payload = payload.to_vec();
                     // What the shell does: everybody but the sender gets it.
@@ -812,10 +972,16 @@ impl World {
                     self.given.entry(tap.as_str().to_owned()).or_default().push(given);
                 }
                 Output::TapClosed { tap } => self.given.entry(tap.as_str().to_owned()).or_default().push(Given::Closed),
-                Output::Report { report, .. } => self.report = Some(*report),
+                Output::Report { report, .. } => match &mut self.report {
+                    Some(whole) if shard > 0 => merge(whole, *report),
+                    _ => self.report = Some(*report),
+                },
                 Output::Timeout(at) => {
                     self.core_next = at;
-                    return;
+                    if let Some(shards) = &mut self.shards {
+                        shards.next[usize::from(shard)] = at;
+                    }
+                    return said;
                 }
             }
             for (remote, bytes) in transmits {
@@ -830,6 +996,11 @@ impl World {
                 }
             }
             for (client, signal) in offers {
+                if let Some(shards) = &mut self.shards {
+                    let peer = self.clients[client].id.clone();
+                    let orders = shards.spread.note_signal(&peer, &signal);
+                    self.order_shards(orders);
+                }
                 self.signal(client, signal);
             }
         }
@@ -1037,6 +1208,19 @@ fn given(item: TapItem<'_>) -> Given {
         TapItem::Gap { track, from_seq, packets } => Given::Gap { track, from_seq, packets },
         TapItem::Muted { track, muted } => Given::Muted(track, muted),
         TapItem::TrackEnded { track } => Given::Ended(track),
+    }
+}
+
+/// Several shards' figures together.
+fn merge(whole: &mut Report, part: Report) {
+    for ((_, sum), (_, count)) in whole.counters.iter_mut().zip(part.counters) {
+        *sum += count;
+    }
+    for call in part.calls {
+        match whole.calls.iter_mut().find(|known| known.call == call.call) {
+            Some(known) => known.peers.extend(call.peers),
+            None => whole.calls.push(call),
+        }
     }
 }
 
