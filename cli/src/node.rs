@@ -95,7 +95,8 @@ pub(crate) async fn status(node: &NodeAddress) -> anyhow::Result<()> {
     }
     let calls = client.list_calls(with_bearer(v1::ListCallsRequest { tenant: String::new() }, &token)?).await?.into_inner();
     for call in calls.calls {
-        println!("call {}  shard {}", call.call_id, call.shard);
+        let shards: Vec<String> = call.shards.iter().map(u32::to_string).collect();
+        println!("call {}  shard {}", call.call_id, shards.join(", "));
         for person in call.participants {
             println!(
                 "  {:<24} {:<24} {:>4} ms  in {:>6} kbit/s  out {:>6} kbit/s  loss {:.1} % / {:.1} %  {}",

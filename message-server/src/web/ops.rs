@@ -127,7 +127,7 @@ pub struct OpsCall {
     title: String,
     started_at_ms: i64,
     node_id: String,
-    shard: u32,
+    shards: Vec<u32>,
     participants: Vec<OpsParticipant>,
 }
 
@@ -153,7 +153,7 @@ pub async fn calls(State(app): State<Arc<App>>, viewer: Viewer) -> ApiResult<Jso
             title,
             started_at_ms: call.started_at_ms,
             node_id: status.node_id.clone(),
-            shard: call.shard,
+            shards: call.shards,
             participants: call.participants.into_iter().map(OpsParticipant::from).collect(),
         });
     }

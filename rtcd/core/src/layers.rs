@@ -246,8 +246,7 @@ impl Core {
     /// Tells the publisher what is wanted, if that changed.
     pub(crate) fn demand_timeout(&mut self, now: Instant, key: TrackKey) {
         let Some(track) = self.tracks.get_mut(key) else { return };
-        if let Some(wanted) = track.demand.poll(now)
-        {
+        if let Some(wanted) = track.demand.poll(now) {
             if track.origin.is_some() {
                 self.request_relay(key, [false; LAYERS_MAX]);
             } else {

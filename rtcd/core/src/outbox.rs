@@ -51,7 +51,14 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new() -> Self {
-        Self { arena: vec![0; 64 * SLOT], used: 0, runs: Vec::with_capacity(256), lent: false, notices: VecDeque::new(), parcels: Parcels::default() }
+        Self {
+            arena: vec![0; 64 * SLOT],
+            used: 0,
+            runs: Vec::with_capacity(256),
+            lent: false,
+            notices: VecDeque::new(),
+            parcels: Parcels::default(),
+        }
     }
 
     /// Room for one datagram; say with [`Outbox::commit`] how long it became.

@@ -362,16 +362,7 @@ impl Core {
     }
 
     #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
-    fn relayed(
-        &mut self,
-        now: Instant,
-        key: LayerKey,
-        codec: usize,
-        seq: u64,
-        header: Header,
-        extensions: Extensions,
-        packet: &[u8],
-    ) {
+    fn relayed(&mut self, now: Instant, key: LayerKey, codec: usize, seq: u64, header: Header, extensions: Extensions, packet: &[u8]) {
         let Some(layer) = self.layers.get_mut(key) else { return };
         let bound = self.tracks.get(layer.track).and_then(|track| track.bound.as_ref());
         let Some(kind) = bound.and_then(|bound| bound.codecs.get(codec)).map(|codec| codec.kind) else {

@@ -13,8 +13,6 @@ use crate::output::{Event, Signal};
 use crate::relay::Origin;
 use crate::shards::{SHARDS_MAX, ShardSet};
 
-/// People of one call that a shard takes before another one is asked.
-pub const PEOPLE_PER_SHARD: usize = 48;
 /// A shard so busy is not given more while there is one much less so.
 const BUSY: f64 = 0.7;
 
@@ -22,6 +20,8 @@ const BUSY: f64 = 0.7;
 #[derive(Debug)]
 pub struct Spread {
     shards: u8,
+    /// Of one call, before another shard is asked.
+    people_per_shard: usize,
     calls: HashMap<CallId, Call>,
     peers: HashMap<PeerId, Place>,
     tracks: HashMap<TrackId, Track>,
@@ -122,11 +122,11 @@ struct Left {
 }
 
 impl Spread {
-    /// For a node with so many shards.
+    /// For a node with so many shards, of which each takes so many people of one call before another one is asked.
     #[must_use]
-    pub fn new(shards: u8) -> Self {
+    pub fn new(shards: u8, people_per_shard: usize) -> Self {
         let shards = shards.clamp(1, SHARDS_MAX as u8);
-        Self { shards, calls: HashMap::new(), peers: HashMap::new(), tracks: HashMap::new() }
+        Self { shards, people_per_shard: people_per_shard.max(1), calls: HashMap::new(), peers: HashMap::new(), tracks: HashMap::new() }
     }
 
     /// Where an input belongs that is about a call, a peer, a track or a tap. Others (datagrams, time, reports) are their shard's own.
@@ -232,11 +232,12 @@ impl Spread {
     }
 
     fn join(&mut self, call: &CallId, peer: &PeerId, busy: &[f64]) -> Joined {
-        let entry = self
-            .calls
-            .entry(call.clone())
-            .or_insert_with(|| Call { people: vec![0; usize::from(self.shards)], tracks: Vec::new(), taps: Vec::new() });
-        let shard = entry.place(busy);
+        let entry = self.calls.entry(call.clone()).or_insert_with(|| Call {
+            people: vec![0; usize::from(self.shards)],
+            tracks: Vec::new(),
+            taps: Vec::new(),
+        });
+        let shard = entry.place(self.people_per_shard, busy);
         let first = entry.people.get(usize::from(shard)).is_some_and(|people| *people == 0);
         if let Some(people) = entry.people.get_mut(usize::from(shard)) {
             *people += 1;
@@ -256,7 +257,9 @@ impl Spread {
             if let Some(people) = call.people.get_mut(usize::from(place.shard)) {
                 *people = people.saturating_sub(1);
                 if *people == 0 {
-                    let elsewhere = |track: &&TrackId| self.tracks.get(*track).is_some_and(|track| track.shard != place.shard && track.origin.is_some());
+                    let elsewhere = |track: &&TrackId| {
+                        self.tracks.get(*track).is_some_and(|track| track.shard != place.shard && track.origin.is_some())
+                    };
                     disown.extend(call.tracks.iter().filter(elsewhere).map(|track| (place.shard, Order::Disown(track.clone()))));
                 }
             }
@@ -292,8 +295,7 @@ impl Spread {
         }
         call.tracks.push(track.clone());
         place.tracks.push(track.clone());
-        let entry =
-            Track { call: place.call.clone(), peer: peer.clone(), shard: place.shard, muted, origin: None, choices: Vec::new() };
+        let entry = Track { call: place.call.clone(), peer: peer.clone(), shard: place.shard, muted, origin: None, choices: Vec::new() };
         self.tracks.insert(track.clone(), entry);
     }
 
@@ -362,21 +364,26 @@ impl Call {
     }
 
     /// Where the next one goes.
-    fn place(&self, busy: &[f64]) -> u8 {
+    fn place(&self, people_per_shard: usize, busy: &[f64]) -> u8 {
         let load = |shard: usize| busy.get(shard).copied().unwrap_or(0.0);
         let least = (0..self.people.len()).min_by(|a, b| load(*a).total_cmp(&load(*b))).unwrap_or(0);
         let strained = |shard: usize| load(shard) >= BUSY && load(least) < BUSY / 2.0;
         let used = (0..self.people.len()).filter(|shard| self.people.get(*shard).is_some_and(|people| *people > 0));
-        let roomy = used.filter(|shard| self.people.get(*shard).is_some_and(|people| *people < PEOPLE_PER_SHARD) && !strained(*shard));
+        let roomy = used.filter(|shard| self.people.get(*shard).is_some_and(|people| *people < people_per_shard) && !strained(*shard));
         // The fullest first, so that a call that shrinks and grows again does not scatter.
         let shard = roomy.max_by_key(|shard| (self.people.get(*shard).copied(), std::cmp::Reverse(*shard))).unwrap_or_else(|| {
-            let full = self.people.iter().all(|people| *people >= PEOPLE_PER_SHARD);
+            let full = self.people.iter().all(|people| *people >= people_per_shard);
             let rank = |shard: &usize| (self.people.get(*shard).copied().unwrap_or(0), load(*shard));
-            let open = (0..self.people.len()).filter(|shard| full || self.people.get(*shard).is_some_and(|people| *people < PEOPLE_PER_SHARD));
+            let open =
+                (0..self.people.len()).filter(|shard| full || self.people.get(*shard).is_some_and(|people| *people < people_per_shard));
             open.min_by(|a, b| {
                 let ((people_a, load_a), (people_b, load_b)) = (rank(a), rank(b));
                 // An untouched shard before a busy one; in a call that fills all of them, evenly.
-                if full { people_a.cmp(&people_b).then(load_a.total_cmp(&load_b)) } else { load_a.total_cmp(&load_b).then(people_a.cmp(&people_b)) }
+                if full {
+                    people_a.cmp(&people_b).then(load_a.total_cmp(&load_b))
+                } else {
+                    load_a.total_cmp(&load_b).then(people_a.cmp(&people_b))
+                }
             })
             .unwrap_or(least)
         });
@@ -393,6 +400,8 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PEOPLE_PER_SHARD: usize = 48;
 
     fn call(name: &str) -> CallId {
         CallId::new(name).unwrap()
@@ -421,7 +430,7 @@ mod tests {
 
     #[test]
     fn small_calls_stay_together_and_large_ones_fill_every_shard_evenly() {
-        let mut spread = Spread::new(8);
+        let mut spread = Spread::new(8, PEOPLE_PER_SHARD);
         for n in 0..PEOPLE_PER_SHARD {
             spread.join(&call("small"), &peer(n), &[0.0; 8]);
         }
@@ -436,7 +445,7 @@ mod tests {
 
     #[test]
     fn new_calls_go_to_the_least_busy_shard_and_strained_ones_get_no_more() {
-        let mut spread = Spread::new(3);
+        let mut spread = Spread::new(3, PEOPLE_PER_SHARD);
         assert_eq!(spread.join(&call("a"), &peer(0), &[0.5, 0.1, 0.3]).shard, 1);
         assert_eq!(spread.join(&call("a"), &peer(1), &[0.0, 0.2, 0.0]).shard, 1, "together");
         assert_eq!(spread.join(&call("a"), &peer(2), &[0.6, 0.9, 0.1]).shard, 2, "its shard is strained");
@@ -445,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_stand_in_is_told_where_it_is_needed_and_nowhere_else() {
-        let mut spread = Spread::new(2);
+        let mut spread = Spread::new(2, PEOPLE_PER_SHARD);
         let joined = spread.join(&call("c"), &peer(0), &[0.0, 0.5]);
         assert_eq!((joined.shard, joined.adopt.len()), (0, 0));
         let track = TrackId::new("TR_0").unwrap();
@@ -471,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_choice_before_the_track_is_live_travels_with_it() {
-        let mut spread = Spread::new(2);
+        let mut spread = Spread::new(2, PEOPLE_PER_SHARD);
         spread.join(&call("c"), &peer(0), &[0.0, 0.5]);
         spread.join(&call("c"), &peer(1), &[0.9, 0.1]);
         let track = TrackId::new("TR_0").unwrap();
@@ -486,7 +495,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_people_who_came_and_went() {
-        let mut spread = Spread::new(4);
+        let mut spread = Spread::new(4, PEOPLE_PER_SHARD);
         for round in 0..50 {
             for n in 0..100 {
                 spread.join(&call("c"), &peer(n), &[0.1 * f64::from(round % 7); 4]);

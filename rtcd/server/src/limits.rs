@@ -15,6 +15,8 @@ pub const NOTE_BACKLOG_MAX: usize = 65_536;
 pub const DATAGRAMS_PER_PASS_MAX: usize = 64;
 /// Messages from other shards waiting for one shard. At 1500 bytes each this commits 6 MiB per shard at most.
 pub const NEIGHBOUR_MESSAGES_MAX: usize = 4096;
+/// Parcels from other shards waiting for one shard. Each is what one pass has for it, 64 KiB and a datagram at most: 16 MiB.
+pub const PARCELS_MAX: usize = 256;
 /// Remote addresses of which a shard knows that another shard owns them: 64 bytes each, 4 MiB per shard.
 pub const ROUTES_MAX: usize = 65_536;
 /// A route nobody used for so long is forgotten: twice the consent time of RFC 7675.

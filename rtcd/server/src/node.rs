@@ -20,6 +20,7 @@ use crate::signal::desk::{Desk, DeskInput};
 use crate::signal::grpc::auth::Auth;
 use crate::signal::grpc::links::Links;
 use crate::signal::grpc::service::release;
+use crate::signal::media::Media;
 use crate::signal::seam::{AdapterInput, AdapterSettings};
 
 /// How often broken links and the clients' figures are looked at.
@@ -135,7 +136,7 @@ impl Node {
         config: &Config,
     ) -> Option<tokio::task::JoinHandle<()>> {
         let desk = Desk {
-            shard: self.shards.get(number)?.clone(),
+            media: Media::new(u8::try_from(number).ok()?, self.shards.clone(), config.participants_per_shard),
             links: Arc::clone(&self.links),
             directory: Arc::clone(&self.directory),
             metrics: Arc::clone(&self.metrics),
@@ -150,16 +151,10 @@ impl Node {
         Some(tokio::spawn(desk.run(settings, inputs, notes)))
     }
 
-    /// The desk and shard of a call.
+    /// The desk of a call.
     #[must_use]
     pub fn desk_of(&self, call: &CallId) -> usize {
         shard::shard_of_call(call, self.desks.len())
-    }
-
-    /// A shard.
-    #[must_use]
-    pub fn shard(&self, number: usize) -> Option<&ShardHandle> {
-        self.shards.get(number)
     }
 
     /// A shard's figures.
@@ -181,9 +176,14 @@ impl Node {
         answer.await.ok()
     }
 
-    /// Begins a capture on the shard of a call; false while another one runs there.
+    /// Begins a capture on the shard of a participant; false while another one runs there.
     pub async fn capture(&self, call: &CallId, order: CaptureOrder) -> bool {
-        let Some(shard) = self.shards.get(self.desk_of(call)) else { return false };
+        let Some(desk) = self.desks.get(self.desk_of(call)) else { return false };
+        let (reply, place) = oneshot::channel();
+        if desk.send(DeskInput::ShardOf(order.peer.clone(), reply)).await.is_err() {
+            return false;
+        }
+        let Some(shard) = place.await.ok().and_then(|shard| self.shards.get(usize::from(shard))) else { return false };
         let (reply, begun) = oneshot::channel();
         shard.send(Command::Capture { order, reply }).await.is_ok() && begun.await.unwrap_or(false)
     }
@@ -196,6 +196,14 @@ impl Node {
         }
     }
 
+    /// Sends a command to the shards of a call. False: the node is ending.
+    pub async fn command_call(&self, call: &CallId, command: Command) -> bool {
+        match self.desks.get(self.desk_of(call)) {
+            Some(desk) => desk.send(DeskInput::Media(command)).await.is_ok(),
+            None => false,
+        }
+    }
+
     /// Tells the desk of a call something.
     pub async fn tell_call(&self, call: &CallId, input: AdapterInput) {
         self.tell(self.desk_of(call), input).await;
@@ -205,6 +213,12 @@ impl Node {
     #[must_use]
     pub fn load_of(&self, shard: usize) -> f64 {
         self.shards.get(shard).map_or(0.0, ShardHandle::load)
+    }
+
+    /// Busy share of the least busy shard: any may take somebody new.
+    #[must_use]
+    pub fn load(&self) -> f64 {
+        self.shards.iter().map(ShardHandle::load).fold(1.0, f64::min)
     }
 
     /// Whether new calls are refused for load, with two marks so that it does not flap.

@@ -120,6 +120,7 @@ async fn participants_hear_each_other_on_whichever_shard_their_packets_arrive() 
         .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
         .sum();
     assert!(crossed > 0.0, "packets crossed between shards");
+    assert!(node.metric_with("conclave_rtcd_core_total", &[("name", "packets_relayed_in")]).await > 0.0, "each call is on two shards");
     node.stop().await;
 }
 

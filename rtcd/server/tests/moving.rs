@@ -24,10 +24,10 @@ async fn socket_at(node: &TestNode, shard: usize) -> Wire {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_whose_address_moves_to_another_shard_goes_on_talking_and_hearing() {
-    let node = TestNode::start(&[("RTCD_RTC_SHARDS", "3")]).await;
-    let owner = node.node.desk_of(&rtcd::admit::core_call_id("default", "call-1").expect("a call"));
-    let (next, last) = ((owner + 1) % 3, (owner + 2) % 3);
+    let node = TestNode::start(&[("RTCD_RTC_SHARDS", "3"), ("RTCD_RTC_PARTICIPANTSPERSHARD", "48")]).await;
     let (bob, mut at_bob) = Participant::join(&Dial::new(&node.url, TOKEN, "call-1", "bob"), "127.0.0.1").await.expect("joins");
+    let owner = node.shard_of("call-1").await;
+    let (next, last) = ((owner + 1) % 3, (owner + 2) % 3);
     let bobs = keep_talking(bob.publish_opus("mic-b", 0x2222).await.expect("publishes"), 1_000_000);
     let mut ann = WirePeer::join(&node, "call-1", "ann", 2_000_000, socket_at(&node, owner).await, socket_at(&node, owner).await).await;
     hears("ann at bob", &mut at_bob, 2_000_000..3_000_000, 50).await;

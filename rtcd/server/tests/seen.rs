@@ -60,7 +60,9 @@ async fn a_real_call_is_explained_while_it_runs_and_after_somebody_left() {
     assert_eq!(departed.reason(), v1::EndReason::Left);
     let bob = departed.participant.expect("who");
     assert_eq!((bob.identity.as_str(), bob.remote_address.as_str()), ("bob", ""));
-    assert_eq!(bob.diagnosis.expect("why").receives(), Verdict::Flows);
+    // Its good-bye over DTLS may have come before the one over signalling.
+    let last = bob.diagnosis.expect("why").receives();
+    assert!(matches!(last, Verdict::Flows | Verdict::ClosedByClient), "{last:?}");
     talking.abort();
     drop(ann);
     node.stop().await;

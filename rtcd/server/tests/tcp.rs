@@ -45,10 +45,10 @@ async fn connect(node: &TestNode, likes: impl Fn(usize) -> bool) -> Wire {
 /// the shard that owns its call, by another one, and again when they break and are made anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sound_travels_over_tcp_whichever_shard_accepts_the_connection() {
-    let node = TestNode::start(&[("RTCD_RTC_SHARDS", "3")]).await;
-    let owner = node.node.desk_of(&rtcd::admit::core_call_id("default", "call-1").expect("a call"));
-    let (at_home, abroad) = (|shard: usize| shard == owner, |shard: usize| shard != owner);
+    let node = TestNode::start(&[("RTCD_RTC_SHARDS", "3"), ("RTCD_RTC_PARTICIPANTSPERSHARD", "48")]).await;
     let (bob, mut at_bob) = Participant::join(&Dial::new(&node.url, TOKEN, "call-1", "bob"), "127.0.0.1").await.expect("joins");
+    let owner = node.shard_of("call-1").await;
+    let (at_home, abroad) = (|shard: usize| shard == owner, |shard: usize| shard != owner);
     let bobs = keep_talking(bob.publish_opus("mic-b", 0x2222).await.expect("publishes"), 1_000_000);
     let mut ann = WirePeer::join(&node, "call-1", "ann", 2_000_000, connect(&node, abroad).await, connect(&node, at_home).await).await;
     let mut cid = WirePeer::join(&node, "call-1", "cid", 3_000_000, connect(&node, at_home).await, connect(&node, abroad).await).await;

@@ -388,7 +388,7 @@ export interface OpsCall {
   title?: string
   started_at_ms: number
   node_id?: string
-  shard: number
+  shards: number[]
   participants: OpsParticipant[]
 }
 

@@ -347,7 +347,7 @@ impl World {
         let epoch = first.epoch;
         world.core = Core::new(first);
         world.shards = Some(Shards {
-            spread: Spread::new(shards),
+            spread: Spread::new(shards, 48),
             others: (1..shards).map(|shard| Core::new(CoreConfig { epoch, ..config(shard) })).collect(),
             next: vec![None; usize::from(shards)],
             dice: Dice::new(u64::from(seed) * 104_729 + 7),

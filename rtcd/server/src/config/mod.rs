@@ -75,6 +75,9 @@ settings! {
     ice_host_port_override: Option<u16> = ("rtc.ice_host_port_override", "RTCD_RTC_ICEHOSTPORTOVERRIDE", "", parse::optional_port);
     /// Media threads. 0: one per core. More than cores only costs.
     shards: usize = ("rtc.shards", "RTCD_RTC_SHARDS", "0", parse::shards);
+    /// Participants of one call that a media thread takes before the call spreads to another one. Within a thread nothing has to
+    /// cross; a call on several uses their cores together.
+    participants_per_shard: usize = ("rtc.participants_per_shard", "RTCD_RTC_PARTICIPANTSPERSHARD", "48", parse::count);
     /// Send trains of equal packets to one receiver in one call (UDP_SEGMENT). Halves the cost of video; the daemon
     /// turns it off by itself where the kernel or card refuses.
     gso: bool = ("rtc.gso", "RTCD_RTC_GSO", "true", parse::boolean);

@@ -1,8 +1,12 @@
 //! What the async side tells a shard: owned mirrors of [`rtcd_core::Input`], and the shell's own requests.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rtcd_core::ids::{CallId, PeerId, Side, TapId, TrackId};
 use rtcd_core::input::{Input, Join, Publish, TapScope, TrackSettings};
+use rtcd_core::relay::Origin;
+use rtcd_core::spread::Order;
 use tokio::sync::oneshot;
 
 use super::ShardReport;
@@ -13,6 +17,15 @@ use crate::tap::queue::TapSender;
 pub enum Command {
     /// See [`Input::Join`].
     Join(Box<Join>),
+    /// Before somebody joins: notes about it are for this desk.
+    Expect {
+        /// Who.
+        peer: PeerId,
+        /// Which.
+        desk: u8,
+    },
+    /// What a call on several shards makes necessary.
+    Order(Order),
     /// See [`Input::Leave`].
     Leave {
         /// Who.
@@ -151,9 +164,10 @@ pub enum Command {
 }
 
 /// A command for the core, borrowed from the owned form. `Err` gives the shell's own commands back.
-pub(super) fn as_input(command: &Command) -> Option<Input<'_>> {
+pub(crate) fn as_input(command: &Command) -> Option<Input<'_>> {
     Some(match command {
         Command::Join(join) => Input::Join(join.clone()),
+        Command::Order(order) => order.as_input(),
         Command::Leave { peer } => Input::Leave { peer: peer.clone() },
         Command::Offer { peer, sdp, id } => Input::Offer { peer: peer.clone(), sdp, id: *id },
         Command::Answer { peer, sdp, id } => Input::Answer { peer: peer.clone(), sdp, id: *id },
@@ -172,8 +186,26 @@ pub(super) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::TapKeyFrame { tap, track } => Input::TapKeyFrame { tap: tap.clone(), track: track.clone() },
         Command::TapClose { tap } => Input::TapClose { tap: tap.clone() },
         Command::TapOpen { call, tap, scope, .. } => Input::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope },
-        Command::Report { .. } | Command::Capture { .. } | Command::Stop => return None,
+        Command::Expect { .. } | Command::Report { .. } | Command::Capture { .. } | Command::Stop => return None,
     })
+}
+
+impl Command {
+    /// The same for another shard, where one may concern several.
+    pub(crate) fn again(&self) -> Option<Self> {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the others concern one peer or track, which is in one place")]
+        Some(match self {
+            Self::SendData { call, to, reliable, payload } => {
+                Self::SendData { call: call.clone(), to: to.clone(), reliable: *reliable, payload: payload.clone() }
+            }
+            Self::EndCall { call } => Self::EndCall { call: call.clone() },
+            Self::TapOpen { call, tap, scope, sink } => {
+                Self::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope, sink: sink.clone() }
+            }
+            Self::TapClose { tap } => Self::TapClose { tap: tap.clone() },
+            _ => return None,
+        })
+    }
 }
 
 /// What a shard tells the async side about its calls, in order.
@@ -193,6 +225,8 @@ pub enum Note {
         /// What.
         event: rtcd_core::output::Event,
     },
+    /// See [`rtcd_core::Output::Origin`].
+    Origin(Arc<Origin>),
     /// See [`rtcd_core::Output::Data`].
     Data {
         /// Call.

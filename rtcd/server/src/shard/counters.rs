@@ -25,6 +25,8 @@ pub struct ShardCounters {
     pub handed_over: u64,
     /// Datagrams dropped because the other shard's queue was full.
     pub handover_full: u64,
+    /// Packets for calls that live on several shards, dropped because the other shard is behind.
+    pub relay_full: u64,
     /// Checks naming a shard that does not exist.
     pub unknown_shard: u64,
     /// Checks of senders that proved nothing, dropped because they send too many.
@@ -44,7 +46,7 @@ pub struct ShardCounters {
 impl ShardCounters {
     /// `(name, value)` of all, for metrics. Names are final.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 17] {
+    pub fn named(&self) -> [(&'static str, u64); 18] {
         [
             ("datagrams_in", self.datagrams_in),
             ("bytes_in", self.bytes_in),
@@ -57,6 +59,7 @@ impl ShardCounters {
             ("bad_length", self.bad_length),
             ("handed_over", self.handed_over),
             ("handover_full", self.handover_full),
+            ("relay_full", self.relay_full),
             ("unknown_shard", self.unknown_shard),
             ("checks_rationed", self.checks_rationed),
             ("wakes", self.wakes),

@@ -1,13 +1,15 @@
 //! Media threads. Each owns a [`rtcd_core::Core`], its sockets and its timers; nothing is shared, nothing is locked.
 //!
-//! Commands come in through a bounded queue that wakes the thread; notes go out through a bounded queue. Packets never
-//! leave the thread, except once to another shard when the kernel delivered them to the wrong one.
+//! Commands come in through a bounded queue that wakes the thread; notes go out through bounded queues, one per desk. Packets leave
+//! the thread once at most: to another shard's core when the kernel delivered them to the wrong one, or when their call lives on both.
 
 mod capture;
 mod command;
 mod counters;
 mod neighbours;
+mod notes;
 mod ration;
+mod requests;
 mod routes;
 mod run;
 mod start;
@@ -20,6 +22,7 @@ use rtcd_core::ids::CallId;
 use tokio::sync::{mpsc, oneshot};
 
 pub use capture::CaptureOrder;
+pub(crate) use command::as_input;
 pub use command::{Command, Note};
 pub use counters::ShardCounters;
 pub(crate) use run::{track_kind, track_source};
@@ -120,7 +123,7 @@ impl ShardHandle {
     }
 }
 
-/// The shard a call lives on.
+/// The desk that a call's signalling is at; its media may be on any shard.
 #[must_use]
 pub fn shard_of_call(call: &CallId, shards: usize) -> usize {
     // FNV-1a: the choice must be the same in every process that computes it, and ids are random anyway.

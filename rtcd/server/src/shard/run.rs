@@ -1,6 +1,5 @@
 //! The thread itself: wait, take a batch, tell the core, do what it says.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use conclave_proto::v1;
 use conclave_proto::v1::tap_item::Item;
-use crossbeam_channel::Receiver;
 use rtcd_core::ids::{Kind, Link, Source, TapId};
 use rtcd_core::output::{TapItem, Transmits};
 use rtcd_core::{Core, CoreConfig, Input, Output};
@@ -18,11 +16,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::capture::{Capture, Way};
 use super::command::as_input;
-use super::neighbours::{Message, Neighbours};
+use super::neighbours::{Inbox, Message, Neighbours};
+use super::notes::Notes;
 use super::ration::CheckRation;
+use super::requests::Requests;
 use super::routes::Routes;
 use super::{Command, Note, Pulse, ShardCounters, ShardReport};
-use crate::limits::{DATAGRAMS_PER_PASS_MAX, NOTE_BACKLOG_MAX, SHARD_BEAT};
+use crate::limits::{DATAGRAMS_PER_PASS_MAX, PARCELS_MAX, SHARD_BEAT};
 use crate::metrics::{BUCKETS_FORWARDING, BUCKETS_PASS, Histogram};
 use crate::net::poller::{Events, Poller, Ready, Waker};
 use crate::net::send::{Sender, Waiting};
@@ -35,6 +35,8 @@ const TOKEN_UDP: u64 = 1 << 32;
 const TOKEN_LISTEN: u64 = 2 << 32;
 /// Connections use their own number with this bit.
 const TOKEN_TCP: u64 = 1 << 63;
+/// A request that found another shard's queue full is tried again after this time.
+const REQUEST_AGAIN: Duration = Duration::from_millis(5);
 /// Housekeeping of the shell: expired connections and routes.
 const SWEEP: Duration = Duration::from_secs(2);
 
@@ -45,8 +47,8 @@ pub(super) struct ShardParts {
     pub(super) sockets: Vec<UdpSocket>,
     pub(super) listeners: Vec<TcpListener>,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) notes: mpsc::Sender<Note>,
-    pub(super) inbox: Receiver<Message>,
+    pub(super) notes: Vec<mpsc::Sender<Note>>,
+    pub(super) inbox: Inbox,
     pub(super) neighbours: Neighbours,
     pub(super) waker: Waker,
     pub(super) pulse: Arc<Pulse>,
@@ -59,7 +61,7 @@ pub(super) struct Shard {
     /// When the core wants to be woken.
     wake_at: Option<Instant>,
     commands: mpsc::Receiver<Command>,
-    inbox: Receiver<Message>,
+    inbox: Inbox,
     neighbours: Neighbours,
     waker: Waker,
     pulse: Arc<Pulse>,
@@ -77,8 +79,8 @@ struct Shell {
     sender: Sender,
     listeners: Vec<TcpListener>,
     tcp: Connections,
-    notes: mpsc::Sender<Note>,
-    backlog: VecDeque<Note>,
+    notes: Notes,
+    requests: Requests,
     taps: FxHashMap<TapId, TapSender>,
     lost_taps: Vec<TapId>,
     report: Option<oneshot::Sender<ShardReport>>,
@@ -124,8 +126,8 @@ impl Shard {
                 listeners: parts.listeners,
                 // 2^40 connections per shard before numbers meet: not in this life.
                 tcp: Connections::new(u64::from(parts.number) << 40),
-                notes: parts.notes,
-                backlog: VecDeque::new(),
+                notes: Notes::new(parts.notes),
+                requests: Requests::default(),
                 taps: FxHashMap::default(),
                 lost_taps: Vec::new(),
                 report: None,
@@ -191,6 +193,7 @@ impl Shard {
         if token == TOKEN_WAKE {
             self.waker.reset();
             self.handle_messages(now);
+            self.handle_parcels(now);
             self.handle_commands(now);
         } else if token & TOKEN_TCP != 0 {
             let id = token & !TOKEN_TCP;
@@ -347,7 +350,7 @@ impl Shard {
         let mut adopted = Vec::new();
         // At most what fits the queue, so that a busy neighbour cannot keep us here.
         for _ in 0..crate::limits::NEIGHBOUR_MESSAGES_MAX {
-            let Ok(message) = self.inbox.try_recv() else { break };
+            let Ok(message) = self.inbox.messages.try_recv() else { break };
             match message {
                 Message::Datagram { link, mut bytes, from } => {
                     if let Link::Udp { remote, .. } = link
@@ -368,6 +371,7 @@ impl Shard {
                     self.routes.claim(remote, shard, now);
                     self.shell.ration.give_back(remote);
                 }
+                Message::Request { from, request } => self.core.handle(now, Input::RelayRequest { from, request }),
                 Message::Tcp(handover) => {
                     let id = handover.id;
                     let Shell { tcp, poller, .. } = &mut self.shell;
@@ -386,6 +390,17 @@ impl Shard {
         }
     }
 
+    fn handle_parcels(&mut self, now: Instant) {
+        for _ in 0..PARCELS_MAX {
+            let Ok((from, parcel)) = self.inbox.parcels.try_recv() else { return };
+            self.core.handle(now, Input::Parcel { from, parcel: &parcel });
+            self.neighbours.recycle_parcel(parcel);
+            if self.core.wants_poll() {
+                drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
+            }
+        }
+    }
+
     fn handle_commands(&mut self, now: Instant) {
         let mut taken = 0;
         while let Ok(command) = self.commands.try_recv() {
@@ -394,6 +409,7 @@ impl Shard {
             }
             #[allow(clippy::wildcard_enum_match_arm, reason = "all others were for the core alone")]
             match command {
+                Command::Expect { peer, desk } => self.shell.notes.expect(peer, desk),
                 Command::TapOpen { tap, sink, .. } => drop(self.shell.taps.insert(tap, sink)),
                 Command::TapClose { tap } => drop(self.shell.taps.remove(&tap)),
                 Command::Report { diagnose, reply } => {
@@ -448,10 +464,15 @@ fn drain(core: &mut Core, shell: &mut Shell, wake_at: &mut Option<Instant>, rout
     loop {
         match core.poll(now) {
             Output::Transmits(transmits) => shell.transmit(transmits, routes, neighbours, now),
-            Output::Signal { peer, signal } => shell.note(Note::Signal { peer, signal }),
-            Output::Event { call, event } => shell.note(Note::Event { call, event }),
+            Output::Parcel { shard, parcel } => {
+                shell.counters.relay_full += neighbours.hand_over(shard, shell.number, parcel) as u64;
+            }
+            Output::RelayRequest { shard, request } => shell.requests.push(shard, request),
+            Output::Origin(origin) => shell.notes.push(Note::Origin(origin)),
+            Output::Signal { peer, signal } => shell.notes.push(Note::Signal { peer, signal }),
+            Output::Event { call, event } => shell.notes.push(Note::Event { call, event }),
             Output::Data { call, peer, reliable, payload } => {
-                shell.note(Note::Data { call, peer, reliable, payload: Bytes::copy_from_slice(payload) });
+                shell.notes.push(Note::Data { call, peer, reliable, payload: Bytes::copy_from_slice(payload) });
             }
             Output::Tap { tap, item } => shell.tap(&tap, &item, now),
             Output::TapClosed { tap } => {
@@ -466,6 +487,10 @@ fn drain(core: &mut Core, shell: &mut Shell, wake_at: &mut Option<Instant>, rout
         }
     }
     shell.checking.clear();
+    if !shell.requests.flush(shell.number, neighbours) {
+        // Nothing else may wake us, and what is needed must be said.
+        *wake_at = Some(wake_at.map_or(now + REQUEST_AGAIN, |at| at.min(now + REQUEST_AGAIN)));
+    }
     shell.flush_notes();
 }
 
@@ -574,40 +599,15 @@ impl Shell {
         }
     }
 
-    fn note(&mut self, note: Note) {
-        if !self.backlog.is_empty() {
-            self.defer(note);
-            return;
-        }
-        match self.notes.try_send(note) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(note)) => self.defer(note),
-            // The daemon is ending.
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
-        }
-    }
-
-    fn defer(&mut self, note: Note) {
-        if self.backlog.len() < NOTE_BACKLOG_MAX {
-            self.backlog.push_back(note);
-        } else {
-            if self.counters.notes_lost == 0 {
-                tracing::error!(
-                    shard = self.number,
-                    "signalling is too far behind: notes of the media core are lost; add cores or lower the load"
-                );
-            }
-            self.counters.notes_lost += 1;
-        }
-    }
-
     fn flush_notes(&mut self) {
-        while let Some(note) = self.backlog.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(note)) = self.notes.try_send(note) {
-                self.backlog.push_front(note);
-                return;
-            }
+        self.notes.flush();
+        if self.counters.notes_lost == 0 && self.notes.lost() > 0 {
+            tracing::error!(
+                shard = self.number,
+                "signalling is too far behind: notes of the media core are lost; add cores or lower the load"
+            );
         }
+        self.counters.notes_lost = self.notes.lost();
     }
 
     /// Every datagram of a pass was underway for at most as long as the pass took.

@@ -82,7 +82,7 @@ pub struct Listening {
     pub warnings: Vec<String>,
 }
 
-/// Binds everything and starts one thread per shard. Gives each shard's notes, by number.
+/// Binds everything and starts one thread per shard. Gives each desk's notes, by number.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -116,14 +116,15 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
     let wakers = (0..count).map(|_| Waker::new()).collect::<Result<Vec<_>, _>>()?;
     let (neighbours, inboxes) = Neighbours::new(&wakers);
     let mut shards = Shards { handles: Vec::new(), threads: Vec::new() };
-    let mut notes = Vec::new();
+    // Any shard may have something to tell any desk.
+    let (note_senders, notes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::channel(NOTES_MAX)).unzip();
     for (index, (((sockets, listeners), inbox), waker)) in udp.into_iter().zip(tcp).zip(inboxes).zip(wakers).enumerate() {
         let number = u8::try_from(index).unwrap_or(u8::MAX);
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
-        let (note_sender, note_receiver) = mpsc::channel(NOTES_MAX);
         let pulse = Arc::new(Pulse::new());
         let core = CoreConfig {
             shard: number,
+            shards: u8::try_from(count).unwrap_or(u8::MAX),
             seed: seed()?,
             epoch,
             udp_candidates: listening.udp.clone(),
@@ -139,7 +140,7 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
             sockets,
             listeners,
             commands,
-            notes: note_sender,
+            notes: note_senders.clone(),
             inbox,
             neighbours: neighbours.clone(),
             waker: waker.clone(),
@@ -162,7 +163,6 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
         made_or_not.recv().unwrap_or_else(|_| Err(std::io::Error::other("a media thread ended while it was set up")))?;
         shards.threads.push(thread);
         shards.handles.push(ShardHandle { commands: command_sender, waker, pulse });
-        notes.push(note_receiver);
     }
     Ok((shards, notes, listening))
 }

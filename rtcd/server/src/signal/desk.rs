@@ -1,4 +1,4 @@
-//! One desk per shard: the task that owns the dialect's state for that shard's calls and stands between links and core.
+//! As many desks as shards: the task that owns the dialect's state for its share of the calls and stands between links and cores.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,12 +13,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::grpc::figures::measure;
 use super::grpc::links::Links;
 use super::livekit::{Adapter, end_reason};
+use super::media::Media;
 use super::probe::{Probes, is_probe};
 use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall};
 use crate::admit::split_call_id;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
-use crate::shard::{Command, Note, ShardHandle};
+use crate::shard::{Command, Note};
 
 /// How often adapters may look at their timers.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,13 +32,17 @@ pub enum DeskInput {
     /// A probe's credentials; dropped unanswered when there are too many.
     Probe(oneshot::Sender<v1::ProbeResponse>),
     /// Who is in which call.
-    Roster(oneshot::Sender<Vec<RosterCall>>),
+    Roster(oneshot::Sender<Vec<(RosterCall, Vec<u8>)>>),
+    /// For the shards of a call.
+    Media(Command),
+    /// On which shard somebody is; dropped unanswered when on none.
+    ShardOf(PeerId, oneshot::Sender<u8>),
 }
 
 /// See the module.
 pub struct Desk {
-    /// Its shard.
-    pub shard: ShardHandle,
+    /// The media threads.
+    pub media: Media,
     /// Where answers go.
     pub links: Arc<Links>,
     /// Who is where.
@@ -48,7 +53,7 @@ pub struct Desk {
 
 impl Desk {
     /// Serves until the node ends.
-    pub async fn run(self, settings: AdapterSettings, mut inputs: mpsc::Receiver<DeskInput>, mut notes: mpsc::Receiver<Note>) {
+    pub async fn run(mut self, settings: AdapterSettings, mut inputs: mpsc::Receiver<DeskInput>, mut notes: mpsc::Receiver<Note>) {
         let mut adapter = Adapter::new(settings);
         let mut leaving = Leaving::default();
         let mut probes = Probes::default();
@@ -61,12 +66,26 @@ impl Desk {
                     Some(DeskInput::Adapter(input)) => input,
                     Some(DeskInput::Probe(reply)) => {
                         if let Some(join) = probes.open(reply) {
-                            let _ = self.shard.send(Command::Join(Box::new(join))).await;
+                            self.media.join_probe(join).await;
                         }
                         continue;
                     }
                     Some(DeskInput::Roster(reply)) => {
-                        let _ = reply.send(adapter.roster());
+                        let calls = adapter.roster().into_iter().map(|call| {
+                            let shards = self.media.shards_of(&call.call);
+                            (call, shards)
+                        });
+                        let _ = reply.send(calls.collect());
+                        continue;
+                    }
+                    Some(DeskInput::Media(command)) => {
+                        self.media.command(command).await;
+                        continue;
+                    }
+                    Some(DeskInput::ShardOf(peer, reply)) => {
+                        if let Some(shard) = self.media.shard_of(&peer) {
+                            let _ = reply.send(shard);
+                        }
                         continue;
                     }
                     None => return,
@@ -74,8 +93,18 @@ impl Desk {
                 note = notes.recv() => match note {
                     Some(Note::Signal { peer, signal }) if probes.handle(&peer, &signal) => continue,
                     Some(Note::Event { call, .. }) if is_probe(&call) => continue,
-                    Some(Note::Signal { peer, signal }) => AdapterInput::Signal { peer, signal },
-                    Some(Note::Event { call, event }) => AdapterInput::Event { call, event },
+                    Some(Note::Origin(origin)) => {
+                        self.media.note_origin(origin).await;
+                        continue;
+                    }
+                    Some(Note::Signal { peer, signal }) => {
+                        self.media.note_signal(&peer, &signal).await;
+                        AdapterInput::Signal { peer, signal }
+                    }
+                    Some(Note::Event { call, event }) => {
+                        self.media.note_event(&event).await;
+                        AdapterInput::Event { call, event }
+                    }
                     Some(Note::Data { call, peer, reliable, payload }) => AdapterInput::Data { call, peer, reliable, payload },
                     // The shard has ended; the node notices by itself.
                     None => return,
@@ -102,12 +131,9 @@ impl Desk {
         }
     }
 
-    async fn apply(&self, output: AdapterOutput, refused: &mut Vec<AdapterInput>, leaving: &mut Leaving) {
+    async fn apply(&mut self, output: AdapterOutput, refused: &mut Vec<AdapterInput>, leaving: &mut Leaving) {
         match output {
-            AdapterOutput::Core(command) => {
-                // Fails only when the shard is gone; then the node is ending.
-                let _ = self.shard.send(command).await;
-            }
+            AdapterOutput::Core(command) => self.media.command(command).await,
             AdapterOutput::JoinAck { session, ack } => {
                 if !ack.accepted {
                     // Nothing more is said on a refused session.

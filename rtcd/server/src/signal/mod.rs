@@ -3,5 +3,6 @@
 pub mod desk;
 pub mod grpc;
 pub mod livekit;
+pub mod media;
 pub mod probe;
 pub mod seam;

@@ -5,7 +5,7 @@
 //! room and is never dropped: a reader that does not even take those is ended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use conclave_proto::v1::{TapGap, TapItem, TapPacket, TapPackets, tap_gap, tap_item};
 use rustc_hash::FxHashMap;
@@ -21,10 +21,11 @@ struct Waiting(Arc<Counts>);
 struct Counts {
     bytes: AtomicUsize,
     packets: AtomicUsize,
+    lost: AtomicBool,
 }
 
-/// The shard's end.
-#[derive(Debug)]
+/// The shard's end; of a call on several shards each has one.
+#[derive(Clone, Debug)]
 pub struct TapSender {
     items: mpsc::Sender<TapItem>,
     waiting: Waiting,
@@ -67,6 +68,19 @@ pub fn channel() -> (TapSender, TapReceiver) {
 impl TapSender {
     /// Queues an item that may not be lost.
     pub fn push(&mut self, at_us: i64, item: tap_item::Item) -> Pushed {
+        let pushed = self.push_item(at_us, item);
+        self.note_lost(pushed)
+    }
+
+    /// What one end cannot tell the reader ends it for all.
+    fn note_lost(&self, pushed: Pushed) -> Pushed {
+        if pushed == Pushed::Lost {
+            self.waiting.0.lost.store(true, Ordering::Relaxed);
+        }
+        pushed
+    }
+
+    fn push_item(&mut self, at_us: i64, item: tap_item::Item) -> Pushed {
         // A gap belongs before what follows it.
         if let tap_item::Item::TrackEnded(ended) = &item
             && let Some(gap) = self.take_gap(&ended.track_sid)
@@ -82,6 +96,14 @@ impl TapSender {
 
     /// Queues a packet, or drops it if the reader is behind.
     pub fn push_packet(&mut self, track: &str, packet: TapPacket) -> Pushed {
+        let pushed = self.queue_packet(track, packet);
+        self.note_lost(pushed)
+    }
+
+    fn queue_packet(&mut self, track: &str, packet: TapPacket) -> Pushed {
+        if self.waiting.0.lost.load(Ordering::Relaxed) {
+            return Pushed::Lost;
+        }
         let bytes = packet.payload.len();
         let counts = &self.waiting.0;
         let full = counts.bytes.load(Ordering::Relaxed) + bytes > TAP_QUEUE_BYTES_MAX
@@ -129,8 +151,12 @@ impl TapSender {
 }
 
 impl TapReceiver {
-    /// The next item, waiting for it. `None`: the shard has closed the tap.
+    /// The next item, waiting for it. `None`: the shards have closed the tap.
     pub async fn next(&mut self) -> Option<TapItem> {
+        // Something had no room, so there was something to wake up for.
+        if self.waiting.0.lost.load(Ordering::Relaxed) && self.items.is_empty() {
+            return None;
+        }
         let item = self.items.recv().await?;
         self.settle(&item);
         Some(item)

@@ -205,19 +205,16 @@ impl Session {
                 }
             }
         }
-        if let Some(shard) = self.node.shard(self.desk) {
-            let _ = shard.send(Command::TapClose { tap: self.tap.clone() }).await;
-        }
+        self.node.command_call(&self.call, Command::TapClose { tap: self.tap.clone() }).await;
         tracing::info!(call = ?self.call, tap = ?self.tap, dropped = self.dropped, "tap closed");
         self.tell_state(false).await;
     }
 
-    /// Opens (or opens again) the tap on the shard. `None`: the node is ending.
+    /// Opens (or opens again) the tap on the shards of the call. `None`: the node is ending.
     async fn open_in_core(&self) -> Option<TapReceiver> {
         let (sink, queue) = channel();
         let command = Command::TapOpen { call: self.call.clone(), tap: self.tap.clone(), scope: self.scope, sink };
-        self.node.shard(self.desk)?.send(command).await.ok()?;
-        Some(queue)
+        self.node.command_call(&self.call, command).await.then_some(queue)
     }
 
     fn note_presence(&mut self, item: &TapItem) {
@@ -298,8 +295,8 @@ impl Session {
             }
             tap_request::Body::Close(_) => false,
             tap_request::Body::KeyFrame(wanted) => {
-                if let (Some(track), Some(shard)) = (TrackId::new(&wanted.track_sid), self.node.shard(self.desk)) {
-                    let _ = shard.send(Command::TapKeyFrame { tap: self.tap.clone(), track }).await;
+                if let Some(track) = TrackId::new(&wanted.track_sid) {
+                    self.node.command_call(&self.call, Command::TapKeyFrame { tap: self.tap.clone(), track }).await;
                 }
                 true
             }

@@ -25,14 +25,15 @@ use tonic::transport::Channel;
 pub const TOKEN: &str = "the-shared-token-of-tests";
 pub const TAP_SECRET: &str = "the-tap-secret-of-tests";
 
-/// Two shards on loopback and free ports.
-pub const SETTINGS: [(&str, &str); 8] = [
+/// Two shards on loopback and free ports. Every second participant of a call is on the other one.
+pub const SETTINGS: [(&str, &str); 9] = [
     ("RTCD_API_HTTP_LISTENADDRESS", "127.0.0.1:0"),
     ("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1"),
     ("RTCD_RTC_ICEADDRESSTCP", "127.0.0.1"),
     ("RTCD_RTC_ICEPORTUDP", "0"),
     ("RTCD_RTC_ICEPORTTCP", "0"),
     ("RTCD_RTC_SHARDS", "2"),
+    ("RTCD_RTC_PARTICIPANTSPERSHARD", "1"),
     ("RTCD_SIGNAL_TOKEN", TOKEN),
     ("RTCD_TAP_SECRET", TAP_SECRET),
 ];
@@ -92,6 +93,14 @@ impl TestNode {
             .filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label.as_str())))
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
             .sum()
+    }
+
+    /// The shard of a call that lives on one.
+    pub async fn shard_of(&self, call: &str) -> usize {
+        let request = bearing(v1::ListCallsRequest::default(), TOKEN);
+        let calls = self.signal().await.list_calls(request).await.expect("allowed").into_inner().calls;
+        let [shard] = calls.iter().find(|known| known.call_id == call).expect("a call").shards[..] else { panic!("on several shards") };
+        shard as usize
     }
 
     /// The shard that has counted one more since `before`; waits for it.

@@ -2,7 +2,7 @@
 
 use conclave_proto::v1;
 use rtcd_core::ids::Side;
-use rtcd_core::report::{PeerReport, Report, TrackReport};
+use rtcd_core::report::{CallReport, PeerReport, Report, TrackReport};
 use rtcd_core::verdict::{Diagnosis, LayerReason, Verdict};
 
 use crate::admit::split_call_id;
@@ -10,8 +10,10 @@ use crate::signal::livekit::media_step;
 use crate::signal::seam::RosterCall;
 
 /// A call with everything known of its participants. Addresses only for operators.
-pub(super) fn call_info(roster: &RosterCall, report: &Report, shard: u32, addresses: bool) -> v1::CallInfo {
-    let measured = report.calls.iter().find(|call| call.call == roster.call);
+pub(super) fn call_info(roster: &RosterCall, reports: &[Report], shards: Vec<u8>, addresses: bool) -> v1::CallInfo {
+    let of_call = |report: &'_ Report| report.calls.iter().position(|call| call.call == roster.call);
+    let measured: Vec<&CallReport> = reports.iter().filter_map(|report| report.calls.get(of_call(report)?)).collect();
+    let shards = shards.into_iter().map(u32::from).collect();
     let participants = roster
         .participants
         .iter()
@@ -25,7 +27,7 @@ pub(super) fn call_info(roster: &RosterCall, report: &Report, shard: u32, addres
                 step: v1::MediaStep::Joined.into(),
                 ..v1::ParticipantInfo::default()
             };
-            if let Some(peer) = measured.and_then(|call| call.peers.iter().find(|peer| peer.peer == participant.peer)) {
+            if let Some(peer) = measured.iter().find_map(|call| call.peers.iter().find(|peer| peer.peer == participant.peer)) {
                 measure(&mut info, peer);
                 if addresses {
                     info.remote_address = peer.remote.map_or_else(String::new, |remote| remote.to_string());
@@ -34,7 +36,7 @@ pub(super) fn call_info(roster: &RosterCall, report: &Report, shard: u32, addres
             info
         })
         .collect();
-    v1::CallInfo { call_id: split_call_id(&roster.call).1.to_owned(), started_at_ms: roster.started_at_ms, participants, shard }
+    v1::CallInfo { call_id: split_call_id(&roster.call).1.to_owned(), started_at_ms: roster.started_at_ms, participants, shards }
 }
 
 /// Fills in what the core knows of a participant, but for its address.

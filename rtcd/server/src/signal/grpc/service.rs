@@ -341,7 +341,7 @@ async fn handle_join(node: &Arc<Node>, link: &Arc<Link>, join: v1::Join) {
         Err(refusal) => return refuse(refusal),
     };
     let desk = node.desk_of(&call);
-    let load = node.load_of(desk);
+    let load = node.load();
     let refusing = node.refusing_new_calls(load);
     let state = admit::NodeState {
         draining: node.drain_left(),
@@ -397,16 +397,21 @@ pub(crate) async fn release(node: &Arc<Node>, orphans: Orphans) {
 /// Calls of one tenant with what the core measures. Addresses only for operators.
 async fn list_calls(node: &Arc<Node>, tenant: &str, addresses: bool) -> Vec<v1::CallInfo> {
     let mut calls = Vec::new();
-    for (number, desk) in node.desks.iter().enumerate() {
+    let mut reports = Vec::new();
+    for number in 0..node.desks.len() {
+        if let Some(Ok(report)) = node.shard_diagnosis(number).await {
+            reports.push(report.core);
+        }
+    }
+    for desk in &node.desks {
         let (reply, answer) = oneshot::channel();
         if desk.send(DeskInput::Roster(reply)).await.is_err() {
             continue;
         }
         let Ok(roster) = answer.await else { continue };
-        let Some(Ok(report)) = node.shard_diagnosis(number).await else { continue };
-        for call in roster {
+        for (call, shards) in roster {
             if split_call_id(&call.call).0 == tenant {
-                calls.push(call_info(&call, &report.core, u32::try_from(number).unwrap_or(u32::MAX), addresses));
+                calls.push(call_info(&call, &reports, shards, addresses));
             }
         }
     }
