@@ -55,6 +55,10 @@ impl Adapter for Conclave {
         "conclave"
     }
 
+    fn beside(&self) -> Option<Box<dyn Adapter>> {
+        Some(Box::new(Self { link: self.link.clone(), sessions: Vec::new() }))
+    }
+
     async fn publish(&mut self, client: &Client) -> anyhow::Result<Connected> {
         let mut session = self.link.join(&client.call(), &format!("publisher-{}", client.number), true).await?;
         let cid = format!("cid-{}", client.number);

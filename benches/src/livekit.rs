@@ -148,6 +148,10 @@ impl Adapter for LiveKit {
         "livekit"
     }
 
+    fn beside(&self) -> Option<Box<dyn Adapter>> {
+        Some(Box::new(Self { port: self.port }))
+    }
+
     async fn publish(&mut self, client: &Client) -> anyhow::Result<Connected> {
         let target = lk::SignalTarget::Publisher;
         let mut talk = self.join(client, &format!("publisher-{}", client.number), true, target).await?;

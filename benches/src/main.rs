@@ -129,14 +129,16 @@ fn main() -> anyhow::Result<()> {
     if arguments.write_docs {
         docs::write(Path::new("docs"), &results)?;
     }
-    if let Some(out) = &arguments.out {
-        results.write(out)?;
-    }
+    keep(&results, &arguments)?;
     if arguments.check {
         let missed: Vec<&str> = bars.iter().filter(|line| line.verdict() != "reached").map(|line| line.what.as_str()).collect();
         anyhow::ensure!(missed.is_empty(), "missed or not measured: {}", missed.join("; "));
     }
     Ok(())
+}
+
+fn keep(results: &Results, arguments: &Arguments) -> anyhow::Result<()> {
+    arguments.out.as_ref().map_or(Ok(()), |out| results.write(out))
 }
 
 fn measure_all(arguments: &Arguments) -> anyhow::Result<Results> {
@@ -183,17 +185,18 @@ fn measure_all(arguments: &Arguments) -> anyhow::Result<Results> {
         [Contender::Ideal, Contender::Ours].into_iter().chain(rivals.iter().cloned().map(Contender::Rival)).collect();
     let mut order = Order::new(seed);
     let runs = arguments.runs.unwrap_or(if rivals.is_empty() { 3 } else { 5 });
-    for scenario in scenarios {
-        for run in 0..runs {
+    for run in 0..runs {
+        for scenario in scenarios.iter().copied() {
             let mut turn = contenders.clone();
             order.shuffle(&mut turn);
             for contender in &turn {
                 cost_of(&bench, contender, scenario, run, arguments, &mut results)?;
             }
+            keep(&results, arguments)?;
         }
     }
-    for trial in trials {
-        for run in 0..arguments.runs.unwrap_or(3) {
+    for run in 0..arguments.runs.unwrap_or(3) {
+        for trial in &trials {
             let mut turn = contenders.clone();
             turn.retain(|contender| !matches!(contender, Contender::Ideal) || !trial.kind.needs_signalling());
             order.shuffle(&mut turn);
@@ -206,6 +209,7 @@ fn measure_all(arguments: &Arguments) -> anyhow::Result<Results> {
                     Err(error) => println!("left out: {}, {} run {run}: {error:#}", contender.name(), trial.name),
                 }
             }
+            keep(&results, arguments)?;
         }
     }
     Ok(results)

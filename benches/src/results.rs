@@ -54,7 +54,7 @@ impl Results {
         self.samples.append(&mut other.samples);
     }
 
-    /// Writes all as JSON, and the windows and the other figures beside it (CSV).
+    /// Writes all as JSON, and the windows and the other figures beside it (CSV). Called as it grows: a long run that ends early has something.
     pub(crate) fn write(&self, out: &Path) -> anyhow::Result<()> {
         std::fs::write(out, serde_json::to_string_pretty(self)?)?;
         std::fs::write(out.with_extension("csv"), report::csv(&self.windows))?;

@@ -20,6 +20,9 @@ use crate::traffic::{Receiver, Sender, Traffic};
 /// First SSRC of the publishers.
 const SSRC: u32 = 1000;
 
+/// Clients that come in at the same time, where they can.
+const AT_ONCE: usize = 10;
+
 /// How one server is started and joined: all that differs between them.
 #[async_trait]
 pub(crate) trait Adapter: Send {
@@ -31,6 +34,11 @@ pub(crate) trait Adapter: Send {
 
     /// Brings a receiver of all publishers in.
     async fn subscribe(&mut self, client: &Client) -> anyhow::Result<Connected>;
+
+    /// Another hand at the same server, where clients can come in side by side.
+    fn beside(&self) -> Option<Box<dyn Adapter>> {
+        None
+    }
 }
 
 /// One synthetic client.
@@ -81,6 +89,8 @@ pub(crate) struct Subject {
 /// How more clients come in.
 struct Door {
     adapter: Box<dyn Adapter>,
+    /// What brought others in, and holds their signalling.
+    others: Vec<Box<dyn Adapter>>,
     certificate: DtlsCertificate,
     scenario: Scenario,
     address: IpAddr,
@@ -94,14 +104,41 @@ impl Door {
 }
 
 impl Subject {
-    /// One more receiver.
-    pub(crate) async fn join(&mut self) -> anyhow::Result<()> {
-        let number = self.traffic.receivers.len();
+    /// More receivers, side by side where that can be.
+    pub(crate) async fn join(&mut self, count: usize) -> anyhow::Result<()> {
+        let first = self.traffic.receivers.len();
         let door = self.door.as_mut().context("nobody joins this")?;
-        let client = door.client(number)?;
-        let Connected { socket, inbound, outbound, ice, .. } =
-            door.adapter.subscribe(&client).await.with_context(|| format!("receiver {number}"))?;
-        self.traffic.receivers.push(Receiver::new(socket, inbound, Some((ice, outbound)))?);
+        let clients = (first..first + count).map(|number| door.client(number)).collect::<anyhow::Result<Vec<_>>>()?;
+        let hands: Vec<Box<dyn Adapter>> = std::iter::from_fn(|| door.adapter.beside()).take(AT_ONCE).collect();
+        let mut connected = Vec::with_capacity(count);
+        if hands.is_empty() {
+            for client in &clients {
+                connected.push(subscribed(door.adapter.as_mut(), client).await?);
+            }
+        } else {
+            let mut tasks = tokio::task::JoinSet::new();
+            let mut shares: Vec<Vec<Client>> = hands.iter().map(|_| Vec::new()).collect();
+            for (at, client) in clients.into_iter().enumerate() {
+                shares[at % AT_ONCE].push(client);
+            }
+            for (mut hand, share) in hands.into_iter().zip(shares) {
+                tasks.spawn(async move {
+                    let mut connected = Vec::with_capacity(share.len());
+                    for client in &share {
+                        connected.push(subscribed(hand.as_mut(), client).await?);
+                    }
+                    anyhow::Ok((hand, connected))
+                });
+            }
+            while let Some(done) = tasks.join_next().await {
+                let (hand, more) = done??;
+                door.others.push(hand);
+                connected.extend(more);
+            }
+        }
+        for Connected { socket, inbound, outbound, ice, .. } in connected {
+            self.traffic.receivers.push(Receiver::new(socket, inbound, Some((ice, outbound)))?);
+        }
         self.traffic.check();
         Ok(())
     }
@@ -117,6 +154,10 @@ impl Subject {
         self.traffic.check();
         Ok(())
     }
+}
+
+async fn subscribed(adapter: &mut dyn Adapter, client: &Client) -> anyhow::Result<Connected> {
+    adapter.subscribe(client).await.with_context(|| format!("receiver {}", client.number))
 }
 
 /// A child that ends with us, and its files with it.
@@ -182,16 +223,14 @@ pub(crate) async fn assemble(child: Process, adapter: Box<dyn Adapter>, scenario
         traffic: Traffic::new(Vec::new(), Vec::new(), scenario),
         idle_kib,
         srtp_profile: "",
-        door: Some(Door { adapter, certificate, scenario, address }),
+        door: Some(Door { adapter, others: Vec::new(), certificate, scenario, address }),
     };
     for _ in 0..scenario.publishers {
         subject.publish().await?;
     }
     // Tracks are live once something of them has come.
     subject.traffic.run(Duration::from_millis(500))?;
-    for _ in 0..scenario.receivers {
-        subject.join().await?;
-    }
+    subject.join(scenario.receivers).await?;
     Ok(subject)
 }
 

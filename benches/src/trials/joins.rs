@@ -16,9 +16,7 @@ pub(super) fn measure(bench: &Bench, contender: &Contender, scenario: Scenario) 
     let pid = subject.child.pid();
     let before = Cpu::of(pid)?;
     let start = Instant::now();
-    for _ in 0..scenario.receivers {
-        bench.runtime.block_on(subject.join())?;
-    }
+    bench.runtime.block_on(subject.join(scenario.receivers))?;
     let joins = scenario.receivers as f64;
     let wall_ms = start.elapsed().as_secs_f64() * 1000.0 / joins;
     // Its last answers are under way.

@@ -105,7 +105,7 @@ impl Kind {
                     &[
                         column("CPU ms per join", 2),
                         barred("joins per second and core", 0, Bar::AtLeast(500.0)),
-                        column("ms until connected", 1),
+                        column("ms of wall time per join", 1),
                     ]
                 }
             }
@@ -192,8 +192,8 @@ pub(crate) fn all() -> [Trial; 7] {
         Trial {
             name: "joins",
             title: "Joins: 100 listeners into one call",
-            note: "All of the server's work for a join: signalling, ICE, DTLS, one track. Clients come one after the other; joins per second \
-                   and core is the inverse of the CPU time.",
+            note: "All of the server's work for a join: signalling, ICE, DTLS, one track. Ten come at a time to Conclave and LiveKit, whose \
+                   signalling has a stream for each, and one after the other to the rest; joins per second and core is the inverse of the CPU time.",
             scenario: one.to(100),
             kind: Kind::Joins,
         },
@@ -208,7 +208,7 @@ pub(crate) fn all() -> [Trial; 7] {
             name: "loss",
             title: "Loss: 1 screen share to 10, lost on the way to the receivers",
             note: "Receivers ask again for what is missing (NACK), for at most a second; the column says the loss and the round trip, how much \
-                   of the lost came again, and how long 95 % of that took. Reports tell of no loss, so that nobody's congestion control takes \
+                   of the lost came again, and how long 95 % of that took. Who answers none of these requests has no column. Reports tell of no loss, so that nobody's congestion control takes \
                    the picture away: this is repair alone.",
             scenario: share.to(10),
             kind: Kind::Loss,
@@ -217,7 +217,7 @@ pub(crate) fn all() -> [Trial; 7] {
             name: "restart",
             title: "Restart under load: 1 speaker to 50",
             note: "What SIGTERM does to a call that goes on, and how long everybody's way back takes after a SIGKILL: start of the server and \
-                   51 joins one after the other.",
+                   51 joins as above.",
             scenario: one,
             kind: Kind::Restart,
         },
