@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::core::Core;
 use crate::output::Step;
 use crate::peer::Peer;
-use crate::report::{CallReport, PeerReport, Report, TrackReport};
+use crate::report::{CallReport, PeerReport, RelayedReport, Report, TrackReport};
 use crate::track::Track;
 
 impl Core {
@@ -15,6 +15,7 @@ impl Core {
             .iter()
             .map(|(_, call)| CallReport {
                 call: call.id.clone(),
+                relayed: call.stand_ins.iter().filter_map(|key| self.tracks.get(*key)).map(relayed).collect(),
                 peers: call.peers.iter().filter_map(|key| Some(self.peer_report(now, *key, self.peers.get(*key)?, diagnose))).collect(),
             })
             .collect();
@@ -81,4 +82,9 @@ impl Core {
             key_frame_requests: layers().map(|layer| layer.key_frames.requests).sum(),
         }
     }
+}
+
+fn relayed(track: &Track) -> RelayedReport {
+    let mime = track.codec().map(|codec| codec.kind.mime().to_owned()).unwrap_or_default();
+    RelayedReport { track: track.id.clone(), mime, subscribers: track.subscriptions.len() as u32 }
 }

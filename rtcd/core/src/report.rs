@@ -21,6 +21,8 @@ pub struct CallReport {
     pub call: CallId,
     /// Its peers.
     pub peers: Vec<PeerReport>,
+    /// What is watched here of what comes in on other shards.
+    pub relayed: Vec<RelayedReport>,
 }
 
 /// One peer.
@@ -58,6 +60,17 @@ pub struct PeerReport {
     pub tracks: Vec<TrackReport>,
     /// Why media does or does not flow, if that was asked for.
     pub diagnosis: Option<Box<crate::verdict::Diagnosis>>,
+}
+
+/// How many watch a track of another shard here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelayedReport {
+    /// The track.
+    pub track: TrackId,
+    /// Codec.
+    pub mime: String,
+    /// Subscriptions here; the track's own report counts those of its own shard.
+    pub subscribers: u32,
 }
 
 /// One published track.

@@ -195,7 +195,10 @@ impl Reader {
         let said = std::mem::take(&mut self.direction_said);
         let default = self.session_direction.unwrap_or_default();
         if let Some(media) = self.description.media.last_mut() {
-            if !said {
+            // Data has no direction: whatever is said there is not kept.
+            if media.kind == MediaKind::Application {
+                media.direction = Direction::default();
+            } else if !said {
                 media.direction = default;
             }
             for feedback in wildcard {

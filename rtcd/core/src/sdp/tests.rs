@@ -205,6 +205,13 @@ fn a_section_without_a_format_is_refused() {
     assert!(with("").is_err());
 }
 
+#[test]
+fn a_data_section_has_no_direction() {
+    let text = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\na=sendonly\r\n";
+    let read = parse(text).unwrap();
+    assert_eq!(parse(&read.to_string()), Ok(read));
+}
+
 proptest! {
     #[test]
     fn reading_undoes_writing(

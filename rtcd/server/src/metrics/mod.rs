@@ -308,6 +308,9 @@ pub async fn render(node: &Node) -> String {
         for call in report.core.calls.iter().filter(|call| !is_probe(&call.call)) {
             let tenant = node.metrics.lock().tenant_of(&call.call);
             *sessions.entry(tenant.clone()).or_default() += call.peers.len() as f64;
+            for relayed in &call.relayed {
+                *tracks.entry((tenant.clone(), "out", relayed.mime.clone())).or_default() += f64::from(relayed.subscribers);
+            }
             for track in call.peers.iter().flat_map(|peer| &peer.tracks) {
                 let mime = if track.mime.is_empty() { "unknown".to_owned() } else { track.mime.clone() };
                 *tracks.entry((tenant.clone(), "in", mime.clone())).or_default() += 1.0;

@@ -29,6 +29,10 @@ pub(super) fn call_info(roster: &RosterCall, reports: &[Report], shards: Vec<u8>
             };
             if let Some(peer) = measured.iter().find_map(|call| call.peers.iter().find(|peer| peer.peer == participant.peer)) {
                 measure(&mut info, peer);
+                for track in &mut info.tracks {
+                    let here = measured.iter().flat_map(|call| &call.relayed).filter(|relayed| relayed.track.as_str() == track.track_sid);
+                    track.subscribers += here.map(|relayed| relayed.subscribers).sum::<u32>();
+                }
                 if addresses {
                     info.remote_address = peer.remote.map_or_else(String::new, |remote| remote.to_string());
                 }
