@@ -1,4 +1,4 @@
-# What ./x test, ./x fuzz, ./x sim and ./x lint run.
+# What ./x test, ./x fuzz, ./x sim, ./x datagrams and ./x lint run.
 # shellcheck shell=bash disable=SC2154
 
 run_tests() { # run_tests [web|rust|browser|shots …]
@@ -92,19 +92,23 @@ print(f"{passed} passed, {failed} failed, {skipped} skipped; {flaky} at the seco
 P
 }
 
-run_fuzz() { # run_fuzz SECONDS
+run_fuzz() { # run_fuzz SECONDS [TARGET …]
   need_build_packages; need_rust; need_cargo_fuzz
-  local target
+  local target seconds=$1 log=target/fuzz.log failed=(); shift
+  mkdir -p target
   # libFuzzer's flags are unstable ones; this asks the pinned stable compiler to take them, for this crate alone.
   export RUSTC_BOOTSTRAP=1
   for target in $(cargo fuzz list); do
-    say "fuzzing $target for $1 s"
+    [ $# = 0 ] || [[ " $* " == *" $target "* ]] || continue
+    say "fuzzing $target for $seconds s"
     # New inputs go to the first folder, the committed corpus is only read. No sanitizer: the core has no unsafe code, and
     # what is looked for, panics and broken promises, is found four times as fast.
     mkdir -p "fuzz/target/found/$target"
     cargo fuzz run --sanitizer none "$target" "fuzz/target/found/$target" "fuzz/corpus/$target" -- \
-      -max_total_time="$1" -rss_limit_mb=2048 -verbosity=0
+      -max_total_time="$seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 2>&1 | tee "$log" || failed+=("$target")
+    say "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1) executions"
   done
+  [ ${#failed[@]} = 0 ] || fail "found something: ${failed[*]}; the inputs are in fuzz/artifacts"
 }
 
 run_sim() { # run_sim [WORLDS] | --seed N
@@ -118,6 +122,15 @@ run_sim() { # run_sim [WORLDS] | --seed N
   fi
   # The same selection as for all Rust tests, so that nothing is built twice.
   cargo test --locked --workspace --test simulation -- --nocapture
+}
+
+run_datagrams() { # run_datagrams [MILLIONS]
+  need_build_packages; need_rust
+  export DATAGRAMS=$((${1:-100} * 1000000)) DATAGRAMS_SEED
+  DATAGRAMS_SEED=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+  say "sending $DATAGRAMS mutated datagrams into live calls, from seed $DATAGRAMS_SEED on"
+  # The same selection as for all Rust tests, so that nothing is built twice.
+  cargo test --locked --workspace --test datagrams -- --nocapture
 }
 
 run_lint() {

@@ -31,6 +31,7 @@ counters! {
     StunAnswered = "stun_answered",
     /// Role conflicts settled.
     StunRoleConflict = "stun_role_conflict",
+    StunForeignAddress = "stun_foreign_address",
     /// DTLS before the transport expects it, or after its end.
     DtlsUnexpected = "dtls_unexpected",
     /// Handshakes that failed.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a fuzz target fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "time starts somewhere and then only goes by the input")]
 
+mod association;
 mod machine;
 #[cfg(test)]
 mod replay;
@@ -24,6 +25,7 @@ use crate::srtp::{Inbound, Outbound, Profile, split_keying_material};
 use crate::stun::{BINDING, Class, IntegrityKey, Message, StunWriter, TransactionId};
 use crate::wire::Reader;
 
+pub use association::{dcep, sctp};
 pub use machine::core;
 
 /// One target: its name (of the file in `fuzz/fuzz_targets` and the folder in `fuzz/corpus`) and its function.
@@ -33,6 +35,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("av1", av1_payload),
     ("core", core),
+    ("dcep", dcep),
     ("h264", h264),
     ("ice", ice),
     ("nack", nack),
@@ -40,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     ("red", red),
     ("rtcp", rtcp),
     ("rtp", rtp),
+    ("sctp", sctp),
     ("sdp", sdp),
     ("srtp_roundtrip", srtp_roundtrip),
     ("srtp_unprotect", srtp_unprotect),

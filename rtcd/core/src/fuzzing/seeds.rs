@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::extension_map;
 use crate::rtcp::{ReportBlock, RtcpWriter, SenderInfo, TwccRecorder};
 use crate::rtp::{Extension, Fixed, Form, HeaderWriter};
+use crate::sctp::dcep;
 use crate::stun::{BINDING, Class, IntegrityKey, RoleAttribute, StunWriter, TransactionId};
 
 type Seed = (&'static str, &'static str, Vec<u8>);
@@ -60,7 +61,14 @@ fn core(steps: &[(u8, u8, &[u8])]) -> Vec<u8> {
     steps.iter().flat_map(|(what, who, bytes)| [&[*what, *who][..], &(bytes.len() as u16).to_be_bytes(), bytes].concat()).collect()
 }
 
+/// `[what, length, bytes…]` of the SCTP target.
+fn association(steps: &[(u8, &[u8])]) -> Vec<u8> {
+    steps.iter().flat_map(|(what, bytes)| [&[*what][..], &(bytes.len() as u16).to_be_bytes(), bytes].concat()).collect()
+}
+
 fn seeds() -> Vec<Seed> {
+    // The first message of a stream: flags, stream, sequence, protocol.
+    let open = [&[3, 0, 0, 0, 0, 50][..], &dcep::open("_reliable", true)].concat();
     let chromium = include_bytes!("../sdp/fixtures/chromium-publisher-simulcast.sdp");
     let firefox = include_bytes!("../sdp/fixtures/firefox-publisher-simulcast.sdp");
     let single = include_bytes!("../sdp/fixtures/chromium-single-first.sdp");
@@ -134,6 +142,10 @@ fn seeds() -> Vec<Seed> {
             "garbage_from_nowhere",
             core(&[(3, 3, b"\x00garbage"), (3, 3, &[0x80; 40]), (3, 3, &[0x81, 200, 0, 1, 0, 0, 0, 1]), (3, 3, &hello), (3, 9, &check)]),
         ),
+        ("dcep", "open_reliable", dcep::open("_reliable", true)),
+        ("dcep", "open_lossy", dcep::open("_lossy", false)),
+        ("dcep", "acknowledged", dcep::ACK.to_vec()),
+        ("dcep", "open_with_protocol", [&[3, 0x80, 1, 0, 0, 0, 0, 9, 0, 3, 0, 5][..], b"abcproto"].concat()),
         ("h264", "parameters_alone", vec![0x67, 0x42, 0xE0, 0x1F]),
         ("h264", "aggregate", vec![0x78, 0, 2, 0x06, 1, 0, 3, 0x67, 1, 2, 0, 2, 0x68, 1]),
         ("h264", "fragment_start", vec![0x7C, 0x85, 0, 1, 2]),
@@ -183,6 +195,44 @@ fn seeds() -> Vec<Seed> {
             rtp(Form::TwoByte, &[(Extension::DependencyDescriptor, &[7; 30]), (Extension::Rid, b"h")], &[1, 2, 3]),
         ),
         ("rtp", "csrcs_and_padding", vec![0xA2, 111, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 9, 9, 0, 2]),
+        (
+            "sctp",
+            "channel_message_and_acknowledgement",
+            association(&[
+                (3, &open),
+                (3, &[&[3, 0, 0, 0, 1, 53][..], b"hello"].concat()),
+                (6, &[7; 200]),
+                (4, &[2, 0, 2, 0, 0, 0, 0, 0, 0]),
+                (5, &[40]),
+                (15, &[]),
+            ]),
+        ),
+        (
+            "sctp",
+            "pieces_out_of_order_and_never_whole",
+            association(&[(3, &open), (3, &[2, 0, 0, 0, 1, 53, 1]), (3, &[0, 0, 0, 0, 1, 53, 2]), (3, &[0, 0, 0, 0, 2, 53]), (5, &[255])]),
+        ),
+        (
+            "sctp",
+            "shut_window_reset_heartbeat_abort",
+            association(&[
+                (3, &open),
+                (6, &[1; 900]),
+                (4, &[0, 0, 0, 0, 0, 0, 0, 0, 0]),
+                (2, &[0, 1]),
+                // HEARTBEAT, RE-CONFIG (outgoing reset of stream 0), FORWARD TSN, SHUTDOWN, ABORT.
+                (0x22, &[0, 0, 1, 0, 8, 1, 2, 3, 4]),
+                (1, &[130, 0, 0, 22, 0, 13, 0, 18, 0, 0, 3, 233, 0, 0, 0, 0, 0, 0, 3, 232, 0, 0, 0, 0]),
+                (1, &[192, 0, 0, 12, 0, 0, 3, 240, 0, 0, 0, 1]),
+                (1, &[7, 0, 0, 8, 0, 0, 3, 232]),
+                (0x32, &[0]),
+            ]),
+        ),
+        (
+            "sctp",
+            "lengths_that_lie",
+            association(&[(1, &[0, 3, 0, 0]), (1, &[0, 3, 0xFF, 0xFF, 1]), (1, &[3, 0, 0, 16, 0, 0, 0, 0]), (0, &[0; 40])]),
+        ),
         ("sdp", "smallest", b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n".to_vec()),
         ("srtp_roundtrip", "gcm_with_prefix", [&[0u8, 2, 0, 0, 0, 5][..], &[7; 40]].concat()),
         ("srtp_roundtrip", "cm_after_rollover", [&[2u8, 0, 0, 1, 0, 5][..], &[7; 40]].concat()),

@@ -281,7 +281,8 @@ impl IceAgent {
         Some(IceEvent::Moved(link))
     }
 
-    fn is_stale(&self, now: Instant, link: Link) -> bool {
+    /// No valid check came from here for [`STALE`].
+    pub(crate) fn is_stale(&self, now: Instant, link: Link) -> bool {
         self.proved.iter().find(|proved| proved.link == link).is_none_or(|p| now.saturating_duration_since(p.checked_at) >= STALE)
     }
 

@@ -30,6 +30,13 @@ impl Core {
             self.counters.one(Count::StunUnknownName);
             return;
         };
+        // Whoever has names of its own and can write another's address could otherwise take that one's media away.
+        if let Some(owner) = self.links.get(&link).filter(|owner| **owner != key)
+            && self.transports.get(*owner).is_some_and(|owner| !owner.ice.is_stale(now, link))
+        {
+            self.counters.one(Count::StunForeignAddress);
+            return;
+        }
         let Some(transport) = self.transports.get_mut(key) else { return };
         let outcome = transport.ice.handle(now, link, datagram, self.outbox.slot());
         if let Some(len) = outcome.reply_len {

@@ -3,7 +3,7 @@
 use crate::ids::NAME_LEN_MAX;
 
 /// DATA_CHANNEL_ACK, the whole message.
-pub(super) const ACK: [u8; 1] = [0x02];
+pub(crate) const ACK: [u8; 1] = [0x02];
 
 const OPEN: u8 = 0x03;
 const UNORDERED: u8 = 0x80;
@@ -11,13 +11,13 @@ const PARTIAL_RELIABLE_REXMIT: u8 = 0x01;
 
 /// A message of the protocol.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message {
+pub(crate) enum Message {
     Open { label: String, reliable: bool, ordered: bool },
     Ack,
 }
 
 /// `None`: not a message of the protocol, or one with a label longer than [`NAME_LEN_MAX`].
-pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Message> {
     match *bytes.first()? {
         0x02 => Some(Message::Ack),
         OPEN => {
@@ -39,7 +39,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
 }
 
 /// OPEN of an ordered channel; one that may lose retransmits nothing.
-pub(super) fn open(label: &str, reliable: bool) -> Vec<u8> {
+pub(crate) fn open(label: &str, reliable: bool) -> Vec<u8> {
     let kind = if reliable { 0 } else { PARTIAL_RELIABLE_REXMIT };
     let label_len = u16::try_from(label.len()).unwrap_or(u16::MAX).to_be_bytes();
     let mut message = vec![OPEN, kind, 0, 0, 0, 0, 0, 0, label_len[0], label_len[1], 0, 0];

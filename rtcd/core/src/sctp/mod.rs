@@ -6,7 +6,7 @@
 //! `sctp-proto` draws its tags and first sequence numbers from the operating system: with the DTLS provider, the second
 //! place in the core whose chance is not the seed's. Nothing the core decides depends on it.
 
-mod dcep;
+pub(crate) mod dcep;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -184,6 +184,12 @@ impl Sctp {
     pub fn poll(&mut self, now: Instant) -> Option<SctpOutput> {
         self.collect(now);
         self.outputs.pop_front()
+    }
+
+    /// Channels there are, asked for and open.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn channels(&self) -> usize {
+        self.channels.len()
     }
 
     fn channel(&self, reliable: bool) -> Option<u16> {

@@ -9,7 +9,7 @@ use rtcd_core::stun::IntegrityKey;
 use rtcd_core::{CallId, Input, PeerId};
 
 use crate::raw::{Raw, certificate, client_hello, signed_check, unfinished_check};
-use crate::world::{Dice, End, MS, Profile, World, udp};
+use crate::world::{Dice, End, MS, Profile, World, holes, udp};
 
 /// 10 000 moments before, during and after the handshake.
 #[test]
@@ -93,6 +93,34 @@ fn an_address_changes_only_by_a_signed_check() {
     let moved: SocketAddr = ([203, 0, 113, 200], 9).into();
     world.inject(moved, &victim.check());
     assert!(world.core.knows(udp(moved)));
+}
+
+/// a participant whose own checks are right writes somebody else's address under them. That one's media stays where it is, until
+/// it has not been heard of for a while: then somebody may have got the port after it.
+#[test]
+fn nobody_takes_an_address_from_who_is_there() {
+    let mut world = World::new(121);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    let mut eve = Raw::join(&mut world, "eve", 2);
+    eve.connect(&mut world);
+    world.settle();
+    world.clients[ben].heard.clear();
+    let (up, down) = (world.clients[ann].connections[&End::Publish].address, world.clients[ben].connections[&End::Subscribe].address);
+    for _ in 0..100 {
+        world.inject(up, &eve.check());
+        world.inject(down, &eve.check());
+        world.run(20 * MS);
+    }
+    let heard = world.heard(ben, "TR_ann");
+    assert!(heard.len() >= 99 && holes(&heard) == 0, "{} of 100 frames", heard.len());
+    assert_eq!(world.counter("stun_foreign_address"), 200);
+    // Ann is cut off; after eight seconds her port is free.
+    world.set_profile(ann, Profile { loss_up: 1000, loss_down: 1000, ..Profile::default() });
+    world.run(Duration::from_secs(9));
+    world.inject(up, &eve.check());
+    assert_eq!(world.counter("stun_foreign_address"), 200);
+    assert!(world.core.links_of(&eve.id).any(|link| link == udp(up)));
 }
 
 /// 500 peers that fall silent at a random moment.

@@ -11,7 +11,15 @@ use rtcd_core::{PeerId, TrackId};
 
 use crate::world::{End, Profile, World};
 
-const LOST: Profile = Profile { delay: Duration::from_millis(10), jitter: Duration::ZERO, loss_up: 1000, loss_down: 0, down_bps: 0 };
+const LOST: Profile = Profile {
+    delay: Duration::from_millis(10),
+    jitter: Duration::ZERO,
+    loss_up: 1000,
+    loss_down: 0,
+    down_bps: 0,
+    twice_up: 0,
+    damaged_up: 0,
+};
 
 fn departed(world: &World, peer: &PeerId) -> Option<(EndReason, PeerReport)> {
     world.events.iter().find_map(|event| match event {

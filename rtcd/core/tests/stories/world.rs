@@ -56,11 +56,15 @@ pub struct Profile {
     pub loss_down: u32,
     /// Bit/s to the client; 0: no bound.
     pub down_bps: u64,
+    /// Come twice to the server, per mille.
+    pub twice_up: u32,
+    /// Come to the server with a bit flipped, per mille. Handshakes are spared: who can change one on its way ends it.
+    pub damaged_up: u32,
 }
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { delay: 10 * MS, jitter: Duration::ZERO, loss_up: 0, loss_down: 0, down_bps: 0 }
+        Self { delay: 10 * MS, jitter: Duration::ZERO, loss_up: 0, loss_down: 0, down_bps: 0, twice_up: 0, damaged_up: 0 }
     }
 }
 
@@ -746,11 +750,16 @@ impl World {
         self.tell(Input::LinkClosed { link });
     }
 
+    /// Takes what the core has to say, for who gave it something without.
+    pub fn drain(&mut self) {
+        self.drain_core();
+    }
+
     /// A datagram from anywhere.
     pub fn inject(&mut self, from: SocketAddr, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         self.handle(Input::Datagram { link: udp(from), bytes: &mut bytes });
-        self.drain_core();
+        self.drain();
     }
 
     fn wake_rtcs(&mut self) {
@@ -848,7 +857,7 @@ impl World {
         });
     }
 
-    fn fly(&mut self, client: usize, end: End, to_server: bool, from: SocketAddr, bytes: Vec<u8>) {
+    fn fly(&mut self, client: usize, end: End, to_server: bool, from: SocketAddr, mut bytes: Vec<u8>) {
         if let Some(link) = &mut self.clients[client].link {
             let elapsed = self.now - link.since;
             let way = if to_server { &mut link.up } else { &mut link.down };
@@ -871,6 +880,15 @@ impl World {
             Duration::from_micros(self.dice.next() % profile.jitter.as_micros() as u64)
         };
         let mut at = self.now + profile.delay + jitter;
+        if to_server && profile.damaged_up > 0 && !(20..64).contains(&bytes[0]) && self.dice.per_mille(profile.damaged_up) {
+            let bit = self.dice.next() as usize % (bytes.len() * 8);
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        if to_server && profile.twice_up > 0 && self.dice.per_mille(profile.twice_up) {
+            let again = at + Duration::from_micros(self.dice.next() % 40_000);
+            self.order += 1;
+            self.flying.push(Reverse(Flying { at: again, order: self.order, client, end, to_server, from, bytes: bytes.clone() }));
+        }
         if !to_server && profile.down_bps > 0 {
             let target = &mut self.clients[client];
             let begin = target.busy_until.max(self.now);
