@@ -22,6 +22,7 @@ mod lossy;
 mod mattermost;
 mod msgpack;
 mod network;
+mod off_path;
 mod order;
 mod process;
 mod report;
@@ -117,6 +118,9 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(Internal::Ideal) = arguments.command {
         return ideal::run();
+    }
+    if arguments.only == ["off-path"] {
+        return off_path::run();
     }
     let results = if arguments.merge.is_empty() { measure_all(&arguments)? } else { Results::read(&arguments.merge)? };
     let (costs, trials) = (results.costs(), results.trials());

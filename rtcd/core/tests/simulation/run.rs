@@ -11,7 +11,7 @@ use rtcd_core::{Input, PeerId, Planted, TrackId};
 use crate::world::{Dice, End, Given, MS, Profile, World, call, count};
 
 /// Everything that can go wrong here; each must be met in one of a hundred worlds at least.
-pub const FAULTS: [&str; 20] = [
+pub const FAULTS: [&str; 29] = [
     "loss",
     "jitter",
     "narrow way",
@@ -28,10 +28,19 @@ pub const FAULTS: [&str; 20] = [
     "consent taken back",
     "forged packets",
     "verbs in the wrong state",
-    "bug",
+    "bug in a packet",
+    "bug in sending",
+    "bug in a timer",
+    "bug in the ending",
+    "tap opened",
     "tap closed",
     "several shards",
     "way between shards full",
+    "duplicates",
+    "damage",
+    "camera",
+    "simulcast",
+    "key frame asked for",
 ];
 
 /// At most so many people at once: five microphones are heard.
@@ -189,6 +198,7 @@ impl Run {
         let rids: &[&str] = if self.dice.per_mille(500) { &["q", "h"] } else { &[] };
         let producer = self.world.publish(self.people[who].client, &format!("c{}", self.names), Kind::Video, Source::Camera, rids, false);
         self.world.producers[producer].every = 200 * MS;
+        self.met(if rids.is_empty() { "camera" } else { "simulcast" });
         self.say(&format!("person {who} shows a camera"));
     }
 
@@ -256,10 +266,15 @@ impl Run {
             21 => self.wrong_verbs(),
             22 => {
                 if !self.planted && self.here().len() > 1 && self.dice.per_mille(700) {
-                    self.met("bug");
                     self.planted = true;
                     self.people[who].doomed = true;
-                    let place = [Planted::Packet, Planted::Sending, Planted::Timer, Planted::Ending][self.dice.next() as usize % 4];
+                    let (place, fault) = [
+                        (Planted::Packet, "bug in a packet"),
+                        (Planted::Sending, "bug in sending"),
+                        (Planted::Timer, "bug in a timer"),
+                        (Planted::Ending, "bug in the ending"),
+                    ][self.dice.next() as usize % 4];
+                    self.met(fault);
                     self.say(&format!("person {who} meets a bug: {place:?}"));
                     self.world.plant_bug(&peer, place);
                 }
@@ -313,7 +328,7 @@ impl Run {
             shards.full = loss;
             self.met("way between shards full");
         }
-        match self.dice.next() % 6 {
+        match self.dice.next() % 8 {
             0 => {
                 self.met("loss");
                 (profile.loss_up, profile.loss_down) = (loss, loss);
@@ -329,6 +344,14 @@ impl Run {
             3 | 4 => {
                 self.met("cut");
                 (profile.loss_up, profile.loss_down) = (1000, 1000);
+            }
+            5 => {
+                self.met("duplicates");
+                profile.twice_up = 2 * loss;
+            }
+            6 => {
+                self.met("damage");
+                profile.damaged_up = loss;
             }
             _ => {}
         }
@@ -370,11 +393,18 @@ impl Run {
                 self.met("tap closed");
                 self.world.tell(Input::TapClose { tap: rtcd_core::TapId::new(&tap).unwrap() });
             }
-            Some(tap) => self.tap = Some(tap),
+            Some(tap) => {
+                if let Some(track) = self.any_track() {
+                    self.met("key frame asked for");
+                    self.world.tell(Input::TapKeyFrame { tap: rtcd_core::TapId::new(&tap).unwrap(), track });
+                }
+                self.tap = Some(tap);
+            }
             None => {
                 self.taps += 1;
                 let name = format!("tap{}", self.taps);
                 self.say(&format!("{name} opens"));
+                self.met("tap opened");
                 self.world.open_tap(&name, true);
                 self.tap = Some(name);
             }
