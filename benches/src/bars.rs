@@ -24,8 +24,6 @@ impl Line {
     }
 }
 
-/// Largest part of the CPU in user space where forwarding is most of the work, %.
-const USER_MAX: f64 = 15.0;
 /// Largest memory of a peer with ten tracks, KiB.
 const KIB_PER_PEER_MAX: f64 = 300.0;
 
@@ -42,11 +40,6 @@ pub(crate) fn lines(costs: &[report::Summary], trials: &[trials::Summary]) -> Ve
                     what: format!("{title}: CPU per packet, × ideal"),
                     bar: Bar::AtMost(bar),
                     measured: Some(row.times_ideal),
-                });
-                lines.push(Line {
-                    what: format!("{title}: part of it in user space, %"),
-                    bar: Bar::AtMost(USER_MAX),
-                    measured: Some(Spread::of([row.user_us / (row.user_us + row.system_us) * 100.0])),
                 });
             } else if row.subject != IDEAL
                 && let Some(bar) = row.bar
