@@ -23,8 +23,14 @@ pub(crate) struct Conclave {
     sessions: Vec<Session>,
 }
 
-/// Starts the daemon.
-pub(crate) async fn start(program: &Path, place: Place, address: IpAddr, gso: bool) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
+/// Starts the daemon. With several threads every call is on all of them.
+pub(crate) async fn start(
+    program: &Path,
+    place: Place,
+    address: IpAddr,
+    gso: bool,
+    threads: usize,
+) -> anyhow::Result<(Process, Box<dyn Adapter>)> {
     let http = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let child = Process::spawn(
         pinned(program, place)
@@ -35,7 +41,8 @@ pub(crate) async fn start(program: &Path, place: Place, address: IpAddr, gso: bo
             .env("RTCD_RTC_ICEADDRESSTCP", address.to_string())
             .env("RTCD_RTC_ICEPORTUDP", "0")
             .env("RTCD_RTC_ICEPORTTCP", "0")
-            .env("RTCD_RTC_SHARDS", "1")
+            .env("RTCD_RTC_SHARDS", threads.to_string())
+            .env("RTCD_RTC_PARTICIPANTSPERSHARD", "1")
             // Every talker is forwarded, as by the ideal forwarder and by the other servers.
             .env("RTCD_RTC_AUDIOTOPN", "0")
             .env("RTCD_RTC_GSO", gso.to_string())

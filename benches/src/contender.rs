@@ -41,6 +41,8 @@ pub(crate) struct Bench {
     /// Our daemon.
     pub(crate) rtcd: PathBuf,
     pub(crate) gso: bool,
+    /// Its media threads.
+    pub(crate) threads: usize,
 }
 
 impl Bench {
@@ -59,8 +61,8 @@ impl Bench {
         self.runtime.block_on(async {
             let (child, adapter) = match contender {
                 Contender::Ideal => return subject::ideal(scenario, place, address),
-                Contender::Ours => conclave::start(&self.rtcd, place, address, self.gso).await?,
-                Contender::OursPlain => conclave::start(&self.rtcd, place, address, false).await?,
+                Contender::Ours => conclave::start(&self.rtcd, place, address, self.gso, self.threads).await?,
+                Contender::OursPlain => conclave::start(&self.rtcd, place, address, false, self.threads).await?,
                 Contender::Rival(rival) => rival.start(place, address).await?,
             };
             assemble(child, adapter, scenario, address).await

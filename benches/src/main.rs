@@ -91,6 +91,9 @@ struct Arguments {
     /// Turn our trains off, to see what they are worth.
     #[arg(long)]
     no_gso: bool,
+    /// Our media threads, on the server's one CPU: with two, every call is on both, which shows what crossing costs.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
     /// Write everything measured to this file (JSON), and beside it as CSV.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -172,6 +175,7 @@ fn measure_all(arguments: &Arguments) -> anyhow::Result<Results> {
         server_cpu: arguments.server_cpu,
         rtcd: arguments.rtcd.clone(),
         gso: !arguments.no_gso,
+        threads: arguments.threads,
     };
     let mut results = Results::default();
     results.settings.push(Setting {

@@ -19,6 +19,8 @@ pub const NEIGHBOUR_MESSAGES_MAX: usize = 4096;
 pub const PARCELS_MAX: usize = 256;
 /// Remote addresses of which a shard knows that another shard owns them: 64 bytes each, 4 MiB per shard.
 pub const ROUTES_MAX: usize = 65_536;
+/// An address whose owner proved it within so long is nobody else's: browsers check every 2.5 s at least. As within a shard.
+pub const ROUTE_KEPT: Duration = Duration::from_secs(8);
 /// A route nobody used for so long is forgotten: twice the consent time of RFC 7675.
 pub const ROUTE_IDLE: Duration = Duration::from_secs(60);
 /// Longest sleep of a shard: also the beat that `/healthz` watches.

@@ -23,6 +23,8 @@ pub(super) enum Message {
     },
     /// The sending shard has proved that an address is its own.
     Claim {
+        /// As it came.
+        link: Link,
         /// The address.
         remote: SocketAddr,
         /// Its owner.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use crate::limits::{ROUTE_IDLE, ROUTES_MAX};
+use crate::limits::{ROUTE_IDLE, ROUTE_KEPT, ROUTES_MAX};
 
 /// Addresses that belong to other shards.
 #[derive(Default)]
@@ -21,6 +21,15 @@ pub(super) struct Routes {
 struct Route {
     shard: u8,
     used: Instant,
+    /// When its owner last proved it.
+    proved: Instant,
+}
+
+impl Route {
+    /// Whoever is there keeps the address, as within a shard.
+    fn is_kept(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.proved) < ROUTE_KEPT
+    }
 }
 
 impl Routes {
@@ -40,12 +49,16 @@ impl Routes {
                 return;
             }
         }
-        self.by_remote.insert(remote, Route { shard, used: now });
+        if self.by_remote.get(&remote).is_none_or(|route| route.shard == shard || !route.is_kept(now)) {
+            self.by_remote.insert(remote, Route { shard, used: now, proved: now });
+        }
     }
 
     /// `remote` has turned out to be ours.
-    pub(super) fn forget(&mut self, remote: SocketAddr) {
-        self.by_remote.remove(&remote);
+    pub(super) fn forget(&mut self, remote: SocketAddr, now: Instant) {
+        if self.by_remote.get(&remote).is_some_and(|route| !route.is_kept(now)) {
+            self.by_remote.remove(&remote);
+        }
     }
 
     /// Forgets what nobody uses.
@@ -79,5 +92,26 @@ mod tests {
         routes.claim(address(u32::MAX), 2, start + ROUTE_IDLE);
         assert_eq!(routes.owner(address(u32::MAX), start + ROUTE_IDLE), Some(2));
         assert_eq!(routes.len(), 2, "the one in use stays");
+    }
+
+    #[test]
+    fn an_address_stays_with_whom_it_was_proved_for() {
+        let start = Instant::now();
+        let mut routes = Routes::default();
+        routes.claim(address(1), 1, start);
+        let mut now = start;
+        for _ in 0..100 {
+            // Its owner checks every few seconds; somebody on another shard, and somebody on this one, claim it in between.
+            now += ROUTE_KEPT / 2;
+            routes.claim(address(1), 2, now);
+            routes.forget(address(1), now);
+            assert_eq!(routes.owner(address(1), now), Some(1));
+            routes.claim(address(1), 1, now);
+        }
+        // Its owner is gone, its packets or another's go on coming.
+        routes.claim(address(1), 2, now + ROUTE_KEPT);
+        assert_eq!(routes.owner(address(1), now + ROUTE_KEPT), Some(2));
+        routes.forget(address(1), now + ROUTE_KEPT * 2);
+        assert_eq!(routes.owner(address(1), now + ROUTE_KEPT * 2), None, "it has turned out to be ours");
     }
 }

@@ -367,8 +367,11 @@ impl Shard {
                         drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
                     }
                 }
-                Message::Claim { remote, shard } => {
-                    self.routes.claim(remote, shard, now);
+                Message::Claim { link, remote, shard } => {
+                    // Who was proved here keeps it: with names of one's own one could otherwise take another's media away.
+                    if !self.core.knows(link) {
+                        self.routes.claim(remote, shard, now);
+                    }
                     self.shell.ration.give_back(remote);
                 }
                 Message::Request { from, request } => self.core.handle(now, Input::RelayRequest { from, request }),
@@ -554,7 +557,7 @@ impl Shell {
             match transmit.link {
                 Link::Udp { local, remote } => {
                     if !self.checking.is_empty() {
-                        self.proved(remote, routes, neighbours);
+                        self.proved(transmit.link, remote, routes, neighbours, now);
                     }
                     let Some(index) = self.sockets.iter().position(|socket| socket.serves(local)) else { continue };
                     if let Some(before) = self.sockets.get(bound).filter(|_| bound != index) {
@@ -587,15 +590,15 @@ impl Shell {
     }
 
     /// The core answers a check from `remote`: the address is ours from now on, wherever its packets come in.
-    fn proved(&mut self, remote: SocketAddr, routes: &mut Routes, neighbours: &Neighbours) {
+    fn proved(&mut self, link: Link, remote: SocketAddr, routes: &mut Routes, neighbours: &Neighbours, now: Instant) {
         let Some(at) = self.checking.iter().position(|(checking, _)| *checking == remote) else { return };
         let (_, from) = self.checking.swap_remove(at);
         if from == self.number {
-            routes.forget(remote);
+            routes.forget(remote, now);
             self.ration.give_back(remote);
         } else {
             // A lost claim is repeated with the next check.
-            let _ = neighbours.send(from, Message::Claim { remote, shard: self.number });
+            let _ = neighbours.send(from, Message::Claim { link, remote, shard: self.number });
         }
     }
 
