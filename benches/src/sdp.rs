@@ -128,9 +128,6 @@ pub(crate) fn answer(offer: &str, local: &Local, fingerprint: &str) -> String {
 
 /// Answers an offer: receives everything it sends, and asks for packets and key frames again, without transport-wide feedback.
 pub(crate) fn answer_as(offer: &str, local: &Local, fingerprint: &str, setup: &str) -> String {
-    if std::env::var_os("SHOWSDP").is_some() {
-        eprintln!("OFFER {offer}");
-    }
     let mut sections: Vec<Vec<&str>> = Vec::new();
     for line in offer.lines() {
         if line.starts_with("m=") {

@@ -365,28 +365,19 @@ impl Call {
 
     /// Where the next one goes.
     fn place(&self, people_per_shard: usize, busy: &[f64]) -> u8 {
+        let all = || 0..self.people.len();
+        let people = |shard: usize| self.people.get(shard).copied().unwrap_or(0);
         let load = |shard: usize| busy.get(shard).copied().unwrap_or(0.0);
-        let least = (0..self.people.len()).min_by(|a, b| load(*a).total_cmp(&load(*b))).unwrap_or(0);
-        let strained = |shard: usize| load(shard) >= BUSY && load(least) < BUSY / 2.0;
-        let used = (0..self.people.len()).filter(|shard| self.people.get(*shard).is_some_and(|people| *people > 0));
-        let roomy = used.filter(|shard| self.people.get(*shard).is_some_and(|people| *people < people_per_shard) && !strained(*shard));
+        let has_room = |shard: &usize| people(*shard) < people_per_shard;
+        let least = all().map(load).fold(f64::INFINITY, f64::min);
+        let strained = |shard: &usize| load(*shard) >= BUSY && least < BUSY / 2.0;
         // The fullest first, so that a call that shrinks and grows again does not scatter.
-        let shard = roomy.max_by_key(|shard| (self.people.get(*shard).copied(), std::cmp::Reverse(*shard))).unwrap_or_else(|| {
-            let full = self.people.iter().all(|people| *people >= people_per_shard);
-            let rank = |shard: &usize| (self.people.get(*shard).copied().unwrap_or(0), load(*shard));
-            let open =
-                (0..self.people.len()).filter(|shard| full || self.people.get(*shard).is_some_and(|people| *people < people_per_shard));
-            open.min_by(|a, b| {
-                let ((people_a, load_a), (people_b, load_b)) = (rank(a), rank(b));
-                // An untouched shard before a busy one; in a call that fills all of them, evenly.
-                if full {
-                    people_a.cmp(&people_b).then(load_a.total_cmp(&load_b))
-                } else {
-                    load_a.total_cmp(&load_b).then(people_a.cmp(&people_b))
-                }
-            })
-            .unwrap_or(least)
-        });
+        let roomy = all().filter(|shard| people(*shard) > 0 && has_room(shard) && !strained(shard));
+        let fullest = roomy.max_by_key(|shard| (people(*shard), std::cmp::Reverse(*shard)));
+        // Then an untouched shard before a busy one; in a call that fills all of them, evenly.
+        let least_busy = || all().filter(has_room).min_by(|a, b| load(*a).total_cmp(&load(*b)).then(people(*a).cmp(&people(*b))));
+        let emptiest = || all().min_by(|a, b| people(*a).cmp(&people(*b)).then(load(*a).total_cmp(&load(*b))));
+        let shard = fullest.or_else(least_busy).or_else(emptiest).unwrap_or(0);
         u8::try_from(shard).unwrap_or(0)
     }
 }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::Call;
 use crate::core::Core;
 use crate::counters::Count;
 use crate::demand::Demand;
@@ -25,15 +24,11 @@ impl Core {
             }
             return;
         }
-        let call = self.call_by_id.get(&origin.call).copied();
-        if self.track_by_origin.len() >= STAND_INS_MAX || (call.is_none() && self.calls.len() >= CALLS_MAX) {
+        let new_call = !self.call_by_id.contains_key(&origin.call);
+        if self.track_by_origin.len() >= STAND_INS_MAX || (new_call && self.calls.len() >= CALLS_MAX) {
             return self.counters.one(Count::JoinsRefused);
         }
-        let call = call.unwrap_or_else(|| {
-            let key = self.calls.insert(Call::new(origin.call.clone(), self.config.audio_top_n));
-            self.call_by_id.insert(origin.call.clone(), key);
-            key
-        });
+        let call = self.call_or_new(&origin.call);
         let declined = adoption.choices.iter().filter(|(_, wanted)| !wanted).filter_map(|(peer, _)| self.peer_by_id.get(peer).copied());
         let key = self.tracks.insert(Track {
             id: origin.track.clone(),

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::Call;
+use super::{Call, CallKey};
 use crate::core::Core;
 use crate::counters::Count;
+use crate::ids::CallId;
 use crate::input::Join;
 use crate::limits::{CALLS_MAX, PEERS_MAX, PEERS_PER_CALL_MAX};
 use crate::output::{EndReason, Signal, Step};
@@ -23,14 +24,7 @@ impl Core {
             self.outbox.signal(&join.peer, Signal::Ended { reason: EndReason::Protocol });
             return;
         }
-        let call_key = match self.call_by_id.get(&join.call) {
-            Some(key) => *key,
-            None => {
-                let key = self.calls.insert(Call::new(join.call.clone(), self.config.audio_top_n));
-                self.call_by_id.insert(join.call.clone(), key);
-                key
-            }
-        };
+        let call_key = self.call_or_new(&join.call);
         let key = self.peers.insert(Peer {
             id: join.peer.clone(),
             call: call_key,
@@ -62,5 +56,11 @@ impl Core {
         if let Some(transport) = self.peers.get(key).and_then(Peer::viewing) {
             self.renegotiate(transport);
         }
+    }
+
+    /// The call of that name; whoever asks has seen to its bound.
+    pub(crate) fn call_or_new(&mut self, id: &CallId) -> CallKey {
+        let Self { calls, call_by_id, config, .. } = self;
+        *call_by_id.entry(id.clone()).or_insert_with(|| calls.insert(Call::new(id.clone(), config.audio_top_n)))
     }
 }

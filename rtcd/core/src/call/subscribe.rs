@@ -139,6 +139,7 @@ impl Core {
         }
     }
 
+    /// Takes the viewer's subscription back, if it has one.
     pub(crate) fn unsubscribe(&mut self, now: Instant, viewer: PeerKey, track: TrackKey) {
         let Some(peer) = self.peers.get(viewer) else { return };
         let key = peer

@@ -12,6 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use rtcd_core::shards::SHARDS_MAX;
+
 pub(crate) use parse::tenant_name;
 pub use parse::{HostOverride, Secret};
 pub use sample::sample_toml;
@@ -230,9 +232,6 @@ impl Config {
         if self.shards == 0 { cores } else { self.shards }.clamp(1, SHARDS_MAX)
     }
 }
-
-/// Shards a node may have: the ICE ufrag names one in a byte, and no machine profits from more.
-pub const SHARDS_MAX: usize = 128;
 
 fn flatten(prefix: &str, value: &toml::Value, into: &mut Vec<(String, String)>) {
     match value {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
+use rtcd_core::shards::SHARDS_MAX;
+
 use crate::limits::TENANT_LEN_MAX;
 
 /// A secret: cannot be printed, compared in constant time.
@@ -113,8 +115,8 @@ pub(super) fn host_override(text: &str) -> Result<Option<HostOverride>, String> 
 
 pub(super) fn shards(text: &str) -> Result<usize, String> {
     match text.trim().parse::<usize>() {
-        Ok(shards) if shards <= super::SHARDS_MAX => Ok(shards),
-        Ok(_) | Err(_) => Err(format!("{text:?} is not a number of threads; use 0 (one per core) to {}", super::SHARDS_MAX)),
+        Ok(shards) if shards <= SHARDS_MAX => Ok(shards),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a number of threads; use 0 (one per core) to {}", SHARDS_MAX)),
     }
 }
 

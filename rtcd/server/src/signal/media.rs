@@ -36,6 +36,7 @@ impl Media {
         let Some(input) = as_input(&command) else { return };
         let joins = matches!(command, Command::Join(_));
         let busy: Vec<f64> = if joins { self.shards.iter().map(ShardHandle::load).collect() } else { Vec::new() };
+        let ends = matches!(command, Command::Leave { .. } | Command::EndCall { .. } | Command::TapClose { .. });
         let routed = self.spread.route(&input, &busy);
         self.order(routed.before).await;
         let mut targets = routed.to.iter().peekable();
@@ -55,7 +56,9 @@ impl Media {
             }
         }
         self.order(routed.after).await;
-        self.forget_sinks();
+        if ends {
+            self.forget_sinks();
+        }
     }
 
     /// A probe joins, which is in nobody's call: any shard will do.
@@ -68,7 +71,9 @@ impl Media {
     pub(super) async fn note_signal(&mut self, peer: &PeerId, signal: &Signal) {
         let orders = self.spread.note_signal(peer, signal);
         self.order(orders).await;
-        self.forget_sinks();
+        if matches!(signal, Signal::Ended { .. }) {
+            self.forget_sinks();
+        }
     }
 
     /// Something happened in a call.
@@ -113,7 +118,7 @@ impl Media {
         }
     }
 
-    /// Dropping the last one ends the reader's stream.
+    /// After something ended: dropping the last one of a tap ends its reader's stream.
     fn forget_sinks(&mut self) {
         if !self.sinks.is_empty() {
             let spread = &self.spread;
