@@ -1,4 +1,4 @@
-//! AV1 payloads (AOM's RTP specification): aggregation header, OBU elements, and the mandatory part of the dependency descriptor.
+//! AV1 payloads (AOM's RTP specification): aggregation header and OBU elements.
 
 use crate::wire::Reader;
 
@@ -73,36 +73,6 @@ fn leb128(reader: &mut Reader<'_>) -> Option<usize> {
     None
 }
 
-/// The three mandatory bytes of a dependency descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DependencyDescriptor {
-    /// First packet of a frame.
-    pub starts_frame: bool,
-    /// Last packet of a frame.
-    pub ends_frame: bool,
-    /// Template of the frame's dependencies.
-    pub template_id: u8,
-    /// Frame number, 16 bits.
-    pub frame_number: u16,
-    /// More follows; a template structure there marks a key frame.
-    pub extended: bool,
-}
-
-impl DependencyDescriptor {
-    /// Reads the extension's value.
-    #[must_use]
-    pub fn parse(value: &[u8]) -> Option<Self> {
-        let (&[first, high, low], rest) = value.split_first_chunk::<3>()?;
-        Some(Self {
-            starts_frame: first & 0x80 != 0,
-            ends_frame: first & 0x40 != 0,
-            template_id: first & 0x3F,
-            frame_number: u16::from_be_bytes([high, low]),
-            extended: !rest.is_empty(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,13 +94,5 @@ mod tests {
         assert!(starts_key_frame(&[0x18, 0x0A, 1]));
         assert!(starts_key_frame(&[0x10, 0x0A, 1]));
         assert!(!starts_key_frame(&[0x10, 0x32, 1]) && !starts_key_frame(&[0x98, 0x0A, 1]) && !starts_key_frame(&[0x18]));
-    }
-
-    #[test]
-    fn dependency_descriptors_mandatory_part() {
-        let descriptor = DependencyDescriptor::parse(&[0xC5, 0x12, 0x34, 9]).unwrap();
-        assert_eq!((descriptor.starts_frame, descriptor.ends_frame, descriptor.template_id), (true, true, 5));
-        assert_eq!((descriptor.frame_number, descriptor.extended), (0x1234, true));
-        assert_eq!(DependencyDescriptor::parse(&[1, 2]), None);
     }
 }

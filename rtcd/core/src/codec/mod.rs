@@ -4,6 +4,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod av1;
+mod bits;
+pub mod dependency;
 pub mod h264;
 pub mod opus;
 pub mod vp8;

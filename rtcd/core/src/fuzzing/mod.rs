@@ -15,6 +15,7 @@ mod seeds;
 
 use std::time::{Duration, Instant};
 
+use crate::codec::dependency::{Descriptor, Structure, write_with_active};
 use crate::codec::{Codec, Vp8Descriptor, Vp8Offsets, Vp8Rewriter, Vp9Descriptor, av1, opus::OpusPacket};
 use crate::ice::{IceAgent, IceRefusal, LocalCredentials, RANDOM_LEN, ufrag};
 use crate::ids::Link;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("av1", av1_payload),
     ("core", core),
     ("dcep", dcep),
+    ("dependency", dependency),
     ("h264", h264),
     ("ice", ice),
     ("nack", nack),
@@ -369,7 +371,21 @@ pub fn h264(data: &[u8]) {
 pub fn av1_payload(data: &[u8]) {
     let _ = Codec::Av1.starts_key_frame(data);
     assert!(av1::elements(data).map(<[u8]>::len).sum::<usize>() <= data.len());
-    let _ = av1::DependencyDescriptor::parse(data);
+}
+
+/// `[length, value …]` of dependency descriptors, all of one stream; what is read is the same after others' targets were left out.
+pub fn dependency(data: &[u8]) {
+    let (mut reader, mut structure, mut slot) = (Reader::new(data), Structure::default(), [0u8; 255]);
+    while let Some(value) = reader.u8().and_then(|len| reader.take(usize::from(len).min(reader.len()))) {
+        let Ok(read) = Descriptor::read(value, &mut structure) else { continue };
+        assert!(structure.targets() > 0 && read.dependencies.present & !structure.all_targets() == 0);
+        assert_eq!(read.dependencies.switch & !read.dependencies.present, 0);
+        assert!((0..structure.targets()).all(|target| structure.within(target) >> target & 1 == 1));
+        let Some(len) = write_with_active(value, read.active_at, structure.targets(), 1, &mut slot) else { continue };
+        let mut again = structure.clone();
+        assert_eq!(Descriptor::read(&slot[..len], &mut again), Ok(Descriptor { active: Some(1), ..read }));
+        assert_eq!(again, structure);
+    }
 }
 
 /// NACK tracking: `[step (i8), pause]` per packet.

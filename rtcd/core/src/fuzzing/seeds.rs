@@ -89,7 +89,23 @@ fn seeds() -> Vec<Seed> {
     vec![
         ("av1", "sequence_header_in_new_sequence", vec![0x28, 2, 0x0A, 1, 0x32, 9, 9]),
         ("av1", "elements_without_count", vec![0x00, 1, 0x12, 2, 0x32, 9, 3, 0x0A, 1, 2]),
-        ("av1", "dependency_descriptor_mandatory", vec![0xC5, 0x12, 0x34]),
+        (
+            "dependency",
+            "two_spatial_layers_by_key_frames",
+            [vec![15, 0xC0, 0x00, 0x07, 0x80, 0x01, 0x23, 0xB8, 0x22, 0x45, 0x04, 0x5A, 0x00, 0x42, 0x22, 0x24], vec![3, 0x83, 0x00, 0x09]]
+                .concat(),
+        ),
+        // L1T2 with one chain and a size, then a frame of T0, and one that says all by itself (see `codec::dependency`).
+        (
+            "dependency",
+            "two_temporal_layers",
+            [
+                vec![15, 0xC5, 0x00, 0x07, 0x80, 0xA1, 0x1E, 0xA8, 0x51, 0x41, 0x01, 0x0C, 0x09, 0xFC, 0x05, 0x9C],
+                vec![3, 0xC6, 0x00, 0x09],
+                vec![9, 0xC6, 0x00, 0x09, 0x7B, 0x8A, 0x62, 0x56, 0x64, 0x00],
+            ]
+            .concat(),
+        ),
         (
             "core",
             "publish_offer_check_handshake_leave",
