@@ -3,7 +3,7 @@
 //! Sound is never part of this: it always goes. Shared screens come before cameras, then the viewer's own priority. Every
 //! picture gets its lowest layer before any gets a better one, so that nobody disappears for somebody's sharpness.
 
-use crate::limits::LAYERS_MAX;
+use crate::limits::STEPS_MAX;
 
 /// A better layer than the present one must fit with this much room to spare (percent), otherwise a picture at the edge
 /// would go up and down with every change of the estimate.
@@ -18,8 +18,8 @@ pub struct Wish {
     pub priority: u32,
     /// Highest layer that the viewer can use at the size it shows.
     pub layer_max: u8,
-    /// Measured rate of each layer that is being sent, bit/s; 0: not being sent.
-    pub layer_bps: [u32; LAYERS_MAX],
+    /// Measured rate of each layer that is being sent, bit/s; 0: not being sent. Of a stream with layers inside: of each step, cheapest first.
+    pub layer_bps: [u32; STEPS_MAX],
     /// The layer this viewer has now.
     pub current: Option<u8>,
     /// The result: the layer it shall have; `None`: paused.
@@ -69,7 +69,7 @@ fn lowest(wish: &Wish) -> Option<(u8, u64)> {
 fn usable(wish: &Wish) -> impl Iterator<Item = (u8, u64)> + '_ {
     let sent = || (0_u8..).zip(wish.layer_bps).filter(|&(_, bps)| bps > 0).map(|(layer, bps)| (layer, u64::from(bps)));
     let too_good = sent().all(|(layer, _)| layer > wish.layer_max);
-    sent().filter(move |&(layer, _)| too_good || layer <= wish.layer_max).take(if too_good { 1 } else { LAYERS_MAX })
+    sent().filter(move |&(layer, _)| too_good || layer <= wish.layer_max).take(if too_good { 1 } else { STEPS_MAX })
 }
 
 fn next_step(wish: &Wish, left_bps: u64) -> Option<(u8, u64)> {
@@ -87,8 +87,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CAMERA: Wish =
-        Wish { screen: false, priority: 0, layer_max: 2, layer_bps: [150_000, 500_000, 1_700_000], current: None, choice: None };
+    const CAMERA: Wish = Wish {
+        screen: false,
+        priority: 0,
+        layer_max: 2,
+        layer_bps: [150_000, 500_000, 1_700_000, 0, 0, 0, 0, 0],
+        current: None,
+        choice: None,
+    };
 
     fn choices(budget_bps: u64, wishes: &[Wish]) -> Vec<Option<u8>> {
         let mut wishes = wishes.to_vec();
@@ -109,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_screen_comes_first_and_the_last_camera_is_paused() {
-        let screen = Wish { screen: true, layer_bps: [1_200_000, 0, 0], layer_max: 0, ..CAMERA };
+        let screen = Wish { screen: true, layer_bps: [1_200_000, 0, 0, 0, 0, 0, 0, 0], layer_max: 0, ..CAMERA };
         assert_eq!(choices(1_400_000, &[CAMERA, CAMERA, screen]), [Some(0), None, Some(0)]);
         assert_eq!(choices(1_000_000, &[CAMERA, CAMERA, screen]), [Some(1), Some(1), None]);
     }
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn only_a_better_layer_than_wanted_is_sent_then_that_one_it_is() {
-        assert_eq!(choices(10_000_000, &[Wish { layer_max: 0, layer_bps: [0, 0, 1_700_000], ..CAMERA }]), [Some(2)]);
+        assert_eq!(choices(10_000_000, &[Wish { layer_max: 0, layer_bps: [0, 0, 1_700_000, 0, 0, 0, 0, 0], ..CAMERA }]), [Some(2)]);
     }
 
     #[test]
@@ -135,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_not_sent_yet_is_waited_for_and_costs_nothing() {
-        assert_eq!(choices(0, &[Wish { layer_bps: [0; 3], ..CAMERA }]), [Some(2)]);
+        assert_eq!(choices(0, &[Wish { layer_bps: [0; STEPS_MAX], ..CAMERA }]), [Some(2)]);
     }
 
     proptest! {
@@ -146,7 +152,10 @@ mod tests {
         ) {
             let mut wishes: Vec<Wish> = wishes
                 .into_iter()
-                .map(|(screen, priority, layer_max, layer_bps, current)| Wish { screen, priority, layer_max, layer_bps, current, choice: None })
+                .map(|(screen, priority, layer_max, [low, middle, high], current)| {
+                    let layer_bps = [low, middle, high, 0, 0, 0, 0, 0];
+                    Wish { screen, priority, layer_max, layer_bps, current, choice: None }
+                })
                 .collect();
             allocate(budget_bps, &mut wishes);
             let spent: u64 = wishes.iter().filter_map(|wish| wish.choice.and_then(|layer| wish.layer_bps.get(usize::from(layer)))).map(|&bps| u64::from(bps)).sum();

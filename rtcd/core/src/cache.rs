@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::limits::{CACHE_BYTES_MAX, CACHE_ENTRIES_MAX};
 use crate::rtp::{Extensions, Header};
 use crate::srtp::ReplayWindow;
+use crate::svc::Part;
 
 /// Age up to which packets should be kept: three round trips of 150 ms and the receiver's patience.
 const KEEP_MS: u64 = 600;
@@ -28,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) number: u64,
     /// First packet of a key frame.
     pub(crate) key_frame: bool,
+    /// The frame it is part of, in streams with layers inside.
+    pub(crate) part: Part,
     /// When it came.
     pub(crate) at: Instant,
     // Where its bytes start, counted from the ring's birth.
@@ -41,6 +44,7 @@ pub(crate) struct Arrived {
     pub(crate) header: Header,
     pub(crate) extensions: Extensions,
     pub(crate) key_frame: bool,
+    pub(crate) part: Part,
     pub(crate) at: Instant,
 }
 
@@ -107,6 +111,7 @@ impl Cache {
                 header: arrived.header,
                 extensions: arrived.extensions,
                 key_frame: arrived.key_frame,
+                part: arrived.part,
                 at: arrived.at,
                 start,
                 len: len as u32,
@@ -240,7 +245,7 @@ mod tests {
 
     fn arrived(seq: u64, at: Instant) -> Arrived {
         let header = Header::parse(&packet(seq, 12)).unwrap();
-        Arrived { seq, header, extensions: Extensions::default(), key_frame: false, at }
+        Arrived { seq, header, extensions: Extensions::default(), key_frame: false, part: Part::default(), at }
     }
 
     #[test]

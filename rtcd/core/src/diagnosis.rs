@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::ids::{Kind, Side};
-use crate::layers::layer_max;
+use crate::layers::{ladder, layer_max, whole_ladder};
 use crate::limits::{WATCHED_EXAMINED_MAX, WATCHED_REPORTED_MAX};
 use crate::peer::connect::State;
 use crate::peer::{Peer, PeerKey, Transport, TransportKey};
@@ -120,18 +120,27 @@ impl Core {
     fn watched(&self, now: Instant, subscription: &Subscription) -> Option<WatchedFacts> {
         let track = self.tracks.get(subscription.track)?;
         let index = |key| self.layers.get(key).map(|layer| layer.index);
-        let layer = subscription.rewrite.layer().and_then(index);
-        let wanted = layer_max(subscription, track);
-        let top = track.layers.len().saturating_sub(1) as u8;
         let sent = |wanted: u8| {
             track.layers.get(usize::from(wanted)).and_then(|key| self.layers.get(*key)).is_some_and(|layer| layer.is_sending(now))
         };
+        let mut layer = subscription.rewrite.layer().and_then(index);
+        let (mut wanted, mut top) = (layer_max(subscription, track), track.layers.len().saturating_sub(1) as u8);
+        let mut is_sent = sent(wanted);
+        if layer.is_some()
+            && let Some(stream) = self.selectable(subscription, track)
+        {
+            let (steps, usable) = (whole_ladder(track, stream), ladder(subscription, track, stream));
+            let step_of = |target: u8| steps.step_of(stream, target);
+            layer = subscription.selection.as_ref().and_then(|selection| selection.target(stream)).map(step_of).or(Some(steps.top()));
+            wanted = usable.target(usable.top()).map_or(steps.top(), step_of);
+            (top, is_sent) = (steps.top(), true);
+        }
         let reason = match layer {
             None => LayerReason::Nothing,
             Some(_) if top == 0 => LayerReason::Only,
             Some(at) if at >= top => LayerReason::Best,
             Some(at) if at >= wanted => LayerReason::Wanted,
-            Some(_) if sent(wanted) => LayerReason::Bandwidth,
+            Some(_) if is_sent => LayerReason::Bandwidth,
             Some(_) => LayerReason::NotSent,
         };
         let waiting = subscription.waits_since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
@@ -143,7 +152,7 @@ impl Core {
             verdict: self.watched_verdict(now, subscription, track, reason, waiting),
             layer,
             layer_wanted: wanted,
-            layers: track.layers.len() as u8,
+            layers: top + 1,
             reason,
             first_packet_ms: self.unix_ms(subscription.first_sent),
             key_frame_waits: subscription.key_frame_waits,

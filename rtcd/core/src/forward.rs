@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::cache::Entry;
 use crate::codec::Vp8Descriptor;
+use crate::codec::dependency::write_with_active;
 use crate::core::Core;
 use crate::counters::Count;
 use crate::ids::Kind;
@@ -16,12 +17,15 @@ use crate::peer::TransportKey;
 use crate::peer::transport::{Keys, Pending};
 use crate::redundancy::Earlier;
 use crate::rewrite::Place;
-use crate::rtp::{Fixed, OwnExtensions, rtx_wrap_prefix, write_forwarded};
+use crate::rtp::{Extension, Fixed, OwnExtensions, rtx_wrap_prefix, write_forwarded};
 use crate::subscription::{Sending, Subscription};
+use crate::svc::Chosen;
 use crate::track::{Layer, LayerKey, Viewer};
 
 /// A picture that jumps further than this over a switch is taken for a broken clock.
 const JUMP_MAX_S: u32 = 10;
+/// What a header extension can hold (RFC 8285).
+const DESCRIPTOR_LEN_MAX: usize = 255;
 
 impl Core {
     /// Writes everything that waits for one viewer into the outbox; `send_time` is [`abs_send_time`](crate::rtp::abs_send_time).
@@ -35,6 +39,7 @@ impl Core {
             let mut pending = std::mem::take(&mut transport.pending);
             let (destination, keys) = (transport.ice.selected(), transport.keys.as_ref());
             let (mut packets, mut bytes, mut resent) = (0_u64, 0_usize, 0);
+            let mut descriptor = [0; DESCRIPTOR_LEN_MAX];
             if let (Some(link), Some(keys)) = (destination, keys) {
                 for wanted in pending.iter().copied() {
                     let Some(subscription) = subscriptions.get_mut(wanted.subscription) else { continue };
@@ -45,21 +50,33 @@ impl Core {
                         }
                         continue;
                     };
-                    if !wanted.again && subscription.target == Some(wanted.layer) && subscription.rewrite.layer() != Some(wanted.layer) {
-                        if !begins(subscription, entry) {
-                            continue;
-                        }
+                    let follows =
+                        wanted.again || subscription.target != Some(wanted.layer) || subscription.rewrite.layer() == Some(wanted.layer);
+                    if !follows && !begins(subscription, entry) {
+                        continue;
+                    }
+                    let chosen = match choose(subscription, layer, entry, wanted.again) {
+                        Choice::Whole => None,
+                        Choice::Part(chosen) => Some(chosen),
+                        Choice::Withheld => continue,
+                    };
+                    let number = chosen.map_or(entry.number, |chosen| chosen.number);
+                    if !follows {
                         let payload = packet.get(entry.header.len..).unwrap_or_default();
                         let old = subscription.rewrite.last_layer().and_then(|old| layers.get(old));
-                        begin(now, subscription, old, layer, wanted.layer, entry, payload);
+                        begin(now, subscription, old, layer, wanted.layer, number, entry, payload);
                         switched.push(wanted.subscription);
                     }
-                    let Some(place) = subscription.rewrite.place(wanted.layer, entry.number, entry.header.timestamp) else { continue };
+                    let Some(place) = subscription.rewrite.place(wanted.layer, number, entry.header.timestamp) else { continue };
                     let slot = outbox.slot();
-                    let own = OwnExtensions { abs_send_time: Some(send_time), ..OwnExtensions::default() };
+                    let mut own = OwnExtensions { abs_send_time: Some(send_time), ..OwnExtensions::default() };
+                    if let Some(chosen) = &chosen {
+                        counters.add(Count::LayerSwitches, u64::from(chosen.switched));
+                        own.dependency_descriptor = rewrite_descriptor(chosen, entry, packet, &mut descriptor);
+                    }
                     let payload_len = packet.len().saturating_sub(entry.header.len);
                     let earlier = match subscription.redundancy.is_on() && !wanted.again {
-                        true => Earlier::gather(subscription, layer, wanted.layer, entry.number, entry.header.timestamp, payload_len),
+                        true => Earlier::gather(subscription, layer, wanted.layer, number, entry.header.timestamp, payload_len),
                         false => None,
                     };
                     if earlier.is_some() {
@@ -72,6 +89,7 @@ impl Core {
                         keys,
                         wanted,
                         &place,
+                        entry.header.marker || chosen.is_some_and(|chosen| chosen.marker),
                         entry,
                         packet,
                         own,
@@ -147,13 +165,37 @@ fn begins(subscription: &Subscription, entry: &Entry) -> bool {
     }
 }
 
+/// What leaves of a stream with layers inside.
+enum Choice {
+    /// Nothing is inside, or everything is wanted.
+    Whole,
+    Part(Chosen),
+    Withheld,
+}
+
+#[inline]
+fn choose(subscription: &mut Subscription, layer: &Layer, entry: &Entry, again: bool) -> Choice {
+    let (Some(stream), Some(selection)) = (&layer.scalable, &mut subscription.selection) else { return Choice::Whole };
+    selection.choose(stream, entry, again).map_or(Choice::Withheld, Choice::Part)
+}
+
+/// The descriptor that tells the viewer which decode targets it does not get.
+fn rewrite_descriptor<'a>(chosen: &Chosen, entry: &Entry, packet: &[u8], into: &'a mut [u8]) -> Option<&'a [u8]> {
+    let (targets, active, at) = chosen.active?;
+    let value = entry.extensions.value(Extension::DependencyDescriptor, packet)?;
+    let len = write_with_active(value, at, targets, active, into)?;
+    into.get(..len)
+}
+
 /// A new stretch begins with this packet: its timestamp goes on where the old stretch was.
+#[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
 fn begin(
     now: Instant,
     subscription: &mut Subscription,
     old: Option<&Layer>,
     new: &Layer,
     new_key: LayerKey,
+    number: u64,
     entry: &Entry,
     payload: &[u8],
 ) {
@@ -185,7 +227,7 @@ fn begin(
     {
         subscription.vp8.rewrite(&descriptor, true);
     }
-    subscription.rewrite.begin(new_key, entry.number, timestamp, aligned, subscription.vp8.offsets());
+    subscription.rewrite.begin(new_key, number, timestamp, aligned, subscription.vp8.offsets());
 }
 
 enum Written {
@@ -203,6 +245,7 @@ fn write(
     keys: &Keys,
     wanted: Pending,
     place: &Place,
+    marker: bool,
     entry: &Entry,
     packet: &[u8],
     mut own: OwnExtensions<'_>,
@@ -224,7 +267,7 @@ fn write(
         (true, None) => return Written::Refused,
     };
     let fixed = Fixed {
-        marker: entry.header.marker,
+        marker,
         payload_type: rtx.or(earlier.map(|earlier| earlier.payload_type)).unwrap_or(sending.payload_type),
         seq: index as u16,
         timestamp: place.timestamp,

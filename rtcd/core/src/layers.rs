@@ -10,10 +10,13 @@ use smallvec::SmallVec;
 use crate::budget::{Wish, allocate};
 use crate::core::Core;
 use crate::ids::{Kind, Source};
-use crate::limits::LAYERS_MAX;
+use crate::limits::{LAYERS_MAX, STEPS_MAX};
+use crate::negotiate::CodecKind;
 use crate::output::Signal;
 use crate::peer::TransportKey;
+use crate::rtp::Extension;
 use crate::subscription::{Subscription, SubscriptionKey};
+use crate::svc::{Ladder, Scalable, Selection};
 use crate::timers::Timer;
 use crate::track::{LayerKey, Track, TrackKey};
 
@@ -58,7 +61,19 @@ impl Core {
     }
 
     fn wish(&self, now: Instant, subscription: &Subscription, track: &Track) -> Wish {
-        let mut layer_bps = [0; LAYERS_MAX];
+        let mut layer_bps = [0; STEPS_MAX];
+        if let Some(stream) = self.selectable(subscription, track) {
+            let ladder = ladder(subscription, track, stream);
+            let current = subscription.rewrite.layer().and_then(|_| subscription.selection.as_ref()?.target(stream));
+            return Wish {
+                screen: track.source == Source::ScreenShare,
+                priority: subscription.settings.priority,
+                layer_max: ladder.top(),
+                layer_bps: if self.is_track_sending(now, track) { ladder.bps(stream) } else { layer_bps },
+                current: current.map(|target| ladder.step_of(stream, target)),
+                choice: None,
+            };
+        }
         for (place, layer) in layer_bps.iter_mut().zip(&track.layers) {
             if let Some(layer) = self.layers.get(*layer).filter(|layer| layer.is_sending(now)) {
                 // A layer that has just begun has no rate yet, but it is there.
@@ -89,6 +104,40 @@ impl Core {
         }
         let target = choice.and_then(|choice| track.layers.get(usize::from(choice)).or(track.layers.last()).copied());
         self.aim(now, key, target);
+        if let (Some(step), Some(layer)) = (choice, target) {
+            self.grant_step(now, key, layer, step);
+        }
+    }
+
+    /// The same inside of a stream.
+    fn grant_step(&mut self, now: Instant, key: SubscriptionKey, layer: LayerKey, step: u8) {
+        let Some((subscription, track)) = self.subscriptions.get(key).and_then(|found| Some((found, self.tracks.get(found.track)?))) else {
+            return;
+        };
+        let Some(stream) = self.selectable(subscription, track) else { return };
+        let Some(target) = ladder(subscription, track, stream).target(step) else { return };
+        let layers = stream.layers_of(target);
+        let Some(stream) = self.layers.get(layer).and_then(|layer| layer.scalable.as_deref()) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        let selection = subscription.selection.get_or_insert_with(|| Box::new(Selection::new()));
+        // While it waits for its first key frame, that one brings everything.
+        if selection.want(stream, layers) && subscription.rewrite.layer().is_some() {
+            self.want_key_frame(now, layer);
+        }
+    }
+
+    /// The stream of a track in which the viewer's layers can be chosen.
+    pub(crate) fn selectable<'a>(&'a self, subscription: &Subscription, track: &Track) -> Option<&'a Scalable> {
+        let [only] = track.layers.as_slice() else { return None };
+        let stream = self.layers.get(*only)?.scalable.as_deref().filter(|stream| stream.is_selectable())?;
+        // A receiver of VP8 without descriptors takes missing picture ids for loss.
+        let sending = subscription.sending.as_ref()?;
+        let copes = sending.kind != CodecKind::Vp8 || sending.extensions.id(Extension::DependencyDescriptor).is_some();
+        copes.then_some(stream)
+    }
+
+    fn is_track_sending(&self, now: Instant, track: &Track) -> bool {
+        track.layers.iter().filter_map(|layer| self.layers.get(*layer)).any(|layer| layer.is_sending(now))
     }
 
     /// Sets the layer that a subscription shall follow.
@@ -196,9 +245,13 @@ impl Core {
         for subscription in &track.subscriptions {
             if let Some(subscription) = self.subscriptions.get_mut(*subscription) {
                 subscription.rewrite.forget(key);
+                if let Some(selection) = &mut subscription.selection {
+                    selection.restart();
+                }
             }
         }
         if let Some(layer) = self.layers.get_mut(key) {
+            layer.scalable = None;
             // Numbers begin anew; how loud it was is soon known again.
             layer.microphone = None;
             self.outbox.parcels.restart(layer.relays, layer.track, layer.index);
@@ -261,14 +314,40 @@ impl Core {
     }
 }
 
+/// What a viewer can use of the layers inside a stream: as large as it shows the picture, and as often as it says.
+pub(crate) fn ladder(subscription: &Subscription, track: &Track, stream: &Scalable) -> Ladder {
+    let settings = &subscription.settings;
+    let (spatial_top, temporal_top) = stream.top();
+    let shown = settings.width.max(settings.height);
+    let size = |spatial: u8| match stream.size(spatial) {
+        // As every standard mode has it: half of the next.
+        0 => track.announced_size(0) >> (spatial_top - spatial),
+        size => size,
+    };
+    let large_enough = |spatial: &u8| shown != 0 && is_enough(size(*spatial), shown);
+    let spatial = (0..=spatial_top).find(large_enough).unwrap_or(spatial_top).min(settings.layer_max);
+    let fps = |temporal: u8| stream.target_of(spatial, temporal).map_or(0, |target| stream.rates().fps(target));
+    let often_enough = |temporal: &u8| settings.fps != 0 && fps(*temporal) != 0 && is_enough(fps(*temporal), settings.fps);
+    let temporal = (0..=temporal_top).find(often_enough).unwrap_or(temporal_top);
+    Ladder::new(stream, track.source == Source::ScreenShare, spatial, temporal)
+}
+
+/// Every step of a stream, for who reports where a viewer stands.
+pub(crate) fn whole_ladder(track: &Track, stream: &Scalable) -> Ladder {
+    let (spatial, temporal) = stream.top();
+    Ladder::new(stream, track.source == Source::ScreenShare, spatial, temporal)
+}
+
+/// Is a layer enough for what is wanted? Where nothing is said of it, it is taken for that.
+fn is_enough(has: u32, wanted: u32) -> bool {
+    has == 0 || has >= wanted / 100 * SIZE_ENOUGH_PERCENT + wanted % 100 * SIZE_ENOUGH_PERCENT / 100
+}
+
 /// The highest layer a viewer can use: as large as it shows the picture, or as it says.
 pub(crate) fn layer_max(subscription: &Subscription, track: &Track) -> u8 {
     let top = track.layers.len().saturating_sub(1) as u8;
     let shown = subscription.settings.width.max(subscription.settings.height);
-    let by_size = (0..=top).find(|index| {
-        let size = track.announced_size(*index);
-        size == 0 || size >= shown / 100 * SIZE_ENOUGH_PERCENT + shown % 100 * SIZE_ENOUGH_PERCENT / 100
-    });
+    let by_size = (0..=top).find(|index| is_enough(track.announced_size(*index), shown));
     let by_size = if shown == 0 { top } else { by_size.unwrap_or(top) };
     by_size.min(subscription.settings.layer_max).min(top)
 }

@@ -53,6 +53,7 @@ pub mod spread;
 pub mod srtp;
 pub mod stun;
 mod subscription;
+mod svc;
 mod tap;
 mod thinning;
 mod timers;

@@ -91,3 +91,10 @@ pub const WATCHED_REPORTED_MAX: usize = 16;
 pub const TAPS_PER_CALL_MAX: usize = 8;
 /// Loudest microphones of a call that may be asked for: each packet is compared with so many. 72 bytes each.
 pub const AUDIO_TOP_MAX: usize = 64;
+/// Frames remembered of a stream with layers inside (SVC): 1.4 s of three spatial layers at 30 Hz. 48 bytes each beside 9 KiB for the
+/// structure, per such stream that comes in; 6 bytes each per viewer.
+pub const SVC_FRAMES_MAX: usize = 128;
+/// Stretches of numbers remembered per viewer of such a stream: one for every picture of which something is withheld, 2 s. 24 bytes each.
+pub const SVC_STRETCHES_MAX: usize = 64;
+/// Steps of quality that one picture is chosen from: simulcast layers, or a stream's layers inside.
+pub const STEPS_MAX: usize = 8;

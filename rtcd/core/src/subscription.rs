@@ -13,6 +13,7 @@ use crate::redundancy::Redundancy;
 use crate::rewrite::Rewrite;
 use crate::rtcp::SenderStats;
 use crate::rtp::ExtensionMap;
+use crate::svc::Selection;
 use crate::track::{LayerKey, TrackKey};
 
 pub(crate) type SubscriptionKey = Key<Subscription>;
@@ -35,6 +36,8 @@ pub(crate) struct Subscription {
     pub(crate) kind: Kind,
     pub(crate) rewrite: Rewrite,
     pub(crate) vp8: Vp8Rewriter,
+    /// Which of the layers inside of it leave; `None`: all.
+    pub(crate) selection: Option<Box<Selection>>,
     /// The layer it should get: followed at once for sound, from its next key frame on for pictures.
     pub(crate) target: Option<LayerKey>,
     /// The viewer was told that its stream is paused.

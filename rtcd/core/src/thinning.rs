@@ -6,9 +6,9 @@
 //! What was lost on the way in stays a hole where it belongs to talk: numbers missing at the seam of a shut and an open stretch
 //! count as open.
 
-/// Stretches remembered. Retransmission reaches back half a second; a stretch lasts 200 ms at least, unless it is one of the
-/// single packets in a silence, a second apart.
-const STRETCHES: usize = 16;
+/// Stretches remembered of a microphone. Retransmission reaches back half a second; a stretch lasts 200 ms at least, unless it is one
+/// of the single packets in a silence, a second apart.
+const MICROPHONE: usize = 16;
 
 /// Publisher's numbers from `from` to before `to`, of which `dropped` less is what leaves.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,8 +19,8 @@ struct Stretch {
 }
 
 /// The stretches of one source.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Thinning {
+#[derive(Clone, Debug)]
+pub(crate) struct Thinning<const STRETCHES: usize = MICROPHONE> {
     stretches: [Stretch; STRETCHES],
     newest: usize,
     highest: Option<u64>,
@@ -30,7 +30,13 @@ pub(crate) struct Thinning {
     dropped: u64,
 }
 
-impl Thinning {
+impl<const STRETCHES: usize> Default for Thinning<STRETCHES> {
+    fn default() -> Self {
+        Self { stretches: [Stretch::default(); STRETCHES], newest: 0, highest: None, shut_at: None, dropped: 0 }
+    }
+}
+
+impl<const STRETCHES: usize> Thinning<STRETCHES> {
     /// Is this packet newer than all before? Only such a one decides anything.
     #[inline]
     pub(crate) fn is_newest(&self, seq: u64) -> bool {
@@ -40,6 +46,13 @@ impl Thinning {
     /// The number a packet leaves under; `None`: it is kept back. A late one fares as its neighbours did.
     #[inline]
     pub(crate) fn place(&mut self, seq: u64, forward: bool) -> Option<u64> {
+        self.place_between(seq, forward, true)
+    }
+
+    /// As [`Self::place`]. `inside`: what is missing right before a packet that is kept back would have been kept back as well;
+    /// otherwise its numbers count as open.
+    #[inline]
+    pub(crate) fn place_between(&mut self, seq: u64, forward: bool, inside: bool) -> Option<u64> {
         if !self.is_newest(seq) {
             return self.number_of(seq);
         }
@@ -59,6 +72,14 @@ impl Thinning {
                 self.shut_at = None;
                 self.open(next);
             }
+            (Some(shut_at), false) if !inside && next < seq => {
+                self.dropped += next - shut_at;
+                self.open(next);
+                if let Some(open) = self.stretches.get_mut(self.newest) {
+                    open.to = seq;
+                }
+                self.shut_at = Some(seq);
+            }
             (Some(_), false) => {}
         }
         forward.then(|| seq - self.dropped)
@@ -71,7 +92,8 @@ impl Thinning {
         }
     }
 
-    fn number_of(&self, seq: u64) -> Option<u64> {
+    /// The number of a packet that is not the newest.
+    pub(crate) fn number_of(&self, seq: u64) -> Option<u64> {
         let stretch = self.stretches.iter().find(|stretch| (stretch.from..stretch.to).contains(&seq))?;
         Some(seq - stretch.dropped)
     }
@@ -94,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_back_leaves_no_hole() {
-        let mut thinning = Thinning::default();
+        let mut thinning = <Thinning>::default();
         let out: Vec<_> = (100..120).map(|seq| thinning.place(seq, !(105..112).contains(&seq))).collect();
         let numbers: Vec<u64> = out.iter().flatten().copied().collect();
         assert_eq!(numbers, (100..113).collect::<Vec<_>>());
@@ -104,7 +126,7 @@ mod tests {
 
     #[test]
     fn late_ones_fare_as_their_neighbours() {
-        let mut thinning = Thinning::default();
+        let mut thinning = <Thinning>::default();
         for (seq, forward) in [(10, true), (12, true), (13, false), (15, false), (18, true)] {
             thinning.place(seq, forward);
         }
@@ -115,22 +137,33 @@ mod tests {
         assert_eq!(thinning.place(19, true), Some(16));
     }
 
+    #[test]
+    fn what_is_missing_between_two_frames_kept_back_may_be_a_third() {
+        let mut thinning = <Thinning>::default();
+        for (seq, forward, inside) in [(10, true, false), (11, false, false), (13, false, true), (15, false, false), (16, true, false)] {
+            thinning.place_between(seq, forward, inside);
+        }
+        // 12 was in the middle of a frame; 14 is waited for.
+        assert_eq!((thinning.number_of(12), thinning.number_of(14)), (None, Some(11)));
+        assert_eq!((thinning.original(11), thinning.original(12)), (Some(14), Some(16)));
+    }
+
     proptest::proptest! {
         /// No number twice, and each leads back to its packet while it is remembered.
         #[test]
-        fn numbers_are_unique_and_lead_back(steps in proptest::collection::vec((-20i64..4, proptest::bool::ANY), 1..500)) {
-            let mut thinning = Thinning::default();
+        fn numbers_are_unique_and_lead_back(steps in proptest::collection::vec((-20i64..4, proptest::bool::ANY, proptest::bool::ANY), 1..500)) {
+            let mut thinning = <Thinning>::default();
             let mut highest = 1000i64;
             let mut seen = std::collections::HashSet::new();
             let mut sent = HashMap::new();
-            for (by, forward) in steps {
+            for (by, forward, inside) in steps {
                 let seq = highest + by;
                 highest = highest.max(seq);
                 let seq = seq as u64;
                 if !seen.insert(seq) {
                     continue;
                 }
-                if let Some(number) = thinning.place(seq, forward) {
+                if let Some(number) = thinning.place_between(seq, forward, inside) {
                     proptest::prop_assert_eq!(sent.insert(number, seq), None);
                     proptest::prop_assert_eq!(thinning.original(number), Some(seq));
                 }

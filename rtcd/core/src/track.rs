@@ -20,6 +20,7 @@ use crate::receive::{Arrivals, ClockMap};
 use crate::relay::Relays;
 use crate::shards::ShardSet;
 use crate::subscription::SubscriptionKey;
+use crate::svc::Scalable;
 use crate::timers::Alarm;
 
 pub(crate) type TrackKey = Key<Track>;
@@ -107,6 +108,8 @@ pub(crate) struct Layer {
     pub(crate) microphone: Option<Box<Microphone>>,
     /// How loud a microphone of another shard is; what is kept back of it is kept back there.
     pub(crate) meter: Option<Box<Meter>>,
+    /// What is inside of it, where it says so.
+    pub(crate) scalable: Option<Box<Scalable>>,
     /// Shards that get its packets.
     pub(crate) relays: ShardSet,
     /// It sent lately, when last looked at.
@@ -153,6 +156,7 @@ impl Layer {
             key_frames: KeyFrames::default(),
             microphone: None,
             meter: None,
+            scalable: None,
             relays: ShardSet::EMPTY,
             awake: false,
             first_at: None,

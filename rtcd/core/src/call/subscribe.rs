@@ -84,6 +84,7 @@ impl Core {
             kind,
             rewrite: Rewrite::new(first_seq),
             vp8: Vp8Rewriter::new(),
+            selection: None,
             target: None,
             paused: false,
             rtx_seq: self.random.first_seq(),

@@ -12,7 +12,7 @@ pub mod vp8;
 pub mod vp9;
 
 pub use vp8::{Vp8Descriptor, Vp8Offsets, Vp8Prefix, Vp8Rewriter};
-pub use vp9::Vp9Descriptor;
+pub use vp9::{Vp9Descriptor, Vp9Structure};
 
 /// A codec that we forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

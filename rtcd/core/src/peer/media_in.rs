@@ -17,8 +17,9 @@ use crate::relay::Relayed;
 use crate::rtcp::{Arrival, FEEDBACK_INTERVAL};
 use crate::rtp::{AudioLevel, Extension, RED_BLOCKS_MAX, RedBlocks, red_headers_len, rtx_unwrap};
 use crate::srtp::SrtpError;
+use crate::svc::{Noted, Scalable};
 use crate::timers::Timer;
-use crate::track::LayerKey;
+use crate::track::{Layer, LayerKey};
 
 impl Core {
     /// A protected RTP packet from a proved address.
@@ -226,8 +227,12 @@ impl Core {
             return;
         }
         let payload = packet.get(header.len..).unwrap_or_default();
-        let key_frame = track.kind == Kind::Video && starts_key_frame(kind, payload);
-        match layer.cache.store(&Arrived { seq, header, extensions, key_frame, at: now }, packet) {
+        let noted = match track.kind {
+            Kind::Video => note_layers(now, layer, kind, extensions.value(Extension::DependencyDescriptor, packet), payload),
+            Kind::Audio => Noted::default(),
+        };
+        let key_frame = track.kind == Kind::Video && noted.key_frame.unwrap_or_else(|| starts_key_frame(kind, payload));
+        match layer.cache.store(&Arrived { seq, header, extensions, key_frame, part: noted.part, at: now }, packet) {
             Stored::Kept => {}
             Stored::Seen => return self.counters.one(Count::RtpDuplicate),
             Stored::TooOld => return self.counters.one(Count::RtpTooOld),
@@ -294,6 +299,9 @@ impl Core {
         if taps {
             self.tap_packet(now, key, seq);
         }
+        if noted.chain_lost {
+            self.picture_broke(now, key);
+        }
     }
 
     fn count_srtp(&mut self, error: SrtpError) {
@@ -344,6 +352,15 @@ impl Piece {
         }
         pieces.get(..count)
     }
+}
+
+/// Reads what a stream with layers inside says of a packet.
+#[inline]
+fn note_layers(now: Instant, layer: &mut Layer, codec: CodecKind, descriptor: Option<&[u8]>, payload: &[u8]) -> Noted {
+    if descriptor.is_none() && !(codec == CodecKind::Vp9 && Vp9Descriptor::has_layers(payload)) {
+        return Noted::default();
+    }
+    layer.scalable.get_or_insert_with(|| Box::new(Scalable::new())).note(now, codec, descriptor, payload)
 }
 
 /// May a viewer's picture begin with this packet?

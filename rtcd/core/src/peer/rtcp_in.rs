@@ -155,6 +155,10 @@ impl Core {
         };
         for seq in nack.iter() {
             let numbered = subscription.rewrite.original(seq);
+            let numbered = match &subscription.selection {
+                Some(selection) => numbered.and_then(|(key, number)| Some((key, selection.original(number)?))),
+                None => numbered,
+            };
             let Some((layer, original)) = numbered.and_then(|(key, number)| Some((key, self.layers.get(key)?.original(number)?))) else {
                 self.counters.one(Count::ResendMissing);
                 continue;

@@ -31,6 +31,8 @@ pub struct OwnExtensions<'a> {
     pub rid: Option<&'a [u8]>,
     /// Play-out delay bounds, replacing the sender's.
     pub playout_delay: Option<[u8; 3]>,
+    /// A dependency descriptor, replacing the sender's.
+    pub dependency_descriptor: Option<&'a [u8]>,
 }
 
 /// Builds a header: the fixed part, then any number of extension elements, then [`HeaderWriter::finish`].
@@ -132,7 +134,11 @@ pub fn write_forwarded(
     // The two-byte form only when a passed value needs it (dependency descriptors with structure); receivers that gave
     // ids above 14 understand it, the others all negotiate `extmap-allow-mixed`.
     let mut form = receiver.form();
-    if form == Form::OneByte && source.value(Extension::DependencyDescriptor, source_packet).is_some_and(|value| value.len() > 16) {
+    let descriptor = match own.dependency_descriptor {
+        None => source.value(Extension::DependencyDescriptor, source_packet),
+        own => own,
+    };
+    if form == Form::OneByte && descriptor.is_some_and(|value| value.len() > 16) {
         form = Form::TwoByte;
     }
     let mut writer = HeaderWriter::new(slot, fixed, form)?;
@@ -152,8 +158,18 @@ pub fn write_forwarded(
     if let (Some(id), Some(delay)) = (receiver.id(Extension::PlayoutDelay), own.playout_delay) {
         writer.extension(id, &delay);
     }
+    let mut left_out = LEG_BOUND;
+    if own.playout_delay.is_some() {
+        left_out |= 1 << Extension::PlayoutDelay as u32;
+    }
+    if let Some(value) = own.dependency_descriptor {
+        left_out |= 1 << Extension::DependencyDescriptor as u32;
+        if let Some(id) = receiver.id(Extension::DependencyDescriptor) {
+            writer.extension(id, value);
+        }
+    }
     for (extension, value) in source.iter(source_packet) {
-        if LEG_BOUND & (1 << extension as u32) != 0 || (extension == Extension::PlayoutDelay && own.playout_delay.is_some()) {
+        if left_out & (1 << extension as u32) != 0 {
             continue;
         }
         if let Some(id) = receiver.id(extension) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rtcd_core::budget::{Wish, allocate};
-use rtcd_core::limits::LAYERS_MAX;
+use rtcd_core::limits::STEPS_MAX;
 
 /// What the whole picture takes.
 pub const WANTED_BPS: u64 = 2_000_000;
@@ -51,7 +51,7 @@ impl Source {
                 // As often as the core does.
                 if *chosen_at == Duration::ZERO || now - *chosen_at >= Duration::from_millis(500) {
                     *chosen_at = now.max(Duration::from_micros(1));
-                    let mut layer_bps = [0; LAYERS_MAX];
+                    let mut layer_bps = [0; STEPS_MAX];
                     layer_bps[..3].copy_from_slice(&LAYERS_BPS);
                     let mut wishes = [Wish { screen: false, priority: 0, layer_max: 2, layer_bps, current: *current, choice: None }];
                     allocate(estimate_bps.unwrap_or(u64::MAX), &mut wishes);

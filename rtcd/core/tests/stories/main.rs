@@ -20,6 +20,7 @@ mod replay;
 mod shards;
 mod sound;
 mod sources;
+mod svc;
 mod tap;
 mod verdicts;
 mod video;

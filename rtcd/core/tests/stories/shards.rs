@@ -19,7 +19,7 @@ fn scattered(world: &mut World, names: &[&str], shards: u8) -> Vec<usize> {
 }
 
 /// Joins people until one is on that shard.
-fn join_on(world: &mut World, name: &str, shard: u8) -> usize {
+pub fn join_on(world: &mut World, name: &str, shard: u8) -> usize {
     for n in 0..1000 {
         let who = world.join(&format!("{name}{n}"));
         if world.shard_of(who) == shard {

@@ -20,6 +20,9 @@ use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
 use str0m::{Candidate, Event, Input as RtcInput, Output as RtcOutput, Rtc};
 
+#[path = "layered.rs"]
+pub mod layered;
+
 pub const MS: Duration = Duration::from_millis(1);
 const SERVER: ([u8; 4], u16) = ([10, 0, 0, 1], 8443);
 
@@ -116,6 +119,9 @@ pub struct Heard {
     /// Bounds of its play-out delay.
     pub playout_delay: Option<(Duration, Duration)>,
     pub payload: Vec<u8>,
+    pub marker: bool,
+    /// Its dependency descriptor.
+    pub descriptor: Option<Vec<u8>>,
 }
 
 pub struct Client {
@@ -212,6 +218,8 @@ pub struct Producer {
     earlier: VecDeque<Vec<u8>>,
     /// Bytes of a sound packet; 0: about 80.
     pub payload_len: usize,
+    /// Makes its pictures, with layers inside.
+    pub encoder: Option<layered::Encoder>,
     pub on: Vec<bool>,
 }
 
@@ -260,6 +268,8 @@ pub struct World {
     pub tcp: bool,
     /// Clients that join from now on take sound with redundancy (RFC 2198).
     pub red: bool,
+    /// Clients that join from now on know dependency descriptors.
+    pub descriptors: bool,
     /// What the clients speak.
     pub dtls: DtlsVersion,
     /// What goes to the server is kept here when wanted.
@@ -337,6 +347,7 @@ impl World {
             in_core: |_| {},
             dtls: DtlsVersion::Auto,
             red: false,
+            descriptors: false,
             deaf: false,
             tcp: false,
         }
@@ -498,8 +509,12 @@ impl World {
             .set_dtls_version(self.dtls)
             .enable_opus(true, self.red)
             .set_extension(12, str0m::rtp::Extension::PlayoutDelay)
-            .set_rtp_mode(true)
-            .build(self.now);
+            .set_rtp_mode(true);
+        if self.descriptors {
+            let uri = rtcd_core::rtp::Extension::DependencyDescriptor.uri();
+            rtc = rtc.set_extension(13, str0m::rtp::Extension::with_serializer(uri, layered::Carrier));
+        }
+        let mut rtc = rtc.build(self.now);
         rtc.add_local_candidate(Candidate::host(address, "udp").unwrap());
         self.clients[client]
             .connections
@@ -573,6 +588,7 @@ impl World {
             redundancy: 0,
             earlier: VecDeque::new(),
             payload_len: 0,
+            encoder: None,
             on: vec![true; count],
         });
         self.producers.len() - 1
@@ -1116,7 +1132,11 @@ impl World {
             else {
                 continue;
             };
-            let wanted = if producer.kind == Kind::Audio { str0m::format::Codec::Opus } else { str0m::format::Codec::Vp8 };
+            let wanted = match &producer.encoder {
+                Some(encoder) => encoder.codec,
+                None if producer.kind == Kind::Audio => str0m::format::Codec::Opus,
+                None => str0m::format::Codec::Vp8,
+            };
             let params = *connection.rtc.codec_config().params().iter().find(|params| params.spec().codec == wanted).unwrap();
             for n in 0..producer.rids.len() {
                 if !producer.on[n] {
@@ -1125,6 +1145,19 @@ impl World {
                 let (rid, stream) = (producer.rids[n], &mut producer.streams[n]);
                 let mut api = connection.rtc.direct_api();
                 let Some(tx) = api.stream_tx_by_mid(producer.mid, rid) else { continue };
+                if let Some(encoder) = &mut producer.encoder {
+                    for ready in encoder.next(std::mem::take(&mut stream.key_wanted)) {
+                        let mut ext_vals = ExtensionValues::default();
+                        if let Some(descriptor) = ready.descriptor {
+                            ext_vals.user_values.set(layered::DescriptorValue(descriptor));
+                        }
+                        let write = RtpWrite::new(params.pt(), stream.seq.into(), stream.timestamp, now, ready.payload);
+                        tx.write_rtp(write.marker(ready.marker).nackable(true).ext_vals(ext_vals));
+                        stream.seq += 1;
+                    }
+                    stream.timestamp = stream.timestamp.wrapping_add(2970);
+                    continue;
+                }
                 let packets = if producer.kind == Kind::Audio { 1 } else { producer.frame_packets[n] };
                 let key = producer.kind == Kind::Video && std::mem::take(&mut stream.key_wanted);
                 for packet in 0..packets {
@@ -1214,6 +1247,8 @@ fn heard(at: Instant, track: String, packet: &RtpPacket) -> Heard {
             .zip(packet.header.ext_vals.play_delay_max)
             .map(|(min, max)| (min.into(), max.into())),
         payload: packet.payload.to_vec(),
+        marker: packet.header.marker,
+        descriptor: packet.header.ext_vals.user_values.get().map(|layered::DescriptorValue(bytes)| bytes.clone()),
     }
 }
 
