@@ -194,12 +194,18 @@ impl Core {
         if track.kind == Kind::Audio || track.layers.len() < 2 {
             return;
         }
+        self.choose_for_viewers(now, layer);
+        self.taps_choose(now, track_key);
+    }
+
+    /// What a track sends has changed: everybody who sees it may get another part of it.
+    pub(crate) fn choose_for_viewers(&mut self, now: Instant, layer: LayerKey) {
+        let Some(track) = self.layers.get(layer).and_then(|layer| self.tracks.get(layer.track)) else { return };
         let transports: SmallVec<[TransportKey; 16]> =
             track.subscriptions.iter().filter_map(|key| self.subscriptions.get(*key)).map(|subscription| subscription.transport).collect();
         for transport in transports {
             self.choose_layers(now, transport);
         }
-        self.taps_choose(now, track_key);
     }
 
     /// Bandwidth is shared out again.

@@ -36,7 +36,6 @@ mod microphone;
 pub mod negotiate;
 mod outbox;
 pub mod output;
-mod padding;
 mod peer;
 mod random;
 mod receive;

@@ -302,6 +302,9 @@ impl Core {
         if noted.chain_lost {
             self.picture_broke(now, key);
         }
+        if noted.targets_changed {
+            self.choose_for_viewers(now, key);
+        }
     }
 
     fn count_srtp(&mut self, error: SrtpError) {

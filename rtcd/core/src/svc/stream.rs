@@ -88,6 +88,8 @@ pub(crate) struct Noted {
     pub(crate) key_frame: Option<bool>,
     /// A frame that others need is gone for good.
     pub(crate) chain_lost: bool,
+    /// Other decode targets are being sent than before.
+    pub(crate) targets_changed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -161,6 +163,7 @@ impl Scalable {
     }
 
     fn note_descriptor(&mut self, now: Instant, value: &[u8]) -> Option<Noted> {
+        let before = self.targets();
         let read = self.read(value)?;
         let number = read.frame_number;
         let frame = &read.dependencies;
@@ -187,7 +190,8 @@ impl Scalable {
         self.keep(new, read.starts_frame)?;
         let chain_lost = is_newest && self.chain_lost(now, &read);
         let part = Part::new(number, read.starts_frame, read.ends_frame);
-        Some(Noted { part, key_frame: Some(read.starts_key_frame()), chain_lost })
+        let targets_changed = before != 0 && before != self.targets();
+        Some(Noted { part, key_frame: Some(read.starts_key_frame()), chain_lost, targets_changed })
     }
 
     /// Reads with the structure in force. A new one takes its place, unless it only comes late.
@@ -289,7 +293,7 @@ impl Scalable {
         }
         (self.told, self.common_start) = (Told::Vp9, true);
         self.keep(frame, read.starts_frame)?;
-        Some(Noted { part: Part::new(number, read.starts_frame, read.ends_frame), key_frame: None, chain_lost: false })
+        Some(Noted { part: Part::new(number, read.starts_frame, read.ends_frame), ..Noted::default() })
     }
 
     /// Is there anything to choose from?

@@ -13,6 +13,7 @@ mod tape;
 mod world;
 
 use world::World;
+use world::layered::{Encoder, Mode};
 
 /// Tells this program, run by callgrind, to be what is counted.
 const COUNTED: &str = "CONCLAVE_COUNTED";
@@ -31,6 +32,15 @@ fn sound_to_ten() {
 fn pictures_to_ten() {
     compare("pictures_to_ten", 5_382, |world, ann| {
         world.camera(ann, "cam", &["f"]);
+    });
+}
+
+/// Six packets a picture, of three sizes, all of them to everybody.
+#[test]
+fn layers_inside_to_ten() {
+    compare("layers_inside_to_ten", 5_459, |world, ann| {
+        let camera = world.camera(ann, "cam", &[]);
+        world.producers[camera].encoder = Some(Encoder::new(Mode::L3T3, str0m::format::Codec::Av1, true));
     });
 }
 
@@ -79,6 +89,7 @@ fn has_the_usual_instructions() -> bool {
 /// One publisher to ten viewers, straight from a tape; the first quarter warms up.
 fn forward(publish: fn(&mut World, usize)) {
     let mut world = World::new(91);
+    world.descriptors = true;
     let ann = world.join("ann");
     for n in 0..10 {
         world.join(&format!("viewer{n}"));

@@ -45,7 +45,8 @@ pub struct Encoder {
     pub mode: Mode,
     pub codec: Codec,
     pub descriptor: bool,
-    /// Decode targets that the publisher says it sends.
+    /// Spatial layers that it sends; of fewer than there are it says so.
+    pub sends: u8,
     pub made: BTreeMap<u32, Made>,
     picture: u32,
     in_cycle: u32,
@@ -65,6 +66,7 @@ impl Encoder {
             mode,
             codec,
             descriptor,
+            sends: mode.spatial(),
             made: BTreeMap::new(),
             picture: 0,
             in_cycle: 0,
@@ -87,7 +89,7 @@ impl Encoder {
         self.picture += 1;
         self.base = self.base.wrapping_add(u8::from(temporal == 0));
         let mut ready = Vec::new();
-        for spatial in 0..self.mode.spatial() {
+        for spatial in 0..self.sends {
             self.frame += 1;
             let number = self.frame;
             let at = usize::from(spatial);
@@ -118,7 +120,7 @@ impl Encoder {
                 let (first, last) = (n == 0, n + 1 == packets);
                 let payload = if self.descriptor { vec![0xFF; 8] } else { self.vp9(&made, first, last) };
                 let descriptor = self.descriptor.then(|| self.describe(number, &made, &chains, first, last));
-                ready.push(Ready { payload: tagged(payload, number, n), descriptor, marker: last && spatial + 1 == self.mode.spatial() });
+                ready.push(Ready { payload: tagged(payload, number, n), descriptor, marker: last && spatial + 1 == self.sends });
             }
             self.made.insert(number, made);
         }
@@ -157,10 +159,24 @@ impl Encoder {
         bits.put((FIRST_ID + u32::from(made.spatial) * 4 + kind) % 64, 6);
         bits.put(number & 0xFFFF, 16);
         let structure = made.key && made.spatial == 0 && first;
+        let back: Vec<u32> = made.references.iter().map(|reference| number - reference).collect();
+        let own_references = back != self.template_references(made.spatial, kind);
+        let says_targets = self.sends < self.mode.spatial();
         // Chains are said with every frame.
-        bits.put(if structure { 0b10001 } else { 0b00001 }, 5);
+        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+        bits.put(flag(structure, 0b10000) | flag(says_targets, 0b01000) | flag(own_references, 0b00010) | 0b00001, 5);
         if structure {
             self.write_structure(&mut bits);
+        }
+        if says_targets {
+            bits.put((1 << (self.sends * 3)) - 1, u32::from(self.mode.spatial()) * 3);
+        }
+        if own_references {
+            for back in back {
+                bits.put(2, 2);
+                bits.put(back - 1, 8);
+            }
+            bits.put(0, 2);
         }
         chains.iter().for_each(|chain| bits.put((*chain).into(), 8));
         bits.bytes()
@@ -190,19 +206,8 @@ impl Encoder {
                 bits.put(self.indication(of, kind, target / 3, target % 3), 2);
             }
         }
-        let layers = u32::from(spatial);
         for (of, kind) in kinds() {
-            let mut back = Vec::new();
-            match kind {
-                0 => {}
-                1 => back.push(4 * layers),
-                2 => back.push(2 * layers),
-                _ => back.push(layers),
-            }
-            if of > 0 && (kind == 0 || self.mode == Mode::L3T3) {
-                back.push(1);
-            }
-            for back in back {
+            for back in self.template_references(of, kind.into()) {
                 bits.put(1, 1);
                 bits.put(back - 1, 4);
             }
@@ -230,6 +235,21 @@ impl Encoder {
             bits.put(u32::from(width) - 1, 16);
             bits.put(u32::from(height) - 1, 16);
         }
+    }
+
+    /// How far back a template's references lie, where all layers are sent.
+    fn template_references(&self, spatial: u8, kind: u32) -> Vec<u32> {
+        let layers = u32::from(self.mode.spatial());
+        let mut back = match kind {
+            0 => Vec::new(),
+            1 => vec![4 * layers],
+            2 => vec![2 * layers],
+            _ => vec![layers],
+        };
+        if spatial > 0 && (kind == 0 || self.mode == Mode::L3T3) {
+            back.push(1);
+        }
+        back
     }
 
     /// Absent, discardable, switch, required: 0 to 3. `kind`: key frame, or its temporal layer and one more.

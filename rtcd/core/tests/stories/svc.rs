@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rtcd_core::input::TrackSettings;
+use rtcd_core::verdict::LayerReason;
 use rtcd_core::{Input, TrackId};
 use str0m::format::Codec;
 
@@ -162,6 +163,36 @@ fn who_gets_less_is_told_which_decode_targets_are_left() {
     assert_eq!(last(&world), Some(0b001_001_001));
     settled(&mut world, ben, WHOLE);
     assert_eq!(last(&world), Some(0b111_111_111), "no key frame said so");
+}
+
+#[test]
+fn what_a_publisher_stops_to_send_is_not_waited_for() {
+    let (mut world, ann, ben) = people(113, Mode::L3T3Key, Codec::Av1, true);
+    let sends = |world: &mut World, layers: u8| world.producers[0].encoder.as_mut().unwrap().sends = layers;
+    for (layers, expected) in [(2, MIDDLE), (1, LOW)] {
+        world.clients[ann].key_frame_requests.clear();
+        sends(&mut world, layers);
+        world.run(Duration::from_secs(1));
+        let from = picture(&world);
+        world.run(Duration::from_secs(1));
+        assert_eq!(layers_after(&world, ben, from), expected);
+        // What he had refers to nothing of what is left.
+        assert_eq!(world.clients[ann].key_frame_requests.len(), 1);
+    }
+    assert_smooth(&world, ben);
+}
+
+#[test]
+fn where_a_viewer_stands_is_told() {
+    let (mut world, _, ben) = people(114, Mode::L3T3, Codec::Av1, true);
+    let stands = |world: &mut World| {
+        let watched = world.diagnose(ben).watched;
+        (watched[0].layer, watched[0].layer_wanted, watched[0].layers, watched[0].reason)
+    };
+    // Three rates of the smallest size, then the two larger sizes.
+    assert_eq!(stands(&mut world), (Some(4), 4, 5, LayerReason::Best));
+    settled(&mut world, ben, TrackSettings { layer_max: 1, ..WHOLE });
+    assert_eq!(stands(&mut world), (Some(3), 3, 5, LayerReason::Wanted));
 }
 
 #[test]
