@@ -13,6 +13,7 @@
  * To share the page's own tab without the browser's dialog (headless Chromium with
  * `--auto-accept-this-tab-capture`): localStorage['conclave.share'] = 'tab' before joining.
  * For one connection per direction instead of one for both: localStorage['conclave.connections'] = 'two'.
+ * For a camera with layers inside one stream instead of several streams: localStorage['conclave.layers'] = 'vp9/L3T3_KEY'.
  */
 export const ID = {
   // sign-in, first set-up, guest

@@ -13,7 +13,9 @@ import {
   type Participant,
   type RemoteTrack,
   type RoomOptions,
+  type ScalabilityMode,
   type TrackPublication,
+  type TrackPublishOptions,
 } from 'livekit-client'
 import type { Quality } from '../../api/types'
 import { load } from '../storage'
@@ -47,8 +49,7 @@ function roomOptions(devices: DeviceChoice): RoomOptions {
     videoCaptureDefaults: { deviceId: devices.camera ?? undefined, resolution: VideoPresets.h720.resolution },
     audioOutput: devices.speaker ? { deviceId: devices.speaker } : undefined,
     publishDefaults: {
-      simulcast: true,
-      videoCodec: 'vp8',
+      ...cameraLayers(),
       // Silence costs almost nothing with DTX. RED would double the sound's rate; in-band FEC covers single losses.
       dtx: true,
       red: false,
@@ -70,6 +71,16 @@ const sharesOwnTab = () => load('share') === 'tab'
  * as older clients have it: for whoever looks for the cause of a trouble, and for tests of both.
  */
 const usesTwoConnections = () => load('connections') === 'two'
+
+/**
+ * VP8 in several sizes is what every browser encodes cheaply and decodes. With `localStorage['conclave.layers'] = 'vp9/L3T3_KEY'`
+ * (or `av1/L1T3` …) cameras send one stream with layers inside (SVC): to try it out, and for tests.
+ */
+function cameraLayers(): TrackPublishOptions {
+  const [codec, mode] = load('layers')?.split('/') ?? []
+  if (codec !== 'vp9' && codec !== 'av1') return { simulcast: true, videoCodec: 'vp8' }
+  return { simulcast: false, backupCodec: false, videoCodec: codec, scalabilityMode: (mode || 'L3T3_KEY') as ScalabilityMode }
+}
 
 export class LiveKitMedia implements Media {
   readonly #room: Room
