@@ -69,6 +69,7 @@ impl Node {
             prefer_aes256: false,
             grace: Duration::from_secs(30),
             audio_top_n: 5,
+            trains: true,
         })?;
         let mut node = Self { core, now, names: Vec::new(), answers: 0 };
         for n in 0..PEERS {

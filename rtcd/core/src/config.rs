@@ -27,6 +27,8 @@ pub struct CoreConfig {
     pub grace: std::time::Duration,
     /// Microphones of a call that are forwarded at once: the loudest so many. 0: all. At most [`crate::limits::AUDIO_TOP_MAX`].
     pub audio_top_n: usize,
+    /// The shell sends datagrams of one length for one receiver as one message: sounds are padded for that.
+    pub trains: bool,
 }
 
 /// A DTLS certificate with its key.

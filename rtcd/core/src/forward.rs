@@ -13,6 +13,7 @@ use crate::counters::Count;
 use crate::ids::Kind;
 use crate::negotiate::CodecKind;
 use crate::output::Step;
+use crate::padding::{Padded, common_length};
 use crate::peer::TransportKey;
 use crate::peer::transport::{Keys, Pending};
 use crate::redundancy::Earlier;
@@ -22,6 +23,8 @@ use crate::subscription::{Sending, Subscription};
 use crate::svc::Chosen;
 use crate::track::{Layer, LayerKey, Viewer};
 
+/// In the first byte of an RTP header.
+const PADDING_BIT: u8 = 0x20;
 /// A picture that jumps further than this over a switch is taken for a broken clock.
 const JUMP_MAX_S: u32 = 10;
 /// What a header extension can hold (RFC 8285).
@@ -33,10 +36,11 @@ impl Core {
         let mut switched: smallvec::SmallVec<[crate::subscription::SubscriptionKey; 4]> = smallvec::SmallVec::new();
         let mut sent_any = false;
         {
-            let Self { transports, subscriptions, layers, outbox, counters, .. } = self;
+            let Self { config, transports, subscriptions, layers, outbox, counters, .. } = self;
             let Some(transport) = transports.get_mut(key) else { return };
             transport.dirty = false;
             let mut pending = std::mem::take(&mut transport.pending);
+            let sound_len = if config.trains { common_length(now, transport, &pending, subscriptions, layers) } else { 0 };
             let (destination, keys) = (transport.ice.selected(), transport.keys.as_ref());
             let (mut packets, mut bytes, mut resent) = (0_u64, 0_usize, 0);
             let mut descriptor = [0; DESCRIPTOR_LEN_MAX];
@@ -94,6 +98,7 @@ impl Core {
                         packet,
                         own,
                         earlier.as_ref(),
+                        sound_len,
                         slot,
                     ) {
                         Written::Sent(len) => {
@@ -250,6 +255,7 @@ fn write(
     packet: &[u8],
     mut own: OwnExtensions<'_>,
     earlier: Option<&Earlier>,
+    sound_len: usize,
     slot: &mut [u8],
 ) -> Written {
     let Some(sending) = &subscription.sending else { return Written::Refused };
@@ -296,6 +302,16 @@ fn write(
     }
     let rest = payload.get(skipped..).unwrap_or_default();
     let prefix = earlier.map_or_else(|| prefix.bytes(), Earlier::bytes);
+    let padded = match subscription.kind == Kind::Audio && rtx.is_none() && prefix.is_empty() {
+        true => Padded::to(sound_len, rest),
+        false => None,
+    };
+    if padded.is_some()
+        && let Some(first) = slot.first_mut()
+    {
+        *first |= PADDING_BIT;
+    }
+    let rest = padded.as_ref().map_or(rest, Padded::bytes);
     let Ok(len) = keys.outbound.protect(slot, header_len, prefix, rest, index) else { return Written::Failed };
     if rtx.is_none() {
         subscription.rewrite.note_sent(now, place);

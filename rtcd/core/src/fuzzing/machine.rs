@@ -68,6 +68,7 @@ impl Machine {
             prefer_aes256: false,
             grace: Duration::from_secs(30),
             audio_top_n: 1,
+            trains: true,
         };
         let core = Core::new(config);
         Self { core, now, wake: None, credentials: Vec::new(), checked: HashSet::new(), remote: String::new(), panics: 0, sent: 0 }

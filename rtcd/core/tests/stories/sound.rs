@@ -396,3 +396,38 @@ fn what_a_publisher_loses_on_its_way_up_is_taken_from_its_redundancy() {
         assert!(heard.iter().all(|one| offset(one) == offset(heard[0])));
     }
 }
+
+#[test]
+fn sounds_that_come_together_leave_as_one_train_and_arrive_as_they_were() {
+    let messages = [true, false].map(|trains| {
+        let mut world = World::new(126);
+        world.core = Core::new(CoreConfig { trains, ..config(126) });
+        let listener = world.join("listener");
+        let lengths = [("ann", 90), ("ben", 120), ("cem", 20)];
+        let mut microphones = Vec::new();
+        for (name, len) in lengths {
+            let client = world.join(name);
+            let microphone = world.microphone(client, name);
+            world.producers[microphone].payload_len = len;
+            microphones.push(microphone);
+        }
+        world.settle();
+        // In step from now on.
+        let at = world.now + 20 * MS;
+        for microphone in &microphones {
+            world.producers[*microphone].next = at;
+        }
+        world.clients[listener].heard.clear();
+        let before = world.messages;
+        world.run(Duration::from_secs(2));
+        let made = world.messages - before;
+        for (name, len) in lengths {
+            let heard = world.heard(listener, &format!("TR_{name}"));
+            assert!(heard.len() >= 99 && is_one_stream(&heard), "{name} {}", heard.len());
+            assert!(heard.iter().all(|heard| heard.payload.len() == len), "{name}");
+        }
+        made
+    });
+    // Two of the three are near enough to each other, and go to two people; a shorter one may end a train as it is.
+    assert!(messages[0] + 2 * 99 <= messages[1], "{messages:?}");
+}

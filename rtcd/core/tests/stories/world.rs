@@ -197,7 +197,7 @@ pub struct Producer {
     mid: Mid,
     kind: Kind,
     rids: Vec<Option<Rid>>,
-    next: Instant,
+    pub next: Instant,
     pub every: Duration,
     /// Fills its payloads, to be told from others.
     pub mark: Option<u8>,
@@ -262,6 +262,8 @@ pub struct World {
     pub told: Vec<(PeerId, Signal)>,
     /// Runs with more than one datagram.
     pub trains: usize,
+    /// Messages sent: datagrams, or trains of them.
+    pub messages: usize,
     /// Clients that join from now on do not answer offers.
     pub deaf: bool,
     /// Clients that join from now on come over TCP.
@@ -316,6 +318,7 @@ pub fn config(seed: u8) -> CoreConfig {
         prefer_aes256: false,
         grace: Duration::from_secs(30),
         audio_top_n: 5,
+        trains: true,
     }
 }
 
@@ -341,6 +344,7 @@ impl World {
             caught: HashMap::new(),
             told: Vec::new(),
             trains: 0,
+            messages: 0,
             tape_up: None,
             tape_only: false,
             numbers: None,
@@ -953,6 +957,7 @@ impl World {
             match output {
                 Output::Transmits(lot) => {
                     for transmit in lot {
+                        self.messages += 1;
                         let (Link::Udp { remote, .. } | Link::Tcp { remote, .. }) = transmit.link;
                         // One frame of a connection at a time: the shell puts a length before each.
                         assert!(matches!(transmit.link, Link::Udp { .. }) || transmit.bytes.len() == transmit.segment);

@@ -127,6 +127,13 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+pub(super) fn or_never(text: &str) -> Result<Option<u64>, String> {
+    match text.trim().parse::<u64>() {
+        Ok(count) => Ok((count > 0).then_some(count)),
+        Err(_) => Err(format!("{text:?} is not a number")),
+    }
+}
+
 pub(super) fn audio_top_n(text: &str) -> Result<usize, String> {
     let most = rtcd_core::limits::AUDIO_TOP_MAX;
     match text.trim().parse::<usize>() {

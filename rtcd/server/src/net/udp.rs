@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -134,6 +135,8 @@ pub struct Received<'a> {
     pub bytes: &'a mut [u8],
     /// Length of each datagram but the last.
     pub stride: usize,
+    /// When it came, Unix time by the kernel's clock, where the kernel says so.
+    pub arrived: Option<Duration>,
 }
 
 impl Default for ReceiveBatch {
@@ -163,7 +166,7 @@ impl ReceiveBatch {
         let meta = self.metas.get(index)?;
         let bytes = self.bytes.get_mut(index * BUFFER_LEN..)?.get_mut(..meta.len)?;
         // An IPv4 sender on an IPv6 socket cannot occur (only_v6).
-        Some(Received { remote: meta.addr, local_ip: meta.dst_ip, bytes, stride: meta.stride.max(1) })
+        Some(Received { remote: meta.addr, local_ip: meta.dst_ip, bytes, stride: meta.stride.max(1), arrived: meta.timestamp })
     }
 }
 

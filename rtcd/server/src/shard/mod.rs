@@ -3,9 +3,11 @@
 //! Commands come in through a bounded queue that wakes the thread; notes go out through bounded queues, one per desk. Packets leave
 //! the thread once at most: to another shard's core when the kernel delivered them to the wrong one, or when their call lives on both.
 
+mod arrivals;
 mod capture;
 mod command;
 mod counters;
+mod gather;
 mod neighbours;
 mod notes;
 mod ration;

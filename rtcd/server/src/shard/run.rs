@@ -14,8 +14,10 @@ use rtcd_core::{Core, CoreConfig, Input, Output};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 
+use super::arrivals::Arrivals;
 use super::capture::{Capture, Way};
 use super::command::as_input;
+use super::gather::Gather;
 use super::neighbours::{Inbox, Message, Neighbours};
 use super::notes::Notes;
 use super::ration::CheckRation;
@@ -52,6 +54,8 @@ pub(super) struct ShardParts {
     pub(super) neighbours: Neighbours,
     pub(super) waker: Waker,
     pub(super) pulse: Arc<Pulse>,
+    /// Datagrams sent per second from which on the thread waits for more before it sends; `None`: never.
+    pub(super) gather_from: Option<u64>,
 }
 
 /// One media thread's state, made on that thread.
@@ -65,9 +69,11 @@ pub(super) struct Shard {
     neighbours: Neighbours,
     waker: Waker,
     pulse: Arc<Pulse>,
+    gather_from: Option<u64>,
     routes: Routes,
     shell: Shell,
     batch: ReceiveBatch,
+    arrivals: Arrivals,
     stopping: bool,
 }
 
@@ -117,6 +123,7 @@ impl Shard {
             neighbours: parts.neighbours,
             waker: parts.waker,
             pulse: parts.pulse,
+            gather_from: parts.gather_from,
             routes: Routes::default(),
             shell: Shell {
                 number: parts.number,
@@ -141,6 +148,7 @@ impl Shard {
                 sent_before: 0,
             },
             batch: ReceiveBatch::default(),
+            arrivals: Arrivals::new(epoch.0),
             stopping: false,
         })
     }
@@ -150,6 +158,8 @@ impl Shard {
         let mut events = Events::default();
         let mut now = Instant::now();
         let mut load = Load::new(now);
+        let mut gather = Gather::new(now, self.gather_from);
+        let mut waited = Duration::ZERO;
         let mut sweep_at = now + SWEEP;
         self.poll(now);
         while !self.stopping {
@@ -157,21 +167,25 @@ impl Shard {
             let spent = before.saturating_duration_since(now);
             load.busy(spent);
             self.shell.passes.observe(spent.as_secs_f64());
-            self.shell.observe_forwarding(spent);
+            self.shell.observe_forwarding(waited + spent);
+            gather.review(before, self.shell.counters.datagrams_out, self.shell.counters.sends);
             let until = self.wake_at.map_or(SHARD_BEAT, |at| at.saturating_duration_since(before).min(SHARD_BEAT));
             if let Err(error) = self.shell.poller.wait(until, &mut events) {
                 tracing::error!(%error, shard = self.number, "waiting for sockets failed");
             }
-            // The one clock reading of this pass.
+            waited = self.wait_for_more(&gather, &events, before, spent);
+            // The clock reading that counts in this pass.
             now = Instant::now();
             self.shell.counters.wakes += 1;
             if let Some(permille) = load.second_over(now) {
                 self.pulse.load_permille.store(permille, Ordering::Relaxed);
             }
             self.pulse.beat(now);
+            self.arrivals.begin(now);
             for event in &events.ready {
                 self.handle_ready(*event, now);
             }
+            self.arrivals.told(now);
             if let Some(at) = self.wake_at.filter(|at| *at <= now) {
                 let late = u64::try_from(now.saturating_duration_since(at).as_micros()).unwrap_or(u64::MAX);
                 self.shell.counters.lateness_us_max = self.shell.counters.lateness_us_max.max(late);
@@ -188,8 +202,25 @@ impl Shard {
         }
     }
 
+    /// Packets have come; where the next ones are worth a wait, waits for them. Says for how long.
+    fn wait_for_more(&self, gather: &Gather, events: &Events, since: Instant, spent: Duration) -> Duration {
+        if !gather.waits() || !events.ready.iter().any(|event| (TOKEN_UDP..TOKEN_LISTEN).contains(&event.token)) {
+            return Duration::ZERO;
+        }
+        let woken = Instant::now();
+        let due = self.wake_at.map_or(Duration::MAX, |at| at.saturating_duration_since(woken));
+        let rest = gather.rest(since, woken, spent).min(due);
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+        }
+        rest
+    }
+
     fn handle_ready(&mut self, event: Ready, now: Instant) {
         let token = event.token;
+        if !(TOKEN_UDP..TOKEN_LISTEN).contains(&token) {
+            self.arrivals.told(now);
+        }
         if token == TOKEN_WAKE {
             self.waker.reset();
             self.handle_messages(now);
@@ -225,7 +256,7 @@ impl Shard {
         for at in 0..self.batch.len() {
             // Taken out of `self` for the time of the loop, so that the core can be polled in between.
             let Some(received) = self.batch.get(at) else { break };
-            let remote = received.remote;
+            let (remote, arrived) = (received.remote, self.arrivals.at(received.arrived));
             let local = SocketAddr::new(received.local_ip.unwrap_or(bound.ip()), bound.port());
             let link = Link::Udp { local, remote };
             if self.shell.capture.is_some() {
@@ -251,13 +282,14 @@ impl Shard {
                     counters: &mut self.shell.counters,
                 };
                 if crossing.stays(link, remote, bytes, now) {
-                    self.core.handle(now, Input::Datagram { link, bytes });
+                    self.core.handle(arrived, Input::Datagram { link, bytes });
                     handled += 1;
                 }
             }
             if handled >= DATAGRAMS_PER_PASS_MAX || self.core.wants_poll() {
                 handled = 0;
                 drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
+                self.arrivals.told(now);
             }
         }
     }

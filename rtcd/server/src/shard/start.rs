@@ -133,6 +133,7 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
             prefer_aes256: config.prefer_aes256,
             grace: config.grace,
             audio_top_n: config.audio_top_n,
+            trains: config.gso,
         };
         let parts = ShardParts {
             number,
@@ -145,6 +146,7 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
             neighbours: neighbours.clone(),
             waker: waker.clone(),
             pulse: Arc::clone(&pulse),
+            gather_from: config.gather_from.filter(|_| config.gso),
         };
         let dead = Arc::clone(&pulse);
         // What a shard holds for the kernel cannot change threads: it is made where it runs.
