@@ -7,8 +7,10 @@ use std::process::Stdio;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use livekit_protocol as lk;
+use tokio::sync::mpsc;
 
 use crate::handshake::{Connected, connect_beside};
+use crate::layout::Layout;
 use crate::livekit::add_track;
 use crate::process::{Place, pinned};
 use crate::sdp;
@@ -71,7 +73,7 @@ impl Adapter for Conclave {
         let cid = format!("cid-{}", client.number);
         session.send(add_track(client, &cid)).await?;
         let local = client.local("pub")?;
-        let offer = sdp::publish(&local, &client.fingerprint(), client.scenario.video, &cid, client.ssrc);
+        let offer = sdp::published_by(client, &local, &cid);
         session.send(lk::signal_request::Message::Offer(description("offer", offer, 1))).await?;
         let answer = loop {
             if let lk::signal_response::Message::Answer(answer) = session.next().await? {
@@ -95,7 +97,15 @@ impl Adapter for Conclave {
                 }
             }
         };
-        self.sessions.push(session);
-        connect_beside(local, sdp::remote(&offer.sdp, client.address)?, false, client.certificate.clone()).await
+        let (requests, mut given) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            // The session ends with the layout.
+            while let Some(message) = given.recv().await {
+                let _ = session.send(message).await;
+            }
+        });
+        let layout = Layout::new(&offer.sdp, requests);
+        let connected = connect_beside(local, sdp::remote(&offer.sdp, client.address)?, false, client.certificate.clone()).await?;
+        Ok(Connected { layout: Some(layout), ..connected })
     }
 }

@@ -8,6 +8,7 @@ use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 use rtcd_core::srtp::{Inbound, Outbound, Profile, split_keying_material};
 
 use crate::ice::{Ice, Local};
+use crate::layout::Layout;
 use crate::sdp::Remote;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -24,6 +25,8 @@ pub(crate) struct Connected {
     pub(crate) dtls: Dtls,
     /// False: the server opened the DTLS handshake.
     pub(crate) dtls_client: bool,
+    /// Of a receiver that can say what it wants to see.
+    pub(crate) layout: Option<Layout>,
 }
 
 /// The same beside the runtime: a server may want its signalling answered in between.
@@ -127,6 +130,7 @@ fn connect(local: Local, remote: &Remote, we_offered: bool, certificate: &DtlsCe
         profile: profile.name(),
         dtls,
         dtls_client,
+        layout: None,
     })
 }
 

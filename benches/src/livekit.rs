@@ -10,10 +10,12 @@ use async_trait::async_trait;
 use livekit_protocol as lk;
 use prost::Message as _;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::handshake::{Connected, connect_beside};
 use crate::ice::Local;
+use crate::layout::Layout;
 use crate::process::{Place, pinned};
 use crate::sdp::{self, Remote};
 use crate::signalling::description;
@@ -73,8 +75,13 @@ fn url(port: u16, call: &str, identity: &str, publishes: bool) -> anyhow::Result
 /// The request that announces a publisher's track.
 pub(crate) fn add_track(client: &Client, cid: &str) -> lk::signal_request::Message {
     let video = client.scenario.video;
-    let (kind, source) =
-        if video { (lk::TrackType::Video, lk::TrackSource::ScreenShare) } else { (lk::TrackType::Audio, lk::TrackSource::Microphone) };
+    let (kind, source) = if client.scenario.layers.is_some() {
+        (lk::TrackType::Video, lk::TrackSource::Camera)
+    } else if video {
+        (lk::TrackType::Video, lk::TrackSource::ScreenShare)
+    } else {
+        (lk::TrackType::Audio, lk::TrackSource::Microphone)
+    };
     lk::signal_request::Message::AddTrack(lk::AddTrackRequest {
         cid: cid.to_owned(),
         name: cid.to_owned(),
@@ -82,8 +89,25 @@ pub(crate) fn add_track(client: &Client, cid: &str) -> lk::signal_request::Messa
         source: source.into(),
         width: if video { 1280 } else { 0 },
         height: if video { 720 } else { 0 },
+        layers: if client.scenario.layers.is_some() { layers() } else { Vec::new() },
         ..lk::AddTrackRequest::default()
     })
+}
+
+/// Sizes and rates of a camera's layers.
+fn layers() -> Vec<lk::VideoLayer> {
+    let layer = |quality: lk::VideoQuality, width, height, bitrate| lk::VideoLayer {
+        quality: quality.into(),
+        width,
+        height,
+        bitrate,
+        ..lk::VideoLayer::default()
+    };
+    vec![
+        layer(lk::VideoQuality::Low, 320, 180, 250_000),
+        layer(lk::VideoQuality::Medium, 640, 360, 500_000),
+        layer(lk::VideoQuality::High, 1280, 720, 1_500_000),
+    ]
 }
 
 fn request(message: lk::signal_request::Message) -> Message {
@@ -137,8 +161,17 @@ impl Conversation {
         Ok(remote)
     }
 
-    fn keep(self) {
-        self.socket.keep(PING_EVERY, request(lk::signal_request::Message::Ping(0)));
+    /// Goes on in the background, and sends what it is given.
+    fn keep(self) -> mpsc::UnboundedSender<lk::signal_request::Message> {
+        let (requests, mut given) = mpsc::unbounded_channel();
+        let (messages, queue) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(message) = given.recv().await {
+                let _ = messages.send(request(message));
+            }
+        });
+        self.socket.keep(PING_EVERY, request(lk::signal_request::Message::Ping(0)), queue);
+        requests
     }
 }
 
@@ -158,7 +191,7 @@ impl Adapter for LiveKit {
         let cid = format!("cid-{}", client.number);
         talk.socket.send(request(add_track(client, &cid))).await?;
         let local = client.local("pub")?;
-        let offer = sdp::publish(&local, &client.fingerprint(), client.scenario.video, &cid, client.ssrc);
+        let offer = sdp::published_by(client, &local, &cid);
         talk.socket.send(request(lk::signal_request::Message::Offer(description("offer", offer, 1)))).await?;
         let answer = loop {
             if let Some(lk::signal_response::Message::Answer(answer)) = talk.next().await? {
@@ -187,8 +220,9 @@ impl Adapter for LiveKit {
         };
         talk.socket.send(trickle(&local, target)).await?;
         let remote = talk.reachable(&offer.sdp).await?;
-        talk.keep();
-        connect_beside(local, remote, false, client.certificate.clone()).await
+        let layout = Layout::new(&offer.sdp, talk.keep());
+        let connected = connect_beside(local, remote, false, client.certificate.clone()).await?;
+        Ok(Connected { layout: Some(layout), ..connected })
     }
 }
 

@@ -17,6 +17,7 @@ mod handshake;
 mod ice;
 mod ideal;
 mod janus;
+mod layout;
 mod livekit;
 mod lossy;
 mod mattermost;

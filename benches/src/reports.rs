@@ -94,11 +94,20 @@ impl ReceiverReports {
     }
 }
 
-/// Counts the requests for key frames in a packet that came.
-pub(crate) fn key_frames_asked(inbound: &mut Inbound, packet: &mut [u8]) -> u64 {
+/// Counts the requests for key frames in a packet that came, and says of which sources they want one; 0: of all.
+#[allow(clippy::wildcard_enum_match_arm, reason = "all others ask for something else")]
+pub(crate) fn key_frames_asked(inbound: &mut Inbound, packet: &mut [u8], mut of: impl FnMut(u32)) -> u64 {
     let Ok(len) = inbound.unprotect_rtcp(packet) else { return 0 };
-    let asked = |packet: &Result<Packet<'_>, _>| matches!(packet, Ok(Packet::Pli { .. } | Packet::Fir(_)));
-    rtcp::parse(packet.get(..len).unwrap_or_default()).filter(asked).count() as u64
+    let mut count = 0;
+    for packet in rtcp::parse(packet.get(..len).unwrap_or_default()) {
+        match packet {
+            Ok(Packet::Pli { media_ssrc, .. }) => of(media_ssrc),
+            Ok(Packet::Fir(_)) => of(0),
+            _ => continue,
+        }
+        count += 1;
+    }
+    count
 }
 
 /// Asks for packets again.

@@ -21,6 +21,8 @@ pub(crate) struct Scenario {
     pub(crate) payload: usize,
     /// Packets sent back to back.
     pub(crate) burst: usize,
+    /// A camera in three layers, smallest first: packets of each in a burst.
+    pub(crate) layers: Option<[usize; 3]>,
     /// Between bursts.
     pub(crate) every: Duration,
     /// The bar for CPU against the ideal forwarder, if it has one here.
@@ -31,18 +33,24 @@ impl Scenario {
     /// Speech, as Opus sends it.
     const fn speech(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
         let every = Duration::from_millis(20);
-        Self { name, title, publishers, receivers: RECEIVERS, calls: 1, video: false, payload: 100, burst: 1, every, target }
+        Self { name, title, publishers, receivers: RECEIVERS, calls: 1, video: false, payload: 100, burst: 1, layers: None, every, target }
     }
 
     /// Screen shares of 30 frames a second and 2.5 Mbit/s.
     const fn share(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
         let every = Duration::from_micros(33_333);
-        Self { name, title, publishers, receivers: RECEIVERS, calls: 1, video: true, payload: 1150, burst: 9, every, target }
+        Self { name, title, publishers, receivers: RECEIVERS, calls: 1, video: true, payload: 1150, burst: 9, layers: None, every, target }
     }
 
     /// As many calls, with one speaker and one listener each.
     const fn pairs(name: &'static str, title: &'static str, calls: usize) -> Self {
         Self { receivers: calls, calls, ..Self::speech(name, title, calls, None) }
+    }
+
+    /// People who all have their camera on: 30 frames a second in layers of 250 kbit/s, 500 kbit/s and 1.5 Mbit/s. Not one of [`ALL`]: what
+    /// has to come depends on what is looked at.
+    pub(crate) const fn cameras(name: &'static str, title: &'static str, people: usize) -> Self {
+        Self { receivers: people, layers: Some([1, 2, 6]), payload: 1050, ..Self::share(name, title, people, None) }
     }
 
     /// The same for fewer or more.

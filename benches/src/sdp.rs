@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Context as _;
 
 use crate::ice::Local;
+use crate::subject::Client;
 
 /// The server's side of a transport.
 #[derive(Clone, Debug)]
@@ -24,6 +25,11 @@ const OPUS: u8 = 111;
 const VP8: u8 = 96;
 /// Extension id of the audio level in our offers.
 pub(crate) const LEVEL_ID: u8 = 1;
+/// Of a layer's name, and of the section's.
+pub(crate) const RID_ID: u8 = 2;
+pub(crate) const MID_ID: u8 = 3;
+/// Names of the layers, smallest first, as LiveKit's clients call them.
+pub(crate) const RIDS: [u8; 3] = [b'q', b'h', b'f'];
 
 /// What a publisher's packets carry.
 pub(crate) fn payload_type(video: bool) -> u8 {
@@ -86,6 +92,45 @@ pub(crate) fn stream(cid: &str) -> String {
 /// An offer that sends one track.
 pub(crate) fn publish(local: &Local, fingerprint: &str, video: bool, cid: &str, ssrc: u32) -> String {
     format!("{}{}", head("- 1 2", "0"), published("0", local, fingerprint, video, cid, ssrc))
+}
+
+/// A client's offer on a connection of its own for what it publishes.
+pub(crate) fn published_by(client: &Client, local: &Local, cid: &str) -> String {
+    match client.scenario.layers {
+        Some(_) => publish_layers(local, &client.fingerprint(), cid),
+        None => publish(local, &client.fingerprint(), client.scenario.video, cid, client.ssrc),
+    }
+}
+
+/// An offer that sends one camera in three layers.
+fn publish_layers(local: &Local, fingerprint: &str, cid: &str) -> String {
+    let mut section = published("0", local, fingerprint, true, cid, 0);
+    // Layers tell who they are in their packets.
+    let kept: Vec<&str> = section.lines().filter(|line| !line.starts_with("a=ssrc:")).collect();
+    section = kept.iter().map(|line| format!("{line}\r\n")).collect();
+    section += &format!(
+        "a=extmap:{RID_ID} urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id\r\na=extmap:{MID_ID} urn:ietf:params:rtp-hdrext:sdes:mid\r\n"
+    );
+    let names = RIDS.map(|rid| char::from(rid).to_string());
+    for name in &names {
+        section += &format!("a=rid:{name} send\r\n");
+    }
+    section += &format!("a=simulcast:send {}\r\n", names.join(";"));
+    format!("{}{section}", head("- 1 2", "0"))
+}
+
+/// The tracks an offer sends, by the first source that carries each.
+pub(crate) fn tracks(offer: &str) -> Vec<(u32, String)> {
+    let mut tracks = Vec::new();
+    for section in offer.split("\r\nm=").skip(1) {
+        let value = |prefix: &str| section.lines().find_map(|line| line.strip_prefix(prefix));
+        let ssrc = value("a=ssrc:").and_then(|text| text.split(' ').next()?.parse().ok());
+        let track = value("a=msid:").and_then(|text| text.split(' ').nth(1));
+        if let (Some(ssrc), Some(track)) = (ssrc, track) {
+            tracks.push((ssrc, track.trim().to_owned()));
+        }
+    }
+    tracks
 }
 
 /// The same beside a data channel.

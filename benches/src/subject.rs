@@ -98,7 +98,8 @@ struct Door {
 
 impl Door {
     fn client(&self, number: usize) -> anyhow::Result<Client> {
-        let ssrc = SSRC + u32::try_from(number)?;
+        // Layers have the numbers beside it.
+        let ssrc = SSRC + u32::try_from(number * self.scenario.layers.map_or(1, |layers| layers.len()))?;
         Ok(Client { scenario: self.scenario, number, ssrc, address: self.address, certificate: self.certificate.clone() })
     }
 }
@@ -136,8 +137,10 @@ impl Subject {
                 connected.extend(more);
             }
         }
-        for Connected { socket, inbound, outbound, ice, .. } in connected {
-            self.traffic.receivers.push(Receiver::new(socket, inbound, Some((ice, outbound)))?);
+        for Connected { socket, inbound, outbound, ice, layout, .. } in connected {
+            let mut receiver = Receiver::new(socket, inbound, Some((ice, outbound)))?;
+            receiver.layout = layout;
+            self.traffic.receivers.push(receiver);
         }
         self.traffic.check();
         Ok(())
@@ -150,7 +153,7 @@ impl Subject {
         let Connected { socket, inbound, outbound, ice, profile, .. } =
             door.adapter.publish(&client).await.with_context(|| format!("publisher {number}"))?;
         self.srtp_profile = profile;
-        self.traffic.senders.push(Sender::new(socket, outbound, client.ssrc, client.scenario.video, Some((ice, inbound))));
+        self.traffic.senders.push(Sender::new(socket, outbound, client.ssrc, &client.scenario, Some((ice, inbound))));
         self.traffic.check();
         Ok(())
     }
@@ -260,7 +263,7 @@ pub(crate) fn ideal(scenario: Scenario, place: Place, address: IpAddr) -> anyhow
         let socket = UdpSocket::bind((address, 0))?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
-        senders.push(Sender::new(socket, Outbound::new(&keys.master()?)?, SSRC + u32::try_from(number)?, scenario.video, None));
+        senders.push(Sender::new(socket, Outbound::new(&keys.master()?)?, SSRC + u32::try_from(number)?, &scenario, None));
     }
     let mut receivers = Vec::new();
     for (socket, (_, keys)) in sockets.into_iter().zip(&setup.subscribers) {

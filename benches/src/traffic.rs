@@ -12,6 +12,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use rtcd_core::srtp::{Inbound, Outbound};
 
 use crate::ice::Ice;
+use crate::layout::Layout;
 use crate::lossy::LossyLink;
 use crate::process::own_thread_ns;
 use crate::reports::{self, ReceiverReports, SenderReports};
@@ -20,6 +21,8 @@ use crate::sdp;
 
 /// Where the stamp stands in the payload: behind a VP8 descriptor and key frame head.
 const STAMP_AT: usize = 16;
+/// The layer's number, behind it.
+const LAYER_AT: usize = STAMP_AT + 8;
 const TICK: Duration = Duration::from_millis(1);
 /// Frames from one key frame to the next, unless one is asked for.
 const KEY_FRAME_EVERY: u32 = 60;
@@ -38,24 +41,32 @@ const STAMP_AGE_MAX_NS: u64 = 60_000_000_000;
 pub(crate) struct Sender {
     socket: UdpSocket,
     outbound: Outbound,
-    ssrc: u32,
     payload_type: u8,
-    /// RFC 6464 extension id, audio.
-    level_id: u8,
-    index: u64,
     timestamp: u32,
-    /// Frames until the next key frame.
-    key_frame_in: u32,
+    /// One, or one for each layer.
+    streams: Vec<Stream>,
     /// None: keys and addresses were given, and nobody reports.
     back: Option<(Ice, Inbound)>,
+}
+
+/// What has a source number of its own.
+struct Stream {
+    ssrc: u32,
+    /// Packets of one burst.
+    burst: usize,
+    index: u64,
+    /// Frames until the next key frame.
+    key_frame_in: u32,
     reports: SenderReports,
 }
 
 impl Sender {
-    pub(crate) fn new(socket: UdpSocket, outbound: Outbound, ssrc: u32, video: bool, back: Option<(Ice, Inbound)>) -> Self {
-        let reports = SenderReports::default();
-        let (payload_type, level_id) = (sdp::payload_type(video), sdp::LEVEL_ID);
-        Self { socket, outbound, ssrc, payload_type, level_id, index: 100, timestamp: 0, key_frame_in: 0, back, reports }
+    pub(crate) fn new(socket: UdpSocket, outbound: Outbound, ssrc: u32, scenario: &Scenario, back: Option<(Ice, Inbound)>) -> Self {
+        let bursts = scenario.layers.as_ref().map_or(std::slice::from_ref(&scenario.burst), |layers| layers.as_slice());
+        let stream =
+            |(ssrc, burst): (u32, &usize)| Stream { ssrc, burst: *burst, index: 100, key_frame_in: 0, reports: SenderReports::default() };
+        let streams = (ssrc..).zip(bursts).map(stream).collect();
+        Self { socket, outbound, payload_type: sdp::payload_type(scenario.video), timestamp: 0, streams, back }
     }
 }
 
@@ -71,6 +82,8 @@ pub(crate) struct Receiver {
     pub(crate) received: u64,
     /// What its link takes away, and what it asks for again.
     pub(crate) lossy: Option<LossyLink>,
+    /// What it looks at.
+    pub(crate) layout: Option<Layout>,
 }
 
 impl Receiver {
@@ -79,7 +92,7 @@ impl Receiver {
         // Joining trains at the receiver would make the server's sends cheaper than any real network does.
         setsockopt(&socket, sockopt::UdpGroSegment, &false)?;
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
-        Ok(Self { socket, state, inbound, feedback, reports: ReceiverReports::default(), received: 0, lossy: None })
+        Ok(Self { socket, state, inbound, feedback, reports: ReceiverReports::default(), received: 0, lossy: None, layout: None })
     }
 }
 
@@ -256,7 +269,9 @@ impl Traffic {
 
     fn report(&mut self) -> anyhow::Result<()> {
         for sender in self.senders.iter_mut().filter(|sender| sender.back.is_some()) {
-            sender.reports.send(&sender.socket, &mut sender.outbound, sender.ssrc, sender.timestamp, unix_ns())?;
+            for stream in &sender.streams {
+                stream.reports.send(&sender.socket, &mut sender.outbound, stream.ssrc, sender.timestamp, unix_ns())?;
+            }
         }
         for receiver in &mut self.receivers {
             if let Some((_, outbound)) = &mut receiver.feedback {
@@ -269,41 +284,13 @@ impl Traffic {
 
 impl Sender {
     fn burst(&mut self, scenario: &Scenario) -> anyhow::Result<u64> {
-        let key = self.key_frame_in == 0;
-        self.key_frame_in = if key { KEY_FRAME_EVERY } else { self.key_frame_in - 1 };
-        let mut payload = vec![0_u8; scenario.payload];
-        for number in 0..scenario.burst {
-            if scenario.video {
-                // VP8: start of a partition in the first packet of a frame, frame head with the start code and size of a key frame.
-                payload[0] = if number == 0 { 0x10 } else { 0x00 };
-                payload[1..11].copy_from_slice(&[0x10 | u8::from(!key), 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x02]);
-            }
-            payload[STAMP_AT..STAMP_AT + 8].copy_from_slice(&unix_ns().to_be_bytes());
-            let mut slot = [0_u8; 1500];
-            let last = number + 1 == scenario.burst;
-            let mut header_len = 12;
-            slot[0] = 0x80;
-            slot[1] = self.payload_type | if last && scenario.video { 0x80 } else { 0 };
-            slot[2..4].copy_from_slice(&u16::try_from(self.index & 0xffff)?.to_be_bytes());
-            slot[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
-            slot[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
-            if !scenario.video {
-                // One-byte extension with the audio level, as browsers send it.
-                slot[0] = 0x90;
-                slot[12..20].copy_from_slice(&[0xbe, 0xde, 0, 1, self.level_id << 4, 0x80 | 30, 0, 0]);
-                header_len = 20;
-            }
-            let len = self.outbound.protect(&mut slot, header_len, &[], &payload, self.index)?;
-            match self.socket.send(slot.get(..len).unwrap_or_default()) {
-                // The server has ended: its packets count as lost.
-                Err(error) if error.kind() != std::io::ErrorKind::ConnectionRefused => return Err(error.into()),
-                _ => {}
-            }
-            self.index += 1;
-            self.reports.count(payload.len());
+        let mut sent = 0;
+        for (layer, stream) in self.streams.iter_mut().enumerate() {
+            let layer = scenario.layers.map(|_| layer);
+            sent += stream.burst(&self.socket, &self.outbound, self.payload_type, self.timestamp, layer, scenario)?;
         }
         self.timestamp = self.timestamp.wrapping_add(if scenario.video { 3000 } else { 960 });
-        Ok(scenario.burst as u64)
+        Ok(sent)
     }
 
     /// Answers checks and tells how many key frames were asked for; the next burst is one then.
@@ -314,14 +301,72 @@ impl Sender {
             let Some((ice, inbound)) = &mut self.back else { continue };
             let packet = buffer.get_mut(..len).unwrap_or_default();
             if rtcd_core::rtp::is_rtcp(packet) {
-                let now = reports::key_frames_asked(inbound, packet);
-                asked += now;
-                self.key_frame_in = if now > 0 { 0 } else { self.key_frame_in };
+                let streams = &mut self.streams;
+                asked += reports::key_frames_asked(inbound, packet, |of| {
+                    for stream in streams.iter_mut().filter(|stream| of == 0 || stream.ssrc == of) {
+                        stream.key_frame_in = 0;
+                    }
+                });
             } else {
                 ice.heard(&self.socket, packet);
             }
         }
         asked
+    }
+}
+
+impl Stream {
+    fn burst(
+        &mut self,
+        socket: &UdpSocket,
+        outbound: &Outbound,
+        payload_type: u8,
+        timestamp: u32,
+        layer: Option<usize>,
+        scenario: &Scenario,
+    ) -> anyhow::Result<u64> {
+        let key = self.key_frame_in == 0;
+        self.key_frame_in = if key { KEY_FRAME_EVERY } else { self.key_frame_in - 1 };
+        let mut payload = vec![0_u8; scenario.payload];
+        if let (Some(layer), Some(place)) = (layer, payload.get_mut(LAYER_AT)) {
+            *place = u8::try_from(layer)?;
+        }
+        for number in 0..self.burst {
+            if scenario.video {
+                // VP8: start of a partition in the first packet of a frame, frame head with the start code and size of a key frame.
+                payload[0] = if number == 0 { 0x10 } else { 0x00 };
+                payload[1..11].copy_from_slice(&[0x10 | u8::from(!key), 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x02]);
+            }
+            payload[STAMP_AT..STAMP_AT + 8].copy_from_slice(&unix_ns().to_be_bytes());
+            let mut slot = [0_u8; 1500];
+            let last = number + 1 == self.burst;
+            let mut header_len = 12;
+            slot[0] = 0x80;
+            slot[1] = payload_type | if last && scenario.video { 0x80 } else { 0 };
+            slot[2..4].copy_from_slice(&u16::try_from(self.index & 0xffff)?.to_be_bytes());
+            slot[4..8].copy_from_slice(&timestamp.to_be_bytes());
+            slot[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
+            // One-byte extensions, as browsers send them: the layer's and the section's names, or the audio level.
+            let extensions = match layer.and_then(|layer| sdp::RIDS.get(layer)) {
+                Some(rid) => Some([sdp::RID_ID << 4, *rid, sdp::MID_ID << 4, b'0']),
+                None => (!scenario.video).then_some([sdp::LEVEL_ID << 4, 0x80 | 30, 0, 0]),
+            };
+            if let Some(extensions) = extensions {
+                slot[0] = 0x90;
+                slot[12..16].copy_from_slice(&[0xbe, 0xde, 0, 1]);
+                slot[16..20].copy_from_slice(&extensions);
+                header_len = 20;
+            }
+            let len = outbound.protect(&mut slot, header_len, &[], &payload, self.index)?;
+            match socket.send(slot.get(..len).unwrap_or_default()) {
+                // The server has ended: its packets count as lost.
+                Err(error) if error.kind() != std::io::ErrorKind::ConnectionRefused => return Err(error.into()),
+                _ => {}
+            }
+            self.index += 1;
+            self.reports.count(payload.len());
+        }
+        Ok(self.burst as u64)
     }
 }
 
@@ -382,7 +427,11 @@ impl Receiver {
             body.and_then(|body| body.get(STAMP_AT..)).and_then(|rest| rest.first_chunk::<8>()).map(|bytes| u64::from_be_bytes(*bytes));
         let (Some(stamp), Some(arrived)) = (stamp, meta.timestamp) else { return Ok(()) };
         // A server's own padding and probes are not forwarded packets.
-        let age = u64::try_from(arrived.as_nanos())?.saturating_sub(stamp);
+        let arrived = u64::try_from(arrived.as_nanos())?;
+        let age = arrived.saturating_sub(stamp);
+        if let Some((layout, layer)) = self.layout.as_mut().zip(body.and_then(|body| body.get(LAYER_AT))) {
+            layout.note(opened.header.ssrc, *layer, arrived);
+        }
         if age < STAMP_AGE_MAX_NS {
             self.received += 1;
             seen.received += 1;
@@ -392,6 +441,6 @@ impl Receiver {
     }
 }
 
-fn unix_ns() -> u64 {
+pub(crate) fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -47,14 +48,19 @@ impl WebSocket {
         tokio::time::timeout(PATIENCE, next).await.context("the server did not answer in time")?
     }
 
-    /// Reads on in the background and says `alive` now and then, until the other side or the runtime ends.
-    pub(crate) fn keep(mut self, every: Duration, alive: Message) {
+    /// Reads on in the background, sends what it is given and says `alive` now and then, until the other side or the runtime ends.
+    pub(crate) fn keep(mut self, every: Duration, alive: Message, mut given: mpsc::UnboundedReceiver<Message>) {
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(every);
             loop {
                 tokio::select! {
                     _ = ticks.tick() => {
                         if self.0.send(alive.clone()).await.is_err() {
+                            return;
+                        }
+                    }
+                    Some(message) = given.recv() => {
+                        if self.0.send(message).await.is_err() {
                             return;
                         }
                     }

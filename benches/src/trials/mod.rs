@@ -4,6 +4,7 @@ mod idle;
 mod joins;
 mod key_frames;
 mod knee;
+mod layouts;
 mod loss;
 mod restart;
 
@@ -26,6 +27,7 @@ pub(crate) enum Kind {
     Joins,
     KeyFrames,
     Knee,
+    Layouts,
     Loss,
     Restart,
 }
@@ -138,6 +140,19 @@ impl Kind {
                     ]
                 }
             }
+            Self::Layouts => {
+                const {
+                    &[
+                        column("CPU µs per packet", 2),
+                        column("p99 µs", 0),
+                        column("large picture after, p50 ms", 0),
+                        column("p95 ms", 0),
+                        column("large pictures that came, %", 1),
+                        column("longest a picture stood, ms", 0),
+                        column("key frames asked of publishers, 1/s", 1),
+                    ]
+                }
+            }
             Self::Loss => {
                 const {
                     &[
@@ -164,7 +179,7 @@ impl Kind {
 }
 
 /// All of them.
-pub(crate) fn all() -> [Trial; 7] {
+pub(crate) fn all() -> [Trial; 8] {
     let [one, ten, share, ..] = scenario::ALL;
     [
         Trial {
@@ -196,6 +211,15 @@ pub(crate) fn all() -> [Trial; 7] {
                    signalling has a stream for each, and one after the other to the rest; joins per second and core is the inverse of the CPU time.",
             scenario: one.to(100),
             kind: Kind::Joins,
+        },
+        Trial {
+            name: "layouts",
+            title: "Eight cameras in three layers, eight layouts that change every second",
+            note: "Everybody sees one picture large and all others small, and another one large each second, in turn; all eight change together. \
+                   Without transport-wide feedback, so that nobody's congestion control takes part. Left out: servers whose receivers cannot \
+                   say what they look at by LiveKit's protocol.",
+            scenario: Scenario::cameras("cameras-8", "8 cameras", 8),
+            kind: Kind::Layouts,
         },
         Trial {
             name: "key-frames",
@@ -233,6 +257,10 @@ impl Trial {
             Kind::Joins => alone(joins::measure(bench, contender, self.scenario)?),
             Kind::KeyFrames => alone(key_frames::measure(bench, contender, self.scenario)?),
             Kind::Knee => knee::measure(bench, contender, self.scenario)?,
+            Kind::Layouts => match layouts::measure(bench, contender, self.scenario)? {
+                Some(figures) => alone(figures),
+                None => Vec::new(),
+            },
             Kind::Loss => alone(loss::measure(bench, contender, self.scenario)?),
             Kind::Restart => alone(restart::measure(bench, contender, self.scenario)?),
         };
