@@ -47,6 +47,8 @@ pub struct Encoder {
     pub descriptor: bool,
     /// Spatial layers that it sends; of fewer than there are it says so.
     pub sends: u8,
+    /// Makes no key frame although it is asked to.
+    pub ignores_requests: bool,
     pub made: BTreeMap<u32, Made>,
     picture: u32,
     in_cycle: u32,
@@ -67,6 +69,7 @@ impl Encoder {
             codec,
             descriptor,
             sends: mode.spatial(),
+            ignores_requests: false,
             made: BTreeMap::new(),
             picture: 0,
             in_cycle: 0,
@@ -80,6 +83,7 @@ impl Encoder {
 
     /// The packets of the next picture.
     pub fn next(&mut self, key: bool) -> Vec<Ready> {
+        let key = key && !self.ignores_requests;
         if key {
             self.in_cycle = 0;
         }

@@ -183,6 +183,20 @@ fn what_a_publisher_stops_to_send_is_not_waited_for() {
 }
 
 #[test]
+fn up_it_goes_only_where_the_stream_allows_it() {
+    for (seed, mode, descriptor) in [(115, Mode::L3T3, true), (116, Mode::L3T3Key, true), (117, Mode::L3T3, false)] {
+        let (mut world, _, ben) = people(seed, mode, if descriptor { Codec::Av1 } else { Codec::Vp9 }, descriptor);
+        assert_eq!(settled(&mut world, ben, TrackSettings { layer_max: 0, fps: 8, ..WHOLE }), LOW[..1]);
+        world.producers[0].encoder.as_mut().unwrap().ignores_requests = true;
+        // The rate goes up by itself; a larger size refers to what he never got.
+        assert_eq!(settled(&mut world, ben, WHOLE), LOW, "{mode:?}");
+        world.producers[0].encoder.as_mut().unwrap().ignores_requests = false;
+        assert_eq!(settled(&mut world, ben, WHOLE), ALL, "{mode:?}");
+        assert_smooth(&world, ben);
+    }
+}
+
+#[test]
 fn where_a_viewer_stands_is_told() {
     let (mut world, _, ben) = people(114, Mode::L3T3, Codec::Av1, true);
     let stands = |world: &mut World| {
