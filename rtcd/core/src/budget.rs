@@ -26,6 +26,14 @@ pub struct Wish {
     pub choice: Option<u8>,
 }
 
+impl Wish {
+    /// The lowest layer that the viewer can use, and what it takes, bit/s.
+    #[must_use]
+    pub fn lowest(&self) -> Option<(u8, u64)> {
+        lowest(self)
+    }
+}
+
 /// Fills in `choice` of every wish so that their sum fits into `budget_bps`.
 ///
 /// A picture whose only layer does not fit is paused. A picture of which nothing is being sent yet keeps its present

@@ -17,7 +17,7 @@ const BYTES_AT_FIRST: usize = 8 * 1024;
 const ENTRIES_AT_FIRST: usize = 64;
 
 /// One packet, as it was parsed on arrival. Header offsets count from the packet's start.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     /// Extended sequence number as the publisher counts.
     pub(crate) seq: u64,

@@ -29,7 +29,7 @@ use crate::timers::{Timer, Timers};
 use crate::track::{Layer, Track, TrackKey};
 
 /// Bytes written before they are given out: within a level-2 cache, with room for the kernel's own work.
-const LOT_BYTES: usize = 128 * 1024;
+pub(crate) const LOT_BYTES: usize = 128 * 1024;
 
 /// Bytes for other shards that may wait: they begin to work on the first while this one goes on.
 const PARCEL_BYTES: usize = 64 * 1024;
@@ -435,6 +435,7 @@ impl Core {
             Timer::Feedback(key) => &mut self.transports.get_mut(key)?.alarms.feedback,
             Timer::Reports(key) => &mut self.transports.get_mut(key)?.alarms.reports,
             Timer::Allocation(key) => &mut self.transports.get_mut(key)?.alarms.allocation,
+            Timer::Slides(key) => &mut self.transports.get_mut(key)?.alarms.slides,
             Timer::KeyFrame(key) => &mut self.tracks.get_mut(key)?.key_frame_alarm,
             Timer::Demand(key) => &mut self.tracks.get_mut(key)?.demand_alarm,
             Timer::Speakers(key) => &mut self.calls.get_mut(key)?.speakers_alarm,
@@ -454,6 +455,7 @@ impl Core {
                 core.reports_timeout(now, key);
             }),
             Timer::Allocation(key) => self.guard(now, key, |core| core.allocation_timeout(now, key)),
+            Timer::Slides(key) => self.show_goes_on(key),
             Timer::KeyFrame(key) => self.contain(now, |core| core.publisher_of(key), |core| core.key_frame_timeout(now, key)),
             Timer::Demand(key) => self.contain(now, |core| core.publisher_of(key), |core| core.demand_timeout(now, key)),
             // A call's own work names nobody: it stops, and the call goes on.

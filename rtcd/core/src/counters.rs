@@ -74,6 +74,8 @@ counters! {
     PacketsSilent = "packets_silent",
     /// Packets of microphones that others were louder than, kept back from viewers.
     PacketsSofter = "packets_not_among_loudest",
+    /// Sounds kept back from one viewer, whose way is too narrow for all of them.
+    PacketsOutOfEarshot = "packets_out_of_earshot",
     /// Lost on the way in, recovered by RTX or from redundant sound.
     PacketsRecovered = "packets_recovered",
     /// Packets forwarded to viewers.

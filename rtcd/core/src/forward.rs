@@ -8,13 +8,14 @@ use std::time::Instant;
 use crate::cache::Entry;
 use crate::codec::Vp8Descriptor;
 use crate::codec::dependency::write_with_active;
-use crate::core::Core;
+use crate::core::{Core, LOT_BYTES};
 use crate::counters::Count;
 use crate::ids::Kind;
 use crate::negotiate::CodecKind;
 use crate::output::Step;
 use crate::padding::{Padded, common_length};
 use crate::peer::TransportKey;
+use crate::peer::slideshow::Turn;
 use crate::peer::transport::{Keys, Pending};
 use crate::redundancy::Earlier;
 use crate::rewrite::Place;
@@ -35,6 +36,10 @@ impl Core {
     pub(crate) fn flush(&mut self, now: Instant, send_time: u32, key: TransportKey) {
         let mut switched: smallvec::SmallVec<[crate::subscription::SubscriptionKey; 4]> = smallvec::SmallVec::new();
         let mut sent_any = false;
+        let has_slides = self.transports.get(key).is_some_and(|transport| transport.slideshow.is_some());
+        if has_slides {
+            self.prepare_slides(now, key);
+        }
         {
             let Self { config, transports, subscriptions, layers, outbox, counters, .. } = self;
             let Some(transport) = transports.get_mut(key) else { return };
@@ -54,6 +59,9 @@ impl Core {
                         }
                         continue;
                     };
+                    if wanted.anew {
+                        subscription.rewrite.close();
+                    }
                     let follows =
                         wanted.again || subscription.target != Some(wanted.layer) || subscription.rewrite.layer() == Some(wanted.layer);
                     if !follows && !begins(subscription, entry) {
@@ -114,6 +122,26 @@ impl Core {
             }
             pending.clear();
             transport.pending = pending;
+            if let (Some(slideshow), Some(link), Some(keys)) = (&mut transport.slideshow, destination, keys) {
+                slideshow.charge(now, bytes, packets);
+                while outbox.used() < LOT_BYTES
+                    && let Some(turn) = slideshow.turn(now)
+                {
+                    let Some(subscription) = subscriptions.get_mut(turn.subscription) else { continue };
+                    let slot = outbox.slot();
+                    match write_slide(now, send_time, subscription, &mut transport.congestion, keys, layers, &turn, slot) {
+                        Written::Sent(len) => {
+                            outbox.commit(link, len);
+                            slideshow.charge(now, len, 1);
+                            packets += 1;
+                            bytes += len;
+                            resent += u64::from(turn.again);
+                        }
+                        Written::Refused => counters.one(Count::ResendRefused),
+                        Written::Failed => counters.one(Count::SrtpOther),
+                    }
+                }
+            }
             if packets > 0 {
                 sent_any = true;
                 transport.traffic.rate_out.note(now, bytes);
@@ -123,6 +151,9 @@ impl Core {
                 counters.add(Count::PacketsForwarded, packets - resent);
                 counters.add(Count::BytesForwarded, bytes as u64);
             }
+        }
+        if has_slides {
+            self.arm_slides(now, key);
         }
         if sent_any {
             if self.transports.get(key).is_some_and(|transport| transport.step < Step::RtpOut) {
@@ -241,8 +272,35 @@ enum Written {
     Failed,
 }
 
+/// A slide's packet: by itself, so that it does not stand in the way of everybody else's.
+#[cold]
+#[inline(never)]
+#[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
+fn write_slide(
+    now: Instant,
+    send_time: u32,
+    subscription: &mut Subscription,
+    congestion: &mut crate::peer::congestion::Congestion,
+    keys: &Keys,
+    layers: &crate::arena::Arena<Layer>,
+    turn: &Turn,
+    slot: &mut [u8],
+) -> Written {
+    let (Some(layer), Some((entry, packet))) = (layers.get(turn.layer), turn.slide.packet(turn.index)) else { return Written::Refused };
+    if turn.index == 0 && !turn.again {
+        let payload = packet.get(entry.header.len..).unwrap_or_default();
+        let old = subscription.rewrite.last_layer().and_then(|old| layers.get(old));
+        begin(now, subscription, old, layer, turn.layer, entry.number, entry, payload);
+        subscription.first_sent.get_or_insert(now);
+    }
+    let Some(place) = subscription.rewrite.place(turn.layer, entry.number, entry.header.timestamp) else { return Written::Refused };
+    let own = OwnExtensions { abs_send_time: Some(send_time), ..OwnExtensions::default() };
+    let wanted = Pending { subscription: turn.subscription, layer: turn.layer, seq: entry.seq, again: turn.again, anew: false };
+    write(now, subscription, congestion, keys, wanted, &place, entry.header.marker, entry, packet, own, None, 0, slot)
+}
+
 #[allow(clippy::too_many_arguments, reason = "facts of one packet for one viewer, each used once; a struct would only name them again")]
-#[inline]
+#[inline(always)]
 fn write(
     now: Instant,
     subscription: &mut Subscription,

@@ -14,6 +14,7 @@ use crate::limits::{LAYERS_MAX, STEPS_MAX};
 use crate::negotiate::CodecKind;
 use crate::output::Signal;
 use crate::peer::TransportKey;
+use crate::peer::earshot::Earshot;
 use crate::rtp::Extension;
 use crate::subscription::{Subscription, SubscriptionKey};
 use crate::svc::{Ladder, Scalable, Selection};
@@ -24,6 +25,10 @@ use crate::track::{LayerKey, Track, TrackKey};
 const ALLOCATE_EVERY: Duration = Duration::from_millis(500);
 /// A layer need not be larger than this share of the shown size (percent): the last quarter is not seen.
 const SIZE_ENOUGH_PERCENT: u32 = 75;
+
+/// On a way that carries less than this the key frame of a shared screen takes seconds: its viewer gets slides. Above the second it follows again.
+const SLIDES_BELOW_BPS: u64 = 250_000;
+const FOLLOWED_ABOVE_BPS: u64 = 400_000;
 
 impl Core {
     /// Chooses for all of one viewer's pictures, and for its sounds whether they flow.
@@ -46,8 +51,16 @@ impl Core {
                 }
             }
         }
-        let budget_bps = transport.congestion.pictures_bps(now, sounds_bps).unwrap_or(u64::MAX);
-        let any = !wishes.is_empty();
+        let mut budget_bps = transport.congestion.pictures_bps(now, sounds_bps).unwrap_or(u64::MAX);
+        let narrow_bps = transport.congestion.narrow.whole_bps(now);
+        let whole_bps = transport.congestion.whole_bps(now, sounds_bps).unwrap_or(u64::MAX);
+        let any = !wishes.is_empty() || narrow_bps.is_some();
+        let slides = self.slides_of(key, whole_bps, &mut budget_bps, &mut wishes, &mut of);
+        self.set_slides(now, key, whole_bps, &slides);
+        for (subscription, _) in slides {
+            self.tell_paused(subscription, false);
+        }
+        self.set_earshot(now, key, narrow_bps.map(Earshot::talkers));
         allocate(budget_bps, &mut wishes);
         for (subscription, wish) in of.into_iter().zip(wishes) {
             self.grant(now, subscription, wish.choice);
@@ -57,6 +70,62 @@ impl Core {
             && !transport.alarms.allocation.is_set()
         {
             self.timers.set(&mut transport.alarms.allocation, Timer::Allocation(key), now + ALLOCATE_EVERY);
+        }
+    }
+
+    /// Takes the shared screens that the way is too narrow to follow out of the wishes, and what they get out of the budget.
+    fn slides_of(
+        &self,
+        key: TransportKey,
+        whole_bps: u64,
+        budget_bps: &mut u64,
+        wishes: &mut SmallVec<[Wish; 8]>,
+        of: &mut SmallVec<[SubscriptionKey; 8]>,
+    ) -> SmallVec<[(SubscriptionKey, LayerKey); 2]> {
+        let mut slides = SmallVec::new();
+        if whole_bps == u64::MAX && *budget_bps == u64::MAX {
+            return slides;
+        }
+        let slideshow = self.transports.get(key).and_then(|transport| transport.slideshow.as_ref());
+        let mut at = 0;
+        while let (Some(wish), Some(subscription)) = (wishes.get(at), of.get(at).copied()) {
+            let was = slideshow.is_some_and(|slideshow| slideshow.shows(subscription));
+            let (below_bps, room_percent) = if was { (FOLLOWED_ABOVE_BPS, 115) } else { (SLIDES_BELOW_BPS, 100) };
+            let lowest = wish.lowest().filter(|_| wish.screen);
+            let layer = lowest.filter(|(_, bps)| whole_bps < below_bps || bps * room_percent / 100 > *budget_bps);
+            let track = self.subscriptions.get(subscription).and_then(|subscription| self.tracks.get(subscription.track));
+            match layer.and_then(|(index, _)| track?.layers.get(usize::from(index)).or(track?.layers.last()).copied()) {
+                Some(layer) => {
+                    slides.push((subscription, layer));
+                    *budget_bps = budget_bps.saturating_sub(SLIDES_BELOW_BPS);
+                    wishes.remove(at);
+                    of.remove(at);
+                }
+                None => at += 1,
+            }
+        }
+        slides
+    }
+
+    /// A viewer's way carries so many talkers; `None`: it is not known to be narrow.
+    fn set_earshot(&mut self, now: Instant, key: TransportKey, talkers: Option<usize>) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        match (talkers, &mut transport.earshot) {
+            (Some(talkers), Some(earshot)) => earshot.set_talkers(now, talkers),
+            (Some(talkers), None) => transport.earshot = Some(Box::new(Earshot::new(talkers))),
+            (None, Some(earshot)) => {
+                // What was kept back leaves no hole.
+                for subscription in &transport.subscriptions {
+                    if let Some(subscription) = self.subscriptions.get_mut(*subscription)
+                        && let Some(layer) = subscription.rewrite.layer()
+                        && earshot.shut_out().any(|shut_out| shut_out == layer)
+                    {
+                        subscription.rewrite.close();
+                    }
+                }
+                transport.earshot = None;
+            }
+            (None, None) => {}
         }
     }
 
@@ -93,15 +162,8 @@ impl Core {
 
     /// The allocator's choice becomes a target; pausing and resuming is told.
     fn grant(&mut self, now: Instant, key: SubscriptionKey, choice: Option<u8>) {
-        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
-        let Some(track) = self.tracks.get(subscription.track) else { return };
-        let paused = choice.is_none();
-        if subscription.paused != paused {
-            subscription.paused = paused;
-            if let Some(peer) = self.peers.get(subscription.viewer) {
-                self.outbox.signal(&peer.id, Signal::StreamState { track: track.id.clone(), paused });
-            }
-        }
+        self.tell_paused(key, choice.is_none());
+        let Some(track) = self.subscriptions.get(key).and_then(|subscription| self.tracks.get(subscription.track)) else { return };
         let target = choice.and_then(|choice| track.layers.get(usize::from(choice)).or(track.layers.last()).copied());
         self.aim(now, key, target);
         if let (Some(step), Some(layer)) = (choice, target) {
@@ -138,6 +200,16 @@ impl Core {
 
     fn is_track_sending(&self, now: Instant, track: &Track) -> bool {
         track.layers.iter().filter_map(|layer| self.layers.get(*layer)).any(|layer| layer.is_sending(now))
+    }
+
+    fn tell_paused(&mut self, key: SubscriptionKey, paused: bool) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        let Some(track) = self.tracks.get(subscription.track) else { return };
+        if std::mem::replace(&mut subscription.paused, paused) != paused
+            && let Some(peer) = self.peers.get(subscription.viewer)
+        {
+            self.outbox.signal(&peer.id, Signal::StreamState { track: track.id.clone(), paused });
+        }
     }
 
     /// Sets the layer that a subscription shall follow.

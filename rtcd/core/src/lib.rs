@@ -49,6 +49,7 @@ pub mod rtp;
 pub mod sctp;
 pub mod sdp;
 pub mod shards;
+mod slide;
 pub mod speakers;
 pub mod spread;
 pub mod srtp;

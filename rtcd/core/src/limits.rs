@@ -71,6 +71,11 @@ pub const NACK_MISSING_MAX: usize = 512;
 pub const CACHE_BYTES_MAX: usize = 1024 * 1024;
 /// And how many of them: 0.6 s of 1700 packets/s. 150 bytes each.
 pub const CACHE_ENTRIES_MAX: usize = 1024;
+/// Largest key frame of a shared screen that viewers on narrow ways get as a slide: half a minute of 64 kbit/s. Kept once per layer while there are
+/// such viewers, and once more while one of them is not through with the slide before …
+pub const SLIDE_BYTES_MAX: usize = 256 * 1024;
+/// … and its packets: 150 bytes each.
+pub const SLIDE_PACKETS_MAX: usize = 512;
 /// Packets that wait for one viewer until the next poll: 64 datagrams a wake-up, and a burst asked for again. 32 bytes each.
 pub const VIEWER_QUEUE_MAX: usize = 1024;
 /// Data messages per second and peer: a moving mouse pointer sends 60. More are dropped and counted.

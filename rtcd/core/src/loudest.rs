@@ -115,6 +115,15 @@ impl<K: Copy + Eq> Loudest<K> {
         }
     }
 
+    /// From now on there are so many places. Who has the softest of too many loses it.
+    pub(crate) fn set_limit(&mut self, now: Instant, limit: usize) {
+        self.limit = limit;
+        if limit > 0 && self.places.len() > limit {
+            self.places.sort_by(|a, b| b.rank(now).partial_cmp(&a.rank(now)).unwrap_or(std::cmp::Ordering::Equal));
+            self.places.truncate(limit);
+        }
+    }
+
     /// Told: this microphone is muted or gone.
     pub(crate) fn remove(&mut self, key: K) {
         self.places.retain(|place| place.key != key);

@@ -354,6 +354,7 @@ impl Core {
                         layer.arrivals = Arrivals::new(layer.clock_rate);
                         layer.clock = ClockMap::default();
                         layer.cache.restart();
+                        layer.slides = None;
                     }
                     self.restart_layer(layer);
                 }

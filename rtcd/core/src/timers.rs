@@ -33,6 +33,8 @@ pub(crate) enum Timer {
     Reports(TransportKey),
     /// A viewer's bandwidth is shared out again.
     Allocation(TransportKey),
+    /// A viewer's slides go on.
+    Slides(TransportKey),
     /// A key frame was asked for too soon after the last and is asked for again.
     KeyFrame(TrackKey),
     /// Layers nobody wants any more are turned off.
@@ -50,9 +52,14 @@ impl Timer {
     fn is_patient(self) -> bool {
         match self {
             Self::Reports(_) | Self::Allocation(_) | Self::Demand(_) | Self::Quality(_) => true,
-            Self::State(_) | Self::Dtls(_) | Self::Sctp(_) | Self::Feedback(_) | Self::KeyFrame(_) | Self::Speakers(_) | Self::Tap(_) => {
-                false
-            }
+            Self::State(_)
+            | Self::Dtls(_)
+            | Self::Sctp(_)
+            | Self::Feedback(_)
+            | Self::Slides(_)
+            | Self::KeyFrame(_)
+            | Self::Speakers(_)
+            | Self::Tap(_) => false,
         }
     }
 }

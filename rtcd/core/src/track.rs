@@ -19,6 +19,7 @@ use crate::peer::{PeerKey, TransportKey};
 use crate::receive::{Arrivals, ClockMap};
 use crate::relay::Relays;
 use crate::shards::ShardSet;
+use crate::slide::Slides;
 use crate::subscription::SubscriptionKey;
 use crate::svc::Scalable;
 use crate::timers::Alarm;
@@ -99,6 +100,8 @@ pub(crate) struct Layer {
     pub(crate) arrivals: Arrivals,
     pub(crate) clock: ClockMap,
     pub(crate) cache: Cache,
+    /// Whole key frames, while somebody's way is too narrow to follow the layer.
+    pub(crate) slides: Option<Box<Slides>>,
     /// Who gets its packets.
     pub(crate) viewers: Vec<Viewer>,
     /// Taps that read it.
@@ -151,6 +154,7 @@ impl Layer {
             arrivals: Arrivals::new(clock_rate),
             clock: ClockMap::default(),
             cache: Cache::default(),
+            slides: None,
             viewers: Vec::new(),
             taps: SmallVec::new(),
             key_frames: KeyFrames::default(),

@@ -24,6 +24,7 @@ impl Core {
                 if let Some(layer) = self.layers.get_mut(layer) {
                     // Nothing of it is sent again, and its memory is given back.
                     layer.cache.clear();
+                    layer.slides = None;
                 }
             }
         }

@@ -178,6 +178,7 @@ pub(crate) fn bind_source(
             layer.arrivals = crate::receive::Arrivals::new(layer.clock_rate);
             layer.clock = crate::receive::ClockMap::default();
             layer.cache.restart();
+            layer.slides = None;
         }
     }
     sources.insert(ssrc, SourceOf { layer: layer_key, rtx });

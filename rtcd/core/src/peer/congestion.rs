@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::narrow::Narrow;
+use super::narrow::{Narrow, on_wire};
 use crate::bwe::BandwidthEstimate;
 use crate::rtcp::{Acked, RtcpWriter, SendHistory, TwccFeedback, TwccRecorder};
 
@@ -83,6 +83,12 @@ impl Congestion {
         let by_estimate = estimate_bps.map(|all_bps| if self.has_feedback { all_bps } else { all_bps.saturating_sub(sounds_bps) });
         let beside_sounds = self.narrow.pictures_bps(now, sounds_bps);
         [by_estimate, beside_sounds].into_iter().flatten().min()
+    }
+
+    /// What the whole way carries, sounds of this rate and pictures; `None`: nothing says that it is narrow.
+    pub(crate) fn whole_bps(&self, now: Instant, sounds_bps: u64) -> Option<u64> {
+        let by_estimate = self.estimate.estimate_bps(now).map(|bps| if self.has_feedback { bps + on_wire(sounds_bps) } else { bps });
+        [by_estimate, self.narrow.whole_bps(now)].into_iter().flatten().min()
     }
 
     /// What the viewer's way carries, bit/s; `None`: nothing says that it is narrow.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::bind::{bind_source, identify};
+use super::earshot::Heard;
 use super::transport::{Pending, SourceOf, TransportKey};
 use crate::cache::{Arrived, Stored};
 use crate::codec::{self, Vp8Descriptor, Vp9Descriptor};
@@ -240,6 +241,13 @@ impl Core {
         if key_frame {
             layer.key_frames.handle_arrival();
         }
+        let mut slide_came = false;
+        if let Some(slides) = &mut layer.slides {
+            slide_came = slides.note(&layer.cache, seq);
+            if slides.is_over(now) {
+                layer.slides = None;
+            }
+        }
         let level = match track.kind {
             Kind::Audio => extensions.value(Extension::AudioLevel, packet).and_then(AudioLevel::parse),
             Kind::Video => None,
@@ -285,7 +293,19 @@ impl Core {
                 self.counters.one(Count::ViewerOverflow);
                 continue;
             }
-            transport.pending.push(Pending { subscription: viewer.subscription, layer: key, seq, again: false });
+            let mut anew = false;
+            if let Some(earshot) = &mut transport.earshot
+                && track.kind == Kind::Audio
+            {
+                match earshot.hear(now, key, level) {
+                    Heard::Yes { anew: begins } => anew = begins,
+                    Heard::No => {
+                        self.counters.one(Count::PacketsOutOfEarshot);
+                        continue;
+                    }
+                }
+            }
+            transport.pending.push(Pending { subscription: viewer.subscription, layer: key, seq, again: false, anew });
             if !transport.dirty {
                 transport.dirty = true;
                 self.dirty.push(viewer.transport);
@@ -304,6 +324,9 @@ impl Core {
         }
         if noted.targets_changed {
             self.choose_for_viewers(now, key);
+        }
+        if slide_came {
+            self.slide_came(key);
         }
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod bind;
 pub(crate) mod congestion;
 pub(crate) mod connect;
 pub(crate) mod dtls;
+pub(crate) mod earshot;
 pub(crate) mod feedback;
 pub(crate) mod ice;
 pub(crate) mod media_in;
@@ -13,6 +14,7 @@ pub(crate) mod negotiation;
 pub(crate) mod reports;
 pub(crate) mod rtcp_in;
 pub(crate) mod securing;
+pub(crate) mod slideshow;
 pub(crate) mod transport;
 
 use crate::arena::Key;

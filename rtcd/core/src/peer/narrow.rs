@@ -12,6 +12,11 @@ const QUEUE_SHORT: Duration = Duration::from_millis(150);
 const QUEUE_LONG: Duration = Duration::from_millis(400);
 /// It must have stood for so long: what came late at once, after a hand-over of the radio, is none.
 const QUEUE_STANDS: Duration = Duration::from_millis(500);
+/// Between two packets that waited no farther apart than this, the bottleneck was busy.
+const BUSY_WITHIN: Duration = Duration::from_secs(1);
+/// What is known of the way falls to no less than this part at a time, beside what was lost: rates measured where a talk begins lag behind.
+const FALL: f64 = 0.75;
+const FALL_EVERY: Duration = Duration::from_secs(1);
 /// A queue that got shorter by more than this empties by itself.
 const QUEUE_SHRINKS: Duration = Duration::from_millis(100);
 /// What was carried, measured over less than this, is chance.
@@ -90,6 +95,8 @@ struct Whole {
     grows_from: Instant,
     hold: Duration,
     trouble: Instant,
+    /// When it was last lowered.
+    fell: Instant,
     /// Until the queue is gone, pictures get half.
     drains_until: Instant,
 }
@@ -166,6 +173,10 @@ impl Narrow {
             return false;
         }
         self.stands = Some(waited);
+        // In a longer time a short queue may have been gone and come again.
+        if apart > BUSY_WITHIN && since.queue.min(waited.queue) < QUEUE_LONG {
+            return false;
+        }
         // The bottleneck was busy from the one's arrival to the other's, with what left in between.
         let Some(took) = (apart + waited.queue).checked_sub(since.queue).filter(|took| *took >= CARRIED_IN) else { return false };
         let (Some(until), Some(from)) = (self.sent.bytes_until(waited.sent), self.sent.bytes_until(since.sent)) else { return false };
@@ -175,13 +186,19 @@ impl Narrow {
 
     /// Does this report of a sound, together with the queue, speak of congestion?
     pub(crate) fn is_lost_to_queue(&self, lost: f32) -> bool {
-        lost >= LOST && self.queue() >= QUEUE_SHORT
+        // On a way known to be narrow one picture's packet alone takes as long as a short queue.
+        let queue = if self.whole.is_some() { QUEUE_LONG } else { QUEUE_SHORT };
+        lost >= LOST && self.queue() >= queue
     }
 
-    /// The way is congested by sounds and pictures of these rates. `lost`: the share of the sounds that a full queue dropped. True:
-    /// pictures have to give way now.
-    pub(crate) fn handle_congestion(&mut self, now: Instant, lost: f32, sounds_bps: u64, pictures_bps: u64) -> bool {
-        if pictures_bps == 0 || (lost > 0.0 && sounds_bps < TALK_BPS) {
+    /// The way is congested by sounds and pictures of these rates. `lost`: the share of the sounds that a full queue dropped.
+    /// True: pictures, or sounds of which there are several, have to give way now.
+    pub(crate) fn handle_congestion(&mut self, now: Instant, lost: f32, sounds_bps: u64, pictures_bps: u64, several: bool) -> bool {
+        if (pictures_bps == 0 && !several) || (lost > 0.0 && sounds_bps < TALK_BPS) {
+            return false;
+        }
+        // One trouble is told of by every stream's report.
+        if self.whole.is_some_and(|whole| now.saturating_duration_since(whole.fell) < FALL_EVERY) {
             return false;
         }
         let sent_bps = (on_wire(sounds_bps) + pictures_bps) as f64;
@@ -194,14 +211,14 @@ impl Narrow {
         let left = (1.0 - on_wire(sounds_bps) as f64 / carried_bps.max(1.0)).max(0.1);
         let drains_until = now + self.queue().div_f64(left).min(HOLD_MIN);
         let known_bps = self.whole_bps(now).map(|bps| bps as f64);
-        let bps = known_bps.map_or(to_bps, |known_bps| known_bps.min(to_bps));
+        let bps = known_bps.map_or(to_bps, |known_bps| to_bps.clamp(known_bps * FALL * f64::from(1.0 - lost), known_bps));
         self.whole = Some(match self.whole {
             // The same trouble: it was worse than thought, or the queue is not gone yet.
-            Some(whole) if now < whole.grows_from => Whole { bps, drains_until, ..whole },
+            Some(whole) if now < whole.grows_from => Whole { bps, drains_until, fell: now, ..whole },
             before => {
                 let again = before.filter(|before| now.saturating_duration_since(before.trouble) < FORGIVE);
                 let hold = again.map_or(HOLD_MIN, |before| (before.hold * 2).min(HOLD_MAX));
-                Whole { bps, grows_from: now + hold, hold, trouble: now, drains_until }
+                Whole { bps, grows_from: now + hold, hold, trouble: now, fell: now, drains_until }
             }
         });
         true
@@ -212,7 +229,7 @@ impl Narrow {
     }
 
     /// What the whole way carries; `None`: it is not known to be narrow.
-    fn whole_bps(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn whole_bps(&self, now: Instant) -> Option<u64> {
         let whole = self.whole?;
         let grown = whole.bps * GROWTH.powf(now.saturating_duration_since(whole.grows_from).as_secs_f64());
         (grown < WIDE_BPS).then_some(grown as u64)
@@ -235,7 +252,8 @@ impl Narrow {
     }
 }
 
-fn on_wire(sounds_bps: u64) -> u64 {
+/// What sounds of this rate take with all headers, bit/s.
+pub(crate) fn on_wire(sounds_bps: u64) -> u64 {
     sounds_bps * SOUND_ON_WIRE_PERCENT / 100
 }
 
@@ -294,7 +312,7 @@ mod tests {
         let found = way.offer(94_000.0, Duration::from_secs(2));
         assert!(found[0].0 < Duration::from_millis(1500) && found[0].1 < 0.7, "{found:?}");
         assert!((way.carried_bps() - 64_000.0).abs() < 6_000.0, "{}", way.carried_bps());
-        assert!(way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 42_000));
+        assert!(way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 42_000, false));
         // Nine tenths of 64 kbit/s, of which sounds take 52.
         let left = way.narrow.pictures_bps(way.now, SOUNDS).unwrap();
         assert!(left < 8_000, "{left}");
@@ -311,7 +329,7 @@ mod tests {
         way.offer(20_000.0, Duration::from_secs(2));
         way.offer(96_000.0, Duration::from_secs(8));
         assert!(way.narrow.is_full() && way.narrow.is_lost_to_queue(0.33));
-        assert!(way.narrow.handle_congestion(way.now, 1.0 / 3.0, SOUNDS, 42_000));
+        assert!(way.narrow.handle_congestion(way.now, 1.0 / 3.0, SOUNDS, 42_000, false));
         assert!(way.narrow.pictures_bps(way.now, SOUNDS).unwrap() < 8_000);
     }
 
@@ -320,12 +338,12 @@ mod tests {
         let mut way = Way::new(64_000.0);
         way.offer(20_000.0, Duration::from_secs(2));
         way.offer(128_000.0, Duration::from_secs(2));
-        assert!(way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 80_000));
+        assert!(way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 80_000, false));
         let before = way.narrow.whole.unwrap();
-        assert!(way.narrow.handle_congestion(way.now + MS, 0.5, SOUNDS, 80_000));
+        assert!(way.narrow.handle_congestion(way.now + FALL_EVERY, 0.5, SOUNDS, 80_000, false));
         let after = way.narrow.whole.unwrap();
         assert!(after.bps < before.bps * 0.6 && after.grows_from == before.grows_from);
-        assert!(way.narrow.handle_congestion(before.grows_from, 0.0, SOUNDS, 80_000));
+        assert!(way.narrow.handle_congestion(before.grows_from, 0.0, SOUNDS, 80_000, false));
         assert_eq!(way.narrow.whole.unwrap().hold, before.hold * 2, "the next one is another");
     }
 
@@ -343,11 +361,11 @@ mod tests {
         let mut way = Way::new(2_000_000.0);
         way.offer(50_000.0, Duration::from_secs(2));
         assert!(!way.offer(3_000_000.0, Duration::from_secs(3)).is_empty());
-        assert!(!way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 2_900_000));
+        assert!(!way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 2_900_000, false));
         let mut way = Way::new(30_000.0);
         way.offer(5_000.0, Duration::from_secs(2));
         assert!(!way.offer(50_000.0, Duration::from_secs(3)).is_empty());
-        assert!(!way.narrow.handle_congestion(way.now, 0.3, SOUNDS, 0));
+        assert!(!way.narrow.handle_congestion(way.now, 0.3, SOUNDS, 0, false));
         assert_eq!(way.narrow.pictures_bps(way.now, SOUNDS), None);
     }
 
@@ -382,7 +400,7 @@ mod tests {
         let mut way = Way::new(64_000.0);
         way.offer(20_000.0, Duration::from_secs(2));
         way.offer(128_000.0, Duration::from_secs(2));
-        assert!(way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 80_000));
+        assert!(way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 80_000, false));
         assert!(way.narrow.pictures_bps(way.now + Duration::from_secs(30), SOUNDS).is_some());
         assert_eq!(way.narrow.pictures_bps(way.now + Duration::from_secs(120), SOUNDS), None);
     }

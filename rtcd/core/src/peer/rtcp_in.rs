@@ -123,7 +123,9 @@ impl Core {
     fn congested(&mut self, now: Instant, key: TransportKey, lost: f32) -> bool {
         let Some(transport) = self.transports.get_mut(key) else { return false };
         let (sounds_bps, pictures_bps) = rates(&self.subscriptions, &transport.subscriptions, now);
-        transport.congestion.narrow.handle_congestion(now, lost, sounds_bps, pictures_bps)
+        let sounds = transport.subscriptions.iter().filter_map(|key| self.subscriptions.get(*key));
+        let several = sounds.filter(|sound| sound.kind == Kind::Audio && sound.rate.bps(now) > 0).nth(1).is_some();
+        transport.congestion.narrow.handle_congestion(now, lost, sounds_bps, pictures_bps, several)
     }
 
     /// A talker's report came: where the way itself is too narrow, sending sounds twice would only lose more.
@@ -153,6 +155,12 @@ impl Core {
         else {
             return;
         };
+        if let Some(slideshow) = transport.slideshow.as_mut().filter(|slideshow| slideshow.shows(subscription_key)) {
+            for (_, number) in nack.iter().filter_map(|seq| subscription.rewrite.original(seq)) {
+                slideshow.resend(subscription_key, number);
+            }
+            return self.show_goes_on(key);
+        }
         for seq in nack.iter() {
             let numbered = subscription.rewrite.original(seq);
             let numbered = match &subscription.selection {
@@ -167,7 +175,7 @@ impl Core {
                 self.counters.one(Count::ViewerOverflow);
                 return;
             }
-            transport.pending.push(Pending { subscription: subscription_key, layer, seq: original, again: true });
+            transport.pending.push(Pending { subscription: subscription_key, layer, seq: original, again: true, anew: false });
             if !transport.dirty {
                 transport.dirty = true;
                 self.dirty.push(key);
@@ -178,6 +186,11 @@ impl Core {
     fn viewer_wants_key_frame(&mut self, now: Instant, key: TransportKey, ssrc: u32) {
         let Some(subscription) = self.subscription_of(key, ssrc) else { return };
         self.counters.one(Count::KeyFramesWanted);
+        // A slide takes so long that receivers ask for the next before they have it.
+        let slideshow = self.transports.get(key).and_then(|transport| transport.slideshow.as_ref());
+        if slideshow.is_some_and(|slideshow| slideshow.shows(subscription)) {
+            return;
+        }
         let layer = self.subscriptions.get(subscription).and_then(|subscription| subscription.rewrite.layer().or(subscription.target));
         if let Some(layer) = layer {
             self.want_key_frame(now, layer);

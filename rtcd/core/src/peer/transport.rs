@@ -49,6 +49,10 @@ pub(crate) struct Transport {
     pub(crate) subscriptions: Vec<SubscriptionKey>,
     /// Packets to write at the next poll.
     pub(crate) pending: Vec<Pending>,
+    /// Which sounds it gets, on a narrow way.
+    pub(crate) earshot: Option<Box<super::earshot::Earshot>>,
+    /// Its shared screens, on a way too narrow to follow them.
+    pub(crate) slideshow: Option<Box<super::slideshow::Slideshow>>,
     /// Stands in the core's list of transports with something to write.
     pub(crate) dirty: bool,
     pub(crate) traffic: Traffic,
@@ -103,6 +107,8 @@ pub(crate) struct Pending {
     pub(crate) seq: u64,
     /// The viewer asked for it again.
     pub(crate) again: bool,
+    /// Ones before it were kept back from this viewer alone: a new stretch begins.
+    pub(crate) anew: bool,
 }
 
 /// Plain counts.
@@ -125,6 +131,7 @@ pub(crate) struct Alarms {
     pub(crate) feedback: Alarm,
     pub(crate) reports: Alarm,
     pub(crate) allocation: Alarm,
+    pub(crate) slides: Alarm,
 }
 
 impl Transport {
@@ -180,6 +187,8 @@ impl Transport {
             outgoing: ByNumber::default(),
             subscriptions: Vec::new(),
             pending: Vec::new(),
+            earshot: None,
+            slideshow: None,
             dirty: false,
             traffic: Traffic::default(),
             alarms: Alarms::default(),

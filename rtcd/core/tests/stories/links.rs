@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rtcd_core::ids::{Kind, Source};
 
-use crate::world::{Heard, MS, World, sounds};
+use crate::world::{Heard, MS, World, count, sounds};
 
 /// The sounds that somebody could play: what came, and what came along with it.
 fn played(heard: &[&Heard], plain: u8) -> BTreeSet<u32> {
@@ -17,6 +17,16 @@ fn played(heard: &[&Heard], plain: u8) -> BTreeSet<u32> {
 fn playable(heard: &[&Heard], plain: u8) -> f64 {
     let counts = played(heard, plain);
     counts.len() as f64 / f64::from(counts.last().unwrap() - counts.first().unwrap() + 1)
+}
+
+/// How much later than the one that came fastest each sound came, shortest first.
+fn lateness(heard: &[&Heard]) -> Vec<Duration> {
+    let Some(first) = heard.first() else { return Vec::new() };
+    let made = |heard: &Heard| 20 * MS * (count(heard) - count(first));
+    let made_first = heard.iter().map(|heard| heard.at.checked_sub(made(heard)).unwrap()).min().unwrap();
+    let mut late: Vec<Duration> = heard.iter().map(|heard| heard.at - made_first - made(heard)).collect();
+    late.sort();
+    late
 }
 
 #[test]
@@ -70,6 +80,9 @@ fn sound_is_back_within_two_seconds_of_the_link_both_ways() {
     }
 }
 
+/// An open microphone while nobody talks: no encoder takes it for silence.
+const ROOM: (i8, bool) = (-71, false);
+
 #[test]
 fn on_a_narrow_link_every_talker_is_heard_and_the_share_still_moves() {
     let link = link_model::named("ddil-64k").unwrap();
@@ -82,30 +95,36 @@ fn on_a_narrow_link_every_talker_is_heard_and_the_share_still_moves() {
         for microphone in &microphones {
             // Speech at 24 kbit/s.
             world.producers[*microphone].payload_len = 60;
-            (world.producers[*microphone].level, world.producers[*microphone].voice) = (-127, false);
+            (world.producers[*microphone].level, world.producers[*microphone].voice) = ROOM;
         }
+        let sound = world.publish(people[0], "sound", Kind::Audio, Source::ScreenShareAudio, &[], false);
+        (world.producers[sound].payload_len, world.producers[sound].level, world.producers[sound].voice) = (60, ROOM.0, ROOM.1);
         let share = world.publish(people[0], "share", Kind::Video, Source::ScreenShare, &[], false);
         // A page that moves now and then: 5 pictures a second, of one packet. With one talker that is half as much again as the link carries.
         world.producers[share].every = 200 * MS;
+        world.producers[share].key_packets = 30;
         world.run(Duration::from_secs(3));
         let plain = world.heard(dan, &format!("TR_m{}", people[0]))[0].payload_type;
         world.set_link(dan, &link);
         world.run(Duration::from_secs(10));
-        let mut moved = 0;
+        let mut shown = Vec::new();
         for (person, microphone) in people.iter().zip(&microphones) {
             world.clients[dan].heard.clear();
             (world.producers[*microphone].level, world.producers[*microphone].voice) = (-20, true);
             world.run(Duration::from_secs(10));
-            (world.producers[*microphone].level, world.producers[*microphone].voice) = (-127, false);
+            (world.producers[*microphone].level, world.producers[*microphone].voice) = ROOM;
             // A breath before the next one.
-            world.run(Duration::from_secs(3));
+            world.run(Duration::from_secs(6));
             let heard = world.heard(dan, &format!("TR_m{person}"));
             let said = played(&heard, plain);
             // Of 550 talks (184 seeds) the worst came with 494; where pictures do not give way, 237 to 295 come.
             assert!(said.len() > 480, "seed {seed}: {} of 500 of {person}", said.len());
-            moved += world.heard(dan, "TR_share").len();
+            let late = lateness(&heard);
+            assert!(late[late.len() * 9 / 10] < 700 * MS, "seed {seed}: {:?}", late[late.len() * 9 / 10]);
+            shown.extend(world.heard(dan, "TR_share").iter().map(|heard| heard.timestamp));
         }
-        // In the silences, and until a talker is noticed.
-        assert!(moved >= 6, "seed {seed}: {moved} pictures");
+        // Whole key frames, most of them in the silences.
+        let moved = shown.chunk_by(|a, b| a == b).filter(|frame| frame.len() >= 29).count();
+        assert!(moved >= 1, "seed {seed}: {moved} slides");
     }
 }

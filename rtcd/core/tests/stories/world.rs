@@ -205,6 +205,8 @@ pub struct Producer {
     streams: Vec<StreamState>,
     /// Packets per frame, by layer.
     pub frame_packets: Vec<usize>,
+    /// Packets of a key frame; 0: as of any.
+    pub key_packets: usize,
     /// −dBov of sound.
     pub level: i8,
     /// Its packets say how loud they are.
@@ -585,6 +587,7 @@ impl World {
                 })
                 .collect(),
             frame_packets: (0..count).map(|n| 1 << n).collect(),
+            key_packets: 0,
             level: -20,
             tells_level: true,
             voice: true,
@@ -1163,8 +1166,12 @@ impl World {
                     stream.timestamp = stream.timestamp.wrapping_add(2970);
                     continue;
                 }
-                let packets = if producer.kind == Kind::Audio { 1 } else { producer.frame_packets[n] };
                 let key = producer.kind == Kind::Video && std::mem::take(&mut stream.key_wanted);
+                let packets = match producer.kind {
+                    Kind::Audio => 1,
+                    Kind::Video if key && producer.key_packets > 0 => producer.key_packets,
+                    Kind::Video => producer.frame_packets[n],
+                };
                 for packet in 0..packets {
                     let payload = if producer.kind == Kind::Audio {
                         let mut payload = vec![0x78, n as u8];
