@@ -52,8 +52,8 @@ export async function behind(page, link) {
   await watchConnections(page);
 }
 
-/** Ask before the page joins: keeps its connections, so that their figures can be read. */
-export async function watchConnections(page) {
+/** Keeps the page's connections, so that their figures can be read. */
+async function watchConnections(page) {
   await page.addInitScript(() => {
     const Real = globalThis.RTCPeerConnection;
     globalThis.connections = [];
@@ -63,27 +63,6 @@ export async function watchConnections(page) {
         globalThis.connections.push(this);
       }
     };
-  });
-}
-
-/** The page's figures of the one picture it gets. */
-export function pictureFigures(page) {
-  return page.evaluate(async () => {
-    const found = { wide: 0, frames: 0, keys: 0, plis: 0, freezes: 0, codec: "" };
-    for (const connection of globalThis.connections ?? []) {
-      if (connection.connectionState === "closed") continue;
-      const stats = await connection.getStats();
-      for (const entry of stats.values()) {
-        if (entry.type !== "inbound-rtp" || entry.kind !== "video" || !entry.framesDecoded) continue;
-        found.wide = entry.frameWidth;
-        found.frames += entry.framesDecoded;
-        found.keys += entry.keyFramesDecoded;
-        found.plis += entry.pliCount;
-        found.freezes += entry.freezeCount;
-        found.codec = stats.get(entry.codecId)?.mimeType ?? "";
-      }
-    }
-    return found;
   });
 }
 
@@ -106,4 +85,16 @@ export function soundFigures(page) {
     }
     return sum;
   });
+}
+
+/** Waits until no sound of talk comes any more (of a silent microphone one packet a second does) and the jitter buffers are played out. */
+export async function allHeard(page) {
+  let last = (await soundFigures(page)).received;
+  for (let still = 0; still < 2;) {
+    await page.waitForTimeout(1_000);
+    const { received } = await soundFigures(page);
+    still = received - last < 10 ? still + 1 : 0;
+    last = received;
+  }
+  await page.waitForTimeout(2_000);
 }
