@@ -52,8 +52,8 @@ export async function behind(page, link) {
   await watchConnections(page);
 }
 
-/** Keeps the page's connections, so that their figures can be read. */
-async function watchConnections(page) {
+/** Ask before the page joins: keeps its connections, so that their figures can be read. */
+export async function watchConnections(page) {
   await page.addInitScript(() => {
     const Real = globalThis.RTCPeerConnection;
     globalThis.connections = [];
@@ -63,6 +63,27 @@ async function watchConnections(page) {
         globalThis.connections.push(this);
       }
     };
+  });
+}
+
+/** The page's figures of the one picture it gets. */
+export function pictureFigures(page) {
+  return page.evaluate(async () => {
+    const found = { wide: 0, frames: 0, keys: 0, plis: 0, freezes: 0, codec: "" };
+    for (const connection of globalThis.connections ?? []) {
+      if (connection.connectionState === "closed") continue;
+      const stats = await connection.getStats();
+      for (const entry of stats.values()) {
+        if (entry.type !== "inbound-rtp" || entry.kind !== "video" || !entry.framesDecoded) continue;
+        found.wide = entry.frameWidth;
+        found.frames += entry.framesDecoded;
+        found.keys += entry.keyFramesDecoded;
+        found.plis += entry.pliCount;
+        found.freezes += entry.freezeCount;
+        found.codec = stats.get(entry.codecId)?.mimeType ?? "";
+      }
+    }
+    return found;
   });
 }
 
