@@ -1,6 +1,7 @@
 // Real recorded speech as microphones, and what was heard as words.
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { bin, models, root } from "./system.mjs";
 
@@ -18,11 +19,13 @@ export function microphone(file, folder) {
 
 /** What our own recogniser hears in an audio file of any kind, as plain text. */
 export function recognise(file) {
-  const wav = `${file}.16k.wav`;
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "heard-"));
+  const wav = path.join(folder, "16k.wav");
   execFileSync("ffmpeg", ["-nostdin", "-loglevel", "error", "-y", "-i", file, "-ac", "1", "-ar", "16000", wav]);
   const sums = fs.readFileSync(path.join(models, "SHA256SUMS"), "utf8").split("\n").map((line) => line.split("  ")[1]).filter(Boolean);
   const model = (part) => path.join(models, sums.find((name) => name.includes(part)));
   const out = execFileSync(path.join(bin, "offload-worker"), ["recognise", wav, "--model", model("tiny.en"), "--vad", model("silero")], { encoding: "utf8", maxBuffer: 1 << 26 });
+  fs.rmSync(folder, { recursive: true });
   return JSON.parse(out).segments.map((segment) => segment.text).join(" ");
 }
 
