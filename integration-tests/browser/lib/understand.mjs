@@ -1,8 +1,9 @@
-// How much of what one says another understands, over whatever lies between them.
+// How much of what one says another understands, over whatever lies between them; and who is behind it.
 import path from "node:path";
-import { listen, say } from "./browser.mjs";
-import { allHeard } from "./link.mjs";
+import { joinCall, listen, say } from "./browser.mjs";
+import { BadLink, allHeard, behind } from "./link.mjs";
 import { LINES, recognise, speech, wordErrorRate, words } from "./speech.mjs";
+import { Stage } from "./stage.mjs";
 
 /** On a machine that is busy with other things, browsers drop sounds that the link did not: then it is said again. */
 const TIMES_MAX = 3;
@@ -30,4 +31,18 @@ export async function wrongWords(talks, listener, folder, factor) {
     sum.clean += clean;
   }
   return sum;
+}
+
+/** Some people in a call of Alice's, Bob behind a bad link that is good as yet: `{ stage, link, pages }`. */
+export async function bobBehindALink(names) {
+  const stage = await Stage.set();
+  const link = await BadLink.open();
+  stage.closers.push(() => link.close());
+  const callId = await stage.call(await stage.person("alice"));
+  const pages = {};
+  for (const name of names) pages[name] = await stage.page(name);
+  await behind(pages.bob, link);
+  for (const page of Object.values(pages)) await joinCall(page, stage.system, callId);
+  await pages.bob.locator('[data-testid="tile"]').nth(names.length - 1).waitFor();
+  return { stage, link, pages };
 }

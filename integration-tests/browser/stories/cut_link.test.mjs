@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
-import { joinCall, listen, noticesLoss, say } from "../lib/browser.mjs";
-import { BadLink, allHeard, behind } from "../lib/link.mjs";
+import { listen, noticesLoss, say } from "../lib/browser.mjs";
+import { allHeard } from "../lib/link.mjs";
 import { LINES, recognise, speech, wordsFound } from "../lib/speech.mjs";
-import { Stage } from "../lib/stage.mjs";
+import { bobBehindALink } from "../lib/understand.mjs";
 
 /** When the profile's cut ends. */
 const BACK_MS = 34_000;
@@ -16,15 +16,7 @@ describe("a link that is cut for half a minute", { concurrency: false, timeout: 
   let stage, alice, bob, link;
 
   before(async () => {
-    stage = await Stage.set();
-    link = await BadLink.open();
-    stage.closers.push(() => link.close());
-    const callId = await stage.call(await stage.person("alice"));
-    alice = await stage.page("alice");
-    bob = await stage.page("bob");
-    await behind(bob, link);
-    for (const page of [alice, bob]) await joinCall(page, stage.system, callId);
-    await bob.locator('[data-testid="tile"]').nth(1).waitFor();
+    ({ stage, link, pages: { alice, bob } } = await bobBehindALink(["alice", "bob"]));
   });
   after(() => stage?.strike());
 

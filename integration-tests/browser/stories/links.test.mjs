@@ -2,26 +2,17 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
-import { joinCall, say } from "../lib/browser.mjs";
-import { BadLink, behind, soundFigures } from "../lib/link.mjs";
+import { say } from "../lib/browser.mjs";
+import { soundFigures } from "../lib/link.mjs";
 import { LINES, speech } from "../lib/speech.mjs";
-import { Stage } from "../lib/stage.mjs";
 import { metric, until } from "../lib/system.mjs";
-import { wrongWords } from "../lib/understand.mjs";
+import { bobBehindALink, wrongWords } from "../lib/understand.mjs";
 
 describe("words over a lossy link", { concurrency: false, timeout: 300_000 }, () => {
   let stage, alice, bob, link;
 
   before(async () => {
-    stage = await Stage.set();
-    link = await BadLink.open();
-    stage.closers.push(() => link.close());
-    const callId = await stage.call(await stage.person("alice"));
-    alice = await stage.page("alice");
-    bob = await stage.page("bob");
-    await behind(bob, link);
-    for (const page of [alice, bob]) await joinCall(page, stage.system, callId);
-    await bob.locator('[data-testid="tile"]').nth(1).waitFor();
+    ({ stage, link, pages: { alice, bob } } = await bobBehindALink(["alice", "bob"]));
   });
   after(() => stage?.strike());
 

@@ -3,29 +3,20 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
-import { joinCall, say } from "../lib/browser.mjs";
-import { BadLink, allHeard, behind } from "../lib/link.mjs";
+import { say } from "../lib/browser.mjs";
+import { allHeard } from "../lib/link.mjs";
 import { LINES, speech } from "../lib/speech.mjs";
-import { Stage } from "../lib/stage.mjs";
 import { metric, until } from "../lib/system.mjs";
-import { wrongWords } from "../lib/understand.mjs";
+import { bobBehindALink, wrongWords } from "../lib/understand.mjs";
 
 const TALKS = [["alice", "a1"], ["carol", "b1"], ["olga", "a2"]];
 
 describe("four people and a share over 64 kbit/s", { concurrency: false, timeout: 400_000 }, () => {
-  let stage, bob, link;
-  const pages = {};
+  let stage, bob, link, pages;
 
   before(async () => {
-    stage = await Stage.set();
-    link = await BadLink.open();
-    stage.closers.push(() => link.close());
-    const callId = await stage.call(await stage.person("alice"));
-    for (const name of ["alice", "carol", "olga", "bob"]) pages[name] = await stage.page(name);
+    ({ stage, link, pages } = await bobBehindALink(["alice", "carol", "olga", "bob"]));
     ({ bob } = pages);
-    await behind(bob, link);
-    for (const page of Object.values(pages)) await joinCall(page, stage.system, callId);
-    await bob.locator('[data-testid="tile"]').nth(3).waitFor();
     await pages.alice.getByTestId("share-toggle").click();
     await bob.locator('[data-testid="tile"][data-screen="true"] video').waitFor({ timeout: 20_000 });
     await until("the share moves", async () => (await frames()) > 1);

@@ -45,10 +45,10 @@ impl Core {
             let Some(transport) = transports.get_mut(key) else { return };
             transport.dirty = false;
             let mut pending = std::mem::take(&mut transport.pending);
-            let sound_len = if config.trains { common_length(now, transport, &pending, subscriptions, layers) } else { 0 };
+            let sound_len =
+                if config.trains && pending.len() > 1 { common_length(now, transport, &pending, subscriptions, layers) } else { 0 };
             let (destination, keys) = (transport.ice.selected(), transport.keys.as_ref());
             let (mut packets, mut bytes, mut resent) = (0_u64, 0_usize, 0);
-            let mut descriptor = [0; DESCRIPTOR_LEN_MAX];
             if let (Some(link), Some(keys)) = (destination, keys) {
                 for wanted in pending.iter().copied() {
                     let Some(subscription) = subscriptions.get_mut(wanted.subscription) else { continue };
@@ -82,8 +82,10 @@ impl Core {
                     let Some(place) = subscription.rewrite.place(wanted.layer, number, entry.header.timestamp) else { continue };
                     let slot = outbox.slot();
                     let mut own = OwnExtensions { abs_send_time: Some(send_time), ..OwnExtensions::default() };
+                    let mut descriptor;
                     if let Some(chosen) = &chosen {
                         counters.add(Count::LayerSwitches, u64::from(chosen.switched));
+                        descriptor = [0; DESCRIPTOR_LEN_MAX];
                         own.dependency_descriptor = rewrite_descriptor(chosen, entry, packet, &mut descriptor);
                     }
                     let payload_len = packet.len().saturating_sub(entry.header.len);
@@ -360,17 +362,12 @@ fn write(
     }
     let rest = payload.get(skipped..).unwrap_or_default();
     let prefix = earlier.map_or_else(|| prefix.bytes(), Earlier::bytes);
-    let padded = match subscription.kind == Kind::Audio && rtx.is_none() && prefix.is_empty() {
-        true => Padded::to(sound_len, rest),
-        false => None,
+    let pads = sound_len > 0 && subscription.kind == Kind::Audio && rtx.is_none() && prefix.is_empty();
+    let sealed = match pads {
+        true => seal_padded(keys, slot, header_len, rest, sound_len, index),
+        false => keys.outbound.protect(slot, header_len, prefix, rest, index),
     };
-    if padded.is_some()
-        && let Some(first) = slot.first_mut()
-    {
-        *first |= PADDING_BIT;
-    }
-    let rest = padded.as_ref().map_or(rest, Padded::bytes);
-    let Ok(len) = keys.outbound.protect(slot, header_len, prefix, rest, index) else { return Written::Failed };
+    let Ok(len) = sealed else { return Written::Failed };
     if rtx.is_none() {
         subscription.rewrite.note_sent(now, place);
         if let Some(descriptor) = &descriptor
@@ -383,6 +380,25 @@ fn write(
     }
     subscription.rate.note(now, len);
     Written::Sent(len)
+}
+
+/// A sound as long as those that leave with it, where it is not too far from that.
+#[inline(never)]
+fn seal_padded(
+    keys: &Keys,
+    slot: &mut [u8],
+    header_len: usize,
+    payload: &[u8],
+    sound_len: usize,
+    index: u64,
+) -> Result<usize, crate::srtp::SrtpError> {
+    let padded = Padded::to(sound_len, payload);
+    if padded.is_some()
+        && let Some(first) = slot.first_mut()
+    {
+        *first |= PADDING_BIT;
+    }
+    keys.outbound.protect(slot, header_len, &[], padded.as_ref().map_or(payload, Padded::bytes), index)
 }
 
 /// What stands before the shared payload: the number of a packet sent again, VP8's descriptor.

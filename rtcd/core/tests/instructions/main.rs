@@ -23,14 +23,14 @@ const TOLERANCE: f64 = 0.05;
 
 #[test]
 fn sound_to_ten() {
-    compare("sound_to_ten", 2_632, |world, ann| {
+    compare("sound_to_ten", 2_706, |world, ann| {
         world.microphone(ann, "mic");
     });
 }
 
 #[test]
 fn pictures_to_ten() {
-    compare("pictures_to_ten", 5_382, |world, ann| {
+    compare("pictures_to_ten", 5_471, |world, ann| {
         world.camera(ann, "cam", &["f"]);
     });
 }
@@ -38,7 +38,7 @@ fn pictures_to_ten() {
 /// Six packets a picture, of three sizes, all of them to everybody.
 #[test]
 fn layers_inside_to_ten() {
-    compare("layers_inside_to_ten", 5_459, |world, ann| {
+    compare("layers_inside_to_ten", 5_532, |world, ann| {
         let camera = world.camera(ann, "cam", &[]);
         world.producers[camera].encoder = Some(Encoder::new(Mode::L3T3, str0m::format::Codec::Av1, true));
     });
