@@ -34,6 +34,8 @@ describe("pages", { concurrency: false, timeout: 300_000 }, () => {
         if (!act) await page.goto(`${stage.system.http}${route}`);
         else if (colorScheme === "light" && width === 1920) await act(page);
         await page.locator("main, [role=main]").first().waitFor();
+        // With the page's own content; a page that still loads has no heading.
+        await page.locator("h1").first().waitFor({ state: "attached" });
         const overflow = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
         assert.ok(overflow <= 0, `${name} at ${width}px scrolls sideways by ${overflow}px`);
         assert.deepEqual(await axe(page), [], `${name} ${colorScheme} ${width}`);
