@@ -118,11 +118,16 @@ pub(crate) const CLIENT_SHARE_MAX: f64 = 0.8;
 impl Seen {
     /// The latency that this part of the packets stays below, µs.
     pub(crate) fn quantile(&self, part: f64) -> f64 {
-        let index = (self.latencies.len().saturating_sub(1)) as f64 * part;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index of the list")]
-        let index = index as usize;
-        self.latencies.get(index).copied().unwrap_or(f64::NAN)
+        quantile(&self.latencies, part).unwrap_or(f64::NAN)
     }
+}
+
+/// What this part of a sorted list stays below; `None` of an empty one.
+pub(crate) fn quantile(sorted: &[f64], part: f64) -> Option<f64> {
+    let index = sorted.len().saturating_sub(1) as f64 * part;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index of the list")]
+    let index = index as usize;
+    sorted.get(index).copied()
 }
 
 /// All clients of one server.
@@ -251,6 +256,16 @@ impl Traffic {
             }
         }
         Ok(())
+    }
+
+    /// What those look at who can say so.
+    pub(crate) fn layouts(&self) -> impl Iterator<Item = &Layout> {
+        self.receivers.iter().filter_map(|receiver| receiver.layout.as_ref())
+    }
+
+    /// The same, to look elsewhere.
+    pub(crate) fn layouts_mut(&mut self) -> impl Iterator<Item = &mut Layout> {
+        self.receivers.iter_mut().filter_map(|receiver| receiver.layout.as_mut())
     }
 
     /// Keeps consent alive.

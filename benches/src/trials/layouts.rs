@@ -7,7 +7,7 @@ use crate::contender::{Bench, Contender};
 use crate::process::Cpu;
 use crate::rivals::Kind;
 use crate::scenario::Scenario;
-use crate::traffic::unix_ns;
+use crate::traffic::{quantile, unix_ns};
 
 const CHANGES: usize = 8;
 const BETWEEN: Duration = Duration::from_secs(1);
@@ -20,13 +20,13 @@ pub(super) fn measure(bench: &Bench, contender: &Contender, scenario: Scenario) 
     let mut subject = bench.assemble(contender, scenario)?;
     let traffic = &mut subject.traffic;
     let show = |traffic: &mut crate::traffic::Traffic, change: usize| {
-        for (at, layout) in traffic.receivers.iter_mut().filter_map(|receiver| receiver.layout.as_mut()).enumerate() {
+        for (at, layout) in traffic.layouts_mut().enumerate() {
             layout.show(at + change, unix_ns());
         }
     };
     show(traffic, 0);
     traffic.run(Duration::from_secs(4))?;
-    for layout in traffic.receivers.iter_mut().filter_map(|receiver| receiver.layout.as_mut()) {
+    for layout in traffic.layouts_mut() {
         (layout.took, layout.stood) = (Vec::new(), 0.0);
     }
     let pid = subject.child.pid();
@@ -38,29 +38,21 @@ pub(super) fn measure(bench: &Bench, contender: &Contender, scenario: Scenario) 
         received += seen.received;
         asked += seen.asked;
         latencies.extend(seen.latencies);
-        missed += traffic.receivers.iter().filter(|receiver| receiver.layout.as_ref().is_some_and(crate::layout::Layout::waits)).count();
+        missed += traffic.layouts().filter(|layout| layout.waits()).count();
     }
     let (cpu_ns, _) = Cpu::of(pid)?.since(before);
-    let layouts = || traffic.receivers.iter().filter_map(|receiver| receiver.layout.as_ref());
-    let mut took: Vec<f64> = layouts().flat_map(|layout| layout.took.iter().copied()).collect();
+    let mut took: Vec<f64> = traffic.layouts().flat_map(|layout| layout.took.iter().copied()).collect();
     took.sort_by(f64::total_cmp);
     latencies.sort_by(f64::total_cmp);
-    let stood = layouts().map(|layout| layout.stood).fold(0.0, f64::max);
+    let stood = traffic.layouts().map(|layout| layout.stood).fold(0.0, f64::max);
     let all = (took.len() + missed).max(1) as f64;
     Ok(Some(vec![
         Some(cpu_ns / 1000.0 / received.max(1) as f64),
-        at(&latencies, 0.99),
-        at(&took, 0.5),
-        at(&took, 0.95),
+        quantile(&latencies, 0.99),
+        quantile(&took, 0.5),
+        quantile(&took, 0.95),
         Some(took.len() as f64 / all * 100.0),
         Some(stood),
         Some(asked as f64 / (BETWEEN.as_secs_f64() * CHANGES as f64)),
     ]))
-}
-
-/// A quantile of a sorted list.
-fn at(sorted: &[f64], part: f64) -> Option<f64> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index of the list")]
-    let index = (sorted.len().saturating_sub(1) as f64 * part) as usize;
-    sorted.get(index).copied()
 }

@@ -30,7 +30,7 @@ impl Wish {
     /// The lowest layer that the viewer can use, and what it takes, bit/s.
     #[must_use]
     pub fn lowest(&self) -> Option<(u8, u64)> {
-        lowest(self)
+        usable(self).next()
     }
 }
 
@@ -45,7 +45,7 @@ pub fn allocate(budget_bps: u64, wishes: &mut [Wish]) {
     // First everybody's lowest layer …
     for &at in &order {
         let Some(wish) = wishes.get_mut(at) else { continue };
-        wish.choice = match lowest(wish) {
+        wish.choice = match wish.lowest() {
             None => Some(wish.current.unwrap_or(wish.layer_max)),
             Some((layer, bps)) if bps <= left_bps => {
                 left_bps -= bps;
@@ -67,10 +67,6 @@ pub fn allocate(budget_bps: u64, wishes: &mut [Wish]) {
             }
         }
     }
-}
-
-fn lowest(wish: &Wish) -> Option<(u8, u64)> {
-    usable(wish).next()
 }
 
 /// Layers that are being sent and that the viewer can use, lowest first. When only better ones than it can use are sent, the lowest of those.

@@ -94,7 +94,7 @@ impl Core {
             let lowest = wish.lowest().filter(|_| wish.screen);
             let layer = lowest.filter(|(_, bps)| whole_bps < below_bps || bps * room_percent / 100 > *budget_bps);
             let track = self.subscriptions.get(subscription).and_then(|subscription| self.tracks.get(subscription.track));
-            match layer.and_then(|(index, _)| track?.layers.get(usize::from(index)).or(track?.layers.last()).copied()) {
+            match layer.and_then(|(choice, _)| track?.layer_of(choice)) {
                 Some(layer) => {
                     slides.push((subscription, layer));
                     *budget_bps = budget_bps.saturating_sub(SLIDES_BELOW_BPS);
@@ -164,7 +164,7 @@ impl Core {
     fn grant(&mut self, now: Instant, key: SubscriptionKey, choice: Option<u8>) {
         self.tell_paused(key, choice.is_none());
         let Some(track) = self.subscriptions.get(key).and_then(|subscription| self.tracks.get(subscription.track)) else { return };
-        let target = choice.and_then(|choice| track.layers.get(usize::from(choice)).or(track.layers.last()).copied());
+        let target = choice.and_then(|choice| track.layer_of(choice));
         self.aim(now, key, target);
         if let (Some(step), Some(layer)) = (choice, target) {
             self.grant_step(now, key, layer, step);

@@ -134,6 +134,11 @@ impl Track {
         self.announced.get(usize::from(index)).map_or(0, |layer| layer.width.max(layer.height))
     }
 
+    /// The layer that a choice means: of a stream with layers inside, the one that has them all.
+    pub(crate) fn layer_of(&self, choice: u8) -> Option<LayerKey> {
+        self.layers.get(usize::from(choice)).or(self.layers.last()).copied()
+    }
+
     /// The codec others are told of.
     pub(crate) fn codec(&self) -> Option<&Codec> {
         self.bound.as_ref()?.codecs.first()

@@ -26,7 +26,7 @@ use super::routes::Routes;
 use super::{Command, Note, Pulse, ShardCounters, ShardReport};
 use crate::limits::{DATAGRAMS_PER_PASS_MAX, PARCELS_MAX, SHARD_BEAT};
 use crate::metrics::{BUCKETS_FORWARDING, BUCKETS_PASS, Histogram};
-use crate::net::poller::{Events, Poller, Ready, Waker};
+use crate::net::poller::{Events, Poller, Ready, Token, Waker};
 use crate::net::send::{Sender, Waiting};
 use crate::net::tcp::{Connections, ReadResult, TcpListener};
 use crate::net::udp::{ReceiveBatch, UdpSocket};
@@ -204,7 +204,7 @@ impl Shard {
 
     /// Packets have come; where the next ones are worth a wait, waits for them. Says for how long.
     fn wait_for_more(&self, gather: &Gather, events: &Events, since: Instant, spent: Duration) -> Duration {
-        if !gather.waits() || !events.ready.iter().any(|event| (TOKEN_UDP..TOKEN_LISTEN).contains(&event.token)) {
+        if !gather.waits() || !events.ready.iter().any(|event| is_udp(event.token)) {
             return Duration::ZERO;
         }
         let woken = Instant::now();
@@ -218,7 +218,7 @@ impl Shard {
 
     fn handle_ready(&mut self, event: Ready, now: Instant) {
         let token = event.token;
-        if !(TOKEN_UDP..TOKEN_LISTEN).contains(&token) {
+        if !is_udp(token) {
             self.arrivals.told(now);
         }
         if token == TOKEN_WAKE {
@@ -570,6 +570,11 @@ impl Crossing<'_> {
         }
         false
     }
+}
+
+/// One of the UDP sockets'.
+fn is_udp(token: Token) -> bool {
+    (TOKEN_UDP..TOKEN_LISTEN).contains(&token)
 }
 
 /// First byte 0 to 3 (RFC 7983).
