@@ -2,6 +2,7 @@
 //!
 //! Shards and core count in plain integers; this asks them at scrape time. Only rare events are counted here as they happen.
 
+mod session;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +16,11 @@ use rtcd_core::ids::{CallId, PeerId};
 use rtcd_core::output::{EndReason, Event, Signal, Step};
 use rustc_hash::FxHashMap;
 
+pub use session::{Measure, SessionError, Written};
 pub use text::CONTENT_TYPE;
 use text::Text;
 
 use crate::admit::split_call_id;
-use crate::limits::TENANT_SERIES_MAX;
 use crate::node::Node;
 use crate::signal::probe::is_probe;
 use crate::signal::seam::Fault;
@@ -70,6 +71,9 @@ struct Inner {
     /// Peers negotiated and without an open data channel yet, since their first description was answered.
     opening: FxHashMap<PeerId, Instant>,
     dc_open_time: BTreeMap<String, Histogram>,
+    lock_grab_time: BTreeMap<String, Histogram>,
+    lock_locked_time: BTreeMap<String, Histogram>,
+    writes_time: session::Writes,
     rtt: BTreeMap<String, Histogram>,
     loss: BTreeMap<String, Histogram>,
     jitter: BTreeMap<String, Histogram>,
@@ -146,16 +150,9 @@ impl Histogram {
 }
 
 impl Inner {
-    /// The label of a call's tenant: its name, or [`OTHER_TENANTS`] where too many have series already.
+    /// The label of a call's tenant.
     fn tenant_of(&mut self, call: &CallId) -> String {
-        let tenant = split_call_id(call).0;
-        if !self.tenants.contains(tenant) {
-            if self.tenants.len() >= TENANT_SERIES_MAX {
-                return OTHER_TENANTS.to_owned();
-            }
-            self.tenants.insert(tenant.to_owned());
-        }
-        tenant.to_owned()
+        self.tenant(split_call_id(call).0)
     }
 }
 
@@ -366,6 +363,7 @@ fn events(text: &mut Text, metrics: &Metrics) {
     text.histograms("rtcd_rtc_client_jitter", "Jitter of sound as clients report it, s.", &inner.jitter);
     text.histograms("rtcd_rtc_client_rtt", "Round trip as measured, s.", &inner.rtt);
     text.histograms("rtcd_rtc_client_loss_rate", "Loss on the way to clients as they report it.", &inner.loss);
+    session::families(text, &inner);
     text.head("conclave_rtcd_joins_total", "counter", "Joins admitted.");
     text.sample("conclave_rtcd_joins_total", &[], inner.joins as f64);
     text.head("conclave_rtcd_joins_refused_total", "counter", "Joins refused, by reason.");
@@ -494,6 +492,7 @@ pub fn resident_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TENANT_SERIES_MAX;
 
     #[test]
     fn quantiles_are_of_what_came_since() {

@@ -1,8 +1,9 @@
-//! Signalling: the gRPC link to message servers, and the dialects carried over it.
+//! Signalling: the gRPC link to message servers with the dialects carried over it, and Mattermost's own routes.
 
 pub mod desk;
 pub mod grpc;
 pub mod livekit;
+pub mod mattermost;
 pub mod media;
 pub mod probe;
 pub mod seam;
