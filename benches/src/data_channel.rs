@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use dimpl::Output;
-use rtcd_core::sctp::{Sctp, SctpOutput};
+use rtcd_core::sctp::{Labels, Sctp, SctpOutput};
 
 use crate::handshake::{Connected, is_dtls};
 
@@ -19,7 +19,7 @@ pub(crate) struct DataChannel {
 impl DataChannel {
     /// Opens a reliable channel.
     pub(crate) async fn open(label: &'static str, connected: &mut Connected) -> anyhow::Result<Self> {
-        let mut sctp = Sctp::new(connected.dtls_client);
+        let mut sctp = Sctp::new(connected.dtls_client, Labels::LiveKit);
         sctp.open_channel(label, true);
         let mut channel = Self { sctp, open: false };
         let limit = Instant::now() + LIMIT;

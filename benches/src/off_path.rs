@@ -81,7 +81,8 @@ impl Node {
                 Input::Join(Box::new(Join {
                     call,
                     peer: peer.clone(),
-                    single_transport: true,
+                    transports: rtcd_core::input::Transports::Single,
+                    audio_levels: false,
                     can_publish: true,
                     can_subscribe: true,
                     can_publish_data: true,

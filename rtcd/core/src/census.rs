@@ -42,7 +42,7 @@ impl Core {
             tracks: peer.tracks.iter().filter_map(|key| self.tracks.get(*key)).map(|track| self.track_report(now, track)).collect(),
             diagnosis: if diagnose { self.diagnosis(now, key).map(Box::new) } else { None },
         };
-        for transport in peer.transports().filter_map(|key| self.transports.get(key)) {
+        for transport in peer.transport_keys().filter_map(|key| self.transports.get(key)) {
             report.bitrate_in_bps += transport.traffic.rate_in.bps(now);
             report.bitrate_out_bps += transport.traffic.rate_out.bps(now);
             report.estimate_bps = report.estimate_bps.max(transport.congestion.estimate_bps(now).unwrap_or(0));

@@ -23,6 +23,7 @@ use crate::peer::dtls::DtlsSettings;
 use crate::peer::{Peer, PeerKey, Transport, TransportKey};
 use crate::random::Random;
 use crate::rtp::abs_send_time;
+use crate::sctp::Channel;
 use crate::subscription::Subscription;
 use crate::tap::{Tap, TapKey};
 use crate::timers::{Timer, Timers};
@@ -178,6 +179,8 @@ impl Core {
             // Nothing is ever sent to an address that a client names; checks prove addresses.
             Input::Candidate { peer, side, .. } => self.with_peer(now, &peer, |core, key| core.candidates(key, side, 1)),
             Input::RestartIce { peer } => self.with_peer(now, &peer, |core, key| core.restart_ice(key)),
+            Input::HoldOffers { peer, held } => self.with_peer(now, &peer, |core, key| core.hold_offers(key, held)),
+            Input::Reoffer { peer } => self.with_peer(now, &peer, |core, key| core.reoffer(key)),
             Input::Publish(publish) => self.with_peer(now, &publish.peer, |core, key| core.publish(now, key, &publish)),
             Input::Unpublish { peer, track } => self.with_own_track(now, &peer, &track, |core, key| core.end_track(now, key)),
             Input::Mute { peer, track, muted } => self.with_own_track(now, &peer, &track, |core, key| core.mute(now, key, muted)),
@@ -191,8 +194,8 @@ impl Core {
             Input::TrackSettings { peer, track, settings } => {
                 self.with_peer_and_track(now, &peer, &track, |core, peer, track| core.track_settings(now, peer, track, settings));
             }
-            Input::SendData { call, to, reliable, payload } => match self.call_by_id.get(&call) {
-                Some(key) => self.send_data(now, *key, to, reliable, payload),
+            Input::SendData { call, to, reliable, text, payload } => match self.call_by_id.get(&call) {
+                Some(key) => self.send_data(now, *key, to, Channel { reliable, text }, payload),
                 None => self.counters.one(Count::UnknownName),
             },
             Input::Consent { peer, granted } => self.with_peer(now, &peer, |core, key| core.consent(now, key, granted)),
@@ -234,7 +237,7 @@ impl Core {
     /// The addresses at which a peer has proved to be.
     pub fn links_of(&self, peer: &PeerId) -> impl Iterator<Item = Link> + '_ {
         let peer = self.peer_by_id.get(peer).and_then(|key| self.peers.get(*key));
-        let transports = peer.into_iter().flat_map(Peer::transports).filter_map(|key| self.transports.get(key));
+        let transports = peer.into_iter().flat_map(Peer::transport_keys).filter_map(|key| self.transports.get(key));
         transports.flat_map(|transport| transport.links.iter().copied())
     }
 
@@ -296,8 +299,8 @@ impl Core {
         match &self.lent {
             Some(Notice::Signal { peer, signal }) => Output::Signal { peer: peer.clone(), signal: signal.clone() },
             Some(Notice::Event { call, event }) => Output::Event { call: call.clone(), event: event.clone() },
-            Some(Notice::Data { call, peer, reliable, payload }) => {
-                Output::Data { call: call.clone(), peer: peer.clone(), reliable: *reliable, payload }
+            Some(Notice::Data { call, peer, channel: Channel { reliable, text }, payload }) => {
+                Output::Data { call: call.clone(), peer: peer.clone(), reliable: *reliable, text: *text, payload }
             }
             Some(Notice::TapClosed { tap }) => Output::TapClosed { tap: tap.clone() },
             Some(Notice::Origin(origin)) => Output::Origin(Arc::clone(origin)),

@@ -34,7 +34,7 @@ impl Core {
             receives,
             may_publish: peer.rights.publish,
             may_subscribe: peer.rights.subscribe,
-            transports: peer.transports().filter_map(|key| self.transports.get(key)).map(facts).collect(),
+            transports: peer.transport_keys().filter_map(|key| self.transports.get(key)).map(facts).collect(),
             watched,
         })
     }

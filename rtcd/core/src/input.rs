@@ -56,6 +56,19 @@ pub enum Input<'a> {
         /// The `candidate:` line.
         candidate: &'a str,
     },
+    /// With [`Transports::Mutual`]: the client is about to offer, or no longer; until then nothing is offered to it. A request to hold is
+    /// answered by [`crate::output::Signal::OffersHeld`].
+    HoldOffers {
+        /// Who.
+        peer: PeerId,
+        /// About to.
+        held: bool,
+    },
+    /// Our outstanding offer once more, if there is one: the client may not have got it.
+    Reoffer {
+        /// Whom.
+        peer: PeerId,
+    },
     /// The client asks for new ICE credentials on its subscriber transport (it answers a restart offer); on the
     /// publisher transport the client's own offer restarts.
     RestartIce {
@@ -106,6 +119,8 @@ pub enum Input<'a> {
         to: &'a [PeerId],
         /// Reliable or lossy channel.
         reliable: bool,
+        /// As text (RFC 8831 6.6) instead of bytes; must be UTF-8 then.
+        text: bool,
         /// Encoded packet, at most [`crate::limits::DATAGRAM_LEN_MAX`] × 32.
         payload: &'a [u8],
     },
@@ -197,8 +212,8 @@ pub struct Join {
     pub call: CallId,
     /// The peer's id, unique in this core.
     pub peer: PeerId,
-    /// True: one transport carries both ways and the client always offers.
-    pub single_transport: bool,
+    /// How many transports it has, and who offers.
+    pub transports: Transports,
     /// May publish media.
     pub can_publish: bool,
     /// May receive media.
@@ -207,8 +222,25 @@ pub struct Join {
     pub can_publish_data: bool,
     /// Subscribe to every track from the start.
     pub auto_subscribe: bool,
+    /// Tell the loudness of each of its sounds, see [`crate::output::Event::AudioLevels`].
+    pub audio_levels: bool,
     /// The client reports what it shows; video stays paused until it does.
     pub adaptive_stream: bool,
+}
+
+/// The transports of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transports {
+    /// One that the client offers, for what it sends, and one that we offer, for what it receives (LiveKit).
+    Two,
+    /// One, and the client always offers (LiveKit's single peer connection).
+    Single,
+    /// One, and both offer; the first offer is the client's and has the data section alone. The data channels are the client's too, and
+    /// their messages are handed on as they are (Mattermost).
+    Mutual {
+        /// What is taken of the client's media.
+        codecs: &'static [crate::negotiate::CodecKind],
+    },
 }
 
 /// A track is announced.
@@ -218,7 +250,7 @@ pub struct Publish {
     pub peer: PeerId,
     /// The id other peers will see.
     pub track: TrackId,
-    /// The client's own name: the msid track id of its offer (LiveKit `cid`).
+    /// The client's own name: the msid track id of its offer (LiveKit `cid`); with [`Transports::Mutual`] the mid of its section.
     pub cid: String,
     /// Sound or picture.
     pub kind: Kind,

@@ -96,6 +96,8 @@ pub const WATCHED_REPORTED_MAX: usize = 16;
 pub const TAPS_PER_CALL_MAX: usize = 8;
 /// Loudest microphones of a call that may be asked for: each packet is compared with so many. 72 bytes each.
 pub const AUDIO_TOP_MAX: usize = 64;
+/// Levels of a peer told at once: a fifth of a second of sounds, so that the event costs each of them little.
+pub const AUDIO_LEVELS_TOLD: usize = 10;
 /// Frames remembered of a stream with layers inside (SVC): 1.4 s of three spatial layers at 30 Hz. 48 bytes each beside 9 KiB for the
 /// structure, per such stream that comes in; 6 bytes each per viewer.
 pub const SVC_FRAMES_MAX: usize = 128;

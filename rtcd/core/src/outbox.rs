@@ -29,7 +29,7 @@ pub(crate) struct Run {
 pub(crate) enum Notice {
     Signal { peer: PeerId, signal: Signal },
     Event { call: CallId, event: Event },
-    Data { call: CallId, peer: PeerId, reliable: bool, payload: Vec<u8> },
+    Data { call: CallId, peer: PeerId, channel: crate::sctp::Channel, payload: Vec<u8> },
     Tap { tap: TapId, delivery: Delivery },
     TapClosed { tap: TapId },
     Origin(std::sync::Arc<Origin>),

@@ -34,6 +34,8 @@ pub enum Output<'a> {
         peer: PeerId,
         /// Channel.
         reliable: bool,
+        /// It was sent as text.
+        text: bool,
         /// The packet.
         payload: &'a [u8],
     },
@@ -125,6 +127,14 @@ pub enum Signal {
         /// Which m-line carries which track.
         mids: Vec<(String, TrackId)>,
     },
+    /// With [`crate::input::Transports::Mutual`], after each description of the client: what it sends now. A section is heard or seen only
+    /// once it was published under its mid.
+    Sending(Vec<SendingSection>),
+    /// Answer to [`crate::Input::HoldOffers`]: false where an offer of ours is under way.
+    OffersHeld {
+        /// Nothing is offered until it is let go.
+        held: bool,
+    },
     /// Single transport: the client has to add this many receiving m-lines and offer again (LiveKit `MediaSectionsRequirement`).
     NeedSections {
         /// More audio.
@@ -163,6 +173,19 @@ pub enum Signal {
         /// Why.
         reason: EndReason,
     },
+}
+
+/// A section of a client's description on which it sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendingSection {
+    /// Its mid.
+    pub mid: String,
+    /// Sound or picture.
+    pub kind: Kind,
+    /// `a=msid` stream id.
+    pub stream: String,
+    /// `audio/opus`, `video/VP8` …: the codec named first.
+    pub mime: &'static str,
 }
 
 /// Why the core ended a peer.
@@ -216,6 +239,14 @@ pub enum Event {
     },
     /// Loudness changed: `(peer, level 0…1, active)`; sent at most every 300 ms, only changes.
     Speakers(Vec<(PeerId, f32, bool)>),
+    /// Loudness of a peer's sounds that came since the last of these, RFC 6464 levels (0 loud … 127), oldest first; for peers that joined
+    /// with [`crate::input::Join::audio_levels`].
+    AudioLevels {
+        /// Whose.
+        peer: PeerId,
+        /// At most [`crate::limits::AUDIO_LEVELS_TOLD`].
+        levels: smallvec::SmallVec<[u8; crate::limits::AUDIO_LEVELS_TOLD]>,
+    },
     /// Connection quality changed: `(peer, verdict, score 1…5)`; at most every 5 s, only changes, all of the call together.
     Quality(Vec<(PeerId, Quality, f32)>),
     /// How far a peer's media got.

@@ -169,6 +169,8 @@ impl Spread {
             | Input::Answer { peer, .. }
             | Input::Candidate { peer, .. }
             | Input::RestartIce { peer }
+            | Input::HoldOffers { peer, .. }
+            | Input::Reoffer { peer }
             | Input::TrackSettings { peer, .. }
             | Input::Consent { peer, .. } => of(self, peer),
             Input::SendData { call, .. } => Routed::all(&self.shards_of(call)),

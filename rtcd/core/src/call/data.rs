@@ -8,9 +8,10 @@ use crate::counters::Count;
 use crate::ids::PeerId;
 use crate::limits::DATA_MESSAGE_LEN_MAX;
 use crate::peer::PeerKey;
+use crate::sctp::Channel;
 
 impl Core {
-    pub(crate) fn send_data(&mut self, now: Instant, key: CallKey, to: &[PeerId], reliable: bool, payload: &[u8]) {
+    pub(crate) fn send_data(&mut self, now: Instant, key: CallKey, to: &[PeerId], channel: Channel, payload: &[u8]) {
         if payload.len() > DATA_MESSAGE_LEN_MAX {
             self.counters.one(Count::DataDropped);
             return;
@@ -22,7 +23,7 @@ impl Core {
             to.iter().filter_map(|id| self.peer_by_id.get(id)).copied().filter(|peer| call.peers.contains(peer)).collect()
         };
         for peer in receivers {
-            self.message_out(now, peer, reliable, payload);
+            self.message_out(now, peer, channel, payload);
         }
     }
 }

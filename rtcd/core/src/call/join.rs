@@ -6,7 +6,7 @@ use super::{Call, CallKey};
 use crate::core::Core;
 use crate::counters::Count;
 use crate::ids::CallId;
-use crate::input::Join;
+use crate::input::{Join, Transports};
 use crate::limits::{CALLS_MAX, PEERS_MAX, PEERS_PER_CALL_MAX};
 use crate::output::{EndReason, Signal, Step};
 use crate::peer::{Peer, Rights};
@@ -29,7 +29,8 @@ impl Core {
             id: join.peer.clone(),
             call: call_key,
             rights: Rights { publish: join.can_publish, subscribe: join.can_subscribe, data: join.can_publish_data },
-            single: join.single_transport,
+            transports: join.transports,
+            levels: join.audio_levels.then(Box::default),
             auto_subscribe: join.auto_subscribe,
             adaptive_stream: join.adaptive_stream,
             consent: false,
@@ -46,7 +47,7 @@ impl Core {
             call.peers.push(key);
         }
         self.arm_quality(now, call_key);
-        if !join.single_transport && join.can_subscribe {
+        if join.transports == Transports::Two && join.can_subscribe {
             // Offered at once, with the data channels: when somebody speaks, the way is open already.
             self.open_subscribing_transport(now, key);
         }

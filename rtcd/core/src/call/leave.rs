@@ -16,7 +16,7 @@ impl Core {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let (id, call_key) = (peer.id.clone(), peer.call);
         let (tracks, subscriptions) = (std::mem::take(&mut peer.tracks), std::mem::take(&mut peer.subscriptions));
-        let transports: smallvec::SmallVec<[TransportKey; 2]> = peer.transports().collect();
+        let transports: smallvec::SmallVec<[TransportKey; 2]> = peer.transport_keys().collect();
         self.trip_ending(&id);
         for track in tracks {
             self.end_track(now, track);
@@ -44,7 +44,7 @@ impl Core {
     pub(crate) fn cut_off(&mut self, key: PeerKey) -> Vec<crate::track::TrackKey> {
         let Some(peer) = self.peers.remove(key) else { return Vec::new() };
         self.peer_by_id.remove(&peer.id);
-        for transport in peer.transports() {
+        for transport in peer.transport_keys() {
             self.transports.remove(transport);
             self.links.retain(|_, known| *known != transport);
         }

@@ -10,7 +10,7 @@ mod mute;
 mod publish;
 mod quality;
 mod settings;
-mod speaking;
+pub(crate) mod speaking;
 mod subscribe;
 mod unpublish;
 

@@ -82,7 +82,7 @@ impl Core {
         let peer = self.peers.get(key)?;
         let mut ways = Ways::default();
         let mut any = false;
-        for transport in peer.transports().filter_map(|key| self.transports.get(key)) {
+        for transport in peer.transport_keys().filter_map(|key| self.transports.get(key)) {
             match transport.state {
                 State::Live => any = true,
                 State::Quiet => (any, ways.lost) = (true, true),

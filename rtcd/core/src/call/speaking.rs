@@ -4,20 +4,39 @@ use std::time::Instant;
 
 use super::CallKey;
 use crate::core::Core;
+use crate::limits::AUDIO_LEVELS_TOLD;
 use crate::output::Event;
 use crate::peer::PeerKey;
 use crate::timers::Timer;
+
+/// Of one peer, not told yet.
+#[derive(Default)]
+pub(crate) struct Levels(smallvec::SmallVec<[u8; AUDIO_LEVELS_TOLD]>);
 
 impl Core {
     /// A packet of that loudness came.
     #[inline]
     pub(crate) fn heard(&mut self, now: Instant, call_key: CallKey, peer: PeerKey, level: u8) {
+        if self.peers.get(peer).is_some_and(|peer| peer.levels.is_some()) {
+            self.tell_level(call_key, peer, level);
+        }
         let Some(call) = self.calls.get_mut(call_key) else { return };
         call.speakers.observe(now, peer.index(), level);
         if !call.speakers_alarm.is_set()
             && let Some(at) = call.speakers.poll_timeout()
         {
             self.timers.set(&mut call.speakers_alarm, Timer::Speakers(call_key), at);
+        }
+    }
+
+    #[cold]
+    fn tell_level(&mut self, call_key: CallKey, peer: PeerKey, level: u8) {
+        let (Some(call), Some(peer)) = (self.calls.get(call_key), self.peers.get_mut(peer)) else { return };
+        let Some(levels) = &mut peer.levels else { return };
+        levels.0.push(level);
+        if levels.0.len() >= AUDIO_LEVELS_TOLD {
+            let levels = std::mem::take(&mut levels.0);
+            self.outbox.event(&call.id, Event::AudioLevels { peer: peer.id.clone(), levels });
         }
     }
 

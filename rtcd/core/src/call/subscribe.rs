@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::codec::Vp8Rewriter;
 use crate::core::Core;
 use crate::ids::Kind;
-use crate::input::TrackSettings;
+use crate::input::{TrackSettings, Transports};
 use crate::limits::SUBSCRIPTIONS_PER_PEER_MAX;
 use crate::negotiate::{Agreed, Outgoing, matching};
 use crate::output::Signal;
@@ -42,7 +42,7 @@ impl Core {
         let transport = match self.peers.get(viewer) {
             Some(peer) if peer.rights.subscribe && peer.subscriptions.len() < SUBSCRIPTIONS_PER_PEER_MAX => {
                 // A single transport exists only after the client's first offer; until then the wish waits with the answerer to come.
-                if peer.single { Some(self.publishing_transport(now, viewer)) } else { peer.subscribe }
+                if peer.transports == Transports::Two { peer.subscribe } else { Some(self.publishing_transport(now, viewer)) }
             }
             Some(_) | None => None,
         };

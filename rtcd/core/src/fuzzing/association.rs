@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{DATA_CHANNELS_MAX, DATA_MESSAGE_LEN_MAX};
 use crate::sctp::dcep::{self, Message};
-use crate::sctp::{LOSSY, RELIABLE, Sctp, SctpOutput};
+use crate::sctp::{Channel, LOSSY, Labels, RELIABLE, Sctp, SctpOutput};
 use crate::wire::Reader;
 
 /// The client's, in our hand: initiate tag and first number.
@@ -57,7 +57,7 @@ struct Peer {
 impl Peer {
     /// Four packets of a handshake made by hand, so that nothing of it is chance but our tag.
     fn new() -> Self {
-        let mut peer = Self { sctp: Sctp::new(false), now: Instant::now(), tag: 0, their_tsn: 0, next_tsn: FIRST_TSN };
+        let mut peer = Self { sctp: Sctp::new(false, Labels::LiveKit), now: Instant::now(), tag: 0, their_tsn: 0, next_tsn: FIRST_TSN };
         let init = [&TAG.to_be_bytes()[..], &131_072_u32.to_be_bytes(), &[0, 10, 0, 10], &FIRST_TSN.to_be_bytes()].concat();
         peer.sctp.handle(peer.now, &packet(0, &chunk(1, 0, &init)));
         let answer = peer.rest().pop().expect("INIT ACK");
@@ -135,7 +135,7 @@ pub fn sctp(data: &[u8]) {
                 peer.rest();
             }
             6 => {
-                let _ = peer.sctp.send(what & 8 == 0, bytes);
+                let _ = peer.sctp.send(Channel { reliable: what & 8 == 0, text: what & 64 != 0 }, bytes);
                 peer.rest();
             }
             _ => {
@@ -162,5 +162,5 @@ fn the_association_stands_and_carries_messages() {
     let message = packet(peer.tag, &data(1, 53, b"hello"));
     peer.sctp.handle(peer.now, &message);
     let told: Vec<SctpOutput> = std::iter::from_fn(|| peer.sctp.poll(peer.now)).collect();
-    assert!(told.contains(&SctpOutput::Message { reliable: true, payload: b"hello".to_vec() }), "{told:?}");
+    assert!(told.contains(&SctpOutput::Message { channel: Channel::RELIABLE, payload: b"hello".to_vec() }), "{told:?}");
 }

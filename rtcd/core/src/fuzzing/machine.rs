@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::signed;
 use crate::config::{Certificate, CoreConfig};
 use crate::ids::{CallId, Kind, Link, PeerId, Source, TapId, TrackId};
-use crate::input::{Join, Publish, TapScope, TrackSettings};
+use crate::input::{Join, Publish, TapScope, TrackSettings, Transports};
 use crate::output::Signal;
 use crate::wire::Reader;
 use crate::{Core, Input, Output};
@@ -79,7 +79,8 @@ impl Machine {
         self.tell(Input::Join(Box::new(Join {
             call,
             peer: peer(who),
-            single_transport: single,
+            audio_levels: false,
+            transports: if single { Transports::Single } else { Transports::Two },
             can_publish: true,
             can_subscribe: true,
             can_publish_data: true,
@@ -206,7 +207,13 @@ impl Machine {
             _ => {
                 let to = [peer(who)];
                 let call = CallId::new("acme/call").expect("a name");
-                self.tell(Input::SendData { call, to: if first & 1 == 0 { &to } else { &[] }, reliable: first & 2 == 0, payload: bytes });
+                self.tell(Input::SendData {
+                    call,
+                    to: if first & 1 == 0 { &to } else { &[] },
+                    reliable: first & 2 == 0,
+                    text: false,
+                    payload: bytes,
+                });
             }
         }
     }

@@ -92,8 +92,11 @@ pub struct Section {
 /// Sent by the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receive {
-    /// `a=msid` track id: LiveKit's `cid`, with which `Publish` finds its section. Empty where the offer names none.
+    /// The name with which `Publish` finds its section: the `a=msid` track id (LiveKit's `cid`), empty where the offer names none;
+    /// where both ends offer, the section's mid.
     pub cid: String,
+    /// `a=msid` stream id; empty or `-` where the client names none.
+    pub stream: String,
     /// Simulcast rids as offered, at most [`crate::limits::LAYERS_MAX`], in the offer's order. Empty: one layer.
     pub rids: Vec<String>,
     /// SSRCs the offer declares, in order (`a=ssrc`, with `FID` and `SIM` groups resolved). Empty with rids: streams are then

@@ -3,12 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::agreed::{
-    Agreed, Codec, CodecKind, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing, Receive, ReceiveStream,
-    RemoteTransport, Section, SendStream,
-};
+use super::agreed::{Agreed, Codec, CodecKind, DtlsRole, IceCredentials, LocalSettings, Outgoing, RemoteTransport, Section, SendStream};
 use super::codecs;
 use super::error::NegotiateError;
+use super::offered::{self, Standing};
 use super::sections;
 use crate::ids::{Kind, TrackId};
 use crate::limits;
@@ -167,8 +165,10 @@ impl Answerer {
     /// [`NegotiateError`]; everything stays as it was.
     pub fn handle_offer(&mut self, sdp: &str, fresh: &mut dyn Fresh) -> Result<Answer, NegotiateError> {
         let offer = sdp::parse(sdp)?;
-        let accepted = self.check_sections(&offer)?;
-        let tagged = tagged_section(&offer, &accepted)?;
+        let standing: Vec<Standing<'_>> =
+            self.lines.iter().map(|line| Standing { kind: line.kind, mid: &line.mid, rejected: line.rejected }).collect();
+        let accepted = offered::check(&offer, &standing)?;
+        let tagged = offered::tagged_section(&offer, &accepted)?;
         let mut remote = sections::remote_transport(&offer, tagged, |setup| match setup {
             Setup::Active | Setup::ActPass => Some(DtlsRole::Server),
             Setup::Passive => None,
@@ -204,7 +204,7 @@ impl Answerer {
             if written.is_some() {
                 answer.bundle.push(media.mid.clone());
             }
-            answer.media.push(written.unwrap_or_else(|| rejection(media)));
+            answer.media.push(written.unwrap_or_else(|| offered::rejection(media)));
             lines.push(line);
         }
         let Some(first) = answer.media.iter_mut().find(|media| media.port != 0) else {
@@ -220,57 +220,6 @@ impl Answerer {
         self.asked = false;
         self.agreed = Some(Agreed { local_ice, remote, sections: agreed });
         Ok(Answer { sdp: answer.to_string(), mids, ice_restarted })
-    }
-
-    /// Which sections can be accepted at all; an error where the offer breaks a rule that nothing can be built on.
-    fn check_sections(&self, offer: &sdp::Description) -> Result<Vec<bool>, NegotiateError> {
-        let wrong = |section, problem| Err(NegotiateError::Section { section, problem });
-        if offer.media.is_empty() {
-            return Err(NegotiateError::Missing("m= section"));
-        }
-        if offer.media.len() < self.lines.len() {
-            return wrong(offer.media.len(), "sections of earlier offers are missing; they stay for ever");
-        }
-        let bundle: HashSet<&str> = offer.bundle.iter().map(String::as_str).collect();
-        let mut mids = HashSet::new();
-        let mut accepted = Vec::with_capacity(offer.media.len());
-        let mut extension_ids = ExtensionMap::default();
-        for (at, media) in offer.media.iter().enumerate() {
-            if let Some(line) = self.lines.get(at) {
-                let recycled = line.rejected && line.mid != media.mid;
-                if !recycled && line.kind != media.kind {
-                    return wrong(at, "the kind of a section in use changed");
-                }
-                if !line.rejected && !media.rejected() && line.mid != media.mid {
-                    return wrong(at, "the mid of a section in use changed");
-                }
-            }
-            if media.rejected() {
-                accepted.push(false);
-                continue;
-            }
-            if media.mid.is_empty() {
-                return wrong(at, "a=mid is missing");
-            }
-            if !mids.insert(media.mid.as_str()) {
-                return wrong(at, "the mid is used twice");
-            }
-            for extension in &media.extensions {
-                let Some(kind) = ExtensionKind::from_uri(&extension.uri) else { continue };
-                // Packets of one transport are read before their section is known.
-                if extension_ids.id(kind).is_some_and(|id| id != extension.id) {
-                    return wrong(at, "a header extension has another id than in the sections before");
-                }
-                extension_ids.set(kind, extension.id);
-            }
-            // One transport is all there is: what cannot be bundled is refused.
-            let bundled = bundle.contains(media.mid.as_str()) || (bundle.is_empty() && offer.media.len() == 1);
-            let rtp = matches!(media.kind, MediaKind::Audio | MediaKind::Video);
-            let fits = if rtp { media.protocol.ends_with("RTP/SAVPF") } else { media.protocol.ends_with("DTLS/SCTP") };
-            let known = rtp || media.kind == MediaKind::Application;
-            accepted.push(known && bundled && fits && (!rtp || media.rtcp_mux));
-        }
-        Ok(accepted)
     }
 
     /// Our credentials: kept while the client keeps its own. A new certificate would need a new transport.
@@ -308,7 +257,7 @@ impl Answerer {
         if codecs.is_empty() {
             return None;
         }
-        let receive = media.direction.sends().then(|| receive(media));
+        let receive = media.direction.sends().then(|| offered::receive(media));
         let outgoing = self.outgoing_for(at, media, kind, &codecs, taken, line);
         if let Some(outgoing) = outgoing {
             sort_by_preference(&mut codecs, &outgoing.codecs);
@@ -341,8 +290,7 @@ impl Answerer {
             ..sdp::Media::default()
         };
         if let Some(receive) = &receive {
-            written.rids = receive.rids.iter().map(|id| sdp::Rid { id: id.clone(), send: false }).collect();
-            written.simulcast.recv.clone_from(&receive.rids);
+            sections::write_receive(&mut written, receive);
         }
         if let Some(outgoing) = outgoing {
             let rtx = codecs.iter().any(|codec| codec.rtx.is_some());
@@ -403,43 +351,6 @@ impl Answerer {
     }
 }
 
-/// What the client sends on a section.
-fn receive(media: &sdp::Media) -> Receive {
-    let cid = media
-        .msids
-        .iter()
-        .find(|msid| !msid.track.is_empty())
-        .or_else(|| media.ssrcs.iter().find_map(|ssrc| ssrc.msid.as_ref()))
-        .map(|msid| msid.track.clone())
-        .unwrap_or_default();
-    let offered = |id: &String| media.rids.iter().any(|rid| rid.send && rid.id == *id);
-    let rids = media.simulcast.send.iter().filter(|id| offered(id)).take(limits::LAYERS_MAX).cloned().collect();
-    let opus = media.codecs.iter().find(|codec| codec.name.eq_ignore_ascii_case("opus"));
-    let says = |name| opus.is_some_and(|opus| codecs::parameter(&opus.fmtp, name) == Some("1"));
-    Receive { cid, rids, streams: streams(media), dtx: says("usedtx"), stereo: says("sprop-stereo") }
-}
-
-/// Declared streams, the lowest layer first: SSRCs of FID groups, in the order of the SIM group where there is one.
-fn streams(media: &sdp::Media) -> Vec<ReceiveStream> {
-    let group = |semantics: &'static str| media.ssrc_groups.iter().filter(move |group| group.semantics == semantics);
-    let mut retransmissions = Vec::new();
-    for fid in group("FID") {
-        if let [ssrc, rtx] = fid.ssrcs.as_slice() {
-            retransmissions.push((*ssrc, *rtx));
-        }
-    }
-    let is_rtx = |ssrc: u32| retransmissions.iter().any(|(_, rtx)| *rtx == ssrc);
-    let declared: Vec<u32> = match group("SIM").next() {
-        Some(sim) => sim.ssrcs.clone(),
-        None => media.ssrcs.iter().map(|ssrc| ssrc.ssrc).filter(|ssrc| !is_rtx(*ssrc)).collect(),
-    };
-    declared
-        .into_iter()
-        .take(limits::LAYERS_MAX)
-        .map(|ssrc| ReceiveStream { ssrc, rtx: retransmissions.iter().find(|(media, _)| *media == ssrc).map(|(_, rtx)| *rtx) })
-        .collect()
-}
-
 /// Codecs that the track has come first, in the track's order: a browser decodes them all, but it is told what to expect.
 pub(super) fn sort_by_preference(codecs: &mut [Codec], preferred: &[Codec]) {
     codecs.sort_by_key(|codec| {
@@ -448,33 +359,4 @@ pub(super) fn sort_by_preference(codecs: &mut [Codec], preferred: &[Codec]) {
             .position(|other| codecs::matching(std::slice::from_ref(other), codec).is_some_and(|_| other.fmtp == codec.fmtp));
         exact.or_else(|| preferred.iter().position(|other| other.kind == codec.kind)).unwrap_or(usize::MAX)
     });
-}
-
-/// The section that carries the transport for all: the first accepted one of the BUNDLE group.
-fn tagged_section<'a>(offer: &'a sdp::Description, accepted: &[bool]) -> Result<&'a sdp::Media, NegotiateError> {
-    let usable = || offer.media.iter().zip(accepted).filter(|(_, accepted)| **accepted).map(|(media, _)| media);
-    // The tagged section may be one that we reject; its transport still is the bundle's.
-    let tagged = offer.bundle.first().and_then(|tag| offer.media.iter().find(|media| media.mid == *tag));
-    usable()
-        .next()
-        .map(|first| tagged.filter(|tagged| tagged.transport.ice_ufrag.is_some()).unwrap_or(first))
-        .ok_or(NegotiateError::Unsupported("no section of the offer is bundled, with rtcp-mux, over DTLS"))
-}
-
-fn rejection(media: &sdp::Media) -> sdp::Media {
-    sdp::Media {
-        kind: media.kind,
-        port: 0,
-        protocol: media.protocol.clone(),
-        mid: media.mid.clone(),
-        direction: Direction::Inactive,
-        // A payload type that was offered: an empty list is no SDP.
-        codecs: media
-            .codecs
-            .first()
-            .map(|codec| sdp::Codec { feedback: Vec::new(), fmtp: String::new(), ..codec.clone() })
-            .into_iter()
-            .collect(),
-        ..sdp::Media::default()
-    }
 }

@@ -30,4 +30,7 @@ pub enum NegotiateError {
         /// Number we wait for.
         outstanding: Option<u32>,
     },
+    /// The client's offer crossed ours. It is the polite one: it rolls back, answers ours, and offers again (RFC 8829 4.1.8.2).
+    #[error("an offer of this server is outstanding; answer it, then offer again")]
+    Glare,
 }

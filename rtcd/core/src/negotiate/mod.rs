@@ -2,7 +2,8 @@
 //!
 //! One negotiator per transport. [`Answerer`] serves a transport on which the client offers (LiveKit: publisher, and
 //! the only one of a single-transport client, where it also carries what we send). [`Offerer`] serves the transport on
-//! which we offer (LiveKit: subscriber). Both take and give SDP text and keep an [`Agreed`]: the transport's facts in
+//! which we offer (LiveKit: subscriber), and with [`Offerer::mutual`] the one transport of a client that offers as well
+//! (Mattermost). Both take and give SDP text and keep an [`Agreed`]: the transport's facts in
 //! types, which is all that the rest of the core looks at. Neither knows ICE, DTLS or RTP; neither has a clock or a
 //! random source (fresh credentials and SSRCs are handed in).
 //!
@@ -12,7 +13,10 @@ mod agreed;
 mod answerer;
 mod codecs;
 mod error;
+mod mutual;
+mod offered;
 mod offerer;
+mod payload_types;
 mod sections;
 
 pub use agreed::{

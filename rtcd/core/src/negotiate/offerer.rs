@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
-use super::agreed::{Agreed, Codec, CodecKind, DtlsRole, ExtensionKind, IceCredentials, LocalSettings, Outgoing, Section, SendStream};
+use super::agreed::{
+    Agreed, Codec, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing, Receive, Section, SendStream,
+};
 use super::codecs;
 use super::error::NegotiateError;
+use super::mutual::Mutual;
+use super::offered;
+use super::payload_types::PayloadTypes;
 use super::sections;
 use crate::ids::{Kind, TrackId};
 use crate::limits;
@@ -24,35 +29,44 @@ pub struct Offer {
 /// Offers tracks to a client. See the module's documentation.
 #[derive(Debug)]
 pub struct Offerer {
-    settings: Arc<LocalSettings>,
+    pub(super) settings: Arc<LocalSettings>,
     session_id: u64,
-    ice: IceCredentials,
-    /// Sections behind the data section, which is always the first.
-    lines: Vec<Line>,
+    version: u64,
+    pub(super) ice: IceCredentials,
+    /// Of the data section, which is always the first.
+    pub(super) data_mid: String,
+    /// Sections behind it.
+    pub(super) lines: Vec<Line>,
     /// Not on a section yet, oldest first.
-    waiting: Vec<Outgoing>,
-    payload_types: PayloadTypes,
+    pub(super) waiting: Vec<Outgoing>,
+    pub(super) payload_types: PayloadTypes,
     next_mid: u32,
     next_id: u32,
     /// Something changed since the last offer.
-    changed: bool,
-    outstanding: Option<Offer>,
-    agreed: Option<Agreed>,
+    pub(super) changed: bool,
+    pub(super) outstanding: Option<Offer>,
+    pub(super) agreed: Option<Agreed>,
+    /// The client offers as well.
+    pub(super) mutual: Option<Mutual>,
 }
 
 #[derive(Debug)]
-struct Line {
-    mid: String,
-    kind: Kind,
+pub(super) struct Line {
+    pub(super) mid: String,
+    pub(super) kind: Kind,
     /// As offered.
-    codecs: Vec<Codec>,
-    state: LineState,
-    /// The client answered with port 0; the section stays so until it is taken up again under another mid.
-    dead: bool,
+    pub(super) codecs: Vec<Codec>,
+    /// As offered.
+    pub(super) extensions: ExtensionMap,
+    pub(super) state: LineState,
+    /// What the client sends here; only where it offers as well.
+    pub(super) receive: Option<Receive>,
+    /// One end refused it with port 0; the section stays so until it is taken up again under another mid.
+    pub(super) dead: bool,
 }
 
 #[derive(Debug)]
-enum LineState {
+pub(super) enum LineState {
     /// Carries a track, or will with the next offer.
     Used(Box<Outgoing>),
     /// Its track is gone; the client still has to agree to that. Without this step a browser would not report the next
@@ -67,13 +81,6 @@ enum LineState {
     Refused(TrackId),
 }
 
-/// Which payload type means what on this transport, for ever: a browser must not see one number with two meanings.
-#[derive(Debug, Default)]
-struct PayloadTypes {
-    used: Vec<(CodecKind, String, u8, Option<u8>)>,
-    taken: u8,
-}
-
 impl Offerer {
     /// `session_id`: random, for the `o=` line.
     #[must_use]
@@ -81,7 +88,9 @@ impl Offerer {
         Self {
             settings,
             session_id: session_id >> 1,
+            version: 0,
             ice,
+            data_mid: "0".to_owned(),
             lines: Vec::new(),
             waiting: Vec::new(),
             payload_types: PayloadTypes::default(),
@@ -90,6 +99,7 @@ impl Offerer {
             changed: true,
             outstanding: None,
             agreed: None,
+            mutual: None,
         }
     }
 
@@ -143,14 +153,15 @@ impl Offerer {
 
     /// Asked: is there an offer to send? `None` while one is outstanding or where nothing changed.
     pub fn poll_offer(&mut self) -> Option<Offer> {
-        if !self.changed || self.outstanding.is_some() {
+        let may = self.mutual.as_ref().is_none_or(|mutual| mutual.may_offer(self.agreed.is_some()));
+        if !self.changed || self.outstanding.is_some() || !may {
             return None;
         }
         self.changed = false;
         self.place_waiting();
         let id = self.next_id;
         self.next_id += 1;
-        let offer = Offer { sdp: self.write(id).to_string(), id, mids: self.mids() };
+        let offer = Offer { sdp: self.write().to_string(), id, mids: self.mids() };
         self.outstanding = Some(offer.clone());
         Some(offer)
     }
@@ -194,11 +205,12 @@ impl Offerer {
             if !media.rejected() && (media.mid != line.mid || sections::kind(media.kind) != Some(line.kind)) {
                 return Err(wrong(at + 1, "kind or mid differ from the offer"));
             }
-            agreed.push(line.agreed(media));
+            agreed.push(line.agreed(media, self.mutual.is_some()));
         }
 
         for ((line, media), section) in self.lines.iter_mut().zip(media).zip(&agreed) {
             line.dead = media.rejected();
+            line.receive = section.as_ref().and_then(|section| section.receive.clone());
             let taken = section.as_ref().is_some_and(|section| section.send.is_some());
             line.state = match std::mem::replace(&mut line.state, LineState::Free) {
                 LineState::Used(outgoing) if taken => LineState::Used(outgoing),
@@ -216,6 +228,11 @@ impl Offerer {
         Ok(())
     }
 
+    /// How a stream that we send is named.
+    pub(super) fn stream_name(&self) -> fn(&Outgoing) -> String {
+        if self.mutual.is_some() { sections::stream_of_publisher } else { sections::stream_of_track }
+    }
+
     /// Puts waiting tracks onto free sections, or onto new ones.
     fn place_waiting(&mut self) {
         for outgoing in std::mem::take(&mut self.waiting) {
@@ -224,49 +241,57 @@ impl Offerer {
                 continue;
             }
             let room = self.lines.len() + 1 < limits::SDP_MEDIA_MAX;
-            let free = |line: &&mut Line| line.kind == outgoing.kind && matches!(line.state, LineState::Free);
+            // What the client sends on a section it describes itself.
+            let free = |line: &&mut Line| line.kind == outgoing.kind && matches!(line.state, LineState::Free) && line.receive.is_none();
+            let extensions = self.mutual.as_ref().map_or_else(|| our_extensions(outgoing.kind), |mutual| mutual.extensions(outgoing.kind));
             if let Some(line) = self.lines.iter_mut().find(free) {
                 if line.dead {
                     // RFC 8829 5.2.2: a rejected section is taken up again under a new mid.
-                    line.mid = self.next_mid.to_string();
-                    self.next_mid += 1;
+                    line.mid = new_mid(&mut self.next_mid, self.mutual.is_some());
                     line.dead = false;
                 }
-                line.codecs = codecs;
+                (line.codecs, line.extensions) = (codecs, extensions);
                 line.state = LineState::Used(Box::new(outgoing));
             } else if room {
-                let (mid, kind) = (self.next_mid.to_string(), outgoing.kind);
-                self.next_mid += 1;
-                self.lines.push(Line { mid, kind, codecs, state: LineState::Used(Box::new(outgoing)), dead: false });
+                let (mid, kind) = (new_mid(&mut self.next_mid, self.mutual.is_some()), outgoing.kind);
+                let state = LineState::Used(Box::new(outgoing));
+                self.lines.push(Line { mid, kind, codecs, extensions, state, receive: None, dead: false });
             } else {
                 self.waiting.push(outgoing);
             }
         }
     }
 
-    fn mids(&self) -> Vec<(String, TrackId)> {
+    pub(super) fn mids(&self) -> Vec<(String, TrackId)> {
         self.lines.iter().filter_map(|line| Some((line.mid.clone(), line.state.track()?.clone()))).collect()
     }
 
-    fn write(&mut self, version: u32) -> sdp::Description {
-        let transport = sections::local_transport(&self.settings, &self.ice, Setup::ActPass);
-        let mut data = sections::write_data("0", transport.clone());
+    /// A description of ours, so far with the data section alone.
+    pub(super) fn begin(&mut self, transport: &sdp::TransportAttributes) -> sdp::Description {
+        self.version += 1;
+        let mut data = sections::write_data(&self.data_mid, transport.clone());
         data.candidates = sections::candidates(&self.settings);
         data.end_of_candidates = true;
-        let mut offer = sdp::Description {
+        sdp::Description {
             session_id: self.session_id,
-            session_version: u64::from(version),
+            session_version: self.version,
             ice_lite: true,
             extmap_allow_mixed: true,
             bundle: vec![data.mid.clone()],
             media: vec![data],
             ..sdp::Description::default()
-        };
+        }
+    }
+
+    fn write(&mut self) -> sdp::Description {
+        let transport = sections::local_transport(&self.settings, &self.ice, Setup::ActPass);
+        let mut offer = self.begin(&transport);
+        let stream = self.stream_name();
         for line in &mut self.lines {
             if let LineState::Leaving { offered } = &mut line.state {
                 *offered = true;
             }
-            let media = line.write(&transport);
+            let media = line.write(&transport, stream);
             if !media.rejected() {
                 offer.bundle.push(line.mid.clone());
             }
@@ -277,7 +302,8 @@ impl Offerer {
 }
 
 impl Line {
-    fn write(&self, transport: &sdp::TransportAttributes) -> sdp::Media {
+    /// The section as we see it.
+    pub(super) fn write(&self, transport: &sdp::TransportAttributes, stream: fn(&Outgoing) -> String) -> sdp::Media {
         let used = match &self.state {
             LineState::Used(outgoing) => Some(outgoing),
             LineState::Leaving { .. } | LineState::Free | LineState::Refused(_) => None,
@@ -288,29 +314,40 @@ impl Line {
             port: if self.dead { 0 } else { 9 },
             protocol: "UDP/TLS/RTP/SAVPF".to_owned(),
             mid: self.mid.clone(),
-            direction: Direction::of(used.is_some(), false),
+            direction: Direction::of(used.is_some(), self.receive.is_some()),
             transport: if self.dead { sdp::TransportAttributes::default() } else { transport.clone() },
             rtcp_mux: true,
             rtcp_rsize: true,
             codecs: sections::write_codecs(&self.codecs, &sections::opus_fmtp(false, stereo, stereo)),
-            extensions: offered_extensions(self.kind),
+            extensions: self
+                .extensions
+                .iter()
+                .map(|(kind, id)| sdp::Extension { id, direction: None, uri: kind.uri().to_owned() })
+                .collect(),
             ..sdp::Media::default()
         };
+        if media.codecs.is_empty() {
+            // A section of the client's with nothing in it that we know; a list without any format is no SDP.
+            media.codecs.push(sections::any_codec(self.kind));
+        }
+        if let Some(receive) = &self.receive {
+            sections::write_receive(&mut media, receive);
+        }
         if let Some(outgoing) = used {
             let rtx = self.codecs.iter().any(|codec| codec.rtx.is_some());
-            sections::write_outgoing(&mut media, outgoing, sections::stream_of_track(outgoing), rtx);
+            sections::write_outgoing(&mut media, outgoing, stream(outgoing), rtx);
         }
         media
     }
 
     /// What is left of the offered section after the answer; `None` where it was rejected.
-    fn agreed(&self, answer: &sdp::Media) -> Option<Section> {
+    fn agreed(&self, answer: &sdp::Media, mutual: bool) -> Option<Section> {
         if answer.rejected() {
             return None;
         }
         let answered = codecs::known(answer);
         let (mut extensions, _) = sections::extensions(self.kind, answer);
-        for (kind, id) in offered_ids(self.kind) {
+        for (kind, id) in self.extensions.iter() {
             if extensions.id(kind).is_some_and(|answered| answered != id) {
                 extensions.set(kind, 0);
             }
@@ -335,7 +372,8 @@ impl Line {
             }
             LineState::Used(_) | LineState::Leaving { .. } | LineState::Free | LineState::Refused(_) => None,
         };
-        Some(Section { mid: self.mid.clone(), kind: self.kind, codecs, extensions, receive: None, send })
+        let receive = (mutual && answer.direction.sends()).then(|| offered::receive_on(answer));
+        Some(Section { mid: self.mid.clone(), kind: self.kind, codecs, extensions, receive, send })
     }
 }
 
@@ -349,46 +387,8 @@ impl LineState {
     }
 }
 
-impl PayloadTypes {
-    /// The track's codecs with this transport's numbers.
-    fn assign(&mut self, outgoing: &Outgoing) -> Vec<Codec> {
-        let mut codecs: Vec<Codec> = Vec::with_capacity(outgoing.codecs.len());
-        for codec in &outgoing.codecs {
-            // Mono and stereo Opus differ in fmtp, and so must not share a number.
-            let variant = if codec.kind == CodecKind::Opus { outgoing.stereo.to_string() } else { codec.fmtp.clone() };
-            let Some((payload_type, repair)) = self.number(codec.kind, variant) else { continue };
-            if codecs.iter().any(|other| other.payload_type == payload_type) {
-                continue;
-            }
-            let video = codec.kind != CodecKind::Opus;
-            // Pictures are sent again; sound is sent twice where it gets lost.
-            let (rtx, red) = if video { (repair, None) } else { (None, repair) };
-            codecs.push(Codec { payload_type, rtx, red, nack: video, pli: video, transport_cc: video, ..codec.clone() });
-        }
-        codecs
-    }
-
-    fn number(&mut self, kind: CodecKind, variant: String) -> Option<(u8, Option<u8>)> {
-        let known = self.used.iter().find(|(known, fmtp, ..)| *known == kind && *fmtp == variant);
-        if let Some((.., payload_type, repair)) = known {
-            return Some((*payload_type, *repair));
-        }
-        let payload_type = self.next()?;
-        let repair = self.next();
-        self.used.push((kind, variant, payload_type, repair));
-        Some((payload_type, repair))
-    }
-
-    /// 96 to 127, then 35 to 63: the dynamic ranges that RTCP multiplexing leaves (RFC 5761 4).
-    fn next(&mut self) -> Option<u8> {
-        let number = (96..=127).chain(35..=63).nth(usize::from(self.taken))?;
-        self.taken += 1;
-        Some(number)
-    }
-}
-
 /// Our extension ids. Small ones for what every packet carries.
-fn offered_ids(kind: Kind) -> impl Iterator<Item = (ExtensionKind, u8)> {
+fn our_extensions(kind: Kind) -> ExtensionMap {
     const OFFERED: [(ExtensionKind, u8); 7] = [
         (ExtensionKind::Mid, 1),
         (ExtensionKind::AudioLevel, 2),
@@ -398,9 +398,16 @@ fn offered_ids(kind: Kind) -> impl Iterator<Item = (ExtensionKind, u8)> {
         (ExtensionKind::AbsCaptureTime, 6),
         (ExtensionKind::PlayoutDelay, 7),
     ];
-    OFFERED.into_iter().filter(move |(extension, _)| sections::extension_wanted(kind, *extension))
+    let mut map = ExtensionMap::default();
+    for (extension, id) in OFFERED.into_iter().filter(|(extension, _)| sections::extension_wanted(kind, *extension)) {
+        map.set(extension, id);
+    }
+    map
 }
 
-fn offered_extensions(kind: Kind) -> Vec<sdp::Extension> {
-    offered_ids(kind).map(|(extension, id)| sdp::Extension { id, direction: None, uri: extension.uri().to_owned() }).collect()
+/// Where the client offers too, it numbers its own sections: ours have to look different.
+fn new_mid(next: &mut u32, mutual: bool) -> String {
+    let number = *next;
+    *next += 1;
+    if mutual { format!("s{number}") } else { number.to_string() }
 }

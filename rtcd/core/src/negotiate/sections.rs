@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::agreed::{Codec, CodecKind, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing, RemoteTransport};
+use super::agreed::{
+    Codec, CodecKind, DtlsRole, ExtensionKind, ExtensionMap, IceCredentials, LocalSettings, Outgoing, Receive, RemoteTransport,
+};
 use super::codecs;
 use super::error::NegotiateError;
 use crate::ids::{Kind, Source};
@@ -113,6 +115,22 @@ pub(super) fn write_codecs(agreed: &[Codec], opus_fmtp: &str) -> Vec<sdp::Codec>
     written
 }
 
+/// Stands in a rejected section.
+pub(super) fn any_codec(kind: Kind) -> sdp::Codec {
+    let (payload_type, codec) = match kind {
+        Kind::Audio => (111, CodecKind::Opus),
+        Kind::Video => (96, CodecKind::Vp8),
+    };
+    sdp::Codec {
+        payload_type,
+        name: codecs::name(codec).to_owned(),
+        clock_rate: codec.clock_rate(),
+        channels: codec.channels().max(1),
+        fmtp: String::new(),
+        feedback: Vec::new(),
+    }
+}
+
 /// Opus parameters: in-band FEC always, 10 ms packets allowed, the rest as asked.
 pub(super) fn opus_fmtp(dtx: bool, stereo_wanted: bool, stereo_sent: bool) -> String {
     let mut fmtp = "minptime=10;useinbandfec=1".to_owned();
@@ -190,6 +208,18 @@ pub(super) fn stream_of_source(outgoing: &Outgoing) -> String {
         Source::Unknown => outgoing.track.as_str(),
     };
     format!("{}|{group}", outgoing.publisher.as_str())
+}
+
+/// The publisher's name, without its tenant: every track of one person is one stream. For clients that learn by the mid what a track is.
+pub(super) fn stream_of_publisher(outgoing: &Outgoing) -> String {
+    let name = outgoing.publisher.as_str();
+    name.rsplit_once('/').map_or(name, |(_, name)| name).to_owned()
+}
+
+/// Adds the lines of simulcast layers that we take.
+pub(super) fn write_receive(media: &mut sdp::Media, receive: &Receive) {
+    media.rids = receive.rids.iter().map(|id| sdp::Rid { id: id.clone(), send: false }).collect();
+    media.simulcast.recv.clone_from(&receive.rids);
 }
 
 /// A data section with the other end's facts mirrored.

@@ -424,3 +424,118 @@ fn payload_types_keep_their_meaning_for_ever() {
     assert!(text.media[2].codecs[0].fmtp.contains("stereo=1"));
     assert!(!text.media[1].codecs[0].fmtp.contains("stereo=1"));
 }
+
+const CODECS: &[CodecKind] = &[CodecKind::Opus, CodecKind::Vp8, CodecKind::Av1];
+
+/// The data section of a browser's first offer, alone.
+fn data_offer() -> String {
+    let mut offer = sdp::parse(CHROMIUM_SIMULCAST).expect("a fixture");
+    offer.media.rotate_right(1);
+    offer.media.truncate(1);
+    offer.bundle = vec![offer.media[0].mid.clone()];
+    assert_eq!(offer.media[0].kind, MediaKind::Application);
+    offer.to_string()
+}
+
+/// The same browser's offer of everything: the data section first, then what stands, then its own microphone and camera.
+fn whole_offer(standing: &str) -> String {
+    let (mut offer, ours) = (sdp::parse(CHROMIUM_SIMULCAST).expect("a fixture"), client_answer(standing));
+    offer.media.rotate_right(1);
+    let own = offer.media.split_off(1);
+    offer.media.extend(ours.media.into_iter().skip(1));
+    offer.media.extend(own);
+    for (at, media) in offer.media.iter_mut().enumerate() {
+        media.transport = sdp::parse(CHROMIUM_SIMULCAST).expect("a fixture").media[0].transport.clone();
+        media.transport.setup = Some(Setup::ActPass);
+        if at == 0 {
+            media.mid = "2".to_owned();
+        }
+    }
+    offer.bundle = offer.media.iter().filter(|media| !media.rejected()).map(|media| media.mid.clone()).collect();
+    offer.to_string()
+}
+
+fn mutual() -> Offerer {
+    let mut offerer = Offerer::mutual(settings(), 7, ice(1), CODECS);
+    offerer.add(audio("TR_a"));
+    assert_eq!(offerer.poll_offer(), None, "the client begins");
+    let answer = offerer.handle_offer(&data_offer(), &mut Counter(1)).expect("answer");
+    assert_eq!(sdp::parse(&answer.sdp).expect("our own").media.len(), 1);
+    offerer
+}
+
+#[test]
+fn both_offer_and_numbers_keep_their_meaning() {
+    let mut offerer = mutual();
+    offerer.add(video("TR_v"));
+    let offer = offerer.poll_offer().expect("an offer");
+    assert!(offer.sdp.contains("m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\n"), "{}", offer.sdp);
+    assert!(offer.sdp.contains("m=video 9 UDP/TLS/RTP/SAVPF 96 97"), "{}", offer.sdp);
+    assert!(offer.sdp.contains("a=msid:PA_pub TR_a\r\n") && offer.sdp.contains("cname:PA_pub\r\n"), "{}", offer.sdp);
+    let mut answer = client_answer(&offer.sdp);
+    for media in &mut answer.media {
+        media.transport.ice_ufrag = Some("qp5j".to_owned());
+        media.transport.fingerprints = sdp::parse(CHROMIUM_SIMULCAST).expect("a fixture").media[0].transport.fingerprints.clone();
+        media.transport.ice_pwd = sdp::parse(CHROMIUM_SIMULCAST).expect("a fixture").media[0].transport.ice_pwd.clone();
+    }
+    offerer.handle_answer(&answer.to_string(), 0).expect("agreed");
+    assert_eq!(offerer.agreed().expect("agreed").sections.iter().filter(|section| section.send.is_some()).count(), 2);
+
+    let answer = offerer.handle_offer(&whole_offer(&offer.sdp), &mut Counter(1)).expect("answer");
+    assert!(!answer.ice_restarted);
+    assert_eq!(answer.mids, offer.mids, "what we send stays where it is");
+    let text = sdp::parse(&answer.sdp).expect("our own");
+    assert_eq!(text.media.len(), 5);
+    assert_eq!((text.media[1].direction, text.media[3].direction), (Direction::SendOnly, Direction::RecvOnly));
+    assert_eq!(text.media[4].simulcast.recv, ["q", "h", "f"]);
+    assert!(!answer.sdp.contains("H264") && !answer.sdp.contains("VP9"), "only what was asked for: {}", answer.sdp);
+    let sections = &offerer.agreed().expect("agreed").sections;
+    let received: Vec<&str> = sections.iter().filter_map(|section| Some(section.receive.as_ref()?.cid.as_str())).collect();
+    assert_eq!(received, ["0", "1"], "known by their mids");
+
+    // One number, one meaning, in every section of our next offer; what the client sends is offered to be taken on.
+    offerer.add(audio("TR_b"));
+    let offer = offerer.poll_offer().expect("an offer");
+    let text = sdp::parse(&offer.sdp).expect("our own");
+    let mut meanings = std::collections::HashMap::new();
+    let mut ids = std::collections::HashMap::new();
+    for media in &text.media {
+        for codec in &media.codecs {
+            let meaning = (codec.name.clone(), codec.clock_rate, codec.fmtp.clone());
+            assert_eq!(meanings.entry(codec.payload_type).or_insert_with(|| meaning.clone()), &meaning, "{}", codec.payload_type);
+        }
+        for extension in &media.extensions {
+            assert_eq!(ids.entry(extension.id).or_insert_with(|| extension.uri.clone()), &extension.uri);
+        }
+    }
+    assert_eq!((text.media[3].direction, text.media[4].simulcast.recv.len()), (Direction::RecvOnly, 3));
+    assert_eq!(text.media[5].direction, Direction::SendOnly);
+}
+
+#[test]
+fn an_offer_of_the_client_that_cannot_be_taken_changes_nothing() {
+    let mut offerer = mutual();
+    let offer = offerer.poll_offer().expect("an offer");
+    let before = offerer.agreed().cloned();
+    assert_eq!(offerer.handle_offer(&data_offer(), &mut Counter(9)), Err(NegotiateError::Glare));
+    assert_eq!((offerer.agreed().cloned(), offerer.resend()), (before, Some(offer)));
+    assert!(!offerer.hold(true), "ours is under way");
+
+    let mut fresh = Offerer::mutual(settings(), 7, ice(1), CODECS);
+    let error = fresh.handle_offer(CHROMIUM_SIMULCAST, &mut Counter(9)).expect_err("media first");
+    assert!(error.to_string().contains("data channel before the first offer"), "{error}");
+    assert!(fresh.agreed().is_none() && fresh.hold(true));
+}
+
+#[test]
+fn a_section_without_anything_known_is_refused_and_stays_a_section() {
+    let mut offerer = Offerer::mutual(settings(), 7, ice(1), &[CodecKind::Opus]);
+    offerer.handle_offer(&data_offer(), &mut Counter(1)).expect("answer");
+    let answer = offerer.handle_offer(&whole_offer(&data_offer()), &mut Counter(1)).expect("answer");
+    let text = sdp::parse(&answer.sdp).expect("our own");
+    assert_eq!(text.media.iter().map(|media| media.rejected()).collect::<Vec<_>>(), [false, false, true]);
+    offerer.add(audio("TR_a"));
+    let offer = sdp::parse(&offerer.poll_offer().expect("an offer").sdp).expect("our own");
+    assert_eq!(offer.media.iter().map(|media| media.rejected()).collect::<Vec<_>>(), [false, false, true, false]);
+    assert!(offer.media.iter().skip(1).all(|media| !media.codecs.is_empty()), "a list without any format is no SDP");
+}

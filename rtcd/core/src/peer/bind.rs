@@ -9,6 +9,7 @@ use super::transport::{Incoming, SourceOf, TransportKey};
 use crate::arena::Arena;
 use crate::core::Core;
 use crate::ids::Kind;
+use crate::input::Transports;
 use crate::limits::{LAYERS_MAX, SRTP_SOURCES_MAX};
 use crate::negotiate::{Agreed, Receive, Section};
 use crate::rtp::{Extension, Extensions, Header};
@@ -20,6 +21,8 @@ fn rank(rid: &str, offered: usize) -> usize {
         "q" => 0,
         "h" => 1,
         "f" => 2,
+        // Of Mattermost: low and high.
+        "l" => 0,
         _ => offered,
     }
 }
@@ -64,11 +67,7 @@ impl Core {
 
     /// A track announced after its offer was answered (the two travel apart) finds its section.
     pub(crate) fn bind_announced(&mut self, now: Instant, key: TransportKey) {
-        let agreed = match self.transports.get(key).map(|transport| &transport.negotiator) {
-            Some(super::transport::Negotiator::Answers(answerer)) => answerer.agreed().cloned(),
-            Some(super::transport::Negotiator::Offers(_)) | None => None,
-        };
-        if let Some(agreed) = agreed {
+        if let Some(agreed) = self.transports.get(key).and_then(|transport| transport.negotiator.agreed()).cloned() {
             self.bind_sections(now, key, &agreed);
         }
     }
@@ -89,10 +88,12 @@ impl Core {
 
     fn announced_track(&self, peer: super::PeerKey, kind: Kind, cid: &str) -> Option<TrackKey> {
         let unbound = |key: &&TrackKey| self.tracks.get(**key).is_some_and(|track| track.bound.is_none() && track.kind == kind);
-        let tracks = &self.peers.get(peer)?.tracks;
+        let peer = self.peers.get(peer)?;
+        let tracks = &peer.tracks;
         let named = tracks.iter().filter(unbound).find(|key| self.tracks.get(**key).is_some_and(|track| track.cid == cid));
-        // Some clients write another id into the SDP than they announce; then order decides.
-        named.or_else(|| tracks.iter().find(unbound)).copied()
+        // Some clients write another id into the SDP than they announce; then order decides. A mid is no such id.
+        let by_order = || tracks.iter().find(unbound).filter(|_| !matches!(peer.transports, Transports::Mutual { .. }));
+        named.or_else(by_order).copied()
     }
 
     fn bind_track(&mut self, now: Instant, key: TransportKey, track_key: TrackKey, section: &Section, receive: &Receive) {

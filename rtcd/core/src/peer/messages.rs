@@ -8,6 +8,7 @@ use crate::counters::Count;
 use crate::limits::DATA_MESSAGES_PER_S_MAX;
 use crate::outbox::Notice;
 use crate::output::Event;
+use crate::sctp::Channel;
 
 /// Messages counted in the current second.
 #[derive(Clone, Copy, Default)]
@@ -36,7 +37,7 @@ impl Core {
 
     /// A whole message came out of a data channel. The core does not look inside and does not pass it on: the shell
     /// stamps the sender into it and sends it with [`crate::Input::SendData`].
-    pub(crate) fn message_in(&mut self, now: Instant, key: TransportKey, reliable: bool, payload: Vec<u8>) {
+    pub(crate) fn message_in(&mut self, now: Instant, key: TransportKey, channel: Channel, payload: Vec<u8>) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(peer) = self.peers.get(transport.peer) else { return };
         let Some(call) = self.calls.get(peer.call) else { return };
@@ -45,13 +46,13 @@ impl Core {
             return;
         }
         self.counters.one(Count::DataIn);
-        self.outbox.notice(Notice::Data { call: call.id.clone(), peer: peer.id.clone(), reliable, payload });
+        self.outbox.notice(Notice::Data { call: call.id.clone(), peer: peer.id.clone(), channel, payload });
     }
 
     /// A message for one peer, on the transport that carries what it receives.
-    pub(crate) fn message_out(&mut self, now: Instant, peer: super::PeerKey, reliable: bool, payload: &[u8]) {
+    pub(crate) fn message_out(&mut self, now: Instant, peer: super::PeerKey, channel: Channel, payload: &[u8]) {
         let Some(key) = self.peers.get(peer).and_then(super::Peer::viewing) else { return };
-        let sent = self.transports.get_mut(key).and_then(|transport| transport.sctp.as_mut()).map(|sctp| sctp.send(reliable, payload));
+        let sent = self.transports.get_mut(key).and_then(|transport| transport.sctp.as_mut()).map(|sctp| sctp.send(channel, payload));
         match sent {
             Some(Ok(())) => {
                 self.counters.one(Count::DataOut);

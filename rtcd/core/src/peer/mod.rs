@@ -20,6 +20,7 @@ pub(crate) mod transport;
 use crate::arena::Key;
 use crate::call::CallKey;
 use crate::ids::PeerId;
+use crate::input::Transports;
 use crate::output::{Quality, Step};
 use crate::subscription::SubscriptionKey;
 use crate::track::TrackKey;
@@ -33,10 +34,11 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) call: CallKey,
     pub(crate) rights: Rights,
-    /// One transport both ways, offered by the client.
-    pub(crate) single: bool,
+    pub(crate) transports: Transports,
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
+    /// Loudness to tell.
+    pub(crate) levels: Option<Box<crate::call::speaking::Levels>>,
     /// What it answered to the recording notice.
     pub(crate) consent: bool,
     pub(crate) publish: Option<TransportKey>,
@@ -60,10 +62,19 @@ pub(crate) struct Rights {
 impl Peer {
     /// The transport that carries what it watches.
     pub(crate) fn viewing(&self) -> Option<TransportKey> {
-        if self.single { self.publish } else { self.subscribe }
+        if self.transports == Transports::Two { self.subscribe } else { self.publish }
     }
 
-    pub(crate) fn transports(&self) -> impl Iterator<Item = TransportKey> {
+    /// The transport on which we offer.
+    pub(crate) fn offering(&self) -> Option<TransportKey> {
+        match self.transports {
+            Transports::Two => self.subscribe,
+            Transports::Single => None,
+            Transports::Mutual { .. } => self.publish,
+        }
+    }
+
+    pub(crate) fn transport_keys(&self) -> impl Iterator<Item = TransportKey> {
         [self.publish, self.subscribe].into_iter().flatten()
     }
 }
@@ -75,9 +86,10 @@ impl Peer {
             id: PeerId::new("PA_x").unwrap(),
             call,
             rights: Rights { publish: true, subscribe: true, data: true },
-            single: false,
+            transports: Transports::Two,
             auto_subscribe: true,
             adaptive_stream: false,
+            levels: None,
             consent: false,
             publish: None,
             subscribe: None,

@@ -1,5 +1,6 @@
 //! Offers and answers of one peer: what they agree on is applied to the transport, its tracks and its subscriptions.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::PeerKey;
@@ -10,8 +11,9 @@ use crate::core::Core;
 use crate::counters::Count;
 use crate::ice::{IceAgent, LocalCredentials};
 use crate::ids::Side;
-use crate::negotiate::{Agreed, Answerer, Fresh, IceCredentials, NegotiateError, Offerer};
-use crate::output::{Signal, Step};
+use crate::input::Transports;
+use crate::negotiate::{Agreed, Answerer, Fresh, IceCredentials, LocalSettings, NegotiateError, Offerer};
+use crate::output::{SendingSection, Signal, Step};
 use crate::random::Random;
 use crate::rtp::{Extension, ExtensionMap};
 
@@ -52,15 +54,19 @@ impl Core {
         let shard = self.config.shard;
         let (Some(transport), Some(peer)) = (self.transports.get_mut(key), self.peers.get(peer_key)) else { return };
         let peer_id = peer.id.clone();
-        let Negotiator::Answers(answerer) = &mut transport.negotiator else { return };
         let mut fresh = FreshIce { shard, slot: key.index(), random: &mut self.random, made: None };
-        let result = answerer.handle_offer(sdp, &mut fresh);
+        let result = match &mut transport.negotiator {
+            Negotiator::Answers(answerer) => answerer.handle_offer(sdp, &mut fresh),
+            Negotiator::Offers(offerer) => offerer.handle_offer(sdp, &mut fresh),
+        };
         let made = fresh.made;
         let answer = match result {
             Ok(answer) => answer,
+            // It rolls back and answers ours.
+            Err(NegotiateError::Glare) => return,
             Err(error) => return self.refuse(&peer_id, Side::Publish, &error),
         };
-        let Some(agreed) = answerer.agreed().cloned() else { return };
+        let Some(agreed) = transport.negotiator.agreed().cloned() else { return };
         if let Some(made) = made {
             if transport.ice.remote_ufrag().is_none() {
                 transport.ice = IceAgent::new(made);
@@ -72,6 +78,7 @@ impl Core {
         self.adopt(now, key, &agreed);
         self.bind_sections(now, key, &agreed);
         self.outbox.signal(&peer_id, Signal::Answer { sdp: answer.sdp, id, mids: answer.mids });
+        self.tell_sending(key, &agreed);
         self.apply_outgoing(now, key, &agreed);
         self.renegotiate(key);
     }
@@ -80,25 +87,68 @@ impl Core {
     pub(crate) fn answer(&mut self, now: Instant, peer_key: PeerKey, sdp: &str, id: u32) {
         let Some(peer) = self.peers.get(peer_key) else { return };
         let peer_id = peer.id.clone();
-        let Some(key) = peer.subscribe else {
+        let Some(key) = peer.offering() else {
             return self.outbox.signal(
                 &peer_id,
                 Signal::Refused { side: Side::Subscribe, reason: "there is no transport on which this server offers".to_owned() },
             );
         };
         let Some(Negotiator::Offers(offerer)) = self.transports.get_mut(key).map(|transport| &mut transport.negotiator) else { return };
+        let side = if offerer.is_mutual() { Side::Publish } else { Side::Subscribe };
         match offerer.handle_answer(sdp, id) {
             Ok(()) => {}
             // An answer that crossed a newer offer: the next one counts.
             Err(NegotiateError::Stale { .. }) => return,
-            Err(error) => return self.refuse(&peer_id, Side::Subscribe, &error),
+            Err(error) => return self.refuse(&peer_id, side, &error),
         }
         if let Some(agreed) = offerer.agreed().cloned() {
-            self.candidates(peer_key, Side::Subscribe, sdp.matches("a=candidate:").count());
+            self.candidates(peer_key, side, sdp.matches("a=candidate:").count());
             self.adopt(now, key, &agreed);
+            if side == Side::Publish {
+                self.bind_sections(now, key, &agreed);
+                self.tell_sending(key, &agreed);
+            }
             self.apply_outgoing(now, key, &agreed);
         }
         self.renegotiate(key);
+    }
+
+    /// Where both offer, what the client sends is nobody's until it is published.
+    fn tell_sending(&mut self, key: TransportKey, agreed: &Agreed) {
+        let Some(peer) = self.transports.get(key).and_then(|transport| self.peers.get(transport.peer)) else { return };
+        if !matches!(peer.transports, Transports::Mutual { .. }) {
+            return;
+        }
+        let sending = agreed.sections.iter().filter_map(|section| {
+            let receive = section.receive.as_ref()?;
+            let mime = section.codecs.first()?.kind.mime();
+            Some(SendingSection { mid: section.mid.clone(), kind: section.kind, stream: receive.stream.clone(), mime })
+        });
+        let signal = Signal::Sending(sending.collect());
+        self.outbox.signal(&peer.id, signal);
+    }
+
+    /// The client is about to offer, or no longer.
+    pub(crate) fn hold_offers(&mut self, peer_key: PeerKey, held: bool) {
+        let Some(peer) = self.peers.get(peer_key) else { return };
+        let Some(key) = peer.offering() else { return };
+        let Some(Negotiator::Offers(offerer)) = self.transports.get_mut(key).map(|transport| &mut transport.negotiator) else { return };
+        let done = offerer.hold(held);
+        if held {
+            self.outbox.signal(&peer.id, Signal::OffersHeld { held: done });
+        } else {
+            self.renegotiate(key);
+        }
+    }
+
+    /// The outstanding offer once more.
+    pub(crate) fn reoffer(&mut self, peer_key: PeerKey) {
+        let Some(peer) = self.peers.get(peer_key) else { return };
+        let transport = peer.offering().and_then(|key| self.transports.get(key));
+        let Some(Negotiator::Offers(offerer)) = transport.map(|transport| &transport.negotiator) else { return };
+        if let Some(offer) = offerer.resend() {
+            self.outbox.signal(&peer.id, Signal::Offer { sdp: offer.sdp, id: offer.id, mids: offer.mids });
+        }
     }
 
     /// New ICE names for the transport we offer; on the other one the client's offer does that.
@@ -124,7 +174,7 @@ impl Core {
                     self.outbox.signal(&peer.id, Signal::Offer { sdp: offer.sdp, id: offer.id, mids: offer.mids });
                 }
             }
-            Negotiator::Answers(answerer) if peer.single => {
+            Negotiator::Answers(answerer) if peer.transports == Transports::Single => {
                 if let Some((audio, video)) = answerer.poll_need() {
                     self.outbox.signal(&peer.id, Signal::NeedSections { audio, video });
                 }
@@ -138,8 +188,13 @@ impl Core {
         if let Some(key) = self.peers.get(peer_key).and_then(|peer| peer.publish) {
             return key;
         }
-        let single = self.peers.get(peer_key).is_some_and(|peer| peer.single);
-        let mut answerer = Answerer::new(self.local.clone(), single, self.random.u64());
+        let transports = self.peers.get(peer_key).map(|peer| peer.transports);
+        if let Some(Transports::Mutual { codecs }) = transports {
+            return self.open_offering_transport(now, peer_key, Side::Publish, |local, session_id, ice| {
+                Offerer::mutual(local, session_id, ice, codecs)
+            });
+        }
+        let mut answerer = Answerer::new(self.local.clone(), transports == Some(Transports::Single), self.random.u64());
         for track in self.peers.get(peer_key).into_iter().flat_map(|peer| &peer.tracks).filter_map(|key| self.tracks.get(*key)) {
             answerer.publish(&track.cid, track.dtx, track.stereo, track.wished);
         }
@@ -153,17 +208,30 @@ impl Core {
 
     /// The transport we offer; made when the peer joins.
     pub(crate) fn open_subscribing_transport(&mut self, now: Instant, peer_key: PeerKey) -> TransportKey {
+        self.open_offering_transport(now, peer_key, Side::Subscribe, Offerer::new)
+    }
+
+    fn open_offering_transport(
+        &mut self,
+        now: Instant,
+        peer_key: PeerKey,
+        side: Side,
+        offerer: impl FnOnce(Arc<LocalSettings>, u64, IceCredentials) -> Offerer,
+    ) -> TransportKey {
         let session_id = self.random.u64();
         let shard = self.config.shard;
         let (random, local) = (&mut self.random, &self.local);
         let key = self.transports.insert_with(|key| {
             let ice = credentials(shard, key.index(), random);
-            let offerer = Offerer::new(local.clone(), session_id, names(&ice));
-            Transport::new(peer_key, Side::Subscribe, Negotiator::Offers(Box::new(offerer)), ice)
+            let offerer = offerer(local.clone(), session_id, names(&ice));
+            Transport::new(peer_key, side, Negotiator::Offers(Box::new(offerer)), ice)
         });
         self.start_transport(now, key);
         if let Some(peer) = self.peers.get_mut(peer_key) {
-            peer.subscribe = Some(key);
+            match side {
+                Side::Publish => peer.publish = Some(key),
+                Side::Subscribe => peer.subscribe = Some(key),
+            }
         }
         key
     }

@@ -11,7 +11,7 @@ use crate::counters::Count;
 use crate::ids::Side;
 use crate::negotiate::DtlsRole;
 use crate::output::{EndReason, Step};
-use crate::sctp::{LOSSY, RELIABLE, Sctp, SctpOutput};
+use crate::sctp::{LOSSY, Labels, RELIABLE, Sctp, SctpOutput};
 use crate::srtp::{Inbound, Outbound, split_keying_material};
 use crate::timers::Timer;
 use crate::verdict::Verdict;
@@ -133,7 +133,8 @@ impl Core {
             return;
         }
         let (Some(_), Some(dtls)) = (transport.data, &transport.dtls) else { return };
-        let mut sctp = Sctp::new(dtls.role() == DtlsRole::Client);
+        let labels = if transport.negotiator.is_mutual() { Labels::Any } else { Labels::LiveKit };
+        let mut sctp = Sctp::new(dtls.role() == DtlsRole::Client, labels);
         // On the transport we offer, the channels are ours to open; on the client's it opens them.
         if transport.side == Side::Subscribe {
             sctp.open_channel(RELIABLE, true);
@@ -169,7 +170,7 @@ impl Core {
                             failed = Some(error);
                         }
                     }
-                    SctpOutput::Message { reliable, payload } => messages.push((reliable, payload)),
+                    SctpOutput::Message { channel, payload } => messages.push((channel, payload)),
                     SctpOutput::Open { reliable, .. } => opened.push(reliable),
                     SctpOutput::Closed => lost = true,
                 }
@@ -186,8 +187,8 @@ impl Core {
         for reliable in opened {
             self.data_open(key, reliable);
         }
-        for (reliable, payload) in messages {
-            self.message_in(now, key, reliable, payload);
+        for (channel, payload) in messages {
+            self.message_in(now, key, channel, payload);
         }
         if let Some(error) = failed {
             self.dtls_failed(now, key, error);

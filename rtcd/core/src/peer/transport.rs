@@ -12,7 +12,7 @@ use super::dtls::DtlsSession;
 use crate::arena::Key;
 use crate::ice::IceAgent;
 use crate::ids::{Link, Side};
-use crate::negotiate::{Answerer, DataSection, Offerer};
+use crate::negotiate::{Agreed, Answerer, DataSection, Offerer};
 use crate::output::Step;
 use crate::receive::Rate;
 use crate::rtp::ExtensionMap;
@@ -69,8 +69,23 @@ pub(crate) struct Transport {
 pub(crate) enum Negotiator {
     /// The client offers.
     Answers(Box<Answerer>),
-    /// We offer.
+    /// We offer, and perhaps the client too.
     Offers(Box<Offerer>),
+}
+
+impl Negotiator {
+    /// What is agreed now.
+    pub(crate) fn agreed(&self) -> Option<&Agreed> {
+        match self {
+            Self::Answers(answerer) => answerer.agreed(),
+            Self::Offers(offerer) => offerer.agreed(),
+        }
+    }
+
+    /// Do both ends offer?
+    pub(crate) fn is_mutual(&self) -> bool {
+        matches!(self, Self::Offers(offerer) if offerer.is_mutual())
+    }
 }
 
 /// SRTP, after DTLS.

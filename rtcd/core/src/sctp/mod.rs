@@ -43,8 +43,8 @@ pub enum SctpOutput {
     },
     /// A whole message came.
     Message {
-        /// The channel it came on.
-        reliable: bool,
+        /// How it came.
+        channel: Channel,
         /// The message.
         payload: Vec<u8>,
     },
@@ -66,19 +66,45 @@ pub enum SendError {
     Full,
 }
 
+/// How a message travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// In order and for certain.
+    pub reliable: bool,
+    /// As text (RFC 8831 6.6).
+    pub text: bool,
+}
+
+impl Channel {
+    /// Bytes, in order and for certain.
+    pub const RELIABLE: Self = Self { reliable: true, text: false };
+    /// Bytes that may get lost.
+    pub const LOSSY: Self = Self { reliable: false, text: false };
+}
+
+/// Which of the other side's channels carry messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    /// [`RELIABLE`] and [`LOSSY`]; what comes on others is none of ours.
+    LiveKit,
+    /// Any: the first of its kind that is open is answered on.
+    Any,
+}
+
 /// One association.
 pub struct Sctp {
+    labels: Labels,
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
     connected: bool,
     /// Labels asked for before the association stood.
     wanted: Vec<(&'static str, bool)>,
-    channels: Vec<Channel>,
+    channels: Vec<Opened>,
     next_own_id: u16,
     outputs: VecDeque<SctpOutput>,
 }
 
-struct Channel {
+struct Opened {
     id: u16,
     reliable: bool,
     /// The other side knows of it (it opened it, or acknowledged ours).
@@ -90,7 +116,7 @@ impl Sctp {
     /// An association that waits for the browser's INIT: browsers always send one. `local_is_dtls_client` decides
     /// whether our own channels have even or odd ids (RFC 8832 §6).
     #[must_use]
-    pub fn new(local_is_dtls_client: bool) -> Self {
+    pub fn new(local_is_dtls_client: bool, labels: Labels) -> Self {
         let limit = u32::try_from(DATA_MESSAGE_LEN_MAX).unwrap_or(u32::MAX);
         let transport = TransportConfig::default()
             .with_max_send_message_size(limit)
@@ -101,6 +127,7 @@ impl Sctp {
         let mut server = ServerConfig::default();
         server.transport = Arc::new(transport);
         Self {
+            labels,
             endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), Some(Arc::new(server))),
             association: None,
             connected: false,
@@ -164,18 +191,23 @@ impl Sctp {
     ///
     /// # Errors
     /// See [`SendError`]; nothing was queued then.
-    pub fn send(&mut self, reliable: bool, payload: &[u8]) -> Result<(), SendError> {
+    pub fn send(&mut self, channel: Channel, payload: &[u8]) -> Result<(), SendError> {
         if payload.len() > DATA_MESSAGE_LEN_MAX {
             return Err(SendError::TooLong);
         }
-        let id = self.channel(reliable).ok_or(SendError::NotOpen)?;
+        let id = self.channel(channel.reliable).ok_or(SendError::NotOpen)?;
         let (_, association) = self.association.as_mut().ok_or(SendError::NotOpen)?;
         let mut stream = association.stream(id).map_err(|_| SendError::NotOpen)?;
         if stream.buffered_amount().unwrap_or_default() + payload.len() > DATA_BUFFERED_MAX {
             return Err(SendError::Full);
         }
         // RFC 8831 §6.6: an empty message is one zero byte under its own identifier.
-        let (bytes, ppi): (&[u8], Ppi) = if payload.is_empty() { (&[0], Ppi::BinaryEmpty) } else { (payload, Ppi::Binary) };
+        let (bytes, ppi): (&[u8], Ppi) = match (payload.is_empty(), channel.text) {
+            (true, false) => (&[0], Ppi::BinaryEmpty),
+            (true, true) => (&[0], Ppi::StringEmpty),
+            (false, false) => (payload, Ppi::Binary),
+            (false, true) => (payload, Ppi::String),
+        };
         stream.write_with_ppi(bytes, ppi).map_err(|_| SendError::Full)?;
         Ok(())
     }
@@ -194,7 +226,11 @@ impl Sctp {
 
     fn channel(&self, reliable: bool) -> Option<u16> {
         let label = if reliable { RELIABLE } else { LOSSY };
-        self.channels.iter().find(|channel| channel.open && channel.label == label).map(|channel| channel.id)
+        let fits = |channel: &&Opened| match self.labels {
+            Labels::LiveKit => channel.label == label,
+            Labels::Any => channel.reliable == reliable,
+        };
+        self.channels.iter().find(|channel| channel.open && fits(channel)).map(|channel| channel.id)
     }
 
     fn open_now(&mut self, label: &'static str, reliable: bool) {
@@ -209,7 +245,7 @@ impl Sctp {
             let _ = stream.set_reliability_params(false, ReliabilityType::Rexmit, 0);
         }
         self.next_own_id = self.next_own_id.saturating_add(2);
-        self.channels.push(Channel { id, reliable, open: false, label: label.to_owned() });
+        self.channels.push(Opened { id, reliable, open: false, label: label.to_owned() });
     }
 
     fn flush(&mut self) {
@@ -264,8 +300,10 @@ impl Sctp {
             }
             match chunks.ppi {
                 Ppi::Dcep => self.control(id, &message),
-                Ppi::BinaryEmpty | Ppi::StringEmpty => self.message(id, Vec::new()),
-                Ppi::Binary | Ppi::String | Ppi::Unknown => self.message(id, message),
+                Ppi::BinaryEmpty => self.message(id, false, Vec::new()),
+                Ppi::StringEmpty => self.message(id, true, Vec::new()),
+                Ppi::String => self.message(id, true, message),
+                Ppi::Binary | Ppi::Unknown => self.message(id, false, message),
             }
         }
     }
@@ -282,7 +320,7 @@ impl Sctp {
                 if !reliable {
                     let _ = stream.set_reliability_params(!ordered, ReliabilityType::Rexmit, 0);
                 }
-                self.channels.push(Channel { id, reliable, open: true, label: label.clone() });
+                self.channels.push(Opened { id, reliable, open: true, label: label.clone() });
                 self.outputs.push_back(SctpOutput::Open { label, reliable });
             }
             Some(dcep::Message::Ack) => {
@@ -295,11 +333,13 @@ impl Sctp {
         }
     }
 
-    fn message(&mut self, id: u16, payload: Vec<u8>) {
+    fn message(&mut self, id: u16, text: bool, payload: Vec<u8>) {
         // LiveKit clients open a third channel, `_data_track`; what comes there is no `DataPacket`.
-        let known = |channel: &&Channel| channel.id == id && (channel.label == RELIABLE || channel.label == LOSSY);
-        if let Some(channel) = self.channels.iter().find(known) {
-            self.outputs.push_back(SctpOutput::Message { reliable: channel.label != LOSSY, payload });
+        let known =
+            |channel: &&Opened| channel.id == id && (self.labels == Labels::Any || channel.label == RELIABLE || channel.label == LOSSY);
+        if let Some(open) = self.channels.iter().find(known) {
+            let reliable = if self.labels == Labels::Any { open.reliable } else { open.label != LOSSY };
+            self.outputs.push_back(SctpOutput::Message { channel: Channel { reliable, text }, payload });
         }
     }
 
@@ -393,7 +433,7 @@ mod tests {
     #[test]
     fn the_browser_opens_both_channels_and_messages_go_both_ways() {
         let mut now = Instant::now();
-        let (mut server, mut browser) = (Sctp::new(false), Browser::new());
+        let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
         settle(&mut now, &mut server, &mut browser);
         for (id, label, reliable) in [(0, RELIABLE, true), (2, LOSSY, false)] {
             let mut stream = browser.association.open_stream(id, Ppi::Binary).unwrap();
@@ -405,9 +445,9 @@ mod tests {
 
         browser.association.stream(2).unwrap().write_with_ppi(b"hello", Ppi::Binary).unwrap();
         let told = settle(&mut now, &mut server, &mut browser);
-        assert_eq!(told, [SctpOutput::Message { reliable: false, payload: b"hello".to_vec() }]);
+        assert_eq!(told, [SctpOutput::Message { channel: Channel::LOSSY, payload: b"hello".to_vec() }]);
 
-        server.send(true, &vec![7; 40_000]).unwrap();
+        server.send(Channel::RELIABLE, &vec![7; 40_000]).unwrap();
         settle(&mut now, &mut server, &mut browser);
         let chunks = loop {
             let chunks = browser.association.stream(0).unwrap().read_sctp().unwrap().unwrap();
@@ -421,10 +461,10 @@ mod tests {
     #[test]
     fn the_server_opens_channels_of_its_own_with_odd_ids() {
         let mut now = Instant::now();
-        let (mut server, mut browser) = (Sctp::new(false), Browser::new());
+        let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
         server.open_channel(RELIABLE, true);
         server.open_channel(LOSSY, false);
-        assert_eq!(server.send(true, b"early"), Err(SendError::NotOpen));
+        assert_eq!(server.send(Channel::RELIABLE, b"early"), Err(SendError::NotOpen));
         settle(&mut now, &mut server, &mut browser);
         for id in [1, 3] {
             let mut stream = browser.association.stream(id).unwrap();
@@ -435,23 +475,23 @@ mod tests {
         let told = settle(&mut now, &mut server, &mut browser);
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(server.is_open(true) && server.is_open(false));
-        server.send(false, b"now").unwrap();
+        server.send(Channel::LOSSY, b"now").unwrap();
     }
 
     #[test]
     fn a_peer_that_does_not_read_fills_its_own_buffer_only() {
         let mut now = Instant::now();
-        let (mut server, mut browser) = (Sctp::new(false), Browser::new());
+        let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
         settle(&mut now, &mut server, &mut browser);
         browser.association.open_stream(0, Ppi::Binary).unwrap().write_with_ppi(&dcep::open(RELIABLE, true), Ppi::Dcep).unwrap();
         settle(&mut now, &mut server, &mut browser);
         let mut taken = 0;
-        while server.send(true, &[1; 10_000]).is_ok() {
+        while server.send(Channel::RELIABLE, &[1; 10_000]).is_ok() {
             taken += 10_000;
             assert!(taken <= DATA_BUFFERED_MAX, "the bound does not hold");
         }
-        assert_eq!(server.send(true, &[1; 10_000]), Err(SendError::Full));
-        assert_eq!(server.send(true, &vec![1; DATA_MESSAGE_LEN_MAX + 1]), Err(SendError::TooLong));
+        assert_eq!(server.send(Channel::RELIABLE, &[1; 10_000]), Err(SendError::Full));
+        assert_eq!(server.send(Channel::RELIABLE, &vec![1; DATA_MESSAGE_LEN_MAX + 1]), Err(SendError::TooLong));
     }
 
     /// Attack class S-02: an hour of messages, one a second and bursts, for a peer that reads nothing of them: one that goes on to
@@ -460,7 +500,7 @@ mod tests {
     fn an_hour_without_reading_holds_one_buffer() {
         for silent in [false, true] {
             let mut now = Instant::now();
-            let (mut server, mut browser) = (Sctp::new(false), Browser::new());
+            let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
             settle(&mut now, &mut server, &mut browser);
             browser.association.open_stream(0, Ppi::Binary).unwrap().write_with_ppi(&dcep::open(RELIABLE, true), Ppi::Dcep).unwrap();
             settle(&mut now, &mut server, &mut browser);
@@ -468,7 +508,7 @@ mod tests {
             for second in 0..3600 {
                 now += Duration::from_secs(1);
                 for _ in 0..if second % 60 == 0 { 100 } else { 1 } {
-                    refused += usize::from(server.send(true, &[1; 10_000]).is_err());
+                    refused += usize::from(server.send(Channel::RELIABLE, &[1; 10_000]).is_err());
                 }
                 server.handle_timeout(now);
                 browser.association.handle_timeout(now);
@@ -499,7 +539,7 @@ mod tests {
     #[test]
     fn channels_streams_and_messages_are_bounded() {
         let mut now = Instant::now();
-        let (mut server, mut browser) = (Sctp::new(false), Browser::new());
+        let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
         settle(&mut now, &mut server, &mut browser);
         let mut told = Vec::new();
         for id in (0..600).step_by(2) {
@@ -526,7 +566,7 @@ mod tests {
     #[test]
     fn garbage_changes_nothing() {
         let now = Instant::now();
-        let mut server = Sctp::new(false);
+        let mut server = Sctp::new(false, Labels::LiveKit);
         for length in 0..200 {
             server.handle(now, &vec![0xa5; length]);
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use rtcd_core::ids::{Kind, Source};
-use rtcd_core::input::{Join, TrackSettings};
+use rtcd_core::input::{Join, TrackSettings, Transports};
 use rtcd_core::output::{EndReason, Event, Signal};
 use rtcd_core::{Input, PeerId, Planted, TrackId};
 
@@ -436,7 +436,8 @@ impl Run {
                 0 | 1 => self.world.tell(Input::Join(Box::new(Join {
                     call: call(),
                     peer,
-                    single_transport: self.dice.per_mille(500),
+                    transports: if self.dice.per_mille(500) { Transports::Single } else { Transports::Two },
+                    audio_levels: false,
                     can_publish: true,
                     can_subscribe: false,
                     can_publish_data: false,
@@ -463,7 +464,7 @@ impl Run {
                         self.world.tell(Input::Subscribe { peer, track, wanted: true });
                     }
                 }
-                _ => self.world.tell(Input::SendData { call: call(), to: &[peer], reliable: true, payload: b"x" }),
+                _ => self.world.tell(Input::SendData { call: call(), to: &[peer], reliable: true, text: false, payload: b"x" }),
             }
         }
         self.world.tell(Input::Leave { peer: ghost });

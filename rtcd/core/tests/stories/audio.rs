@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rtcd_core::input::Transports;
 use rtcd_core::output::{EndReason, Event, Signal};
 use rtcd_core::{Input, TrackId};
 
@@ -132,7 +133,7 @@ fn leaving_ends_tracks_and_the_last_one_the_call() {
 fn one_peer_connection_carries_both_ways() {
     let mut world = World::new(9);
     let ann = world.join("ann");
-    let ben = world.join_with("ben", |join| join.single_transport = true);
+    let ben = world.join_with("ben", |join| join.transports = Transports::Single);
     world.microphone(ann, "ann");
     world.microphone(ben, "ben");
     world.run(Duration::from_secs(4));

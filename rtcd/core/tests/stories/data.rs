@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rtcd_core::Input;
+use rtcd_core::input::Transports;
 use rtcd_core::output::Event;
 
 use crate::world::{End, World, call};
@@ -35,10 +36,10 @@ fn data_channels_reliable_and_lossy() {
 #[test]
 fn single_connection_clients_listen_on_their_own_channels() {
     let mut world = World::new(41);
-    let ann = world.join_with("ann", |join| join.single_transport = true);
+    let ann = world.join_with("ann", |join| join.transports = Transports::Single);
     world.open_channels(ann);
     world.settle();
-    world.tell(Input::SendData { call: call(), to: &[], reliable: true, payload: b"from the server" });
+    world.tell(Input::SendData { call: call(), to: &[], reliable: true, text: false, payload: b"from the server" });
     world.run(Duration::from_secs(1));
     assert_eq!(world.clients[ann].messages, vec![b"from the server".to_vec()]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rtcd_core::input::Join;
+use rtcd_core::input::{Join, Transports};
 use rtcd_core::output::Signal;
 use rtcd_core::{CallId, Input, PeerId, Side};
 
@@ -80,7 +80,8 @@ fn bombs_are_refused_or_answered_within_bounds() {
             world.tell(Input::Join(Box::new(Join {
                 call: CallId::new(&format!("t/bomb{kind}")).unwrap(),
                 peer: peer.clone(),
-                single_transport: power % 2 == 0,
+                transports: if power % 2 == 0 { Transports::Single } else { Transports::Two },
+                audio_levels: false,
                 can_publish: true,
                 can_subscribe: true,
                 can_publish_data: true,

@@ -13,6 +13,7 @@ mod forged;
 mod handshake;
 mod hostile;
 mod links;
+mod mutual;
 mod names;
 mod network;
 mod raw;

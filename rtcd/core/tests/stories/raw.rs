@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
-use rtcd_core::input::Join;
+use rtcd_core::input::{Join, Transports};
 use rtcd_core::output::Signal;
 use rtcd_core::rtcp::RtcpWriter;
 use rtcd_core::srtp::{Inbound, Outbound, Profile, Unprotected, split_keying_material};
@@ -118,7 +118,8 @@ impl Raw {
         world.tell(Input::Join(Box::new(Join {
             call,
             peer: id.clone(),
-            single_transport: true,
+            transports: Transports::Single,
+            audio_levels: false,
             can_publish: true,
             can_subscribe: true,
             can_publish_data: true,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rtcd_core::ids::{Kind, Source};
+use rtcd_core::input::Transports;
 use rtcd_core::output::Event;
 use rtcd_core::{Core, CoreConfig};
 
@@ -279,7 +280,7 @@ fn who_loses_packets_gets_each_sound_twice_and_nobody_else_does() {
         let old = world.join("old");
         world.red = true;
         let (good, bad) = (world.join("good"), world.join("bad"));
-        let one = world.join_with("one", |join| join.single_transport = true);
+        let one = world.join_with("one", |join| join.transports = Transports::Single);
         world.microphone(ann, "ann");
         // It sends as well: its reports then come in sender reports.
         world.microphone(one, "one");
@@ -373,7 +374,7 @@ fn what_a_publisher_loses_on_its_way_up_is_taken_from_its_redundancy() {
         let mut world = World::new(seed);
         let ben = world.join("ben");
         world.red = true;
-        let ann = world.join_with("ann", |join| join.single_transport = single);
+        let ann = world.join_with("ann", |join| join.transports = if single { Transports::Single } else { Transports::Two });
         let microphone = world.microphone(ann, "ann");
         world.run(Duration::from_secs(3));
         world.producers[microphone].redundancy = 2;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rtcd_core::config::Certificate;
 use rtcd_core::ids::{Kind, Link, Source};
-use rtcd_core::input::{Join, Layer, Publish, TapScope};
+use rtcd_core::input::{Join, Layer, Publish, TapScope, Transports};
 use rtcd_core::output::{Event as CoreEvent, Signal, TapItem};
 use rtcd_core::report::Report;
 use rtcd_core::spread::{Order, Spread};
@@ -125,11 +125,15 @@ pub struct Heard {
 }
 
 pub struct Client {
+    /// Both ends offer.
+    pub mutual: bool,
     pub id: PeerId,
     pub connections: BTreeMap<End, Connection>,
     pub heard: Vec<Heard>,
     pub signals: Vec<Signal>,
     pub messages: Vec<Vec<u8>>,
+    /// Which of them came as text.
+    pub texts: Vec<bool>,
     pub key_frame_requests: Vec<(Instant, Mid, Option<Rid>)>,
     /// Track by SSRC, from the server's descriptions.
     tracks: HashMap<u32, String>,
@@ -425,8 +429,8 @@ impl World {
                 let targets: Vec<u8> = routed.to.iter().collect();
                 for shard in &targets {
                     let again = match &input {
-                        Input::SendData { call, to, reliable, payload } => {
-                            Input::SendData { call: call.clone(), to, reliable: *reliable, payload }
+                        Input::SendData { call, to, reliable, text, payload } => {
+                            Input::SendData { call: call.clone(), to, reliable: *reliable, text: *text, payload }
                         }
                         Input::EndCall { call } => Input::EndCall { call: call.clone() },
                         Input::TapOpen { call, tap, scope } => Input::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope },
@@ -462,7 +466,8 @@ impl World {
         let mut join = Join {
             call: call(),
             peer: id.clone(),
-            single_transport: false,
+            transports: Transports::Two,
+            audio_levels: false,
             can_publish: true,
             can_subscribe: true,
             can_publish_data: true,
@@ -471,11 +476,13 @@ impl World {
         };
         change(&mut join);
         self.clients.push(Client {
+            mutual: matches!(join.transports, Transports::Mutual { .. }),
             id,
             connections: BTreeMap::new(),
             heard: Vec::new(),
             signals: Vec::new(),
             messages: Vec::new(),
+            texts: Vec::new(),
             key_frame_requests: Vec::new(),
             tracks: HashMap::new(),
             profile: Profile::default(),
@@ -508,7 +515,7 @@ impl World {
         self.clients[client].id.clone()
     }
 
-    fn new_connection(&mut self, client: usize, end: End) {
+    pub fn new_connection(&mut self, client: usize, end: End) {
         let port = 10_000 + client as u16 * 10 + end as u16;
         let address: SocketAddr = ([10, 0, 1, client as u8 + 1], port).into();
         let mut rtc = Rtc::builder()
@@ -545,13 +552,16 @@ impl World {
             height: 180 << n,
             bitrate_bps_max: 0,
         });
-        self.tell(Input::Publish(Box::new(Publish {
+        let mut publish = Publish {
             kind,
             source,
             muted,
             layers: layers.collect(),
             ..announced(self.peer(client), track.as_str(), &format!("cid-{name}"))
-        })));
+        };
+        if !self.clients[client].mutual {
+            self.tell(Input::Publish(Box::new(publish.clone())));
+        }
         if !self.clients[client].connections.contains_key(&End::Publish) {
             self.new_connection(client, End::Publish);
         }
@@ -566,6 +576,10 @@ impl World {
         let mid = api.add_media(media_kind, Direction::SendOnly, Some("stream".to_owned()), Some(format!("cid-{name}")), simulcast);
         let (offer, pending) = api.apply().unwrap();
         self.send_offer(client, offer, pending);
+        if self.clients[client].mutual {
+            publish.cid = mid.to_string();
+            self.tell(Input::Publish(Box::new(publish)));
+        }
         let every = if kind == Kind::Audio { 20 * MS } else { 33 * MS };
         let count = rids.len().max(1);
         self.producers.push(Producer {
@@ -848,15 +862,23 @@ impl World {
             Event::ChannelOpen(id, label) => {
                 target.connections.get_mut(&end).unwrap().channels.insert(label, id);
             }
-            Event::ChannelData(data) => target.messages.push(data.data),
+            Event::ChannelData(data) => {
+                target.messages.push(data.data);
+                target.texts.push(!data.binary);
+            }
             _ => {}
         }
     }
 
     pub fn send_message(&mut self, client: usize, label: &str, message: &[u8]) {
+        self.send_as(client, label, true, message);
+    }
+
+    /// As bytes, or as text.
+    pub fn send_as(&mut self, client: usize, label: &str, binary: bool, message: &[u8]) {
         let connection = self.clients[client].connections.get_mut(&End::Publish).unwrap();
         let id = connection.channels[label];
-        connection.rtc.channel(id).unwrap().write(true, message).unwrap();
+        connection.rtc.channel(id).unwrap().write(binary, message).unwrap();
         connection.next = self.now;
     }
 
@@ -1003,11 +1025,11 @@ impl World {
                         self.events.push(event);
                     }
                 }
-                Output::Data { call, peer, reliable, payload } => {
+                Output::Data { call, peer, reliable, text, payload } => {
                     let payload = payload.to_vec();
                     // What the shell does: everybody but the sender gets it.
                     let to: Vec<PeerId> = self.clients.iter().map(|client| client.id.clone()).filter(|id| *id != peer).collect();
-                    self.handle(Input::SendData { call, to: &to, reliable, payload: &payload });
+                    self.handle(Input::SendData { call, to: &to, reliable, text, payload: &payload });
                 }
                 Output::Tap { tap, item } => {
                     let given = given(item);
@@ -1096,15 +1118,21 @@ impl World {
                 }
             }
             Signal::Refused { reason, .. } => panic!("refused: {reason}"),
-            Signal::WantedLayers { .. } | Signal::StreamState { .. } | Signal::Subscribed { .. } | Signal::Ended { .. } => {}
+            Signal::WantedLayers { .. }
+            | Signal::StreamState { .. }
+            | Signal::Subscribed { .. }
+            | Signal::Sending(_)
+            | Signal::OffersHeld { .. }
+            | Signal::Ended { .. } => {}
         }
     }
 
     pub fn answer(&mut self, client: usize, sdp: &str, id: u32) {
-        if !self.clients[client].connections.contains_key(&End::Subscribe) {
-            self.new_connection(client, End::Subscribe);
+        let end = if self.clients[client].mutual { End::Publish } else { End::Subscribe };
+        if !self.clients[client].connections.contains_key(&end) {
+            self.new_connection(client, end);
         }
-        let connection = self.clients[client].connections.get_mut(&End::Subscribe).unwrap();
+        let connection = self.clients[client].connections.get_mut(&end).unwrap();
         // str0m answers "actpass" with "passive"; browsers, and so our offerer, want the answerer to be active (RFC 8842 §5.3).
         let sdp = sdp.replace("a=setup:actpass", "a=setup:passive");
         let answer = connection.rtc.sdp_api().accept_offer(SdpOffer::from_sdp_string(&sdp).unwrap()).unwrap();

@@ -188,6 +188,8 @@ impl Metrics {
             | Signal::Offer { .. }
             | Signal::Refused { .. }
             | Signal::NeedSections { .. }
+            | Signal::Sending(_)
+            | Signal::OffersHeld { .. }
             | Signal::WantedLayers { .. }
             | Signal::StreamState { .. }
             | Signal::Subscribed { .. } => {}
@@ -212,6 +214,7 @@ impl Metrics {
             | Event::TrackEnded { .. }
             | Event::TrackMuted { .. }
             | Event::Speakers(_)
+            | Event::AudioLevels { .. }
             | Event::Quality(_)
             | Event::Departed { .. }
             | Event::Ended => return,

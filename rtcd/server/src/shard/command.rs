@@ -63,6 +63,18 @@ pub enum Command {
         /// Who.
         peer: PeerId,
     },
+    /// See [`Input::HoldOffers`].
+    HoldOffers {
+        /// Who.
+        peer: PeerId,
+        /// About to offer.
+        held: bool,
+    },
+    /// See [`Input::Reoffer`].
+    Reoffer {
+        /// Whom.
+        peer: PeerId,
+    },
     /// See [`Input::Publish`].
     Publish(Box<Publish>),
     /// See [`Input::Unpublish`].
@@ -107,6 +119,8 @@ pub enum Command {
         to: Vec<PeerId>,
         /// Channel.
         reliable: bool,
+        /// As text.
+        text: bool,
         /// Encoded LiveKit `DataPacket`.
         payload: Bytes,
     },
@@ -173,6 +187,8 @@ pub(crate) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::Answer { peer, sdp, id } => Input::Answer { peer: peer.clone(), sdp, id: *id },
         Command::Candidate { peer, side, candidate } => Input::Candidate { peer: peer.clone(), side: *side, candidate },
         Command::RestartIce { peer } => Input::RestartIce { peer: peer.clone() },
+        Command::HoldOffers { peer, held } => Input::HoldOffers { peer: peer.clone(), held: *held },
+        Command::Reoffer { peer } => Input::Reoffer { peer: peer.clone() },
         Command::Publish(publish) => Input::Publish(publish.clone()),
         Command::Unpublish { peer, track } => Input::Unpublish { peer: peer.clone(), track: track.clone() },
         Command::Mute { peer, track, muted } => Input::Mute { peer: peer.clone(), track: track.clone(), muted: *muted },
@@ -180,7 +196,9 @@ pub(crate) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::TrackSettings { peer, track, settings } => {
             Input::TrackSettings { peer: peer.clone(), track: track.clone(), settings: *settings }
         }
-        Command::SendData { call, to, reliable, payload } => Input::SendData { call: call.clone(), to, reliable: *reliable, payload },
+        Command::SendData { call, to, reliable, text, payload } => {
+            Input::SendData { call: call.clone(), to, reliable: *reliable, text: *text, payload }
+        }
         Command::Consent { peer, granted } => Input::Consent { peer: peer.clone(), granted: *granted },
         Command::EndCall { call } => Input::EndCall { call: call.clone() },
         Command::TapKeyFrame { tap, track } => Input::TapKeyFrame { tap: tap.clone(), track: track.clone() },
@@ -195,8 +213,8 @@ impl Command {
     pub(crate) fn again(&self) -> Option<Self> {
         #[allow(clippy::wildcard_enum_match_arm, reason = "the others concern one peer or track, which is in one place")]
         Some(match self {
-            Self::SendData { call, to, reliable, payload } => {
-                Self::SendData { call: call.clone(), to: to.clone(), reliable: *reliable, payload: payload.clone() }
+            Self::SendData { call, to, reliable, text, payload } => {
+                Self::SendData { call: call.clone(), to: to.clone(), reliable: *reliable, text: *text, payload: payload.clone() }
             }
             Self::EndCall { call } => Self::EndCall { call: call.clone() },
             Self::TapOpen { call, tap, scope, sink } => {
@@ -235,6 +253,8 @@ pub enum Note {
         peer: PeerId,
         /// Channel.
         reliable: bool,
+        /// As text.
+        text: bool,
         /// Encoded LiveKit `DataPacket`.
         payload: Bytes,
     },

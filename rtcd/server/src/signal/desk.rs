@@ -105,7 +105,7 @@ impl Desk {
                         self.media.note_event(&event).await;
                         AdapterInput::Event { call, event }
                     }
-                    Some(Note::Data { call, peer, reliable, payload }) => AdapterInput::Data { call, peer, reliable, payload },
+                    Some(Note::Data { call, peer, reliable, text: _, payload }) => AdapterInput::Data { call, peer, reliable, payload },
                     // The shard has ended; the node notices by itself.
                     None => return,
                 },

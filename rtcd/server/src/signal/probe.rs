@@ -41,7 +41,8 @@ impl Probes {
         Some(Join {
             call,
             peer,
-            single_transport: false,
+            transports: rtcd_core::input::Transports::Two,
+            audio_levels: false,
             can_publish: false,
             can_subscribe: true,
             can_publish_data: false,

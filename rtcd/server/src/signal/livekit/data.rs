@@ -101,7 +101,7 @@ impl Call {
             return;
         }
         let payload = Bytes::from(packet.encode_to_vec());
-        turn.core(Command::SendData { call: self.id.clone(), to, reliable, payload });
+        turn.core(Command::SendData { call: self.id.clone(), to, reliable, text: false, payload });
     }
 
     /// Message servers hear of reliable user packets with a topic: those are made for applications.

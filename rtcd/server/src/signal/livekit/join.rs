@@ -5,7 +5,7 @@ use livekit_protocol as lk;
 use lk::signal_response::Message;
 use prost::Message as _;
 use rtcd_core::ids::{CallId, PeerId};
-use rtcd_core::input;
+use rtcd_core::input::{self, Transports};
 
 use super::Adapter;
 use super::call::{Call, Participant};
@@ -59,7 +59,8 @@ impl Adapter {
         turn.core(Command::Join(Box::new(input::Join {
             call: call.id.clone(),
             peer: peer.clone(),
-            single_transport: participant.single,
+            transports: if participant.single { Transports::Single } else { Transports::Two },
+            audio_levels: false,
             can_publish: participant.grants.can_publish,
             can_subscribe: participant.grants.can_subscribe,
             can_publish_data: participant.grants.can_publish_data,

@@ -56,6 +56,8 @@ impl Adapter {
                 call.tell_stream_state(turn, peer, &track, paused);
             }
             Signal::Subscribed { track } => call.tell_subscribed(turn, &track),
+            // Of clients that offer too, which are none of LiveKit's.
+            Signal::Sending(_) | Signal::OffersHeld { .. } => {}
             Signal::Ended { reason } => {
                 // `Left` follows our own command.
                 let tell = reason != EndReason::Left;
@@ -92,7 +94,7 @@ impl Adapter {
             }
             Event::Step { peer, side: _, step, detail } => call.note_step(turn, &peer, step, detail),
             // Clients see it by themselves; the desk passes a last diagnosis on.
-            Event::DataOpen { .. } | Event::Departed { .. } => {}
+            Event::DataOpen { .. } | Event::Departed { .. } | Event::AudioLevels { .. } => {}
             // Calls are counted here, by participants: a new one may have joined while the core said so.
             Event::Ended => {}
         }

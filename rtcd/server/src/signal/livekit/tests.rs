@@ -9,6 +9,7 @@ use conclave_proto::v1;
 use lk::signal_request::Message as Asked;
 use lk::signal_response::Message;
 use rtcd_core::ids::{Kind, Side, Source, TrackId};
+use rtcd_core::input::Transports;
 use rtcd_core::output::{EndReason, Event, Quality, Signal, Step};
 
 use super::*;
@@ -240,7 +241,7 @@ fn join_answers_with_everything_a_client_starts_from() {
     assert!(join.subscriber_primary && join.fast_publish && join.ice_servers.is_empty());
     assert!(join.ping_interval > 0 && join.ping_timeout > join.ping_interval);
     assert!(!join.server_version.is_empty() && join.server_info.is_some());
-    assert!(matches!(&world.commands[..], [Command::Join(join)] if join.peer == alice && !join.single_transport));
+    assert!(matches!(&world.commands[..], [Command::Join(join)] if join.peer == alice && join.transports == Transports::Two));
 
     let bob = world.join("s2", "bob");
     let [Message::Join(join)] = &world.seen("s2")[..] else { panic!("JoinResponse") };
@@ -271,7 +272,7 @@ fn single_transport_join_brings_its_offer_along() {
     let [Command::Join(join), Command::Publish(publish), Command::Offer { sdp, id: 1, .. }] = &world.commands[..] else {
         panic!("{:?}", world.commands)
     };
-    assert!(join.single_transport && join.adaptive_stream && join.auto_subscribe);
+    assert!(join.transports == Transports::Single && join.adaptive_stream && join.auto_subscribe);
     assert_eq!((publish.cid.as_str(), sdp.as_str()), ("mic", "v=0"));
 
     world.join_with("s2", "bob", |join| join.join_request = vec![0xff, 0xff, 0xff].into());
