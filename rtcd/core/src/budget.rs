@@ -32,6 +32,18 @@ impl Wish {
     pub fn lowest(&self) -> Option<(u8, u64)> {
         usable(self).next()
     }
+
+    /// Would the viewer have a better layer than the chosen one if its way carried it?
+    #[must_use]
+    pub fn is_held_back(&self) -> bool {
+        usable(self).last().is_some_and(|(best, _)| self.choice.is_none_or(|choice| choice < best))
+    }
+
+    /// What the best layer takes that the viewer can use, with the room it asks for, bit/s.
+    #[must_use]
+    pub fn wanted_bps(&self) -> u64 {
+        usable(self).last().map_or(0, |(_, bps)| bps) * UP_ROOM_PERCENT / 100
+    }
 }
 
 /// Fills in `choice` of every wish so that their sum fits into `budget_bps`.

@@ -92,6 +92,8 @@ counters! {
     BytesForwarded = "bytes_forwarded",
     /// Packets sent again to viewers.
     PacketsResent = "packets_resent",
+    /// Padding sent to see whether a way carries more.
+    PacketsPadding = "packets_padding",
     /// Asked for again but no longer there.
     ResendMissing = "resend_missing",
     /// Asked for again too often, or beyond a viewer's ration.

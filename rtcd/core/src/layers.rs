@@ -55,13 +55,16 @@ impl Core {
         let narrow_bps = transport.congestion.narrow.whole_bps(now);
         let whole_bps = transport.congestion.whole_bps(now, sounds_bps).unwrap_or(u64::MAX);
         let any = !wishes.is_empty() || narrow_bps.is_some();
+        let wanted_bps: u64 = wishes.iter().map(Wish::wanted_bps).sum();
         let slides = self.slides_of(key, whole_bps, &mut budget_bps, &mut wishes, &mut of);
         self.set_slides(now, key, whole_bps, &slides);
+        let has_slides = !slides.is_empty();
         for (subscription, _) in slides {
             self.tell_paused(subscription, false);
         }
         self.set_earshot(now, key, narrow_bps.map(Earshot::talkers));
         allocate(budget_bps, &mut wishes);
+        self.want(now, key, wanted_bps, has_slides || wishes.iter().any(Wish::is_held_back));
         for (subscription, wish) in of.into_iter().zip(wishes) {
             self.grant(now, subscription, wish.choice);
         }
@@ -296,6 +299,7 @@ impl Core {
             }
         }
         self.choose_layers(now, key);
+        self.pad(now, key);
     }
 
     /// Somebody cannot go on without a key frame of this layer.

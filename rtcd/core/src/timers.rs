@@ -35,6 +35,8 @@ pub(crate) enum Timer {
     Allocation(TransportKey),
     /// A viewer's slides go on.
     Slides(TransportKey),
+    /// A probe of a viewer's way goes on.
+    Padding(TransportKey),
     /// A key frame was asked for too soon after the last and is asked for again.
     KeyFrame(TrackKey),
     /// Layers nobody wants any more are turned off.
@@ -57,6 +59,7 @@ impl Timer {
             | Self::Sctp(_)
             | Self::Feedback(_)
             | Self::Slides(_)
+            | Self::Padding(_)
             | Self::KeyFrame(_)
             | Self::Speakers(_)
             | Self::Tap(_) => false,

@@ -32,7 +32,7 @@ const FALL_FAR: f64 = 0.7;
 /// And it waits only until the queue is gone.
 const HOLD_PROBED: Duration = Duration::from_secs(1);
 /// So much more than all wanted pictures take is looked for: better layers ask for room.
-const WANTED_ROOM: f64 = 1.2;
+const WANTED_ROOM: f64 = 1.05;
 /// Loss above this is congestion, below the lower one it is not (libwebrtc's bounds); between them nothing grows.
 const LOSS_HIGH: f64 = 0.10;
 const LOSS_LOW: f64 = 0.02;
@@ -77,6 +77,8 @@ pub struct BandwidthEstimate {
     hold: Duration,
     // When anything was last told; growth counts from here.
     heard: Option<Instant>,
+    // What the last probe found, until somebody asks.
+    found_bps: Option<u64>,
     remb: Option<(Instant, u64)>,
     round_trip: Option<Duration>,
 }
@@ -113,6 +115,15 @@ impl BandwidthEstimate {
                 over |= self.trend.usage() == Usage::Over;
             }
         }
+        // Also where nothing but the probe flows, which is too short to be a rate.
+        if let (Some(found_bps), Some(estimate_bps)) = (found, self.estimate_bps)
+            && !over
+            && found_bps > estimate_bps
+        {
+            self.estimate_bps = Some(found_bps.min(WIDE_BPS as f64));
+            self.found_bps = Some(found_bps as u64);
+            (self.congested_bps, self.hold_until) = (None, None);
+        }
         let lossy = self.judge_loss(now);
         let Some(acked_bps) = self.rate.bps().map(|bps| bps as f64) else { return false };
         if over && self.may_fall(now) {
@@ -131,13 +142,6 @@ impl BandwidthEstimate {
                 return self.fall(now, acked_bps, from * (1.0 - 0.5 * share));
             }
         }
-        if let (Some(found_bps), Some(estimate_bps)) = (found, self.estimate_bps)
-            && !over
-            && found_bps > estimate_bps
-        {
-            self.estimate_bps = Some(found_bps.min(WIDE_BPS as f64));
-            (self.congested_bps, self.hold_until) = (None, None);
-        }
         self.grow(now, since, over, acked_bps);
         false
     }
@@ -149,11 +153,22 @@ impl BandwidthEstimate {
 
     /// Bytes of padding to send now beside the media, to see whether the way carries more.
     pub fn poll_padding(&mut self, now: Instant, history: &SendHistory) -> usize {
-        let (Some(estimate_bps), Some(wanted_bps)) = (self.estimate_bps, self.wanted_bps) else { return 0 };
-        if self.trend.usage() == Usage::Over || self.inherent.beyond(self.loss_share) > LOSS_HIGH {
+        let (Some(estimate_bps), Some(wanted_bps)) = (self.estimate_bps, self.wanted_bps) else {
+            self.probes.cancel();
+            return 0;
+        };
+        // What was judged before a silence says nothing any more: without a probe nothing would ever break it.
+        let is_recent = self.heard.is_some_and(|heard| now.saturating_duration_since(heard) <= SILENCE);
+        if is_recent && (self.trend.usage() == Usage::Over || self.inherent.beyond(self.loss_share) > LOSS_HIGH) {
+            self.probes.cancel();
             return 0;
         }
         self.probes.poll(now, history, estimate_bps, wanted_bps)
+    }
+
+    /// What a probe showed the way to carry, more than was known; once.
+    pub fn take_found_bps(&mut self) -> Option<u64> {
+        self.found_bps.take()
     }
 
     /// When to ask for more padding; `None`: no probe runs.

@@ -10,9 +10,12 @@
 //!    answered true (the way became narrower). `None` means: nothing ever said that the way is narrow; send what is wanted.
 //!
 //! **What is different from a sender with an encoder.** A forwarder cannot send a little more: it has layers. So the
-//! estimate starts as "wide", and after congestion it grows by time alone, past what is being sent, until the next layer fits:
-//! that layer is the probe. A probe that fails makes the next wait longer (3 s, doubled up to 48 s), so a viewer at the
-//! edge of a layer is not shaken every few seconds. No padding is sent.
+//! estimate starts as "wide". After congestion padding tells whether the way carries more ([`BandwidthEstimate::poll_padding`], a
+//! probe of 40 ms every 4 to 16 s), for as long as more is wanted. Where no padding can be sent, or nobody answers it, the
+//! estimate grows by time alone, past what is being sent, until the next layer fits: that layer is the probe. One that fails makes the
+//! next wait longer (3 s, doubled up to 48 s), so that a viewer at the edge of a layer is not shaken every few seconds.
+//!
+//! Loss that sending less does not lessen is the way's own and no congestion (`inherent.rs`).
 //!
 //! The delay part follows draft-ietf-rmcat-gcc-02 with the trend line that libwebrtc put in place of its Kalman filter.
 

@@ -6,6 +6,8 @@ use crate::rtcp::{Acked, SendHistory};
 
 /// What is sent of a probe at a time.
 const TICK: Duration = Duration::from_millis(5);
+/// A wake-up that came late makes up for so much of it at once: more would be a burst and no rate.
+const TICKS_AT_ONCE: f64 = 4.0;
 /// A probe lasts so long, or longer where five packets need more. Shorter ones measure the radio's bursts.
 const LASTS_MIN: Duration = Duration::from_millis(40);
 const LASTS_MAX: Duration = Duration::from_millis(250);
@@ -108,6 +110,11 @@ impl Probes {
         self.next = Some(now + if far { AFTER_FALL } else { self.every });
     }
 
+    /// Ends the one that runs: there is a better time for it.
+    pub(super) fn cancel(&mut self) {
+        self.cluster = None;
+    }
+
     /// When [`Probes::poll`] wants to be asked again while one runs.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.cluster.filter(|cluster| cluster.until.is_none()).map(|cluster| cluster.tick)
@@ -134,7 +141,8 @@ impl Probes {
             }
             cluster.tick = now + TICK;
             let due = cluster.bps * (lasted + TICK).as_secs_f64() / 8.0;
-            return (due as usize).saturating_sub((history.bytes() - cluster.bytes_before) as usize);
+            let at_once = cluster.bps * (TICK.as_secs_f64() * TICKS_AT_ONCE) / 8.0;
+            return (due as usize).saturating_sub((history.bytes() - cluster.bytes_before) as usize).min(at_once as usize);
         }
         if self.next.is_some_and(|next| now < next) || has_bps >= wanted_bps || !self.are_answered() {
             return 0;

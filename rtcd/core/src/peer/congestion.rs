@@ -44,12 +44,31 @@ impl Congestion {
         self.history.send(now, len)
     }
 
+    /// So much would be sent if the way carried it; `None`: nothing can be probed. On a way that sounds alone may fill, time tells.
+    pub(crate) fn want(&mut self, now: Instant, wanted_bps: Option<u64>) {
+        self.estimate.handle_wanted(wanted_bps.filter(|_| !self.narrow.is_thin(now)));
+    }
+
+    /// Bytes of padding to send now.
+    pub(crate) fn padding(&mut self, now: Instant) -> usize {
+        self.estimate.poll_padding(now, &self.history)
+    }
+
+    /// When to ask for more of it.
+    pub(crate) fn padding_due(&self) -> Option<Instant> {
+        self.estimate.poll_timeout()
+    }
+
     /// A viewer's feedback. True: its way became narrower, choose its layers now.
     pub(crate) fn feedback(&mut self, now: Instant, feedback: &TwccFeedback<'_>) -> bool {
         self.has_feedback = true;
         self.acked.clear();
         self.history.handle_feedback(feedback, &mut self.acked);
-        self.estimate.handle_acked(now, &self.acked)
+        let fell = self.estimate.handle_acked(now, &self.acked);
+        if let Some(found_bps) = self.estimate.take_found_bps() {
+            self.narrow.handle_found(now, found_bps);
+        }
+        fell
     }
 
     /// Does the last feedback, with so much sent until now, show that the whole way is congested?

@@ -83,6 +83,11 @@ impl Earshot {
         if is_let_in { Heard::Yes { anew: !was_let_in } } else { Heard::No }
     }
 
+    /// Is anybody's sound held back?
+    pub(crate) fn shuts_out(&self) -> bool {
+        self.shut_out().next().is_some()
+    }
+
     /// Those whose last packet was not let in.
     pub(crate) fn shut_out(&self) -> impl Iterator<Item = LayerKey> {
         self.voices.iter().filter(|voice| !voice.is_let_in).map(|voice| voice.layer)

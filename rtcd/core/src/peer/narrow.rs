@@ -39,6 +39,8 @@ const GROWTH: f64 = 1.04;
 const USED: f64 = 0.9;
 /// From here on a way is not narrow.
 const WIDE_BPS: f64 = 1_000_000.0;
+/// Below this the five packets that a probe takes at least would hold a sound up for more than 80 ms.
+const THIN_BPS: f64 = 150_000.0;
 /// A sound packet carries a third of its size in IP and UDP headers (28 bytes of 100).
 const SOUND_ON_WIRE_PERCENT: u64 = 130;
 /// IP and UDP headers.
@@ -246,6 +248,20 @@ impl Narrow {
         self.whole_bps(now).is_none_or(|whole_bps| whole_bps > on_wire(sounds_bps))
     }
 
+    /// Is it known to carry so little that a probe would hold sounds up?
+    pub(crate) fn is_thin(&self, now: Instant) -> bool {
+        self.whole.is_some_and(|whole| whole.bps < THIN_BPS && now.saturating_duration_since(whole.trouble) < FORGIVE)
+    }
+
+    /// A probe beside the sounds arrived as fast as this: the whole way carries no less.
+    pub(crate) fn handle_found(&mut self, now: Instant, bps: u64) {
+        if self.whole_bps(now).is_some_and(|known_bps| known_bps < bps)
+            && let Some(whole) = &mut self.whole
+        {
+            (whole.bps, whole.grows_from, whole.drains_until) = (bps as f64, now, now);
+        }
+    }
+
     /// Would more only make a long queue longer?
     pub(crate) fn is_full(&self) -> bool {
         self.queue() >= QUEUE_LONG
@@ -393,6 +409,29 @@ mod tests {
             last = narrow.handle_round_trip(at + way, at, way);
         }
         assert!(!last && !narrow.is_full());
+    }
+
+    #[test]
+    fn what_a_probe_found_is_known_and_a_thin_way_is_not_probed() {
+        let mut way = Way::new(300_000.0);
+        assert!(!way.narrow.is_thin(way.now));
+        way.offer(100_000.0, Duration::from_secs(2));
+        way.offer(600_000.0, Duration::from_secs(2));
+        assert!(way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 550_000, false));
+        assert!(!way.narrow.is_thin(way.now));
+        let known_bps = way.narrow.whole_bps(way.now);
+        way.narrow.handle_found(way.now, 180_000);
+        assert_eq!(way.narrow.whole_bps(way.now), known_bps, "less than known says nothing");
+        way.narrow.handle_found(way.now, 600_000);
+        assert_eq!(way.narrow.whole_bps(way.now), Some(600_000));
+        way.narrow.handle_found(way.now, 1_200_000);
+        assert_eq!(way.narrow.whole_bps(way.now), None, "it is not narrow any more");
+        let mut way = Way::new(64_000.0);
+        way.offer(20_000.0, Duration::from_secs(2));
+        way.offer(128_000.0, Duration::from_secs(2));
+        assert!(way.narrow.handle_congestion(way.now, 0.0, SOUNDS, 80_000, false));
+        // Also while what is known of it grows by time alone.
+        assert!(way.narrow.is_thin(way.now) && way.narrow.is_thin(way.now + FORGIVE / 2) && !way.narrow.is_thin(way.now + FORGIVE));
     }
 
     #[test]

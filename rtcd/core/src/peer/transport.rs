@@ -147,6 +147,7 @@ pub(crate) struct Alarms {
     pub(crate) reports: Alarm,
     pub(crate) allocation: Alarm,
     pub(crate) slides: Alarm,
+    pub(crate) padding: Alarm,
 }
 
 impl Transport {

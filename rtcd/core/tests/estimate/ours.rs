@@ -28,15 +28,13 @@ impl Ours {
     pub fn new(source: Source) -> Self {
         #[allow(clippy::disallowed_methods, reason = "a simulation has to start at some moment")]
         let begun = Instant::now();
-        let mut estimate = BandwidthEstimate::new();
-        estimate.handle_wanted(Some(source.wanted_bps()));
         Self {
             begun,
             source,
             frames: Frames::default(),
             next_frame: Duration::ZERO,
             history: SendHistory::new(),
-            estimate,
+            estimate: BandwidthEstimate::new(),
             recorder: TwccRecorder::new(),
             out: VecDeque::new(),
             media_bytes: 0,
@@ -73,6 +71,7 @@ impl Ends for Ours {
             for len in self.frames.next(rate_bps) {
                 self.send(moment, len + OVERHEAD, false);
             }
+            self.estimate.handle_wanted(Some(self.source.probed_bps()));
             self.next_frame += FRAME;
         }
         let mut padding = self.estimate.poll_padding(moment, &self.history);

@@ -36,6 +36,16 @@ impl Source {
         }
     }
 
+    /// What is worth looking for, as the core tells it: while a better layer is held back.
+    pub fn probed_bps(self) -> u64 {
+        match self {
+            // With the room that better layers ask for, too.
+            Self::Any => WANTED_BPS * 115 / 100,
+            Self::Layers { current: Some(2), .. } => 0,
+            Self::Layers { current, .. } => wish(current).wanted_bps(),
+        }
+    }
+
     /// The estimate fell: choose now.
     pub fn hurry(&mut self) {
         if let Self::Layers { chosen_at, .. } = self {
@@ -51,9 +61,7 @@ impl Source {
                 // As often as the core does.
                 if *chosen_at == Duration::ZERO || now - *chosen_at >= Duration::from_millis(500) {
                     *chosen_at = now.max(Duration::from_micros(1));
-                    let mut layer_bps = [0; STEPS_MAX];
-                    layer_bps[..3].copy_from_slice(&LAYERS_BPS);
-                    let mut wishes = [Wish { screen: false, priority: 0, layer_max: 2, layer_bps, current: *current, choice: None }];
+                    let mut wishes = [wish(*current)];
                     allocate(estimate_bps.unwrap_or(u64::MAX), &mut wishes);
                     *current = wishes[0].choice;
                 }
@@ -61,6 +69,12 @@ impl Source {
             }
         }
     }
+}
+
+fn wish(current: Option<u8>) -> Wish {
+    let mut layer_bps = [0; STEPS_MAX];
+    layer_bps[..3].copy_from_slice(&LAYERS_BPS);
+    Wish { screen: false, priority: 0, layer_max: 2, layer_bps, current, choice: None }
 }
 
 /// Cuts a stream into frames and packets without losing a bit.

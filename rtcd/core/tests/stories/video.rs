@@ -234,6 +234,103 @@ fn a_narrow_way_gets_a_lower_layer_and_a_wide_one_the_best() {
 }
 
 #[test]
+fn a_way_that_is_wide_again_is_found_by_padding() {
+    let mut world = World::new(35);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.camera(ann, "cam", &["q", "h", "f"]);
+    world.producers[0].frame_packets = vec![1, 2, 8];
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.counter("packets_padding"), 0, "nobody pads a way that was never narrow");
+    world.set_profile(ben, Profile { down_bps: 900_000, ..Profile::default() });
+    world.run(Duration::from_secs(30));
+    let shown = |world: &World| read_vp8(&world.heard(ben, "TR_cam").last().unwrap().payload).1;
+    assert!(shown(&world) < 2);
+    // Looked for again and again, and seldom enough.
+    let (padding, forwarded) = (world.counter("packets_padding"), world.heard(ben, "TR_cam").len() as u64);
+    assert!((10..forwarded / 5).contains(&padding), "{padding} beside {forwarded}");
+    world.clients[ben].heard.clear();
+    world.set_profile(ben, Profile::default());
+    // The longest pause between two probes, and a key frame of the better layer. By time alone it took 47 s.
+    world.run(Duration::from_secs(20));
+    assert_eq!(shown(&world), 2);
+    assert_eq!(holes(&world.heard(ben, "TR_cam")), 0, "padding leaves no hole");
+    let padding = world.counter("packets_padding");
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.counter("packets_padding"), padding, "what is wanted fits: nothing more is looked for");
+}
+
+/// A link with a long queue, so that the whole way is known to be narrow as well.
+fn of_rate(rate_kbit: u64) -> link_model::Profile {
+    let up = link_model::Way { delay_ms: 10, ..link_model::Way::default() };
+    link_model::Profile { up, down: link_model::Way { rate_kbit, queue_ms: 1000, ..up }, ..link_model::Profile::default() }
+}
+
+#[test]
+fn the_best_layer_is_back_soon_after_a_narrow_way_got_wide() {
+    for seed in [36, 37, 38] {
+        let mut world = World::new(seed);
+        let (ann, ben, eve) = (world.join("ann"), world.join("ben"), world.join("eve"));
+        let microphone = world.microphone(ann, "mic");
+        world.producers[microphone].payload_len = 60;
+        let camera = world.camera(ann, "cam", &["q", "h", "f"]);
+        // About 0.13, 0.4 and 1.5 Mbit/s: the lowest does not fill even the narrow way.
+        world.producers[camera].every = 66 * MS;
+        world.producers[camera].frame_packets = vec![1, 3, 12];
+        world.run(Duration::from_secs(5));
+        for viewer in [ben, eve] {
+            world.set_link(viewer, &of_rate(300));
+        }
+        // One of them shows the picture small, and misses nothing.
+        let (peer, track) = (world.peer(eve), TrackId::new("TR_cam").unwrap());
+        world.tell(Input::TrackSettings { peer, track, settings: settings(0) });
+        world.run(Duration::from_secs(15));
+        world.clients[ben].heard.clear();
+        world.run(Duration::from_secs(30));
+        let shown = |world: &World, viewer: usize| read_vp8(&world.heard(viewer, "TR_cam").last().unwrap().payload).1;
+        assert_eq!((shown(&world, ben), shown(&world, eve)), (0, 0), "seed {seed}");
+        let said = world.heard(ben, "TR_mic").len();
+        assert!(said > 1450, "seed {seed}: no probe costs a sound: {said} of 1500");
+        assert!(world.counter("packets_padding") > 10, "seed {seed}");
+        world.set_link(ben, &of_rate(3000));
+        world.run(Duration::from_secs(20));
+        assert_eq!(shown(&world, ben), 2, "seed {seed}");
+        assert_eq!(holes(&world.heard(ben, "TR_cam")), 0, "seed {seed}");
+        // Nobody wants more than there is by now.
+        let padding = world.counter("packets_padding");
+        world.run(Duration::from_secs(30));
+        assert_eq!(world.counter("packets_padding"), padding, "seed {seed}");
+    }
+}
+
+#[test]
+fn no_way_is_probed_while_sounds_are_held_back_from_it() {
+    let mut padding = Vec::new();
+    for quiet_room in [false, true] {
+        let mut world = World::new(39);
+        let (ann, cat, ben) = (world.join("ann"), world.join("cat"), world.join("ben"));
+        let talker = world.microphone(ann, "mic");
+        world.producers[talker].payload_len = 60;
+        if quiet_room {
+            // An open microphone while nobody talks: on a narrow way it is not sent.
+            let room = world.microphone(cat, "room");
+            (world.producers[room].level, world.producers[room].voice) = (-71, false);
+        }
+        let camera = world.camera(ann, "cam", &["q", "h", "f"]);
+        world.producers[camera].every = 66 * MS;
+        world.producers[camera].frame_packets = vec![1, 3, 12];
+        world.run(Duration::from_secs(5));
+        world.set_link(ben, &of_rate(300));
+        // Until it is known how narrow it is.
+        world.run(Duration::from_secs(5));
+        let before = world.counter("packets_padding");
+        world.run(Duration::from_secs(10));
+        assert_eq!(world.counter("packets_out_of_earshot") > 500, quiet_room);
+        padding.push(world.counter("packets_padding") - before);
+    }
+    assert!(padding[0] > 0 && padding[1] == 0, "{padding:?}");
+}
+
+#[test]
 fn equal_packets_to_one_viewer_leave_together() {
     let mut world = World::new(31);
     let (ann, ben) = (world.join("ann"), world.join("ben"));
