@@ -61,10 +61,15 @@ async fn a_wrong_advertised_address_is_named_with_the_setting_that_mends_it() {
 async fn blocked_tcp_alone_is_told_apart() {
     // Announced is the UDP port for both; over TCP the node is elsewhere.
     let elsewhere = integration_tests::free_port().unwrap();
-    let node =
-        Rtcd::start_with(|media| vec![("RTCD_RTC_ICEPORTTCP", elsewhere.to_string()), ("RTCD_RTC_ICEHOSTPORTOVERRIDE", media.to_string())])
-            .await
-            .unwrap();
+    let node = Rtcd::start_with(|media| {
+        vec![
+            ("RTCD_RTC_ICEPORTTCP", elsewhere.to_string()),
+            ("RTCD_RTC_ICEHOSTOVERRIDE", "127.0.0.1".to_owned()),
+            ("RTCD_RTC_ICEHOSTPORTOVERRIDE", media.to_string()),
+        ]
+    })
+    .await
+    .unwrap();
     let (code, findings) = doctor(&node).await;
     assert_eq!(code, Some(1));
     assert_eq!(outcome(&findings, "udp")["outcome"], "ok", "{findings:?}");

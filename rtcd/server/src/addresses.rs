@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Config, HostOverride};
+use crate::config::{Config, HostOverride, PortOverride};
 
 /// An address of a local interface that is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,16 @@ pub struct Plan {
     /// Addresses to bind; a wildcard where nothing was configured.
     pub listen: Vec<IpAddr>,
     /// Addresses for candidates, best first, without port.
-    pub advertise: Vec<IpAddr>,
+    pub advertise: Vec<Offered>,
+}
+
+/// An address for candidates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// The address.
+    pub ip: IpAddr,
+    /// Configured in place of one of this machine: somebody translates there, and may translate the port too.
+    pub external: bool,
 }
 
 /// Addresses of all interfaces that are up.
@@ -52,13 +61,16 @@ pub fn plan(local: &[LocalAddress], listen: &[IpAddr], config: &Config) -> Resul
     } else {
         listen.to_vec()
     };
-    let mut offered = reachable(local, listen, config.enable_ipv6);
-    offered = match &config.ice_host_override {
-        None => offered,
-        Some(HostOverride::Single(ip)) => vec![*ip],
-        Some(HostOverride::Map(pairs)) => {
-            offered.into_iter().map(|ip| pairs.iter().find(|(_, internal)| *internal == ip).map_or(ip, |(external, _)| *external)).collect()
-        }
+    let own = reachable(local, listen, config.enable_ipv6).into_iter();
+    let mut offered: Vec<Offered> = match &config.ice_host_override {
+        None => own.map(|ip| Offered { ip, external: false }).collect(),
+        Some(HostOverride::Single(ip)) => vec![Offered { ip: *ip, external: true }],
+        Some(HostOverride::Map(pairs)) => own
+            .map(|own| {
+                let ip = pairs.iter().find(|(_, internal)| *internal == own).map_or(own, |(external, _)| *external);
+                Offered { ip, external: ip != own }
+            })
+            .collect(),
     };
     offered.dedup();
     offered.truncate(rtcd_core::limits::CANDIDATES_MAX);
@@ -91,10 +103,20 @@ fn reachable(local: &[LocalAddress], listen: &[IpAddr], ipv6: bool) -> Vec<IpAdd
     found
 }
 
-/// Candidates: the offered addresses with the port bound, or the port announced instead of it.
+/// Candidates: the offered addresses with the port bound, or, where the address is not this machine's own, the port announced.
 #[must_use]
 pub fn candidates(plan: &Plan, bound_port: u16, announced_port: Option<u16>) -> Vec<SocketAddr> {
-    plan.advertise.iter().map(|ip| SocketAddr::new(*ip, announced_port.unwrap_or(bound_port))).collect()
+    let port = |offered: &Offered| announced_port.filter(|_| offered.external).unwrap_or(bound_port);
+    plan.advertise.iter().map(|offered| SocketAddr::new(offered.ip, port(offered))).collect()
+}
+
+/// The port that this machine announces: of a map, the first entry with one of its addresses.
+#[must_use]
+pub fn announced_port(local: &[LocalAddress], setting: Option<&PortOverride>) -> Option<u16> {
+    match setting? {
+        PortOverride::Single(port) => Some(*port),
+        PortOverride::Map(map) => map.iter().find(|(ip, _)| local.iter().any(|address| address.ip == *ip)).map(|(_, port)| *port),
+    }
 }
 
 /// What an operator should know about the offered addresses before the first person has no sound.
@@ -139,7 +161,7 @@ mod tests {
     #[test]
     fn interfaces_are_offered_ipv4_first_without_loopback_and_link_local() {
         let plan = plan(&machine(), &[], &config(&[])).expect("a plan");
-        assert_eq!(plan.advertise, [v4(10, 1, 1, 1), "2001:db8::5".parse::<IpAddr>().expect("an address")]);
+        assert_eq!(plan.advertise, own(&[v4(10, 1, 1, 1), "2001:db8::5".parse::<IpAddr>().expect("an address")]));
         assert_eq!(plan.listen.len(), 2, "both wildcards");
     }
 
@@ -147,23 +169,58 @@ mod tests {
     fn a_machine_with_only_loopback_offers_loopback() {
         let only = [LocalAddress { ip: v4(127, 0, 0, 1), loopback: true }];
         let plan = plan(&only, &[], &config(&[])).expect("a plan");
-        assert_eq!(plan.advertise, [v4(127, 0, 0, 1)]);
+        assert_eq!(plan.advertise, own(&[v4(127, 0, 0, 1)]));
         assert_eq!(warnings(&candidates(&plan, 8443, None)).len(), 1);
     }
 
     #[test]
     fn a_configured_address_is_bound_and_offered_as_it_is() {
         let plan = plan(&machine(), &[v4(127, 0, 0, 1)], &config(&[])).expect("a plan");
-        assert_eq!(plan, Plan { listen: vec![v4(127, 0, 0, 1)], advertise: vec![v4(127, 0, 0, 1)] });
+        assert_eq!(plan, Plan { listen: vec![v4(127, 0, 0, 1)], advertise: own(&[v4(127, 0, 0, 1)]) });
+    }
+
+    fn own(ips: &[IpAddr]) -> Vec<Offered> {
+        ips.iter().map(|ip| Offered { ip: *ip, external: false }).collect()
+    }
+
+    fn external(ip: IpAddr) -> Vec<Offered> {
+        vec![Offered { ip, external: true }]
     }
 
     #[test]
     fn an_override_replaces_and_a_map_translates() {
         let single = plan(&machine(), &[], &config(&[("RTCD_RTC_ICEHOSTOVERRIDE", "192.0.2.7")])).expect("a plan");
-        assert_eq!(single.advertise, [v4(192, 0, 2, 7)]);
+        assert_eq!(single.advertise, external(v4(192, 0, 2, 7)));
         let mapped = config(&[("RTCD_RTC_ICEHOSTOVERRIDE", "192.0.2.7/10.1.1.1"), ("RTCD_RTC_ENABLEIPV6", "false")]);
-        assert_eq!(plan(&machine(), &[], &mapped).expect("a plan").advertise, [v4(192, 0, 2, 7)]);
+        assert_eq!(plan(&machine(), &[], &mapped).expect("a plan").advertise, external(v4(192, 0, 2, 7)));
         assert_eq!(candidates(&single, 8443, Some(443)), ["192.0.2.7:443".parse::<SocketAddr>().expect("an address")]);
+    }
+
+    /// Chapter 4.3 of the contract: the port belongs to addresses outside, a map's entry to the machine that has its address.
+    #[test]
+    fn a_port_is_announced_for_outside_addresses_and_by_machine() {
+        let announced = |host: &str, port: &str| {
+            let config =
+                config(&[("RTCD_RTC_ICEHOSTOVERRIDE", host), ("RTCD_RTC_ICEHOSTPORTOVERRIDE", port), ("RTCD_RTC_ENABLEIPV6", "0")]);
+            let machine = [machine(), vec![LocalAddress { ip: v4(10, 1, 1, 2), loopback: false }]].concat();
+            let plan = plan(&machine, &[], &config).expect("a plan");
+            let port = announced_port(&machine, config.ice_host_port_override.as_ref());
+            candidates(&plan, 8443, port).iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ")
+        };
+        for (host, port, expected) in [
+            ("", "", "10.1.1.1:8443 10.1.1.2:8443"),
+            ("", "30443", "10.1.1.1:8443 10.1.1.2:8443"),
+            ("1.1.1.1", "", "1.1.1.1:8443"),
+            ("1.1.1.1", "30443", "1.1.1.1:30443"),
+            // A name for it, as for the address itself.
+            ("localhost", "30443", "127.0.0.1:30443"),
+            ("1.1.1.1/10.1.1.1", "30443", "1.1.1.1:30443 10.1.1.2:8443"),
+            ("1.1.1.1/10.1.1.1,10.1.1.2/10.1.1.2", "30443", "1.1.1.1:30443 10.1.1.2:8443"),
+            ("1.1.1.1", "10.9.9.9/30441, 10.1.1.2/30442,10.1.1.1/30443", "1.1.1.1:30442"),
+            ("1.1.1.1", "10.9.9.9/30441", "1.1.1.1:8443"),
+        ] {
+            assert_eq!(announced(host, port), expected, "{host} {port}");
+        }
     }
 
     #[test]

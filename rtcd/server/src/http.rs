@@ -1,4 +1,4 @@
-//! The one HTTP port: gRPC services, `/metrics`, `/healthz` and `/readyz`, with limits that hyper and tonic do not set by themselves.
+//! The one HTTP port: gRPC services, `/metrics`, `/healthz`, `/readyz` and the routes of Mattermost's rtcd, with limits that hyper and tonic do not set by themselves.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,21 +8,25 @@ use anyhow::Context as _;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{any, get};
 use conclave_proto::v1::signal_server::SignalServer;
 use conclave_proto::v1::tap_server::TapServer;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use tower_http::compression::CompressionLayer;
 
+use crate::config::{Config, DRAIN_WITHOUT_LIMIT};
 use crate::limits::{GRPC_MESSAGE_MAX, HTTP_CONNECTIONS_MAX, HTTP2_STREAMS_MAX};
 use crate::metrics;
 use crate::node::Node;
 use crate::signal::grpc::service::SignalService;
+use crate::signal::mattermost;
 use crate::tap::service::TapService;
 
 /// A peer that is gone without a word is noticed after both together; its link is then resumed by a new stream.
@@ -33,10 +37,15 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Open streams get this long at the end.
 const SHUTDOWN: Duration = Duration::from_secs(2);
 
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A bound port.
 pub struct Http {
     listener: tokio::net::TcpListener,
     local: SocketAddr,
+    tls: Option<TlsAcceptor>,
 }
 
 impl Http {
@@ -49,7 +58,18 @@ impl Http {
             format!("cannot listen on {address}; set api.http.listen_address (environment RTCD_API_HTTP_LISTENADDRESS) to another port or end the program that has it")
         })?;
         let local = listener.local_addr()?;
-        Ok(Self { listener, local })
+        Ok(Self { listener, local, tls: None })
+    }
+
+    /// Serves over TLS, where the settings say so.
+    ///
+    /// # Errors
+    /// Text naming the file that cannot be used.
+    pub fn with_tls_of(mut self, config: &Config) -> anyhow::Result<Self> {
+        if config.http_tls {
+            self.tls = Some(crate::certificate::acceptor(&config.http_tls_cert_file, &config.http_tls_cert_key)?);
+        }
+        Ok(self)
     }
 
     /// Address bound.
@@ -90,10 +110,18 @@ impl Http {
             // Over the bound: closed at once, the other side tries again.
             let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
             let _ = stream.set_nodelay(true);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service.clone());
-            let connection = graceful.watch(connection.into_owned());
+            let (builder, service, watcher, tls) = (builder.clone(), service.clone(), graceful.watcher(), self.tls.clone());
             tokio::spawn(async move {
-                if let Err(error) = connection.await {
+                // The handshake takes as long as the other side wants: here it holds up nobody.
+                let stream = match tls {
+                    None => Box::new(stream) as Box<dyn Stream>,
+                    Some(tls) => match tokio::time::timeout(HEADER_TIMEOUT, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => Box::new(stream) as Box<dyn Stream>,
+                        Ok(Err(_)) | Err(_) => return,
+                    },
+                };
+                let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection.into_owned()).await {
                     tracing::debug!(%error, "an HTTP connection ended");
                 }
                 drop(place);
@@ -115,15 +143,23 @@ async fn router(node: Arc<Node>) -> axum::Router {
         }
     });
     let mut routes = Routes::default();
-    routes = routes
-        .add_service(
+    if node.auth.is_possible() {
+        routes = routes.add_service(
             SignalServer::new(SignalService::new(Arc::clone(&node)))
                 .max_decoding_message_size(GRPC_MESSAGE_MAX)
                 // Whole reports of a node; only the bound of what others make us decode matters.
                 .max_encoding_message_size(64 << 20),
-        )
-        .add_service(TapServer::new(TapService::new(Arc::clone(&node))).max_decoding_message_size(64 * 1024))
-        .add_service(health_service);
+        );
+    } else {
+        tracing::info!("signal.token is not set: message servers of our own cannot use this node, and it is drained by signal only");
+    }
+    if let Some(secret) = node.tap_secret.clone() {
+        let taps = TapService::new(Arc::clone(&node), secret);
+        routes = routes.add_service(TapServer::new(taps).max_decoding_message_size(64 * 1024));
+    } else {
+        tracing::info!("tap.secret is not set: there are no media taps, so nothing is recorded or captioned from this node");
+    }
+    routes = routes.add_service(health_service);
     match tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(conclave_proto::FILE_DESCRIPTOR_SET)
         .build_v1()
@@ -131,13 +167,18 @@ async fn router(node: Arc<Node>) -> axum::Router {
         Ok(reflection) => routes = routes.add_service(reflection),
         Err(error) => tracing::error!(%error, "no gRPC reflection"),
     }
-    routes.into_axum_router().merge(
+    let mattermost = node.mattermost.clone();
+    let router = routes.into_axum_router().merge(
         axum::Router::new()
-            .route("/metrics", get(serve_metrics).layer(CompressionLayer::new().gzip(true)))
+            .route("/metrics", any(serve_metrics).layer(CompressionLayer::new().gzip(true)))
             .route("/healthz", get(serve_health))
             .route("/readyz", get(serve_ready))
-            .with_state(node),
-    )
+            .with_state(Arc::clone(&node)),
+    );
+    match mattermost {
+        Some(mattermost) => router.merge(mattermost::routes::router(node, mattermost)).fallback(mattermost::routes::not_found),
+        None => router,
+    }
 }
 
 /// Signalling takes new work or not; taps and the process itself go on serving during a drain.
@@ -167,11 +208,13 @@ async fn serve_ready(State(node): State<Arc<Node>>) -> impl IntoResponse {
     match (node.is_healthy(), node.drain_left()) {
         (true, None) => (StatusCode::OK, "ready\n".to_owned()),
         (true, Some(left)) => {
-            let text = format!(
-                "draining: {} participants left, ends in {} s at the latest; `conclave drain --cancel` takes it back\n",
-                node.directory.present(),
-                left.as_secs()
-            );
+            let present = node.directory.present() + node.mattermost.as_ref().map_or(0, |mattermost| mattermost.sessions.count());
+            let end = if left > DRAIN_WITHOUT_LIMIT / 2 {
+                "ends with the last of them".to_owned()
+            } else {
+                format!("ends in {} s at the latest; `conclave drain --cancel` takes it back", left.as_secs())
+            };
+            let text = format!("draining: {present} participants left, {end}\n");
             (StatusCode::SERVICE_UNAVAILABLE, text)
         }
         (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "a media thread is stuck; restart this process\n".to_owned()),

@@ -1,5 +1,6 @@
 //! The program: settings, start, signals, end.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     // The allocator asks for huge pages: 2 MiB for a few small things of each thread. Without them a peer costs half the
     // memory, at the same CPU (measured, docs/decisions/0006). An old kernel that does not know the request is fine too.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(std::env::args_os().map(with_two_dashes));
     let loaded = match Config::load(&arguments.config) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -41,7 +42,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    logging::install(&loaded.config.log_level);
+    if let Err(error) = logging::install_as(&loaded.config) {
+        tracing::error!("{error}");
+        return ExitCode::FAILURE;
+    }
     // Fails only when a library was first; then one is there, which is all that is needed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let file = std::fs::read_to_string(&arguments.config).ok();
@@ -50,6 +54,10 @@ fn main() -> ExitCode {
     }
     for key in &loaded.unused {
         tracing::warn!(key, "a setting of the file means nothing here and is ignored");
+    }
+    if !loaded.without_effect.is_empty() {
+        let keys = loaded.without_effect.join(" ");
+        tracing::info!(keys, "settings of Mattermost's rtcd that are not needed here: accepted, without effect");
     }
     let described = Config::describe(file.as_deref(), &|name| std::env::var(name).ok());
     let settings: Vec<String> = described.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -77,11 +85,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Mattermost's rtcd writes `-config`, and so do the scripts that start it.
+fn with_two_dashes(argument: OsString) -> OsString {
+    match argument.to_str() {
+        Some(text) if text == "-config" || text.starts_with("-config=") => format!("-{text}").into(),
+        Some(_) | None => argument,
+    }
+}
+
 async fn run(config: Config, described: Vec<(&'static str, String)>) -> anyhow::Result<()> {
     // Before anybody is told that we are ready: a supervisor may change its mind at once.
     let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     // First the port that may be busy: nothing else has to be undone then.
-    let http = Http::bind(config.http_listen).await?;
+    let http = Http::bind(config.http_listen).await?.with_tls_of(&config)?;
     let running = node::start(&config)?;
     let node = Arc::clone(&running.node);
     node.tell_settings(described);
@@ -94,7 +110,7 @@ async fn run(config: Config, described: Vec<(&'static str, String)>) -> anyhow::
     let serving = tokio::spawn(http.serve(Arc::clone(&node), async move {
         let _ = stopped.await;
     }));
-    let broken = wait_for_the_end(&node, signals, config.drain_deadline).await;
+    let broken = wait_for_the_end(&node, signals, config.drain_deadline, config.serves_mattermost()).await;
     if tokio::time::timeout(END_MAX, running.stop()).await.is_err() {
         tracing::warn!("the end in order took longer than {} s and is cut short", END_MAX.as_secs());
     }
@@ -113,16 +129,21 @@ struct Signals {
     interrupt: Signal,
 }
 
-/// SIGTERM drains, SIGINT ends soon, a second SIGTERM ends at once. `true`: a media thread has died.
-async fn wait_for_the_end(node: &Arc<node::Node>, mut signals: Signals, deadline: Duration) -> bool {
+/// SIGTERM drains, SIGINT ends soon (or drains too, where Mattermost's scripts expect it), a second one ends at once. `true`: a media
+/// thread has died.
+async fn wait_for_the_end(node: &Arc<node::Node>, mut signals: Signals, deadline: Duration, interrupt_drains: bool) -> bool {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     let drained = node.drained();
     tokio::pin!(drained);
     loop {
         tokio::select! {
             _ = signals.terminate.recv() => if node.drain_by_signal(deadline) == Terminate::EndNow { return false },
-            // Somebody at a terminal: running calls are told and end.
-            _ = signals.interrupt.recv() => return false,
+            _ = signals.interrupt.recv() => {
+                // Somebody at a terminal: running calls are told and end.
+                if !interrupt_drains || node.drain_by_signal(deadline) == Terminate::EndNow {
+                    return false;
+                }
+            }
             () = &mut drained => return false,
             _ = look.tick() => if node.is_broken() { return true },
         }

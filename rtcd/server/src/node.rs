@@ -20,6 +20,9 @@ use crate::signal::desk::{Desk, DeskInput};
 use crate::signal::grpc::auth::Auth;
 use crate::signal::grpc::links::Links;
 use crate::signal::grpc::service::release;
+use crate::signal::mattermost::Mattermost;
+use crate::signal::mattermost::connections::Connections;
+use crate::signal::mattermost::sessions::NoSessions;
 use crate::signal::media::Media;
 use crate::signal::seam::{AdapterInput, AdapterSettings};
 
@@ -38,8 +41,10 @@ pub struct Node {
     pub id: String,
     /// Who may speak.
     pub auth: Auth,
-    /// Key of tap tokens.
-    pub tap_secret: Secret,
+    /// Key of tap tokens; without one nobody can open a tap.
+    pub tap_secret: Option<Secret>,
+    /// What serves Mattermost's clients, if it does.
+    pub mattermost: Option<Arc<Mattermost>>,
     /// The setting.
     pub participants_max: usize,
     /// Message servers.
@@ -78,10 +83,17 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     let certificate = crate::certificate::generate()?;
     let (shards, notes, listening) = shard::start(config, &certificate).map_err(|error: StartError| anyhow::anyhow!(error))?;
     let (desks, desk_inputs): (Vec<_>, Vec<_>) = notes.iter().map(|_| mpsc::channel(DESK_INPUTS_MAX)).unzip();
+    let mattermost = if config.serves_mattermost() {
+        let connections = Connections::new(Arc::default());
+        Some(Mattermost::new(config, connections, Arc::new(NoSessions))?)
+    } else {
+        None
+    };
     let node = Arc::new(Node {
         id: config.node_id.clone(),
         auth: Auth::new(config),
         tap_secret: config.tap_secret.clone(),
+        mattermost,
         participants_max: config.participants_max,
         links: Arc::new(Links::new(config.grace)),
         directory: Arc::new(Directory::default()),
@@ -280,7 +292,8 @@ impl Node {
 
     /// Nobody is in a call, nobody is about to be, and nobody's signalling is kept.
     fn is_empty(&self) -> bool {
-        self.directory.present() == 0 && self.links.all().iter().all(|link| link.sessions() == 0)
+        let foreign = self.mattermost.as_ref().map_or(0, |mattermost| mattermost.sessions.count());
+        foreign == 0 && self.directory.present() == 0 && self.links.all().iter().all(|link| link.sessions() == 0)
     }
 
     /// Waits until streams have to end because the node does.

@@ -1,9 +1,12 @@
 //! The daemon's settings: one struct, read once at start, checked with messages that name the field.
 //!
 //! Order: defaults, then the TOML file, then environment variables. Names are those of Mattermost's rtcd where it has
-//! the same setting, so that its Helm values and habits carry over. `config.sample.toml` is generated from the table
-//! below and compared by a test.
+//! the same setting, so that its files and Helm values work unchanged; where its default differs from ours and its clients are
+//! served, its default holds (`original`). `config.sample.toml` is generated from the table below and compared by a test.
 
+mod check;
+mod flatten;
+mod original;
 mod parse;
 mod sample;
 
@@ -14,9 +17,11 @@ use std::time::Duration;
 
 use rtcd_core::shards::SHARDS_MAX;
 
-pub(crate) use parse::tenant_name;
-pub use parse::{HostOverride, Secret};
+pub(crate) use parse::{DRAIN_WITHOUT_LIMIT, tenant_name};
+pub use parse::{HostOverride, IceServer, PortOverride, Secret};
 pub use sample::sample_toml;
+
+use flatten::flatten;
 
 /// One line of the settings table.
 pub(crate) struct Field {
@@ -58,8 +63,23 @@ macro_rules! settings {
 
 settings! {
     /// Address of the HTTP and gRPC port: signalling, media tap, /metrics, /healthz, /readyz. An empty host means every interface.
-    /// Keep it on loopback or an internal network: it is not meant for browsers.
+    /// Keep it on loopback or an internal network: it is not meant for browsers. While Mattermost's clients are served, the default is
+    /// `:8045`, as they and their probes expect.
     http_listen: SocketAddr = ("api.http.listen_address", "RTCD_API_HTTP_LISTENADDRESS", "127.0.0.1:8045", parse::listen_address);
+    /// Serve that port over TLS (1.2 or newer, HTTP/1.1 and HTTP/2).
+    http_tls: bool = ("api.http.tls.enable", "RTCD_API_HTTP_TLS_ENABLE", "false", parse::boolean);
+    /// Its certificate with the chain, a PEM file.
+    http_tls_cert_file: String = ("api.http.tls.cert_file", "RTCD_API_HTTP_TLS_CERTFILE", "", parse::text);
+    /// The certificate's private key, a PEM file.
+    http_tls_cert_key: String = ("api.http.tls.cert_key", "RTCD_API_HTTP_TLS_CERTKEY", "", parse::text);
+    /// Whether an admin, who has the key below as password, may register and unregister Mattermost installations.
+    enable_admin: bool = ("api.security.enable_admin", "RTCD_API_SECURITY_ENABLEADMIN", "false", parse::boolean);
+    /// The admin's key.
+    admin_secret_key: Option<Secret> = ("api.security.admin_secret_key", "RTCD_API_SECURITY_ADMINSECRETKEY", "", parse::any_secret, secret);
+    /// Whether any Mattermost installation that reaches the port may register itself.
+    allow_self_registration: bool = ("api.security.allow_self_registration", "RTCD_API_SECURITY_ALLOWSELFREGISTRATION", "false", parse::boolean);
+    /// Life of the bearer tokens that `/login` gives, minutes.
+    session_cache_expiration: Duration = ("api.security.session_cache.expiration_minutes", "RTCD_API_SECURITY_SESSIONCACHE_EXPIRATIONMINUTES", "1440", parse::minutes);
     /// Addresses to receive media on over UDP, comma separated. Empty: every interface.
     ice_address_udp: Vec<IpAddr> = ("rtc.ice_address_udp", "RTCD_RTC_ICEADDRESSUDP", "", parse::addresses);
     /// UDP port of all media. 0 takes any free port, for tests.
@@ -68,13 +88,27 @@ settings! {
     ice_address_tcp: Vec<IpAddr> = ("rtc.ice_address_tcp", "RTCD_RTC_ICEADDRESSTCP", "", parse::addresses);
     /// TCP port of all media, for networks that block UDP. 0 takes any free port, for tests.
     ice_port_tcp: u16 = ("rtc.ice_port_tcp", "RTCD_RTC_ICEPORTTCP", "8443", parse::port);
-    /// Use IPv6 addresses too, where interfaces have them.
+    /// Use IPv6 addresses too, where interfaces have them. While Mattermost's clients are served, the default is `false`.
     enable_ipv6: bool = ("rtc.enable_ipv6", "RTCD_RTC_ENABLEIPV6", "true", parse::boolean);
     /// Address offered to clients instead of the local ones: an IP address, a host name (looked up once at start), or pairs
     /// `external/internal,external/internal`. Set it behind NAT and in containers.
     ice_host_override: Option<HostOverride> = ("rtc.ice_host_override", "RTCD_RTC_ICEHOSTOVERRIDE", "", parse::host_override);
-    /// Port offered to clients instead of the ones bound, when a NAT maps it. Empty: the bound ports.
-    ice_host_port_override: Option<u16> = ("rtc.ice_host_port_override", "RTCD_RTC_ICEHOSTPORTOVERRIDE", "", parse::optional_port);
+    /// Port offered to clients instead of the ones bound, where an address is offered that is not this machine's own: one port, or
+    /// `address/port,address/port`, of which the entry with an address of this machine holds. Empty: the bound ports.
+    ice_host_port_override: Option<PortOverride> = ("rtc.ice_host_port_override", "RTCD_RTC_ICEHOSTPORTOVERRIDE", "", parse::port_override);
+    /// STUN and TURN servers of this node itself: URLs, or tables `{ urls, username, credential }`; in the environment as JSON. Nothing
+    /// is asked of them: set rtc.ice_host_override where the node has another address outside.
+    ice_servers: Vec<IceServer> = ("rtc.ice_servers", "RTCD_RTC_ICESERVERS", "", parse::ice_servers);
+    /// Accepted for Mattermost's sake, without effect: this node uses no TURN server; its clients have theirs from the plugin.
+    turn_secret: Option<Secret> = ("rtc.turn.static_auth_secret", "RTCD_RTC_TURNCONFIG_STATICAUTHSECRET", "", parse::any_secret, secret);
+    /// Accepted for Mattermost's sake, without effect.
+    turn_minutes: i64 = ("rtc.turn.credentials_expiration_minutes", "RTCD_RTC_TURNCONFIG_CREDENTIALSEXPIRATIONMINUTES", "1440", parse::integer);
+    /// Accepted for Mattermost's sake, without effect: one socket per media thread does it.
+    udp_sockets_count: Option<i64> = ("rtc.udp_sockets_count", "RTCD_RTC_UDPSOCKETSCOUNT", "", parse::optional_positive);
+    /// Accepted for Mattermost's sake, without effect: packets are kept by time.
+    nack_buffer_size: u16 = ("rtc.nack_buffer_size", "RTCD_RTC_NACKBUFFERSIZE", "256", parse::nack_buffer_size);
+    /// Accepted for Mattermost's sake, without effect.
+    nack_disable_copy: bool = ("rtc.nack_disable_copy", "RTCD_RTC_NACKDISABLECOPY", "true", parse::boolean);
     /// Media threads. 0: one per core. More than cores only costs.
     shards: usize = ("rtc.shards", "RTCD_RTC_SHARDS", "0", parse::shards);
     /// Participants of one call that a media thread takes before the call spreads to another one. Within a thread nothing has to
@@ -99,19 +133,43 @@ settings! {
     departure_timeout: Duration = ("rtc.departure_timeout_s", "RTCD_RTC_DEPARTURETIMEOUTS", "20", parse::seconds);
     /// Participants this node takes. More are refused with a reason.
     participants_max: usize = ("rtc.participants_max", "RTCD_RTC_PARTICIPANTSMAX", "5000", parse::count);
-    /// Shared secret of the message servers' signalling streams and bearer of the unary calls. At least 16 characters.
-    signal_token: Secret = ("signal.token", "RTCD_SIGNAL_TOKEN", "", parse::secret, secret);
+    /// Shared secret of the message servers' signalling streams and bearer of the unary calls. At least 16 characters. A node that
+    /// serves Mattermost alone needs none.
+    signal_token: Option<Secret> = ("signal.token", "RTCD_SIGNAL_TOKEN", "", parse::secret, secret);
     /// Tokens of single tenants, `tenant=token,tenant=token`. A tenant named here is refused the shared token, and its
     /// token opens nothing else.
     tenant_tokens: Vec<(String, Secret)> = ("signal.tenant_tokens", "RTCD_SIGNAL_TENANTTOKENS", "", parse::tenant_tokens, secret);
-    /// HS256 key of the tokens that open a media tap; the offloader has the same one. At least 16 characters.
-    tap_secret: Secret = ("tap.secret", "RTCD_TAP_SECRET", "", parse::secret, secret);
+    /// HS256 key of the tokens that open a media tap; the offloader has the same one. At least 16 characters. A node that serves
+    /// Mattermost alone needs none.
+    tap_secret: Option<Secret> = ("tap.secret", "RTCD_TAP_SECRET", "", parse::secret, secret);
+    /// Serve Mattermost's Calls plugin. Empty: when there is no signal.token, that is, with Mattermost's own settings alone.
+    mattermost_enable: Option<bool> = ("mattermost.enable", "RTCD_MATTERMOST_ENABLE", "", parse::optional_boolean);
+    /// Folder with the keys of registered Mattermost installations, in the layout that Mattermost's rtcd has there. Lost, they are
+    /// locked out; so do not leave it in /tmp.
+    data_source: String = ("store.data_source", "RTCD_STORE_DATASOURCE", "/tmp/rtcd_db", parse::not_empty);
     /// Stable name of this node, in logs, metrics and the ops page. Empty: the host name.
     node_id: String = ("node.id", "RTCD_NODE_ID", "", parse::node_id);
-    /// Seconds SIGTERM waits for running calls before it ends them. New calls are refused meanwhile; a second signal ends at once.
-    drain_deadline: Duration = ("node.drain_deadline_s", "RTCD_NODE_DRAINDEADLINES", "30", parse::seconds);
+    /// Seconds SIGTERM waits for running calls before it ends them, or `none`: as long as it takes, the default while Mattermost's
+    /// clients are served. New calls are refused meanwhile; a second signal ends at once.
+    drain_deadline: Duration = ("node.drain_deadline_s", "RTCD_NODE_DRAINDEADLINES", "30", parse::drain_deadline);
     /// Log level: error, warn, info, debug, trace, or a filter like `info,rtcd::shard=debug`. Addresses and names appear only at debug.
     log_level: String = ("logger.level", "RTCD_LOGGER_LEVEL", "info", parse::log_level);
+    /// Log to the console (standard error). This or the file has to be on.
+    log_console: bool = ("logger.enable_console", "RTCD_LOGGER_ENABLECONSOLE", "true", parse::boolean);
+    /// Lines of JSON there. Empty: unless it is a terminal; while Mattermost's clients are served, the default is `false`.
+    log_console_json: Option<bool> = ("logger.console_json", "RTCD_LOGGER_CONSOLEJSON", "", parse::optional_boolean);
+    /// Level there: panic, fatal, error, warn, info, debug, trace or stdlog. Empty: logger.level.
+    log_console_level: String = ("logger.console_level", "RTCD_LOGGER_CONSOLELEVEL", "", parse::level_name);
+    /// Colours there. Empty: on a terminal; while Mattermost's clients are served, the default is `false`.
+    log_colour: Option<bool> = ("logger.enable_color", "RTCD_LOGGER_ENABLECOLOR", "", parse::optional_boolean);
+    /// Log to a file too. While Mattermost's clients are served, the default is `true`.
+    log_file: bool = ("logger.enable_file", "RTCD_LOGGER_ENABLEFILE", "false", parse::boolean);
+    /// Lines of JSON there.
+    log_file_json: bool = ("logger.file_json", "RTCD_LOGGER_FILEJSON", "true", parse::boolean);
+    /// Level there, as for the console.
+    log_file_level: String = ("logger.file_level", "RTCD_LOGGER_FILELEVEL", "DEBUG", parse::level_name);
+    /// The file. At 100 MB it is set aside under a name with the time, compressed, and kept for ever.
+    log_file_location: String = ("logger.file_location", "RTCD_LOGGER_FILELOCATION", "rtcd.log", parse::text);
 }
 
 /// Where a value came from, for messages.
@@ -160,9 +218,14 @@ pub enum ConfigError {
 pub struct Loaded {
     /// The settings.
     pub config: Config,
-    /// Keys of the file that nothing here uses (Mattermost's rtcd has more settings).
+    /// Keys of the file that nothing here knows.
     pub unused: Vec<String>,
+    /// Keys that were set and have no effect here.
+    pub without_effect: Vec<&'static str>,
 }
+
+/// The text of every field, and where it came from.
+type Texts = BTreeMap<&'static str, (String, Origin)>;
 
 impl Config {
     /// Reads file and environment. A missing file is not an error, as with Mattermost's rtcd; then the defaults hold.
@@ -183,49 +246,37 @@ impl Config {
     /// # Errors
     /// As there.
     pub fn from_sources(file: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, ConfigError> {
-        let mut texts: BTreeMap<&'static str, (String, Origin)> =
-            FIELDS.iter().map(|field| (field.key, (field.default.to_owned(), Origin::Default))).collect();
-        let mut unused = Vec::new();
-        if let Some(file) = file {
-            let mut flat = Vec::new();
-            flatten("", &toml::Value::Table(file.parse::<toml::Table>()?), &mut flat);
-            for (key, text) in flat {
-                // Matched without regard to case, as rtcd's TOML reader does.
-                match FIELDS.iter().find(|field| field.key.eq_ignore_ascii_case(&key)) {
-                    Some(field) => drop(texts.insert(field.key, (text, Origin::File))),
-                    None => unused.push(key),
-                }
-            }
-        }
-        for field in FIELDS {
-            if let Some(text) = env(field.env) {
-                texts.insert(field.key, (text, Origin::Environment));
-            }
-        }
-        Ok(Loaded { config: Self::from_texts(&texts)?, unused })
+        let (texts, unused) = texts(file, env)?;
+        let config = Self::from_texts(&texts)?;
+        check::together(&config, &texts)?;
+        let without_effect = original::WITHOUT_EFFECT.iter().copied();
+        let without_effect = without_effect.filter(|key| texts.get(key).is_some_and(|(_, origin)| *origin != Origin::Default)).collect();
+        Ok(Loaded { config, unused, without_effect })
     }
 
     /// The settings as they hold, one line each, secrets as set or unset.
     #[must_use]
     pub fn describe(file: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Vec<(&'static str, String)> {
-        let mut flat = Vec::new();
-        if let Some(Ok(table)) = file.map(str::parse::<toml::Table>) {
-            flatten("", &toml::Value::Table(table), &mut flat);
-        }
+        // A file that cannot be read was told of before.
+        let texts = texts(file, env).or_else(|_| texts(None, env)).map(|(texts, _)| texts).unwrap_or_default();
         FIELDS
             .iter()
-            .map(|field| {
-                let text = env(field.env)
-                    .or_else(|| flat.iter().find(|(key, _)| key.eq_ignore_ascii_case(field.key)).map(|(_, text)| text.clone()))
-                    .unwrap_or_else(|| field.default.to_owned());
+            .filter_map(|field| {
+                let text = &texts.get(field.key)?.0;
                 let shown = match (field.secret, text.is_empty()) {
                     (true, true) => "unset".to_owned(),
                     (true, false) => "set".to_owned(),
-                    (false, _) => text,
+                    (false, _) => text.clone(),
                 };
-                (field.key, shown)
+                Some((field.key, shown))
             })
             .collect()
+    }
+
+    /// Whether Mattermost's clients are served.
+    #[must_use]
+    pub fn serves_mattermost(&self) -> bool {
+        self.mattermost_enable.unwrap_or(self.signal_token.is_none())
     }
 
     /// Shards to start: the setting, or one per core, at most what a ufrag can name.
@@ -236,23 +287,28 @@ impl Config {
     }
 }
 
-fn flatten(prefix: &str, value: &toml::Value, into: &mut Vec<(String, String)>) {
-    match value {
-        toml::Value::Table(table) => {
-            for (key, inner) in table {
-                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                flatten(&key, inner, into);
+/// What file and environment say, over the defaults; and the keys of the file that nothing here knows.
+fn texts(file: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<(Texts, Vec<String>), ConfigError> {
+    let mut texts: Texts = FIELDS.iter().map(|field| (field.key, (field.default.to_owned(), Origin::Default))).collect();
+    let mut unused = Vec::new();
+    if let Some(file) = file {
+        let mut flat = Vec::new();
+        flatten("", &toml::Value::Table(file.parse::<toml::Table>()?), &mut flat);
+        for (key, text) in flat {
+            // Matched without regard to case, as rtcd's TOML reader does.
+            match FIELDS.iter().find(|field| field.key.eq_ignore_ascii_case(&key)) {
+                Some(field) => drop(texts.insert(field.key, (text, Origin::File))),
+                None => unused.push(key),
             }
         }
-        toml::Value::String(text) => into.push((prefix.to_owned(), text.clone())),
-        toml::Value::Array(items) => {
-            let parts: Vec<String> = items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect();
-            into.push((prefix.to_owned(), parts.join(",")));
-        }
-        other @ (toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) | toml::Value::Datetime(_)) => {
-            into.push((prefix.to_owned(), other.to_string()));
+    }
+    for field in FIELDS {
+        if let Some(text) = env(field.env) {
+            texts.insert(field.key, (text, Origin::Environment));
         }
     }
+    original::defaults(&mut texts);
+    Ok((texts, unused))
 }
 
 #[cfg(test)]
@@ -286,8 +342,170 @@ mod tests {
 
     #[test]
     fn settings_of_the_original_that_mean_nothing_here_are_named_not_refused() {
-        let loaded = with(Some("[store]\ndata_source = \"/tmp/x\"\n[rtc]\nudp_sockets_count = 5\n"), &[]).expect("valid");
-        assert_eq!(loaded.unused, ["rtc.udp_sockets_count", "store.data_source"]);
+        let file = "[store]\ndata_source = \"/tmp/x\"\nmore = 1\n[rtc]\nudp_sockets_count = 5\n[other]\nkey = 1\n";
+        let loaded = with(Some(file), &[("RTCD_RTC_NACKDISABLECOPY", "F")]).expect("valid");
+        assert_eq!(loaded.unused, ["other.key", "store.more"]);
+        assert_eq!(loaded.without_effect, ["rtc.udp_sockets_count", "rtc.nack_disable_copy"]);
+    }
+
+    /// Nothing of ours is set: what Mattermost's rtcd has by default holds, and it starts.
+    #[test]
+    fn with_mattermosts_settings_alone_its_defaults_hold() {
+        let alone = Config::from_sources(None, &|_| None).expect("starts").config;
+        assert!(alone.serves_mattermost() && alone.signal_token.is_none() && alone.tap_secret.is_none());
+        assert_eq!(alone.http_listen, "0.0.0.0:8045".parse::<SocketAddr>().expect("an address"));
+        assert!(!alone.enable_ipv6 && alone.log_console && alone.log_file && alone.log_file_json);
+        assert_eq!((alone.log_console_json, alone.log_colour), (Some(false), Some(false)));
+        assert_eq!((alone.log_file_level.as_str(), alone.log_file_location.as_str()), ("debug", "rtcd.log"));
+        assert_eq!((alone.ice_port_udp, alone.ice_port_tcp), (8443, 8443));
+        assert!(!alone.http_tls && !alone.enable_admin && !alone.allow_self_registration);
+        assert_eq!(alone.session_cache_expiration, Duration::from_secs(1440 * 60));
+        assert_eq!(alone.data_source, "/tmp/rtcd_db");
+        assert_eq!(alone.drain_deadline, DRAIN_WITHOUT_LIMIT);
+        let set = |pairs: &[(&str, &str)]| {
+            let of = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            Config::from_sources(None, &of).map(|loaded| loaded.config)
+        };
+        let own =
+            set(&[("RTCD_API_HTTP_LISTENADDRESS", "127.0.0.1:1"), ("RTCD_NODE_DRAINDEADLINES", "30"), ("RTCD_LOGGER_ENABLEFILE", "0")]);
+        let own = own.expect("valid");
+        assert_eq!((own.http_listen.port(), own.drain_deadline, own.log_file), (1, Duration::from_secs(30), false), "what is set holds");
+        let ours = with(None, &[]).expect("valid").config;
+        assert!(!ours.serves_mattermost() && !ours.log_file && ours.http_listen.ip().is_loopback() && ours.enable_ipv6);
+        let both = with(None, &[("RTCD_MATTERMOST_ENABLE", "true")]).expect("valid").config;
+        assert!(both.serves_mattermost() && both.signal_token.is_some() && both.log_file);
+        let neither = set(&[("RTCD_MATTERMOST_ENABLE", "false")]).err().expect("nothing to serve").to_string();
+        assert!(neither.contains("signal.token") && neither.contains("openssl"), "{neither}");
+    }
+
+    /// Chapter 1.2 of the contract, name by name: each is taken from the environment and from a file, and wrong values are refused.
+    #[test]
+    fn every_setting_of_the_original_is_known_under_its_names_and_checked() {
+        let table: &[(&str, &str, &[&str], &[&str])] = &[
+            (
+                "api.http.listen_address",
+                "RTCD_API_HTTP_LISTENADDRESS",
+                &[":8045", "127.0.0.1:1", "[::1]:8045", "localhost:8045"],
+                &["", "8045"],
+            ),
+            ("api.http.tls.enable", "RTCD_API_HTTP_TLS_ENABLE", &["false", "0", "f", "F", "FALSE", "False"], &["", "no", "true"]),
+            ("api.http.tls.cert_file", "RTCD_API_HTTP_TLS_CERTFILE", &["", "/x"], &[]),
+            ("api.http.tls.cert_key", "RTCD_API_HTTP_TLS_CERTKEY", &["", "/x"], &[]),
+            ("api.security.enable_admin", "RTCD_API_SECURITY_ENABLEADMIN", &["false"], &["true", "2"]),
+            ("api.security.admin_secret_key", "RTCD_API_SECURITY_ADMINSECRETKEY", &["", "x"], &[]),
+            (
+                "api.security.allow_self_registration",
+                "RTCD_API_SECURITY_ALLOWSELFREGISTRATION",
+                &["1", "t", "T", "TRUE", "true", "True"],
+                &["yes"],
+            ),
+            (
+                "api.security.session_cache.expiration_minutes",
+                "RTCD_API_SECURITY_SESSIONCACHE_EXPIRATIONMINUTES",
+                &["1", "1440"],
+                &["0", "-1", "x", ""],
+            ),
+            ("rtc.ice_address_udp", "RTCD_RTC_ICEADDRESSUDP", &["", "127.0.0.1", "10.0.0.1, 10.0.0.2"], &["host", "10.0.0"]),
+            ("rtc.ice_port_udp", "RTCD_RTC_ICEPORTUDP", &["80", "8443", "49151"], &["79", "49152", "-1", "x", ""]),
+            ("rtc.ice_address_tcp", "RTCD_RTC_ICEADDRESSTCP", &["", "127.0.0.1"], &["host"]),
+            ("rtc.ice_port_tcp", "RTCD_RTC_ICEPORTTCP", &["80", "49151"], &["79", "49152"]),
+            ("rtc.enable_ipv6", "RTCD_RTC_ENABLEIPV6", &["true", "false"], &["x"]),
+            (
+                "rtc.ice_host_override",
+                "RTCD_RTC_ICEHOSTOVERRIDE",
+                &["", "1.1.1.1", "localhost", "1.1.1.1/10.0.0.1,2.2.2.2/10.0.0.2"],
+                &["1.1.1.1/", "1.1.1.1/10.0.0.1,x"],
+            ),
+            (
+                "rtc.ice_host_port_override",
+                "RTCD_RTC_ICEHOSTPORTOVERRIDE",
+                &["", "8443", "10.0.0.1/8443,10.0.0.2/8444"],
+                &["79", "49152", "10.0.0.1/8443,10.0.0.1/8444", "10.0.0.1/8443,10.0.0.2/8443", "10.0.0.1/x", "x/8443"],
+            ),
+            (
+                "rtc.ice_servers",
+                "RTCD_RTC_ICESERVERS",
+                &["[]", r#"["stun:a:3478","stuns:b"]"#, r#"[{"urls":["turn:a"],"username":"u","credential":"c"},{"urls":["stun:b"]}]"#],
+                &["stun:a", r#"["http://a"]"#, r#"["stun:a","turn:b"]"#, r#"[{"urls":[]}]"#, r#"[{"username":"u"}]"#, "{}"],
+            ),
+            ("rtc.turn.static_auth_secret", "RTCD_RTC_TURNCONFIG_STATICAUTHSECRET", &["", "x"], &[]),
+            (
+                "rtc.turn.credentials_expiration_minutes",
+                "RTCD_RTC_TURNCONFIG_CREDENTIALSEXPIRATIONMINUTES",
+                &["1440", "0", "20000"],
+                &["x", ""],
+            ),
+            ("rtc.udp_sockets_count", "RTCD_RTC_UDPSOCKETSCOUNT", &["1", "1600"], &["0", "-1", "x"]),
+            ("rtc.nack_buffer_size", "RTCD_RTC_NACKBUFFERSIZE", &["0", "32", "256", "8192"], &["16", "33", "16384", "-1", ""]),
+            ("rtc.nack_disable_copy", "RTCD_RTC_NACKDISABLECOPY", &["true", "false"], &["x"]),
+            ("store.data_source", "RTCD_STORE_DATASOURCE", &["/x"], &[""]),
+            ("logger.enable_console", "RTCD_LOGGER_ENABLECONSOLE", &["true", "false"], &["x"]),
+            ("logger.console_json", "RTCD_LOGGER_CONSOLEJSON", &["true", "false"], &["x"]),
+            (
+                "logger.console_level",
+                "RTCD_LOGGER_CONSOLELEVEL",
+                &["PANIC", "fatal", "Error", "WARN", "info", "DEBUG", "trace", "stdlog"],
+                &["loud"],
+            ),
+            ("logger.enable_file", "RTCD_LOGGER_ENABLEFILE", &["true", "false"], &["x"]),
+            ("logger.file_json", "RTCD_LOGGER_FILEJSON", &["true", "false"], &["x"]),
+            ("logger.file_level", "RTCD_LOGGER_FILELEVEL", &["debug"], &["loud"]),
+            ("logger.file_location", "RTCD_LOGGER_FILELOCATION", &["/x"], &[""]),
+            ("logger.enable_color", "RTCD_LOGGER_ENABLECOLOR", &["true", "false"], &["x"]),
+        ];
+        assert_eq!(table.len(), 30);
+        for (key, env, good, bad) in table {
+            for value in *good {
+                let loaded = Config::from_sources(None, &|name| (name == *env).then(|| (*value).to_owned()));
+                assert!(loaded.is_ok(), "{env}={value}: {}", loaded.err().expect("refused"));
+                let file = format!("{key} = {value:?}\n");
+                let loaded = Config::from_sources(Some(&file), &|_| None);
+                assert!(loaded.as_ref().is_ok_and(|loaded| loaded.unused.is_empty()), "{file}: {:?}", loaded.err());
+                // Without regard to case, and the environment wins.
+                let file = format!("{} = \"nonsense that no value is: \\u0000\"\n", key.to_uppercase());
+                let loaded = Config::from_sources(Some(&file), &|name| (name == *env).then(|| (*value).to_owned()));
+                assert!(loaded.is_ok(), "{env}={value} over the file");
+            }
+            for value in *bad {
+                let error = Config::from_sources(None, &|name| (name == *env).then(|| (*value).to_owned())).err();
+                let error = error.unwrap_or_else(|| panic!("{env}={value:?} is taken")).to_string();
+                let prefix = key.rsplit_once('.').map_or(*key, |(prefix, _)| prefix);
+                assert!(error.contains(prefix) && error.contains("RTCD_"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_to_fit_together_is_checked() {
+        let of = |pairs: &[(&str, &str)]| {
+            let of = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            Config::from_sources(None, &of).map_err(|error| error.to_string())
+        };
+        let secret = ("RTCD_RTC_TURNCONFIG_STATICAUTHSECRET", "x");
+        for minutes in ["0", "-1", "10080"] {
+            assert!(of(&[secret, ("RTCD_RTC_TURNCONFIG_CREDENTIALSEXPIRATIONMINUTES", minutes)]).is_err(), "{minutes}");
+        }
+        assert!(of(&[secret, ("RTCD_RTC_TURNCONFIG_CREDENTIALSEXPIRATIONMINUTES", "10079")]).is_ok());
+        assert!(of(&[("RTCD_LOGGER_ENABLECONSOLE", "false"), ("RTCD_LOGGER_ENABLEFILE", "false")]).is_err(), "no log at all");
+        let tls = ("RTCD_API_HTTP_TLS_ENABLE", "true");
+        assert!(of(&[tls]).is_err() && of(&[tls, ("RTCD_API_HTTP_TLS_CERTFILE", "/x")]).is_err());
+        assert!(of(&[tls, ("RTCD_API_HTTP_TLS_CERTFILE", "/x"), ("RTCD_API_HTTP_TLS_CERTKEY", "/y")]).is_ok(), "read at start");
+        let admin = ("RTCD_API_SECURITY_ENABLEADMIN", "true");
+        assert!(of(&[admin]).is_err() && of(&[admin, ("RTCD_API_SECURITY_ADMINSECRETKEY", "x")]).is_ok());
+    }
+
+    /// In a file they may be URLs, each by itself, or tables; in the environment a list of URLs is one entry.
+    #[test]
+    fn ice_servers_have_their_forms() {
+        let urls = |loaded: Loaded| loaded.config.ice_servers.into_iter().map(|server| server.urls.join(" ")).collect::<Vec<_>>();
+        let file = |text: &str| Config::from_sources(Some(text), &|_| None).map(urls).map_err(|error| error.to_string());
+        assert_eq!(file("[rtc]\nice_servers = [\"stun:a\", \"turn:b\"]\n"), Ok(vec!["stun:a".to_owned(), "turn:b".to_owned()]));
+        let tables = "[rtc]\nice_servers = [{ urls = [\"turn:a\", \"turns:b\"], username = \"u\", credential = \"c\" }]\n";
+        assert_eq!(file(tables), Ok(vec!["turn:a turns:b".to_owned()]));
+        assert_eq!(file("[[rtc.ice_servers]]\nURLs = [\"stun:a\"]\n"), Ok(vec!["stun:a".to_owned()]));
+        assert!(file("[rtc]\nice_servers = [3]\n").is_err());
+        let env = |text: &str| Config::from_sources(None, &|name| (name == "RTCD_RTC_ICESERVERS").then(|| text.to_owned())).map(urls);
+        assert_eq!(env(r#"["stun:a","stun:b"]"#).ok(), Some(vec!["stun:a stun:b".to_owned()]));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use rtcd_core::shards::SHARDS_MAX;
 
 use crate::limits::TENANT_LEN_MAX;
 
+/// A drain that ends when the last one has left.
+pub(crate) const DRAIN_WITHOUT_LIMIT: Duration = Duration::from_secs(10 * 365 * 86_400);
+
 /// A secret: cannot be printed, compared in constant time.
 #[derive(Clone)]
 pub struct Secret(Vec<u8>);
@@ -47,9 +50,27 @@ pub enum HostOverride {
     Map(Vec<(IpAddr, IpAddr)>),
 }
 
+/// A port on which an offered address is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortOverride {
+    /// One for every machine.
+    Single(u16),
+    /// By local address: that of this machine holds.
+    Map(Vec<(IpAddr, u16)>),
+}
+
+/// STUN or TURN servers that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IceServer {
+    /// All of one family: `stun:` and `stuns:`, or `turn:` and `turns:`.
+    pub urls: Vec<String>,
+}
+
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-    full.parse().map_err(|_| format!("{text:?} is not an address with a port; write 127.0.0.1:8045, [::1]:8045 or :8045"))
+    let named = || full.to_socket_addrs().ok()?.min_by_key(SocketAddr::is_ipv6);
+    let address = full.parse().ok().or_else(named);
+    address.ok_or_else(|| format!("{text:?} is not an address with a port; write 127.0.0.1:8045, [::1]:8045 or :8045"))
 }
 
 pub(super) fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
@@ -69,8 +90,154 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-pub(super) fn optional_port(text: &str) -> Result<Option<u16>, String> {
-    if text.trim().is_empty() { Ok(None) } else { port(text).map(Some) }
+pub(super) fn port_override(text: &str) -> Result<Option<PortOverride>, String> {
+    let text = text.trim();
+    let outside = |text: &str| match text.trim().parse::<u16>() {
+        Ok(port) if (80..=49_151).contains(&port) => Ok(port),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a port; use 80 to 49151")),
+    };
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if !text.contains('/') {
+        return outside(text).map(|port| Some(PortOverride::Single(port)));
+    }
+    let mut map: Vec<(IpAddr, u16)> = Vec::new();
+    for entry in text.split(',') {
+        let (address, port) = entry.trim().split_once('/').ok_or_else(|| format!("{entry:?} is not a pair address/port"))?;
+        let address = address.trim().parse().map_err(|_| format!("{address:?} is not an IP address; write address/port pairs"))?;
+        let port = outside(port)?;
+        if map.iter().any(|(known, _)| *known == address) {
+            return Err(format!("the address {address} is there twice"));
+        }
+        if map.iter().any(|(_, known)| *known == port) {
+            return Err(format!("the port {port} is there twice"));
+        }
+        map.push((address, port));
+    }
+    Ok(Some(PortOverride::Map(map)))
+}
+
+pub(super) fn ice_servers(text: &str) -> Result<Vec<IceServer>, String> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Urls {
+        One(String),
+        Several(Vec<String>),
+    }
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        urls: Urls,
+        // Checked to be texts; nothing asks these servers.
+        #[serde(default, rename = "username")]
+        _username: String,
+        #[serde(default, rename = "credential")]
+        _credential: String,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Urls(Vec<String>),
+        Entries(Vec<Entry>),
+    }
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let form = serde_json::from_str(text)
+        .map_err(|_| "is neither a list of URLs nor one of { urls, username, credential }; write for example [\"stun:host:3478\"]")?;
+    let servers: Vec<IceServer> = match form {
+        Form::Urls(urls) if urls.is_empty() => Vec::new(),
+        Form::Urls(urls) => vec![IceServer { urls }],
+        Form::Entries(entries) => entries
+            .into_iter()
+            .map(|entry| match entry.urls {
+                Urls::One(url) => IceServer { urls: vec![url] },
+                Urls::Several(urls) => IceServer { urls },
+            })
+            .collect(),
+    };
+    for server in &servers {
+        let families = server.urls.iter().map(|url| match url.split_once(':') {
+            Some(("stun" | "stuns", _)) => Ok("stun"),
+            Some(("turn" | "turns", _)) => Ok("turn"),
+            _ => Err(format!("{url:?} is no URL of a STUN or TURN server; write stun:host:3478 or turn:host:3478")),
+        });
+        let families = families.collect::<Result<Vec<_>, _>>()?;
+        match families.first() {
+            None => return Err("has an entry without urls".to_owned()),
+            Some(first) if families.iter().any(|family| family != first) => {
+                return Err("has an entry with STUN and TURN URLs; give each its own entry".to_owned());
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(servers)
+}
+
+pub(super) fn optional_boolean(text: &str) -> Result<Option<bool>, String> {
+    if text.is_empty() { Ok(None) } else { boolean(text).map(Some) }
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the table wants every reader in this form")]
+pub(super) fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+pub(super) fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("should not be empty; name a folder".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+pub(super) fn integer(text: &str) -> Result<i64, String> {
+    text.trim().parse().map_err(|_| format!("{text:?} is not a whole number"))
+}
+
+pub(super) fn optional_positive(text: &str) -> Result<Option<i64>, String> {
+    // Unset is another thing than set to nothing, but there is no number in either.
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.trim().parse() {
+        Ok(number) if number > 0 => Ok(Some(number)),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a number above 0")),
+    }
+}
+
+pub(super) fn nack_buffer_size(text: &str) -> Result<u16, String> {
+    match text.trim().parse::<u16>() {
+        Ok(size) if size == 0 || (size.is_power_of_two() && (32..=8192).contains(&size)) => Ok(size),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not 0 or a power of two from 32 to 8192")),
+    }
+}
+
+pub(super) fn minutes(text: &str) -> Result<Duration, String> {
+    // Ten years; a clock can still add it.
+    match text.trim().parse::<u64>() {
+        Ok(minutes) if (1..=5_256_000).contains(&minutes) => Ok(Duration::from_secs(60 * minutes)),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a number of minutes above 0")),
+    }
+}
+
+/// `none` is ten years: as long as it takes, in a clock's reach.
+pub(super) fn drain_deadline(text: &str) -> Result<Duration, String> {
+    if text.trim().eq_ignore_ascii_case("none") { Ok(DRAIN_WITHOUT_LIMIT) } else { seconds(text) }
+}
+
+/// A level by its name in Mattermost's rtcd, as our filters have it; empty stays empty.
+pub(super) fn level_name(text: &str) -> Result<String, String> {
+    let name = match text.trim().to_ascii_lowercase().as_str() {
+        "" => "",
+        "panic" | "fatal" | "error" => "error",
+        "warn" => "warn",
+        "info" | "stdlog" => "info",
+        "debug" => "debug",
+        "trace" => "trace",
+        _ => return Err(format!("{text:?} is not a log level; use error, warn, info, debug or trace")),
+    };
+    Ok(name.to_owned())
+}
+
+pub(super) fn any_secret(text: &str) -> Result<Option<Secret>, String> {
+    Ok((!text.is_empty()).then(|| Secret(text.as_bytes().to_vec())))
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -149,13 +316,13 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn secret(text: &str) -> Result<Secret, String> {
+pub(super) fn secret(text: &str) -> Result<Option<Secret>, String> {
     if text.is_empty() {
-        Err("is not set; give the same secret here and to the other side, for example from `openssl rand -hex 32`".to_owned())
+        Ok(None)
     } else if text.len() < 16 {
         Err("is shorter than 16 characters and could be guessed; use `openssl rand -hex 32`".to_owned())
     } else {
-        Ok(Secret(text.as_bytes().to_vec()))
+        Ok(Some(Secret(text.as_bytes().to_vec())))
     }
 }
 
@@ -168,7 +335,8 @@ pub(super) fn tenant_tokens(text: &str) -> Result<Vec<(String, Secret)>, String>
             if !tenant_name(tenant) {
                 return Err(format!("{tenant:?} is not a tenant name; use 1 to {TENANT_LEN_MAX} letters, digits, - and _"));
             }
-            Ok((tenant.to_owned(), secret(token).map_err(|reason| format!("the token of tenant {tenant} {reason}"))?))
+            let token = secret(token).map_err(|reason| format!("the token of tenant {tenant} {reason}"))?;
+            Ok((tenant.to_owned(), token.ok_or_else(|| format!("the token of tenant {tenant} is empty"))?))
         })
         .collect()
 }

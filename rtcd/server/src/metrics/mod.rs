@@ -431,19 +431,34 @@ fn links(text: &mut Text, node: &Node) {
     let links = node.links.all();
     let connections = links.iter().filter(|link| link.detached_at().is_none()).count();
     text.head("rtcd_ws_connections_total", "gauge", "Signalling connections of message servers.");
-    // One message server has a link per tenant.
-    let mut by_name: BTreeMap<&str, f64> = BTreeMap::new();
+    // One message server has a link per tenant; one Mattermost installation has a connection per node.
+    let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
     for link in links.iter().filter(|link| link.detached_at().is_none()) {
-        *by_name.entry(&link.node_id).or_default() += 1.0;
+        *by_name.entry(link.node_id.clone()).or_default() += 1;
+    }
+    let foreign = node.mattermost.as_ref().map(|mattermost| &mattermost.connections);
+    for (client, count) in foreign.into_iter().flat_map(|connections| connections.by_client()) {
+        *by_name.entry(client).or_default() += count;
     }
     for (name, count) in by_name {
-        text.sample("rtcd_ws_connections_total", &[("clientID", name)], count);
+        text.sample("rtcd_ws_connections_total", &[("clientID", &name)], count as f64);
     }
-    text.head("rtcd_ws_messages_total", "counter", "Signalling messages of message servers, by kind and direction.");
+    let mut messages: BTreeMap<(String, &str, &str), u64> = BTreeMap::new();
     for (name, traffic) in node.links.traffic.all() {
         for (kind, direction, count) in traffic.named() {
-            text.sample("rtcd_ws_messages_total", &[("clientID", &name), ("type", kind), ("direction", direction)], count as f64);
+            *messages.entry((name.clone(), kind, direction)).or_default() += count;
         }
+    }
+    for (labels, count) in foreign.into_iter().flat_map(|connections| connections.figures.messages()) {
+        *messages.entry(labels).or_default() += count;
+    }
+    text.head("rtcd_ws_messages_total", "counter", "Signalling messages of message servers, by kind and direction.");
+    for ((name, kind, direction), count) in messages {
+        text.sample("rtcd_ws_messages_total", &[("clientID", &name), ("type", kind), ("direction", direction)], count as f64);
+    }
+    if let Some(connections) = foreign {
+        text.head("conclave_rtcd_ws_dropped_total", "counter", "Messages for Mattermost's nodes that could go nowhere.");
+        text.sample("conclave_rtcd_ws_dropped_total", &[], connections.figures.frames_dropped() as f64);
     }
     text.head("conclave_rtcd_links", "gauge", "Links to message servers that have a stream.");
     text.sample("conclave_rtcd_links", &[], connections as f64);

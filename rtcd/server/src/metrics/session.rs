@@ -110,13 +110,19 @@ impl super::Inner {
     }
 }
 
-/// The families that only sessions feed.
+/// The families that only sessions feed. Those without a session are not there at all.
 pub(super) fn families(text: &mut super::Text, inner: &super::Inner) {
-    let grab = "Waiting for the signalling lock, s.";
-    text.histograms("rtcd_rtc_signaling_lock_grab_time", grab, &inner.lock_grab_time);
-    text.histograms("rtcd_rtc_signaling_lock_locked_time", "Holding the signalling lock, s.", &inner.lock_locked_time);
+    let locks = [
+        ("rtcd_rtc_signaling_lock_grab_time", "Waiting for the signalling lock, s.", &inner.lock_grab_time),
+        ("rtcd_rtc_signaling_lock_locked_time", "Holding the signalling lock, s.", &inner.lock_locked_time),
+    ];
+    for (name, help, by_tenant) in locks.into_iter().filter(|(.., by_tenant)| !by_tenant.is_empty()) {
+        text.histograms(name, help, by_tenant);
+    }
     let name = "rtcd_rtc_rtp_tracks_writes_time";
-    text.head(name, "histogram", "Time to write packets of tracks, s.");
+    if !inner.writes_time.is_empty() {
+        text.head(name, "histogram", "Time to write packets of tracks, s.");
+    }
     for ((tenant, kind), histogram) in &inner.writes_time {
         text.histogram(name, &[("groupID", tenant), ("type", kind)], histogram);
     }

@@ -104,9 +104,13 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
     if let Some(shortfall) = udp.iter().flatten().find_map(UdpSocket::shortfall) {
         warnings.push(shortfall_warning(shortfall));
     }
+    let announced = addresses::announced_port(&local, config.ice_host_port_override.as_ref());
+    if config.ice_host_port_override.is_some() && announced.is_none() {
+        warnings.push("rtc.ice_host_port_override names none of this machine's addresses: the ports bound are offered".to_owned());
+    }
     let mut listening = Listening {
-        udp: addresses::candidates(&udp_plan, udp_port, config.ice_host_port_override),
-        tcp: addresses::candidates(&tcp_plan, tcp_port, config.ice_host_port_override),
+        udp: addresses::candidates(&udp_plan, udp_port, announced),
+        tcp: addresses::candidates(&tcp_plan, tcp_port, announced),
         warnings: Vec::new(),
     };
     warnings.extend(addresses::warnings(&listening.udp));

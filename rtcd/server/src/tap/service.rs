@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::queue::{TapReceiver, channel};
 use super::token;
+use crate::config::Secret;
 use crate::directory::Watch;
 use crate::limits::{CAPTION_LEN_MAX, CAPTIONS_PER_S, HELLO_TIMEOUT, TAP_BATCH, TAP_BATCH_PACKETS_MAX, TAP_CLOSED_WHY, TAPS_MAX};
 use crate::node::Node;
@@ -28,13 +29,14 @@ use crate::signal::seam::AdapterInput;
 #[derive(Clone)]
 pub struct TapService {
     node: Arc<Node>,
+    secret: Secret,
 }
 
 impl TapService {
-    /// Over a running node.
+    /// Over a running node, for tokens made with this key.
     #[must_use]
-    pub fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub fn new(node: Arc<Node>, secret: Secret) -> Self {
+        Self { node, secret }
     }
 }
 
@@ -51,7 +53,7 @@ impl Tap for TapService {
             return Err(Status::invalid_argument("the first message has to be TapOpen"));
         };
         let purpose = open.purpose();
-        let call = token::check(&self.node.tap_secret, &open.token, &open.call_id, purpose).map_err(|reason| {
+        let call = token::check(&self.secret, &open.token, &open.call_id, purpose).map_err(|reason| {
             self.node.metrics.taps_refused.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(tap = %short(&open.tap_id), reason, "a tap was refused");
             Status::unauthenticated(reason)

@@ -22,15 +22,21 @@ pub struct Program {
 impl Program {
     /// Starts it and waits until its log says that it is ready.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_rtcd"))
-            .envs(SETTINGS)
-            .env("RUST_LOG_FORMAT", "json")
-            .envs(settings.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("starts");
+        let mut command = Self::command();
+        command.envs(SETTINGS).envs(settings.iter().copied());
+        Self::spawn(command).await
+    }
+
+    /// The program, without settings.
+    pub fn command() -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rtcd"));
+        command.env("RUST_LOG_FORMAT", "json").stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// Waits until its log says that it is ready.
+    pub async fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("starts");
         let mut log = BufReader::new(child.stderr.take().expect("piped")).lines();
         let http = soon("the ready line of the log", async {
             loop {
@@ -51,13 +57,22 @@ impl Program {
         Self { url: format!("http://{http}"), http, child }
     }
 
+    /// Where it listens.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     pub async fn signal(&self) -> SignalClient<Channel> {
         SignalClient::connect(self.url.clone()).await.expect("reachable")
     }
 
     pub fn terminate(&self) {
+        self.signal_with(Signal::TERM);
+    }
+
+    pub fn signal_with(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().expect("runs").try_into().expect("a pid")).expect("a pid");
-        kill_process(pid, Signal::TERM).expect("ours");
+        kill_process(pid, signal).expect("ours");
     }
 
     /// Status and body of a page.

@@ -11,7 +11,7 @@ pub const DEFAULT_TENANT: &str = "default";
 /// The tokens that count.
 #[derive(Clone, Debug)]
 pub struct Auth {
-    shared: Secret,
+    shared: Option<Secret>,
     tenants: Vec<(String, Secret)>,
 }
 
@@ -31,6 +31,12 @@ impl Auth {
         Self { shared: config.signal_token.clone(), tenants: config.tenant_tokens.clone() }
     }
 
+    /// Whether there is any token at all: without one nobody can speak to us.
+    #[must_use]
+    pub fn is_possible(&self) -> bool {
+        self.shared.is_some() || !self.tenants.is_empty()
+    }
+
     /// The tenant of a hello, if its token is right for it.
     #[must_use]
     pub fn tenant_of(&self, hello: &v1::Hello) -> Option<String> {
@@ -38,7 +44,8 @@ impl Auth {
         if !crate::config::tenant_name(&tenant) || tenant.len() > TENANT_LEN_MAX {
             return None;
         }
-        let wanted = self.tenants.iter().find(|(name, _)| *name == tenant).map_or(&self.shared, |(_, token)| token);
+        let own = self.tenants.iter().find(|(name, _)| *name == tenant).map(|(_, token)| token);
+        let wanted = own.or(self.shared.as_ref())?;
         wanted.matches(hello.token.as_bytes()).then_some(tenant)
     }
 
@@ -47,7 +54,7 @@ impl Auth {
     pub fn scope_of(&self, metadata: &tonic::metadata::MetadataMap) -> Option<Scope> {
         let given = metadata.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")?.as_bytes();
         // Every token is compared, so that the time tells nothing.
-        let mut scope = self.shared.matches(given).then_some(Scope::Shared);
+        let mut scope = self.shared.as_ref().filter(|shared| shared.matches(given)).map(|_| Scope::Shared);
         for (tenant, token) in &self.tenants {
             if token.matches(given) {
                 scope = Some(Scope::Tenant(tenant.clone()));
@@ -77,7 +84,7 @@ mod tests {
     use super::*;
 
     fn auth() -> Auth {
-        Auth { shared: Secret::new(b"shared-secret-of-all"), tenants: vec![("acme".to_owned(), Secret::new(b"secret-of-acme-only"))] }
+        Auth { shared: Some(Secret::new(b"shared-secret-of-all")), tenants: vec![("acme".to_owned(), Secret::new(b"secret-of-acme-only"))] }
     }
 
     fn hello(tenant: &str, token: &str) -> v1::Hello {

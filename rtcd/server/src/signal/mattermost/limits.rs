@@ -16,3 +16,5 @@ pub const KEPT_FRAMES_MAX: usize = 4096;
 pub const KEPT_BYTES_MAX: usize = 32 << 20;
 /// Clients with figures of their own; the others share theirs.
 pub const CLIENT_SERIES_MAX: usize = 256;
+/// Open connections of all clients. Each node of an installation has one.
+pub const SOCKETS_MAX: usize = 1024;

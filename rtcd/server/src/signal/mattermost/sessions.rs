@@ -19,6 +19,11 @@ pub trait Sessions: Send + Sync + 'static {
     /// The sessions of a client's call; none: it is over.
     async fn sessions_of(&self, client: &str, call: &str) -> Vec<SessionInfo>;
 
+    /// Whether a client has any session at all; only words depend on it.
+    fn has_any(&self, _client: &str) -> bool {
+        false
+    }
+
     /// How many there are, of all clients: what a drain waits for.
     fn count(&self) -> usize;
 }

@@ -1,23 +1,69 @@
-//! Logs: text on a terminal, JSON otherwise, and panics as log lines.
+//! Logs: to the console and to a file, as text or JSON, each with its level; and panics as log lines.
+
+mod file;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
+use std::path::Path;
 
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
-/// Installs the subscriber and the panic hook. `RUST_LOG_FORMAT=json` or a stderr that is no terminal gives JSON lines.
+use crate::config::Config;
+use file::LogFile;
+
+/// A log file is set aside at this size.
+const FILE_BYTES_MAX: u64 = 100 << 20;
+
+/// Installs a subscriber for the console alone, before settings are known and in tests, and the panic hook.
+/// `RUST_LOG_FORMAT=json` or a stderr that is no terminal gives JSON lines.
 pub fn install(level: &str) {
-    let terminal = io::stderr().is_terminal();
-    let json = match std::env::var("RUST_LOG_FORMAT").as_deref() {
-        Ok("json") => true,
-        Ok("text") => false,
-        Ok(_) | Err(_) => !terminal,
-    };
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     // A second call (tests) keeps the first subscriber.
-    let _ = subscriber(json, terminal, filter, move || OneLine { out: io::stderr(), colours: terminal }).try_init();
+    let _ = tracing_subscriber::registry().with(console(level, None, None)).try_init();
+    tell_panics();
+}
+
+/// Installs what the settings say, and the panic hook. A file that cannot be written is told of and done without.
+///
+/// # Errors
+/// There is nowhere to log to.
+pub fn install_as(config: &Config) -> Result<(), String> {
+    let mut layers = Vec::new();
+    if config.log_console {
+        let level = if config.log_console_level.is_empty() { &config.log_level } else { &config.log_console_level };
+        layers.push(console(level, config.log_console_json, config.log_colour));
+    }
+    let mut missing = None;
+    if config.log_file {
+        match LogFile::open(Path::new(&config.log_file_location), FILE_BYTES_MAX) {
+            Ok(file) => {
+                let writer = move || OneLine { out: file.clone(), colours: false };
+                layers.push(layer(config.log_file_json, false, filter(&config.log_file_level), writer));
+            }
+            Err(error) => {
+                missing = Some(format!(
+                    "cannot log to the file {} ({error}); set logger.file_location (environment RTCD_LOGGER_FILELOCATION) to a writable \
+                     place, or logger.enable_file to false",
+                    config.log_file_location
+                ));
+            }
+        }
+    }
+    if layers.is_empty() {
+        install("info");
+        return Err(missing.unwrap_or_else(|| "no log is on".to_owned()));
+    }
+    let _ = tracing_subscriber::registry().with(layers).try_init();
+    tell_panics();
+    if let Some(missing) = missing {
+        tracing::warn!("{missing}");
+    }
+    Ok(())
+}
+
+fn tell_panics() {
     std::panic::set_hook(Box::new(|info| {
         let location = info.location().map_or_else(String::new, ToString::to_string);
         // The message of a panic is ours; it may hold no input bytes by the rules of the core.
@@ -25,12 +71,35 @@ pub fn install(level: &str) {
     }));
 }
 
-fn subscriber<W>(json: bool, colours: bool, filter: EnvFilter, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+type Boxed = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn console(level: &str, json: Option<bool>, colours: Option<bool>) -> Boxed {
+    let terminal = io::stderr().is_terminal();
+    // What the program's surroundings ask for wins over a setting that a file may have had for years.
+    let json = match std::env::var("RUST_LOG_FORMAT").as_deref() {
+        Ok("json") => true,
+        Ok("text") => false,
+        Ok(_) | Err(_) => json.unwrap_or(!terminal),
+    };
+    let colours = !json && colours.unwrap_or(terminal);
+    layer(json, colours, filter(level), move || OneLine { out: io::stderr(), colours })
+}
+
+/// A level or filter. Libraries have nothing to say below info that an operator could use.
+fn filter(level: &str) -> EnvFilter {
+    let text = match level {
+        "debug" | "trace" => format!("info,rtcd={level},rtcd_core={level}"),
+        other => other.to_owned(),
+    };
+    EnvFilter::try_new(text).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+fn layer<W>(json: bool, colours: bool, filter: EnvFilter, writer: W) -> Boxed
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let builder = fmt().with_env_filter(filter).with_writer(writer).with_target(true).with_ansi(colours);
-    if json { Box::new(builder.json().flatten_event(true).finish()) } else { Box::new(builder.finish()) }
+    let layer = fmt::layer().with_writer(writer).with_target(true).with_ansi(colours);
+    if json { layer.json().flatten_event(true).with_filter(filter).boxed() } else { layer.with_filter(filter).boxed() }
 }
 
 /// One event is one line, whatever a name in it holds: who may choose a name could otherwise write lines of its own into the log, or
@@ -117,7 +186,8 @@ mod tests {
         for json in [false, true] {
             let kept = Kept::default();
             let writer = kept.clone();
-            let subscriber = subscriber(json, false, EnvFilter::new("info"), move || OneLine { out: writer.clone(), colours: false });
+            let layer = layer(json, false, filter("info"), move || OneLine { out: writer.clone(), colours: false });
+            let subscriber = tracing_subscriber::registry().with(layer);
             let mut events = 0;
             tracing::subscriber::with_default(subscriber, || {
                 for n in 0..1000 {
