@@ -133,7 +133,7 @@ async fn open(
             hidden: false,
             host: claims.video.room_admin,
             can_update_own_metadata: claims.video.can_update_own_metadata,
-            can_publish_sources: Vec::new(),
+            ..v1::Grants::default()
         }),
         client: Some(client),
         auto_subscribe: connection.auto_subscribe,
@@ -143,6 +143,7 @@ async fn open(
         single_peer_connection: connection.single_peer_connection,
         join_request: connection.join_request.into(),
         recording,
+        ..v1::Join::default()
     };
     // Joined before the upgrade is answered: a refusal can still be told as a status that the client understands.
     let joined = Joined { queue: app.link.join(join).await, app: Arc::clone(&app), session: session.clone(), armed: true };

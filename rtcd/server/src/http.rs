@@ -26,6 +26,7 @@ use crate::limits::{GRPC_MESSAGE_MAX, HTTP_CONNECTIONS_MAX, HTTP2_STREAMS_MAX};
 use crate::metrics;
 use crate::node::Node;
 use crate::signal::grpc::service::SignalService;
+use crate::signal::livekit_server;
 use crate::signal::mattermost;
 use crate::tap::service::TapService;
 
@@ -168,13 +169,16 @@ async fn router(node: Arc<Node>) -> axum::Router {
         Err(error) => tracing::error!(%error, "no gRPC reflection"),
     }
     let mattermost = node.mattermost.clone();
-    let router = routes.into_axum_router().merge(
-        axum::Router::new()
-            .route("/metrics", any(serve_metrics).layer(CompressionLayer::new().gzip(true)))
-            .route("/healthz", get(serve_health))
-            .route("/readyz", get(serve_ready))
-            .with_state(Arc::clone(&node)),
-    );
+    let router = routes
+        .into_axum_router()
+        .merge(
+            axum::Router::new()
+                .route("/metrics", any(serve_metrics).layer(CompressionLayer::new().gzip(true)))
+                .route("/healthz", get(serve_health))
+                .route("/readyz", get(serve_ready))
+                .with_state(Arc::clone(&node)),
+        )
+        .merge(livekit_server::router(&node));
     match mattermost {
         Some(mattermost) => router.merge(mattermost::routes::router(node, mattermost)).fallback(mattermost::routes::not_found),
         None => router,

@@ -156,6 +156,43 @@ pub const LOAD_NO_JOINS: f64 = 0.95;
 
 // ---- LiveKit dialect ----
 
+/// WebSockets of this node itself, those about to be refused included; a broken one and its successor overlap for a moment.
+pub const SOCKETS_MAX: usize = 20_000;
+/// One message to a WebSocket may take so long.
+pub const WEBSOCKET_WRITE_TIME: Duration = Duration::from_secs(10);
+/// A WebSocket is pinged so often (clients answer by themselves) …
+pub const WEBSOCKET_PING: Duration = Duration::from_secs(10);
+/// … and is gone when nothing came for so long.
+pub const WEBSOCKET_IDLE: Duration = Duration::from_secs(30);
+/// A desk answers a join within this, or the node is too busy for it.
+pub const JOIN_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Clients get a new token so often; LiveKit's own number …
+pub const TOKEN_REFRESH: Duration = Duration::from_secs(300);
+/// … that holds at least so long: two of them may get lost.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(900);
+/// Longest token: 64 KiB of metadata and of attributes, in base64.
+pub const LIVEKIT_TOKEN_LEN_MAX: usize = 192 * 1024;
+/// A compressed `join_request` parameter, as base64 text. A publisher's first offer is about 10 KiB.
+pub const JOIN_REQUEST_CHARS_MAX: usize = 96 * 1024;
+/// The same after decompression: bounds what a compression bomb may cost.
+pub const JOIN_REQUEST_BYTES_MAX: usize = 256 * 1024;
+/// Longest name of a room and longest identity, bytes. LiveKit's own numbers.
+pub const ROOM_TEXT_LEN_MAX: usize = 256;
+/// Rooms of one desk that nobody is in, made by servers: half a KiB each and their metadata.
+pub const EMPTY_ROOMS_MAX: usize = 2000;
+/// Methods of one room's participants that servers called and that are not answered, 16 KiB each at most.
+pub const RPCS_MAX: usize = 256;
+/// Longest payload of such a call, bytes. LiveKit's own number.
+pub const RPC_PAYLOAD_MAX: usize = 15 * 1024;
+/// Their answer may take so long where nothing is said; LiveKit's own number …
+pub const RPC_WAIT: Duration = Duration::from_secs(15);
+/// … and at most so long.
+pub const RPC_WAIT_MAX: Duration = Duration::from_secs(120);
+/// Largest body of a request to the API: metadata and attributes, or a data packet in base64, with their envelope.
+pub const TWIRP_BODY_MAX: usize = 256 * 1024;
+/// Largest data packet of a server: what a participant may send, less its envelope.
+pub const SERVER_DATA_LEN_MAX: usize = rtcd_core::limits::DATA_MESSAGE_LEN_MAX - 1024;
+
 /// What clients are told: a ping so often …
 pub const PING_INTERVAL_S: i32 = 5;
 /// … and without any frame from us for so long they take the connection for dead. LiveKit's own numbers.

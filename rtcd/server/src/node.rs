@@ -8,7 +8,7 @@ use conclave_proto::v1;
 use rtcd_core::ids::CallId;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admit::still_refusing;
+use crate::admit::{NodeState, still_refusing};
 use crate::config::{Config, Secret};
 use crate::directory::Directory;
 use crate::drain::{Drain, Terminate};
@@ -20,11 +20,12 @@ use crate::signal::desk::{Desk, DeskInput};
 use crate::signal::grpc::auth::Auth;
 use crate::signal::grpc::links::Links;
 use crate::signal::grpc::service::release;
+use crate::signal::livekit_server::LiveKit;
 use crate::signal::mattermost::Mattermost;
 use crate::signal::mattermost::connections::Connections;
 use crate::signal::mattermost::sessions::NoSessions;
 use crate::signal::media::Media;
-use crate::signal::seam::{AdapterInput, AdapterSettings};
+use crate::signal::seam::{AdapterInput, AdapterSettings, RoomAnswer, RoomAsk, RoomDefaults, RoomFault, RoomRequest};
 
 /// How often broken links and the clients' figures are looked at.
 const JANITOR: Duration = Duration::from_secs(1);
@@ -45,6 +46,8 @@ pub struct Node {
     pub tap_secret: Option<Secret>,
     /// What serves Mattermost's clients, if it does.
     pub mattermost: Option<Arc<Mattermost>>,
+    /// LiveKit's API on this node itself.
+    pub livekit: LiveKit,
     /// The setting.
     pub participants_max: usize,
     /// Message servers.
@@ -94,6 +97,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         auth: Auth::new(config),
         tap_secret: config.tap_secret.clone(),
         mattermost,
+        livekit: LiveKit::new(config),
         participants_max: config.participants_max,
         links: Arc::new(Links::new(config.grace)),
         directory: Arc::new(Directory::default()),
@@ -159,6 +163,11 @@ impl Node {
             grace: config.grace,
             departure: config.departure_timeout,
             region: String::new(),
+            rooms: RoomDefaults {
+                empty: config.livekit_empty_timeout,
+                participants_max: config.livekit_max_participants,
+                remote_unmute: config.livekit_remote_unmute,
+            },
         };
         Some(tokio::spawn(desk.run(settings, inputs, notes)))
     }
@@ -208,6 +217,17 @@ impl Node {
         }
     }
 
+    /// Asks a desk's adapter something about rooms.
+    ///
+    /// # Errors
+    /// It was not done.
+    pub async fn ask_desk(&self, desk: usize, call: &CallId, name: &str, request: RoomRequest) -> Result<RoomAnswer, RoomFault> {
+        let (reply, answer) = oneshot::channel();
+        let ask = RoomAsk { call: call.clone(), name: name.to_owned(), request, reply };
+        self.tell(desk, AdapterInput::Room(Box::new(ask))).await;
+        answer.await.unwrap_or(Err(RoomFault::Late("this node is ending")))
+    }
+
     /// Sends a command to the shards of a call. False: the node is ending.
     pub async fn command_call(&self, call: &CallId, command: Command) -> bool {
         match self.desks.get(self.desk_of(call)) {
@@ -239,6 +259,22 @@ impl Node {
         let refusing = still_refusing(self.refusing.load(Ordering::Relaxed), load);
         self.refusing.store(refusing, Ordering::Relaxed);
         refusing
+    }
+
+    /// What admission looks at, for somebody who wants to join.
+    #[must_use]
+    pub fn admission(&self, call: &CallId, identity: &str) -> NodeState {
+        let load = self.load();
+        NodeState {
+            draining: self.drain_left(),
+            seat: self.directory.seat(call, identity),
+            participants: self.directory.present(),
+            participants_max: self.participants_max,
+            call_known: self.directory.has_call(call),
+            in_call: self.directory.present_in(call),
+            load,
+            refusing_new_calls: self.refusing_new_calls(load),
+        }
     }
 
     /// Stops admitting; running calls have until the deadline. A later call may move the deadline.
@@ -293,7 +329,10 @@ impl Node {
     /// Nobody is in a call, nobody is about to be, and nobody's signalling is kept.
     fn is_empty(&self) -> bool {
         let foreign = self.mattermost.as_ref().map_or(0, |mattermost| mattermost.sessions.count());
-        foreign == 0 && self.directory.present() == 0 && self.links.all().iter().all(|link| link.sessions() == 0)
+        foreign == 0
+            && self.links.sockets.is_empty()
+            && self.directory.present() == 0
+            && self.links.all().iter().all(|link| link.sessions() == 0)
     }
 
     /// Waits until streams have to end because the node does.

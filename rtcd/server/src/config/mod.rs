@@ -147,6 +147,18 @@ settings! {
     /// Folder with the keys of registered Mattermost installations, in the layout that Mattermost's rtcd has there. Lost, they are
     /// locked out; so do not leave it in /tmp.
     data_source: String = ("store.data_source", "RTCD_STORE_DATASOURCE", "/tmp/rtcd_db", parse::not_empty);
+    /// API keys of LiveKit's clients and server SDKs, `key: secret, key: secret`; several so that one can be replaced while the other
+    /// still holds. A secret has at least 16 characters. Empty: this node speaks LiveKit's protocol with message servers only.
+    /// (Environment LIVEKIT_KEYS, as LiveKit's own server reads it, is taken too.)
+    livekit_keys: Vec<(String, Secret)> = ("livekit.keys", "RTCD_LIVEKIT_KEYS", "", parse::api_keys, secret);
+    /// Whether who joins a room that is not there makes it. Otherwise a server does so first, or a token with `roomCreate`.
+    livekit_auto_create: bool = ("livekit.auto_create", "RTCD_LIVEKIT_AUTOCREATE", "true", parse::boolean);
+    /// Seconds a room that was made waits for the first one to join. (LiveKit: room.empty_timeout.)
+    livekit_empty_timeout: Duration = ("livekit.empty_timeout_s", "RTCD_LIVEKIT_EMPTYTIMEOUTS", "300", parse::seconds);
+    /// Participants of a room that was not given a number of its own. 0: as many as the node takes. (LiveKit: room.max_participants.)
+    livekit_max_participants: u32 = ("livekit.max_participants", "RTCD_LIVEKIT_MAXPARTICIPANTS", "0", parse::number);
+    /// Whether a server may switch on somebody's microphone or camera. (LiveKit: room.enable_remote_unmute.)
+    livekit_remote_unmute: bool = ("livekit.enable_remote_unmute", "RTCD_LIVEKIT_ENABLEREMOTEUNMUTE", "false", parse::boolean);
     /// Stable name of this node, in logs, metrics and the ops page. Empty: the host name.
     node_id: String = ("node.id", "RTCD_NODE_ID", "", parse::node_id);
     /// Seconds SIGTERM waits for running calls before it ends them, or `none`: as long as it takes, the default while Mattermost's
@@ -287,6 +299,13 @@ impl Config {
     }
 }
 
+/// Names under which other servers know a setting of ours; ours wins.
+const ALSO: &[(&str, &str)] = &[("livekit.keys", "LIVEKIT_KEYS")];
+
+fn from_environment(field: &Field, env: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    env(field.env).or_else(|| ALSO.iter().filter(|(key, _)| *key == field.key).find_map(|(_, name)| env(name)))
+}
+
 /// What file and environment say, over the defaults; and the keys of the file that nothing here knows.
 fn texts(file: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<(Texts, Vec<String>), ConfigError> {
     let mut texts: Texts = FIELDS.iter().map(|field| (field.key, (field.default.to_owned(), Origin::Default))).collect();
@@ -303,7 +322,7 @@ fn texts(file: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<(Te
         }
     }
     for field in FIELDS {
-        if let Some(text) = env(field.env) {
+        if let Some(text) = from_environment(field, env) {
             texts.insert(field.key, (text, Origin::Environment));
         }
     }
@@ -514,6 +533,23 @@ mod tests {
         assert!(shown.contains(&("signal.token", "set".to_owned())));
         assert!(shown.contains(&("tap.secret", "unset".to_owned())));
         assert!(shown.iter().all(|(_, text)| !text.contains("0123456789abcdef")));
+    }
+
+    #[test]
+    fn api_keys_come_under_livekits_name_too_and_ours_wins() {
+        let keys = |env: &[(&str, &str)]| {
+            let loaded = with(None, env).expect("valid");
+            loaded.config.livekit_keys.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        let theirs = ("LIVEKIT_KEYS", "APIone: secret-of-the-first-key\nAPItwo: secret-of-the-second-key\n");
+        assert_eq!(keys(&[theirs]), ["APIone", "APItwo"]);
+        assert_eq!(keys(&[theirs, ("RTCD_LIVEKIT_KEYS", "APIthree: secret-of-the-third-key")]), ["APIthree"]);
+        for bad in
+            ["APIone", "APIone: short", ": secret-of-the-first-key", "APIone: secret-of-the-first-key, APIone: secret-of-the-second-key"]
+        {
+            let error = with(None, &[("LIVEKIT_KEYS", bad)]).err().expect("refused").to_string();
+            assert!(error.contains("livekit.keys") && !error.contains("secret-of"), "{error}");
+        }
     }
 
     #[test]

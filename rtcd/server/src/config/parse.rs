@@ -341,6 +341,27 @@ pub(super) fn tenant_tokens(text: &str) -> Result<Vec<(String, Secret)>, String>
         .collect()
 }
 
+pub(super) fn api_keys(text: &str) -> Result<Vec<(String, Secret)>, String> {
+    let mut keys: Vec<(String, Secret)> = Vec::new();
+    for part in text.split([',', '\n']).map(str::trim).filter(|part| !part.is_empty()) {
+        let (key, given) = part.split_once(':').ok_or("has a part without `:`; write key: secret, key: secret")?;
+        let (key, given) = (key.trim(), given.trim());
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!("{key:?} is not the name of a key; write key: secret, key: secret"));
+        }
+        if keys.iter().any(|(known, _)| known == key) {
+            return Err(format!("the key {key} has two secrets; give each key once"));
+        }
+        let given = secret(given).map_err(|reason| format!("the secret of key {key} {reason}"))?;
+        keys.push((key.to_owned(), given.ok_or_else(|| format!("the key {key} has no secret; write key: secret, key: secret"))?));
+    }
+    Ok(keys)
+}
+
+pub(super) fn number(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| format!("{text:?} is not a number"))
+}
+
 /// Whether a text can name a tenant.
 pub(crate) fn tenant_name(text: &str) -> bool {
     (1..=TENANT_LEN_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')

@@ -145,7 +145,7 @@ impl Desk {
             }
             AdapterOutput::Frame { session, livekit } => {
                 let frame = Links::session_frame(&session, livekit);
-                if self.links.push_session(&session, frame).is_some() {
+                if !self.links.push_session(&session, frame) {
                     tracing::warn!(session = %short(&session.id), "a client does not read its signalling: its session is ended");
                     refused.push(AdapterInput::Leave { session, connection_lost: true });
                 }
@@ -157,6 +157,7 @@ impl Desk {
                 self.links.push_session(&session, Body::SessionEnded(ended));
             }
             AdapterOutput::Fault { call, fault } => self.metrics.observe_fault(&call, fault),
+            AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
             AdapterOutput::HostActionResult { link, result } => self.links.push_link(link, Body::HostActionResult(result)),
             AdapterOutput::Event { call, event } => {
                 match &event.event {

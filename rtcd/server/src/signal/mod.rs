@@ -3,6 +3,7 @@
 pub mod desk;
 pub mod grpc;
 pub mod livekit;
+pub mod livekit_server;
 pub mod mattermost;
 pub mod media;
 pub mod probe;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use conclave_proto::v1;
+use livekit_protocol as lk;
 use rtcd_core::ids::{CallId, PeerId};
+use tokio::sync::oneshot;
 
 use crate::shard::Command;
 
@@ -34,12 +36,28 @@ pub struct AdapterSettings {
     pub departure: Duration,
     /// Where this node is; shown to clients, may be empty.
     pub region: String,
+    /// For rooms that nobody gave settings of their own.
+    pub rooms: RoomDefaults,
 }
 
-/// One signalling connection of a participant, as opened by a browser on a message server.
+/// LiveKit's `room` settings.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomDefaults {
+    /// How long a room that was made waits for the first one.
+    pub empty: Duration,
+    /// Participants of one room, at most; 0: as many as the core takes.
+    pub participants_max: u32,
+    /// Whether who administers a room may switch on somebody's microphone or camera.
+    pub remote_unmute: bool,
+}
+
+/// The link number of WebSockets that the node itself has; message servers' links have others.
+pub const OWN_SOCKETS: u64 = 0;
+
+/// One signalling connection of a participant, as opened by a browser on a message server or on this node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionKey {
-    /// The logical link it came over: survives broken streams.
+    /// The logical link it came over: survives broken streams. [`OWN_SOCKETS`]: over none.
     pub link: u64,
     /// `Join.session_id`, unique on its link.
     pub id: Arc<str>,
@@ -57,6 +75,8 @@ pub enum AdapterInput {
         /// As the message server sent it, within bounds.
         join: Box<v1::Join>,
     },
+    /// A server's API asks something of a room, or of all rooms of a tenant.
+    Room(Box<RoomAsk>),
     /// An encoded LiveKit `SignalRequest`.
     Frame {
         /// Of which connection.
@@ -176,6 +196,13 @@ pub enum AdapterOutput {
         /// Why.
         ended: v1::SessionEnded,
     },
+    /// Answer to [`AdapterInput::Room`]; after everything that the request made necessary.
+    RoomAnswer {
+        /// Who waits for it.
+        reply: RoomReply,
+        /// The answer.
+        answer: Result<RoomAnswer, RoomFault>,
+    },
     /// Answer to a host action.
     HostActionResult {
         /// Whose.
@@ -236,4 +263,111 @@ pub struct RosterParticipant {
     pub client: String,
     /// Its signalling connection is there.
     pub attached: bool,
+}
+
+/// Where the answer to a [`RoomAsk`] goes.
+pub type RoomReply = oneshot::Sender<Result<RoomAnswer, RoomFault>>;
+
+/// A request of a server's API, its right to it checked.
+#[derive(Debug)]
+pub struct RoomAsk {
+    /// The core's id of the room's call.
+    pub call: CallId,
+    /// The room's name.
+    pub name: String,
+    /// What.
+    pub request: RoomRequest,
+    /// For the answer.
+    pub reply: RoomReply,
+}
+
+/// What can be asked of a room.
+#[derive(Debug)]
+pub enum RoomRequest {
+    /// Make it where it is not there, with these settings where it is new.
+    Create(Box<lk::CreateRoomRequest>),
+    /// As [`RoomRequest::Create`] where it is not there; untouched where it is: somebody is about to join.
+    Enter(Box<lk::CreateRoomRequest>),
+    /// It is there.
+    Look,
+    /// All rooms of the call's tenant on this desk; of these names, or all.
+    List(Vec<String>),
+    /// End it.
+    Delete,
+    /// Everybody in it.
+    Participants,
+    /// Somebody in it.
+    Participant(String),
+    /// Put somebody out.
+    Remove(String),
+    /// Silence a track, or switch it on.
+    Mute(lk::MuteRoomTrackRequest),
+    /// Change how somebody is described and what they may do.
+    Update(Box<lk::UpdateParticipantRequest>),
+    /// Subscribe somebody to tracks, or take subscriptions back.
+    Subscriptions(lk::UpdateSubscriptionsRequest),
+    /// A data packet from a server.
+    SendData(lk::SendDataRequest),
+    /// Change the room's metadata.
+    Metadata(String),
+    /// Call a method of a participant.
+    Rpc(lk::PerformRpcRequest),
+}
+
+/// What a room's adapter answers.
+#[derive(Debug)]
+pub enum RoomAnswer {
+    /// Done.
+    Done,
+    /// A room.
+    Room(Box<lk::Room>),
+    /// Rooms.
+    Rooms(Vec<lk::Room>),
+    /// A participant.
+    Participant(Box<lk::ParticipantInfo>),
+    /// Participants.
+    Participants(Vec<lk::ParticipantInfo>),
+    /// A track.
+    Track(Box<lk::TrackInfo>),
+    /// What a method gave back.
+    Payload(String),
+}
+
+/// Why a request of a server's API was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RoomFault {
+    /// There is no such room.
+    #[error("requested room does not exist")]
+    NoRoom,
+    /// There is no such participant in the room.
+    #[error("participant does not exist")]
+    NoParticipant,
+    /// The participant has no such track.
+    #[error("track is not found")]
+    NoTrack,
+    /// The setting forbids it.
+    #[error("remote unmute not enabled")]
+    NoRemoteUnmute,
+    /// Something is too long or there are too many of them; what.
+    #[error("{0} exceeds limits")]
+    TooMuch(&'static str),
+    /// It makes no sense; why.
+    #[error("{0}")]
+    Invalid(String),
+    /// What this server does not do; what to do instead.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// An answer did not come in time.
+    #[error("{0}")]
+    Late(&'static str),
+    /// A method failed at the participant's: its code and text.
+    #[error("{message}")]
+    Method {
+        /// LiveKit's `RpcError.code`.
+        code: u32,
+        /// As the participant says.
+        message: String,
+        /// As the participant says.
+        data: String,
+    },
 }

@@ -13,7 +13,8 @@ use super::outbox::{Pushed, QueueKey};
 use super::traffic::TrafficTable;
 use crate::admit::split_call_id;
 use crate::limits::LINKS_MAX;
-use crate::signal::seam::SessionKey;
+use crate::signal::livekit_server::sockets::Sockets;
+use crate::signal::seam::{OWN_SOCKETS, SessionKey};
 
 /// See the module.
 pub struct Links {
@@ -24,6 +25,8 @@ pub struct Links {
     pub counters: LinkCounters,
     /// Messages by message server.
     pub traffic: TrafficTable,
+    /// WebSockets of this node's own.
+    pub sockets: Arc<Sockets>,
 }
 
 /// What happened to links, for metrics.
@@ -76,10 +79,11 @@ impl Links {
     pub fn new(grace: Duration) -> Self {
         Self {
             all: Mutex::new(Vec::new()),
-            next_id: AtomicU64::new(1),
+            next_id: AtomicU64::new(OWN_SOCKETS + 1),
             grace,
             counters: LinkCounters::default(),
             traffic: TrafficTable::default(),
+            sockets: Arc::new(Sockets::default()),
         }
     }
 
@@ -158,25 +162,28 @@ impl Links {
         self.lock().clone()
     }
 
-    /// Some link that has a stream has frames which did not leave yet.
+    /// Some link that has a stream has frames which did not leave yet, or a socket of our own has not closed.
     #[must_use]
     pub fn has_unsent(&self) -> bool {
-        self.lock().iter().any(|link| link.detached_at().is_none() && link.waiting() > 0)
+        !self.sockets.is_empty() || self.lock().iter().any(|link| link.detached_at().is_none() && link.waiting() > 0)
     }
 
-    /// Queues an answer for a session. The desk has to be told when the session is gone by it.
-    pub fn push_session(&self, session: &SessionKey, body: Body) -> Option<Session> {
-        let link = self.get(session.link)?;
+    /// Queues an answer for a session. `false`: the session is gone by it, the desk has to be told.
+    pub fn push_session(&self, session: &SessionKey, body: Body) -> bool {
+        if session.link == OWN_SOCKETS {
+            return self.sockets.push(&session.id, body);
+        }
+        let Some(link) = self.get(session.link) else { return true };
         let key = QueueKey::Session(Arc::clone(&session.id));
         if link.push(&key, body) != Pushed::SessionOverflow {
-            return None;
+            return true;
         }
         self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
         let gone = link.discard_session(&session.id);
         let ended =
             v1::SessionEnded { session_id: session.id.to_string(), participant_sid: String::new(), reason: v1::EndReason::Protocol.into() };
         link.push(&key, Body::SessionEnded(ended));
-        gone
+        gone.is_none()
     }
 
     /// Queues an answer for a link.

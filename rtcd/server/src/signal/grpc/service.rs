@@ -16,7 +16,7 @@ use super::figures::call_info;
 use super::link::{FrameRight, Link, Order};
 use super::links::Orphans;
 use super::outbox::QueueKey;
-use crate::admit::{self, Refusal, admit, check_join, core_call_id, split_call_id};
+use crate::admit::{Refusal, admit, check_join, core_call_id, split_call_id};
 use crate::limits::{ACK_EVERY, ACK_EVERY_FRAMES, CAPTURE_BYTES_MAX, CAPTURE_CHUNKS_MAX, CAPTURE_TIME_MAX, HELLO_TIMEOUT};
 use crate::node::Node;
 use crate::shard::CaptureOrder;
@@ -341,19 +341,7 @@ async fn handle_join(node: &Arc<Node>, link: &Arc<Link>, join: v1::Join) {
         Err(refusal) => return refuse(refusal),
     };
     let desk = node.desk_of(&call);
-    let load = node.load();
-    let refusing = node.refusing_new_calls(load);
-    let state = admit::NodeState {
-        draining: node.drain_left(),
-        seat: node.directory.seat(&call, &join.identity),
-        participants: node.directory.present(),
-        participants_max: node.participants_max,
-        call_known: node.directory.has_call(&call),
-        in_call: node.directory.present_in(&call),
-        load,
-        refusing_new_calls: refusing,
-    };
-    if let Err(refusal) = admit(&state, &join) {
+    if let Err(refusal) = admit(&node.admission(&call, &join.identity), &join) {
         return refuse(refusal);
     }
     if !link.open_session(&id, call.clone(), desk, Instant::now()) {

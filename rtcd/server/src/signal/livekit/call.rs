@@ -1,16 +1,17 @@
 //! Who is in a call and what they publish, as LiveKit describes it.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conclave_proto::v1;
 use livekit_protocol as lk;
 use lk::participant_info::State;
 use rtcd_core::ids::{CallId, PeerId, TrackId};
 
+use super::rpc::Rpc;
 use super::translate;
 use crate::limits;
-use crate::signal::seam::SessionKey;
+use crate::signal::seam::{AdapterSettings, SessionKey};
 
 /// A call (LiveKit: room).
 #[derive(Debug)]
@@ -33,6 +34,29 @@ pub(super) struct Call {
     pub(super) attendance: Vec<v1::Attendance>,
     /// Nobody is here: since when, and why the last one went.
     pub(super) vacant: Option<(Instant, v1::EndReason)>,
+    /// How long it waits then.
+    pub(super) timeouts: Timeouts,
+    /// Participants at most; 0: as many as the core takes.
+    pub(super) participants_max: u32,
+    /// Methods of participants that a server called, unanswered.
+    pub(super) rpcs: Vec<Rpc>,
+}
+
+/// How long an empty call waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// For the first one.
+    pub(super) empty: Duration,
+    /// For somebody to come back.
+    pub(super) departure: Duration,
+    /// Somebody has been here.
+    pub(super) entered: bool,
+}
+
+impl Timeouts {
+    pub(super) fn now(self) -> Duration {
+        if self.entered { self.departure } else { self.empty }
+    }
 }
 
 /// A participant.
@@ -44,12 +68,17 @@ pub(super) struct Participant {
     pub(super) metadata: String,
     pub(super) attributes: HashMap<String, String>,
     pub(super) grants: v1::Grants,
+    /// What it is: a person, an agent, …
+    pub(super) kind: i32,
+    pub(super) kind_details: Vec<i32>,
     /// SDK and browser, for operators.
     pub(super) client: String,
     pub(super) client_protocol: i32,
     pub(super) capabilities: Vec<i32>,
     pub(super) single: bool,
     pub(super) auto_subscribe: bool,
+    /// The core gives it every track by itself; what it may not have is declined one by one.
+    pub(super) core_subscribes: bool,
     pub(super) joined_at_ms: i64,
     /// Of its `ParticipantInfo`: clients ignore older ones.
     pub(super) version: u32,
@@ -86,8 +115,11 @@ pub(super) struct Track {
 }
 
 impl Call {
-    pub(super) fn new(id: CallId, name: String, started_at_ms: i64) -> Self {
+    pub(super) fn new(id: CallId, name: String, started_at_ms: i64, settings: &AdapterSettings) -> Self {
         Self {
+            timeouts: Timeouts { empty: settings.rooms.empty, departure: settings.departure, entered: false },
+            participants_max: settings.rooms.participants_max,
+            rpcs: Vec::new(),
             id,
             name,
             sid: translate::new_sid("RM_"),
@@ -160,6 +192,8 @@ impl Participant {
             name: self.name.clone(),
             version: self.version,
             permission: Some(translate::permission(&self.grants)),
+            kind: self.kind,
+            kind_details: self.kind_details.clone(),
             attributes: self.attributes.clone(),
             client_protocol: self.client_protocol,
             capabilities: self.capabilities.clone(),

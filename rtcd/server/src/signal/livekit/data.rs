@@ -34,9 +34,15 @@ impl Adapter {
             tracing::debug!(?peer, "a data packet speaks for somebody else");
             return;
         }
+        if call.takes_rpc_answer(turn, peer, packet.value.as_ref()) {
+            return;
+        }
         stamp(&mut packet, &identity, peer, reliable);
         call.tell_message_servers(turn, &identity, &packet, reliable);
-        let to = call.receivers(Some(peer), &packet.destination_identities);
+        let mut to = call.receivers(Some(peer), &packet.destination_identities);
+        if matches!(packet.value, Some(Value::Metrics(_))) {
+            to.retain(|peer| call.participant(peer).is_some_and(|receiver| receiver.grants.can_subscribe_metrics));
+        }
         call.send(turn, to, reliable, &packet);
     }
 
@@ -85,7 +91,7 @@ impl Adapter {
 
 impl Call {
     /// Who gets a packet: everybody, or those named who are here. Never its sender.
-    fn receivers(&self, sender: Option<&PeerId>, identities: &[String]) -> Vec<PeerId> {
+    pub(super) fn receivers(&self, sender: Option<&PeerId>, identities: &[String]) -> Vec<PeerId> {
         let named: std::collections::HashSet<&str> = identities.iter().map(String::as_str).collect();
         self.participants
             .iter()
@@ -95,7 +101,7 @@ impl Call {
             .collect()
     }
 
-    fn send(&self, turn: &mut Turn<'_>, to: Vec<PeerId>, reliable: bool, packet: &lk::DataPacket) {
+    pub(super) fn send(&self, turn: &mut Turn<'_>, to: Vec<PeerId>, reliable: bool, packet: &lk::DataPacket) {
         // For the core an empty list means everybody.
         if to.is_empty() {
             return;

@@ -13,7 +13,7 @@ use super::translate;
 use super::turn::Turn;
 use crate::limits;
 use crate::shard::Command;
-use crate::signal::seam::{AdapterOutput, SessionKey};
+use crate::signal::seam::{AdapterOutput, OWN_SOCKETS, SessionKey};
 
 impl Adapter {
     pub(super) fn handle_join(&mut self, turn: &mut Turn<'_>, session: SessionKey, call: CallId, join: v1::Join) {
@@ -38,6 +38,10 @@ impl Adapter {
             let text = format!("the call has its {} participants; wait until somebody leaves", rtcd_core::limits::PEERS_PER_CALL_MAX);
             return refuse(turn, session, v1::ErrorReason::Full, text);
         };
+        let crowded = self.calls.get(&call).is_some_and(|call| call.is_crowded_for(&join.identity, join.kind));
+        if crowded {
+            return refuse(turn, session, v1::ErrorReason::Full, "room has exceeded its max participants".to_owned());
+        }
         // The newest signalling connection of a person is the one that counts: the older one may be a dead tab.
         let older = self.calls.get(&call).and_then(|call| call.by_identity(&join.identity)).map(|older| older.peer.clone());
         if let Some(older) = older {
@@ -45,9 +49,10 @@ impl Adapter {
         }
 
         let call_id = call.clone();
-        let call = self.calls.entry(call.clone()).or_insert_with(|| Call::new(call, join.call_id.clone(), turn.now.unix_ms));
+        let call = self.calls.entry(call.clone()).or_insert_with(|| Call::new(call, join.call_id.clone(), turn.now.unix_ms, turn.settings));
         call.recording |= join.recording;
         call.vacant = None;
+        call.timeouts.entered = true;
         let settings = request.connection_settings.unwrap_or(lk::ConnectionSettings {
             auto_subscribe: join.auto_subscribe,
             adaptive_stream: join.adaptive_stream,
@@ -56,15 +61,17 @@ impl Adapter {
         let participant = participant(turn, &session, &peer, &join, &request, settings.auto_subscribe);
         accept(turn, &session, &peer);
         turn.frame(&session, Message::Join(join_response(turn, call, &participant)));
+        // A server may change the rights of those on our own sockets later; until then this adapter holds back what they may not.
+        let changeable = session.link == OWN_SOCKETS;
         turn.core(Command::Join(Box::new(input::Join {
             call: call.id.clone(),
             peer: peer.clone(),
             transports: if participant.single { Transports::Single } else { Transports::Two },
             audio_levels: false,
-            can_publish: participant.grants.can_publish,
-            can_subscribe: participant.grants.can_subscribe,
-            can_publish_data: participant.grants.can_publish_data,
-            auto_subscribe: settings.auto_subscribe,
+            can_publish: changeable || participant.grants.can_publish,
+            can_subscribe: changeable || participant.grants.can_subscribe,
+            can_publish_data: changeable || participant.grants.can_publish_data,
+            auto_subscribe: participant.core_subscribes,
             adaptive_stream: settings.adaptive_stream,
         })));
         if let Some(granted) = call.consents.get(&participant.identity) {
@@ -224,6 +231,7 @@ fn participant(
         attributes = join.attributes.clone();
     }
     let info = request.client_info.clone().unwrap_or_default();
+    let can_subscribe = grants.can_subscribe;
     Participant {
         peer: peer.clone(),
         identity: join.identity.clone(),
@@ -231,11 +239,14 @@ fn participant(
         metadata,
         attributes,
         grants,
+        kind: join.kind,
+        kind_details: join.kind_details.clone(),
         client: client_line(join.client.as_ref(), &info),
         client_protocol: info.client_protocol,
         capabilities: info.capabilities.clone(),
         single: join.single_peer_connection,
         auto_subscribe,
+        core_subscribes: auto_subscribe && can_subscribe,
         joined_at_ms: turn.now.unix_ms,
         version: 1,
         active: false,

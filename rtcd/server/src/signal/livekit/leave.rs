@@ -45,8 +45,8 @@ impl Adapter {
         for peer in gone {
             self.end_participant(turn, &peer, v1::EndReason::Left, false);
         }
-        let departure = turn.settings.departure;
-        self.end_calls(turn, |call, now| call.vacant.is_some_and(|(since, _)| now.saturating_duration_since(since) >= departure));
+        self.end_calls(turn, |call, now| call.vacant.is_some_and(|(since, _)| now.saturating_duration_since(since) >= call.timeouts.now()));
+        self.end_late_rpcs(turn);
     }
 
     pub(super) fn handle_end_all(&mut self, turn: &mut Turn<'_>, reason: v1::EndReason) {
@@ -88,6 +88,7 @@ impl Adapter {
         }
         turn.core(Command::Leave { peer: peer.clone() });
 
+        call.end_rpcs_of(turn, peer);
         call.note_departure(&participant, turn.now.unix_ms, reason);
         turn.event(
             call,

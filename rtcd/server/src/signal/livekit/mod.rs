@@ -14,8 +14,11 @@ mod data;
 mod host;
 mod join;
 mod leave;
+mod permission;
 mod publish;
 mod request;
+mod room;
+mod rpc;
 mod signal;
 mod subscribe;
 mod translate;
@@ -57,6 +60,7 @@ impl Adapter {
         let mut turn = Turn { now, settings: &settings, out };
         match input {
             AdapterInput::Join { session, call, join } => self.handle_join(&mut turn, session, call, *join),
+            AdapterInput::Room(ask) => self.handle_room(&mut turn, *ask),
             AdapterInput::Frame { session, livekit } => self.handle_frame(&mut turn, &session, &livekit),
             AdapterInput::Leave { session, connection_lost } => {
                 self.handle_session_gone(&mut turn, &session, connection_lost);

@@ -132,6 +132,7 @@ impl Call {
         }
         track.info.mime_type = mime;
         self.announce_change(turn, peer);
+        self.give_to_those_allowed_since(turn, peer, sid);
         self.track_event(turn, peer, sid, true);
     }
 

@@ -153,6 +153,19 @@ fn handle_simulate(turn: &mut Turn<'_>, session: &SessionKey, scenario: &lk::Sim
     turn.frame(session, Message::Leave(lk::LeaveRequest { can_reconnect: true, reason, action: action.into(), regions: None }));
 }
 
+/// Attributes after an update: an empty value takes a name away.
+pub(super) fn updated_attributes(before: &HashMap<String, String>, update: &HashMap<String, String>) -> HashMap<String, String> {
+    let mut attributes = before.clone();
+    for (name, value) in update.iter().filter(|(name, _)| !name.is_empty()) {
+        if value.is_empty() {
+            attributes.remove(name)
+        } else {
+            attributes.insert(name.clone(), value.clone())
+        };
+    }
+    attributes
+}
+
 /// Bytes of all names and values.
 pub(super) fn attributes_len(attributes: &HashMap<String, String>) -> usize {
     attributes.iter().map(|(name, value)| name.len() + value.len()).sum()
@@ -161,14 +174,7 @@ pub(super) fn attributes_len(attributes: &HashMap<String, String>) -> usize {
 impl Call {
     fn handle_update_metadata(&mut self, turn: &mut Turn<'_>, peer: &PeerId, update: lk::UpdateParticipantMetadata) {
         let Some(participant) = self.participant_mut(peer) else { return };
-        let mut attributes = participant.attributes.clone();
-        for (name, value) in update.attributes.iter().filter(|(name, _)| !name.is_empty()) {
-            if value.is_empty() {
-                attributes.remove(name)
-            } else {
-                attributes.insert(name.clone(), value.clone())
-            };
-        }
+        let attributes = updated_attributes(&participant.attributes, &update.attributes);
         let name = update.name.trim();
         let refused = if !participant.grants.can_update_own_metadata {
             Some((Reason::NotAllowed, "the token does not allow to change one's own metadata"))

@@ -126,7 +126,7 @@ impl Call {
 
     /// A new participant: publishers that restrict their tracks may not have it.
     pub(super) fn hold_back_restricted(&self, turn: &mut Turn<'_>, peer: &PeerId) {
-        let Some(subscriber) = self.participant(peer) else { return };
+        let Some(subscriber) = self.participant(peer).filter(|subscriber| subscriber.grants.can_subscribe) else { return };
         for publisher in self.participants.iter().filter(|publisher| publisher.permission.is_some()) {
             for track in &publisher.tracks {
                 hold_back(turn, publisher, subscriber, track);
@@ -134,10 +134,17 @@ impl Call {
         }
     }
 
-    /// A new track of a publisher that restricts them.
+    /// A new track: some may not have it, because they may have none or because its publisher says so.
     pub(super) fn hold_back_from_restricted(&self, turn: &mut Turn<'_>, peer: &PeerId, track: &TrackId) {
-        let Some(publisher) = self.participant(peer).filter(|publisher| publisher.permission.is_some()) else { return };
+        let Some(publisher) = self.participant(peer) else { return };
         let Some(track) = publisher.track(track.as_str()) else { return };
+        let barred = |other: &&Participant| other.core_subscribes && !other.grants.can_subscribe && other.peer != *peer;
+        for subscriber in self.participants.iter().filter(barred) {
+            turn.core(Command::Subscribe { peer: subscriber.peer.clone(), track: track.id.clone(), wanted: false });
+        }
+        if publisher.permission.is_none() {
+            return;
+        }
         for subscriber in self.participants.iter().filter(|subscriber| subscriber.peer != *peer) {
             hold_back(turn, publisher, subscriber, track);
         }

@@ -14,7 +14,7 @@ use rtcd_core::output::{EndReason, Event, Quality, Signal, Step};
 
 use super::*;
 use crate::shard::Command;
-use crate::signal::seam::Fault;
+use crate::signal::seam::{Fault, RoomDefaults};
 
 mod foreign;
 
@@ -33,11 +33,18 @@ struct World {
 
 const GRACE: Duration = Duration::from_secs(30);
 const DEPARTURE: Duration = Duration::from_secs(20);
+const ROOMS: RoomDefaults = RoomDefaults { empty: Duration::from_secs(300), participants_max: 0, remote_unmute: false };
 
 impl World {
     fn new() -> Self {
-        let settings =
-            AdapterSettings { node_id: "node-1".to_owned(), version: "0.1.0", grace: GRACE, departure: DEPARTURE, region: String::new() };
+        let settings = AdapterSettings {
+            node_id: "node-1".to_owned(),
+            version: "0.1.0",
+            grace: GRACE,
+            departure: DEPARTURE,
+            region: String::new(),
+            rooms: ROOMS,
+        };
         Self {
             adapter: Adapter::new(settings),
             now: Moment { instant: Instant::now(), unix_ms: 1_000_000 },
@@ -69,6 +76,7 @@ impl World {
                 AdapterOutput::SessionEnded { session, ended } => {
                     self.ended.insert(session.id.to_string(), ended.reason());
                 }
+                AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
                 AdapterOutput::HostActionResult { result, .. } => self.results.push(result),
                 AdapterOutput::Fault { call: of, fault } => {
                     assert_eq!(of, call());

@@ -42,8 +42,25 @@ pub(super) fn permission(grants: &v1::Grants) -> lk::ParticipantPermission {
         can_publish_sources: grants.can_publish_sources.iter().map(|name| source_by_name(name).into()).collect(),
         hidden: grants.hidden,
         can_update_metadata: grants.can_update_own_metadata,
-        ..lk::ParticipantPermission::default()
+        recorder: grants.recorder,
+        agent: grants.agent,
+        can_subscribe_metrics: grants.can_subscribe_metrics,
+        can_manage_agent_session: grants.can_manage_agent_session,
     }
+}
+
+/// Grants after a server changed the permission.
+pub(super) fn set_permission(grants: &mut v1::Grants, permission: &lk::ParticipantPermission) {
+    grants.can_subscribe = permission.can_subscribe;
+    grants.can_publish = permission.can_publish;
+    grants.can_publish_data = permission.can_publish_data;
+    grants.can_publish_sources = permission.can_publish_sources().map(|source| source.as_str_name().to_ascii_lowercase()).collect();
+    grants.hidden = permission.hidden;
+    grants.can_update_own_metadata = permission.can_update_metadata;
+    grants.recorder = permission.recorder;
+    grants.agent = permission.agent;
+    grants.can_subscribe_metrics = permission.can_subscribe_metrics;
+    grants.can_manage_agent_session = permission.can_manage_agent_session;
 }
 
 fn source_by_name(name: &str) -> lk::TrackSource {

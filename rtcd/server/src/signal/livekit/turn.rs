@@ -8,7 +8,7 @@ use rtcd_core::ids::CallId;
 use super::call::{Call, Participant};
 use super::encode;
 use crate::shard::Command;
-use crate::signal::seam::{AdapterOutput, AdapterSettings, Fault, Moment, SessionKey};
+use crate::signal::seam::{AdapterOutput, AdapterSettings, Fault, Moment, RoomAnswer, RoomFault, RoomReply, SessionKey};
 
 /// One input being handled.
 pub(super) struct Turn<'a> {
@@ -51,6 +51,10 @@ impl Turn<'_> {
         self.out.push(AdapterOutput::Event { call: call.id.clone(), event });
     }
 
+    pub(super) fn answer(&mut self, reply: RoomReply, answer: Result<RoomAnswer, RoomFault>) {
+        self.out.push(AdapterOutput::RoomAnswer { reply, answer });
+    }
+
     pub(super) fn fault(&mut self, call: &CallId, fault: Fault) {
         self.out.push(AdapterOutput::Fault { call: call.clone(), fault });
     }
@@ -72,6 +76,9 @@ impl Turn<'_> {
             creation_time: call.started_at_ms / 1000,
             creation_time_ms: call.started_at_ms,
             metadata: call.metadata.clone(),
+            empty_timeout: whole_seconds(call.timeouts.empty),
+            departure_timeout: whole_seconds(call.timeouts.departure),
+            max_participants: call.participants_max,
             num_participants: participants,
             num_publishers: publishers,
             active_recording: call.recording,
@@ -90,4 +97,8 @@ impl Turn<'_> {
             ..lk::ServerInfo::default()
         }
     }
+}
+
+fn whole_seconds(time: std::time::Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
