@@ -156,6 +156,7 @@ impl Node {
             links: Arc::clone(&self.links),
             directory: Arc::clone(&self.directory),
             metrics: Arc::clone(&self.metrics),
+            corner: None,
         };
         let settings = AdapterSettings {
             node_id: self.id.clone(),

@@ -312,8 +312,8 @@ impl Core {
             }
         }
         if let (Some(level), Some(peer)) = (level, track.peer) {
-            let call = track.call;
-            self.heard(now, call, peer, level.level);
+            let (call, voice) = (track.call, track.source != Source::ScreenShareAudio);
+            self.heard(now, call, peer, level.level, voice);
         }
         let taps = self.layers.get(key).is_some_and(|layer| !layer.taps.is_empty());
         if taps {

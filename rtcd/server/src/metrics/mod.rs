@@ -22,6 +22,7 @@ use text::Text;
 
 use crate::admit::split_call_id;
 use crate::node::Node;
+use crate::signal::mattermost::reception::tenant_label;
 use crate::signal::probe::is_probe;
 use crate::signal::seam::Fault;
 
@@ -152,7 +153,7 @@ impl Histogram {
 impl Inner {
     /// The label of a call's tenant.
     fn tenant_of(&mut self, call: &CallId) -> String {
-        self.tenant(split_call_id(call).0)
+        self.tenant(tenant_label(split_call_id(call).0))
     }
 }
 

@@ -13,6 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::grpc::figures::measure;
 use super::grpc::links::Links;
 use super::livekit::{Adapter, end_reason};
+use super::mattermost::corner::Corner;
+use super::mattermost::reception::is_ours;
+use super::mattermost::session;
 use super::media::Media;
 use super::probe::{Probes, is_probe};
 use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall};
@@ -29,6 +32,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub enum DeskInput {
     /// For the adapter.
     Adapter(AdapterInput),
+    /// For the one of Mattermost's clients.
+    Mattermost(session::Input),
     /// A probe's credentials; dropped unanswered when there are too many.
     Probe(oneshot::Sender<v1::ProbeResponse>),
     /// Who is in which call.
@@ -49,6 +54,8 @@ pub struct Desk {
     pub directory: Arc<Directory>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// For Mattermost's clients, where they are served.
+    pub corner: Option<Corner>,
 }
 
 impl Desk {
@@ -64,6 +71,10 @@ impl Desk {
             let input = tokio::select! {
                 input = inputs.recv() => match input {
                     Some(DeskInput::Adapter(input)) => input,
+                    Some(DeskInput::Mattermost(input)) => {
+                        self.foreign(&mut leaving, input).await;
+                        continue;
+                    }
                     Some(DeskInput::Probe(reply)) => {
                         if let Some(join) = probes.open(reply) {
                             self.media.join_probe(join).await;
@@ -71,7 +82,8 @@ impl Desk {
                         continue;
                     }
                     Some(DeskInput::Roster(reply)) => {
-                        let calls = adapter.roster().into_iter().map(|call| {
+                        let foreign = self.corner.as_ref().map(Corner::roster).unwrap_or_default();
+                        let calls = adapter.roster().into_iter().chain(foreign).map(|call| {
                             let shards = self.media.shards_of(&call.call);
                             (call, shards)
                         });
@@ -99,11 +111,20 @@ impl Desk {
                     }
                     Some(Note::Signal { peer, signal }) => {
                         self.media.note_signal(&peer, &signal).await;
+                        if is_ours(peer.as_str()) {
+                            self.metrics.observe_signal(&peer, &signal);
+                            self.foreign(&mut leaving, session::Input::Signal { peer, signal }).await;
+                            continue;
+                        }
                         AdapterInput::Signal { peer, signal }
                     }
                     Some(Note::Event { call, event }) => {
                         self.media.note_event(&event).await;
                         AdapterInput::Event { call, event }
+                    }
+                    Some(Note::Data { peer, text, payload, .. }) if is_ours(peer.as_str()) => {
+                        self.foreign(&mut leaving, session::Input::Data { peer, text, payload }).await;
+                        continue;
                     }
                     Some(Note::Data { call, peer, reliable, text: _, payload }) => AdapterInput::Data { call, peer, reliable, payload },
                     // The shard has ended; the node notices by itself.
@@ -117,6 +138,17 @@ impl Desk {
                 self.departed(&mut leaving, call, peer, *reason, report, now);
                 continue;
             }
+            // What concerns everybody concerns Mattermost's clients too; an event of one of their calls nobody else.
+            #[allow(clippy::wildcard_enum_match_arm, reason = "the others are of one dialect")]
+            match input {
+                AdapterInput::Event { call, event } if is_ours(call.as_str()) => {
+                    self.foreign(&mut leaving, session::Input::Event { call, event }).await;
+                    continue;
+                }
+                AdapterInput::Tick => self.foreign(&mut leaving, session::Input::Tick).await,
+                AdapterInput::EndAll { .. } => self.foreign(&mut leaving, session::Input::EndAll).await,
+                _ => {}
+            }
             adapter.handle(now, input, &mut outputs);
             // What the links refuse comes back to the adapter, which may answer again.
             while !outputs.is_empty() {
@@ -128,6 +160,15 @@ impl Desk {
                     adapter.handle(now, input, &mut outputs);
                 }
             }
+        }
+    }
+
+    /// For Mattermost's clients.
+    async fn foreign(&mut self, leaving: &mut Leaving, input: session::Input) {
+        let Some(corner) = &mut self.corner else { return };
+        for output in corner.handle(moment(), input) {
+            // It says nothing over links, so nothing is refused there.
+            self.apply(output, &mut Vec::new(), leaving).await;
         }
     }
 

@@ -6,13 +6,16 @@
 pub mod accounts;
 mod body;
 pub mod connections;
+pub mod corner;
 pub mod figures;
 pub mod frames;
 pub mod limiter;
 pub mod limits;
 pub mod load;
 pub mod msgpack;
+pub mod reception;
 pub mod routes;
+pub mod session;
 pub mod sessions;
 mod socket;
 pub mod store;

@@ -1,0 +1,189 @@
+//! Calls, the sessions in them and what they send.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rtcd_core::ids::{CallId, PeerId, TrackId};
+use rtcd_core::output::SendingSection;
+
+use super::lock::Lock;
+use super::track::Class;
+use super::voice::{THRESHOLDS, VoiceDetector};
+
+/// One call of a client.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) id: CallId,
+    /// As the client calls it.
+    pub(super) name: String,
+    /// Whose.
+    pub(super) client: Arc<str>,
+    pub(super) started_at_ms: i64,
+    pub(super) sessions: Vec<Session>,
+    /// Who shares its screen: one at a time.
+    pub(super) screen: Option<PeerId>,
+    /// Tracks that others can have.
+    pub(super) live: HashMap<TrackId, Live>,
+}
+
+/// A live track.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) publisher: PeerId,
+    pub(super) class: Class,
+    pub(super) av1: bool,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) peer: PeerId,
+    /// The client's name for it.
+    pub(super) name: String,
+    pub(super) user: String,
+    pub(super) av1: bool,
+    /// Our offers go over its data channel.
+    pub(super) offers_by_channel: bool,
+    pub(super) joined: Instant,
+    pub(super) joined_at_ms: i64,
+    /// Its first offer came.
+    pub(super) offered: bool,
+    /// Its data channel is open.
+    pub(super) ready: bool,
+    /// Counts its offers.
+    pub(super) offers: u32,
+    /// Our offer is under way since.
+    pub(super) awaits_answer: Option<Instant>,
+    pub(super) lock: Lock,
+    pub(super) voice: VoiceDetector,
+    /// What it muted last.
+    pub(super) muted: bool,
+    /// Streams it said it would send, oldest first.
+    pub(super) announced: Vec<(String, Class)>,
+    /// What it sends.
+    pub(super) sections: Vec<Section>,
+    /// What it was given of the others.
+    pub(super) given: HashSet<TrackId>,
+}
+
+/// Something a session sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Section {
+    pub(super) sending: SendingSection,
+    /// Once it is known what it is.
+    pub(super) track: Option<(TrackId, Class)>,
+    /// Its track was taken back by word; what may still come on it is nothing.
+    pub(super) over: bool,
+}
+
+/// Names of one session's streams that are remembered: screens and cameras, one after the other.
+const ANNOUNCED_MAX: usize = 16;
+
+impl Call {
+    pub(super) fn session(&self, peer: &PeerId) -> Option<&Session> {
+        self.sessions.iter().find(|session| session.peer == *peer)
+    }
+
+    pub(super) fn session_mut(&mut self, peer: &PeerId) -> Option<&mut Session> {
+        self.sessions.iter_mut().find(|session| session.peer == *peer)
+    }
+
+    /// What a viewer gets of what is live: everything of the others, of a picture in two codecs the one it can show.
+    pub(super) fn wanted_by(&self, viewer: &Session) -> HashSet<TrackId> {
+        let twin = |track: &Live| {
+            let same = |other: &&Live| other.publisher == track.publisher && other.class == track.class && other.av1 != track.av1;
+            self.live.values().any(|other| same(&other))
+        };
+        let takes = |track: &Live| match (track.av1, viewer.av1) {
+            (true, can) => can,
+            (false, true) => !twin(track),
+            (false, false) => true,
+        };
+        self.live.iter().filter(|(_, track)| track.publisher != viewer.peer && takes(track)).map(|(id, _)| id.clone()).collect()
+    }
+}
+
+impl Session {
+    pub(super) fn new(peer: PeerId, name: String, user: String, av1: bool, offers_by_channel: bool, now: Instant, unix_ms: i64) -> Self {
+        Self {
+            peer,
+            name,
+            user,
+            av1,
+            offers_by_channel,
+            joined: now,
+            joined_at_ms: unix_ms,
+            offered: false,
+            ready: false,
+            offers: 0,
+            awaits_answer: None,
+            lock: Lock::default(),
+            voice: VoiceDetector::new(THRESHOLDS),
+            muted: false,
+            announced: Vec::new(),
+            sections: Vec::new(),
+            given: HashSet::new(),
+        }
+    }
+
+    pub(super) fn announce(&mut self, stream: String, class: Class) {
+        self.announced.retain(|(known, _)| *known != stream);
+        if self.announced.len() >= ANNOUNCED_MAX {
+            self.announced.remove(0);
+        }
+        self.announced.push((stream, class));
+    }
+
+    /// Its tracks of a class.
+    pub(super) fn tracks(&self, class: Class) -> impl Iterator<Item = &TrackId> {
+        self.sections.iter().filter_map(move |section| section.track.as_ref().filter(|(_, of)| *of == class).map(|(id, _)| id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(name: &str) -> PeerId {
+        PeerId::new(name).expect("a name")
+    }
+
+    fn session(name: &str, av1: bool) -> Session {
+        Session::new(peer(name), name.to_owned(), "u".to_owned(), av1, true, Instant::now(), 0)
+    }
+
+    fn live(publisher: &str, class: Class, av1: bool) -> Live {
+        Live { publisher: peer(publisher), class, av1 }
+    }
+
+    #[test]
+    fn of_two_codecs_each_viewer_gets_the_one_it_can_show() {
+        let id = |name: &str| TrackId::new(name).expect("a name");
+        let mut call = Call {
+            id: CallId::new("mm:a/c").expect("a name"),
+            name: "c".to_owned(),
+            client: "a".into(),
+            started_at_ms: 0,
+            sessions: Vec::new(),
+            screen: None,
+            live: HashMap::from([(id("vp8"), live("ann", Class::Screen, false)), (id("voice"), live("ann", Class::Voice, false))]),
+        };
+        let (old, new) = (session("ben", false), session("cem", true));
+        assert_eq!(call.wanted_by(&new), HashSet::from([id("vp8"), id("voice")]), "there is no other yet");
+        call.live.insert(id("av1"), live("ann", Class::Screen, true));
+        assert_eq!(call.wanted_by(&new), HashSet::from([id("av1"), id("voice")]));
+        assert_eq!(call.wanted_by(&old), HashSet::from([id("vp8"), id("voice")]));
+        assert!(call.wanted_by(&session("ann", true)).is_empty(), "nobody gets its own");
+    }
+
+    #[test]
+    fn announcements_are_bounded_and_the_last_counts() {
+        let mut session = session("ann", false);
+        for n in 0..100 {
+            session.announce(format!("stream{n}"), Class::Video);
+        }
+        session.announce("stream99".to_owned(), Class::Screen);
+        assert_eq!((session.announced.len(), session.announced.last().cloned()), (16, Some(("stream99".to_owned(), Class::Screen))));
+    }
+}
