@@ -23,7 +23,9 @@ use crate::signal::grpc::service::release;
 use crate::signal::livekit_server::LiveKit;
 use crate::signal::mattermost::Mattermost;
 use crate::signal::mattermost::connections::Connections;
-use crate::signal::mattermost::sessions::NoSessions;
+use crate::signal::mattermost::corner::Corner;
+use crate::signal::mattermost::reception::Reception;
+use crate::signal::mattermost::sessions::Sessions;
 use crate::signal::media::Media;
 use crate::signal::seam::{AdapterInput, AdapterSettings, RoomAnswer, RoomAsk, RoomDefaults, RoomFault, RoomRequest};
 
@@ -86,11 +88,10 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     let certificate = crate::certificate::generate()?;
     let (shards, notes, listening) = shard::start(config, &certificate).map_err(|error: StartError| anyhow::anyhow!(error))?;
     let (desks, desk_inputs): (Vec<_>, Vec<_>) = notes.iter().map(|_| mpsc::channel(DESK_INPUTS_MAX)).unzip();
-    let mattermost = if config.serves_mattermost() {
-        let connections = Connections::new(Arc::default());
-        Some(Mattermost::new(config, connections, Arc::new(NoSessions))?)
-    } else {
-        None
+    let reception = config.serves_mattermost().then(|| Arc::new(Reception::new(Connections::new(Arc::default()), desks.clone())));
+    let mattermost = match &reception {
+        Some(reception) => Some(Mattermost::new(config, reception.connections(), Arc::clone(reception) as Arc<dyn Sessions>)?),
+        None => None,
     };
     let node = Arc::new(Node {
         id: config.node_id.clone(),
@@ -114,7 +115,11 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     });
     let mut tasks = Vec::new();
     for (number, (inputs, notes)) in desk_inputs.into_iter().zip(notes).enumerate() {
-        tasks.extend(node.open_desk(number, inputs, notes, config));
+        let corner = reception.as_ref().map(|reception| reception.corner(Arc::clone(&node.metrics)));
+        tasks.extend(node.open_desk(number, inputs, notes, corner, config));
+    }
+    if let Some(reception) = reception {
+        reception.open(&node);
     }
     tasks.push(tokio::spawn(keep_house(Arc::clone(&node))));
     Ok(Running { node, shards, tasks })
@@ -149,6 +154,7 @@ impl Node {
         number: usize,
         inputs: mpsc::Receiver<DeskInput>,
         notes: mpsc::Receiver<Note>,
+        corner: Option<Corner>,
         config: &Config,
     ) -> Option<tokio::task::JoinHandle<()>> {
         let desk = Desk {
@@ -156,7 +162,7 @@ impl Node {
             links: Arc::clone(&self.links),
             directory: Arc::clone(&self.directory),
             metrics: Arc::clone(&self.metrics),
-            corner: None,
+            corner,
         };
         let settings = AdapterSettings {
             node_id: self.id.clone(),

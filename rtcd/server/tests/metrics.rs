@@ -40,12 +40,8 @@ const KEPT: &[(&str, &str, &[&str], &[f64])] = &[
 ];
 
 /// Names that have no true figure here; the document says why.
-const OMITTED: &[&str] = &[
-    "rtcd_rtc_rtp_tracks_writes_time",
-    "go_goroutines",
-    "go_memstats_heap_inuse_bytes",
-    "go_memstats_stack_inuse_bytes",
-];
+const OMITTED: &[&str] =
+    &["rtcd_rtc_rtp_tracks_writes_time", "go_goroutines", "go_memstats_heap_inuse_bytes", "go_memstats_stack_inuse_bytes"];
 
 /// Label values that a label may take, where Mattermost's rtcd names them.
 const VALUES: &[(&str, &str, &[&str])] = &[

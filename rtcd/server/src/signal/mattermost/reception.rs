@@ -9,10 +9,12 @@ use rtcd_core::ids::{CallId, PeerId};
 use tokio::sync::mpsc;
 
 use super::connections::{ConnectionId, Connections};
+use super::corner::Corner;
 use super::frames::ClientMessage;
 use super::session::{Input, NewSession};
 use super::sessions::{SessionInfo, SessionProps, Sessions};
 use crate::admit::{NodeState, Refusal, admit};
+use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::signal::desk::DeskInput;
 
@@ -106,10 +108,16 @@ impl Reception {
         Self { register: Arc::default(), connections, desks, node: OnceLock::new() }
     }
 
-    /// Every live session.
+    /// Where sessions' messages go.
     #[must_use]
-    pub fn register(&self) -> Arc<Register> {
-        Arc::clone(&self.register)
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
+    }
+
+    /// The corner of one of the desks.
+    #[must_use]
+    pub fn corner(&self, metrics: Arc<Metrics>) -> Corner {
+        Corner::new(Arc::clone(&self.connections), Arc::clone(&self.register), metrics)
     }
 
     /// Sessions are taken from now on, as the node's state allows.

@@ -1,4 +1,4 @@
-//! What the sockets and the HTTP queries want of the sessions, and the answer of a node that has none.
+//! What the sockets and the HTTP queries want of the sessions.
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -59,23 +59,4 @@ pub struct SessionProps {
     pub channel_id: Option<String>,
     /// Whether our offers may go over the data channel.
     pub dc_signaling: Option<bool>,
-}
-
-/// Nobody is ever in a call.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoSessions;
-
-#[async_trait]
-impl Sessions for NoSessions {
-    async fn message(&self, client: &str, _: ConnectionId, message: ClientMessage) {
-        tracing::warn!(client, kind = message.name(), "this node takes no Mattermost sessions: the message is dropped");
-    }
-
-    async fn sessions_of(&self, _: &str, _: &str) -> Vec<SessionInfo> {
-        Vec::new()
-    }
-
-    fn count(&self) -> usize {
-        0
-    }
 }

@@ -1,0 +1,150 @@
+// A call of Mattermost's Calls plugin on our rtcd: pages that do what its client does, in Chromium, and a plugin that speaks its protocol.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, describe, it } from "node:test";
+import { listen, openChromium, say } from "../lib/browser.mjs";
+import { Plugin, RTC, Rtcd, joinCalls, openOrigin } from "../lib/mattermost.mjs";
+import { LINES, recognise, speech, wordErrorRate } from "../lib/speech.mjs";
+import { until } from "../lib/system.mjs";
+
+const CALL = "call1";
+const seen = (page) => page.evaluate(() => globalThis.calls.seen());
+
+describe("a call of Mattermost's plugin", { concurrency: false, timeout: 300_000 }, () => {
+  let rtcd, plugin, origin, browser, folder;
+  const people = {};
+
+  before(async () => {
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), "calls-story-"));
+    rtcd = await Rtcd.start();
+    plugin = await Plugin.connect("a-mattermost-site");
+    origin = await openOrigin();
+    browser = await openChromium();
+    // The last one is an old client: no lock, and our offers over the plugin.
+    for (const [name, options] of [["ann", {}], ["ben", {}], ["cem", { dcSignaling: false, locking: false }]]) {
+      people[name] = await joinCalls(browser, origin, plugin, CALL, name, options);
+    }
+  });
+
+  after(async () => {
+    await browser?.close();
+    origin?.close();
+    plugin?.socket.terminate();
+    await rtcd?.stop();
+    fs.rmSync(folder, { recursive: true, force: true });
+  });
+
+  const understood = async (talker, listener, line) => {
+    let rate = 1;
+    // On a busy machine browsers drop sounds: then it is said again.
+    for (let times = 0; times < 3 && rate > 0.4; times++) {
+      const stop = await listen(listener, path.join(folder, `${line}-${times}.wav`));
+      await say(talker, path.join(speech, LINES[line].file));
+      await new Promise((wake) => setTimeout(wake, 500));
+      const heard = recognise(await stop());
+      rate = Math.min(rate, wordErrorRate(LINES[line].text, heard));
+      console.log(`# ${line}: ${heard}`);
+    }
+    assert.ok(rate <= 0.4, `${rate} of the words are wrong`);
+  };
+
+  const moving = async (page, type, sender) => {
+    const frames = async () => (await page.evaluate(() => globalThis.calls.pictures())).find((one) => one.type === type && one.sender === sender && one.width > 0)?.frames ?? 0;
+    const before = await until(`${sender}'s ${type} is there`, frames);
+    await until(`${sender}'s ${type} moves`, async () => (await frames()) > before + 5);
+  };
+
+  it("everybody is in it, and the plugin can ask who", async () => {
+    const sessions = await plugin.sessions(CALL);
+    assert.deepEqual(sessions.map((session) => session.SessionID), ["ann", "ben", "cem"]);
+    assert.deepEqual(sessions[2].Props, { av1Support: false, channelID: "channel", dcSignaling: false });
+    await until("pings are answered", async () => (await seen(people.ann)).pongs > 1);
+  });
+
+  it("two unmute at once, and each is understood by the others", async () => {
+    await Promise.all([people.ann, people.ben].map((page) => page.evaluate(() => globalThis.calls.unmute())));
+    for (const [listener, voices] of [["ann", 1], ["ben", 1], ["cem", 2]]) {
+      await until(`${listener} has ${voices} voices`, () => people[listener].evaluate((voices) => document.querySelectorAll("audio").length === voices, voices));
+    }
+    await understood(people.ann, people.ben, "a1");
+    await understood(people.ben, people.cem, "b1");
+    const [byChannel, byPlugin] = [await seen(people.ann), await seen(people.cem)];
+    assert.ok(byChannel.offersByChannel > 0 && byChannel.offersByPlugin === 0, JSON.stringify(byChannel));
+    assert.ok(byPlugin.offersByPlugin > 0 && byPlugin.offersByChannel === 0, JSON.stringify(byPlugin));
+    assert.ok(Object.values(byPlugin.map).some((entry) => entry.type === "voice" && entry.sender_id === "ann"), JSON.stringify(byPlugin.map));
+  });
+
+  it("who speaks is told to the plugin, and a mute is silence", async () => {
+    await until("the plugin hears of a voice", async () => {
+      await say(people.ann, path.join(speech, LINES.a1.file));
+      return plugin.count("vad", "ann", RTC.voice_on) > 0;
+    });
+    const before = plugin.count("vad", "ann", RTC.voice_off);
+    await people.ann.evaluate(() => globalThis.calls.mute());
+    await until("the plugin hears that it is over", () => plugin.count("vad", "ann", RTC.voice_off) > before);
+    await people.ann.evaluate(() => globalThis.calls.unmute());
+    await understood(people.ann, people.cem, "a2");
+  });
+
+  it("a screen and a camera are told apart, and move", async () => {
+    await people.ann.evaluate(() => globalThis.calls.shareScreen());
+    await people.ben.evaluate(() => globalThis.calls.startVideo());
+    await moving(people.ben, "screen", "ann");
+    await moving(people.cem, "screen", "ann");
+    await moving(people.ann, "video", "ben");
+    await moving(people.cem, "video", "ben");
+  });
+
+  it("who comes late gets everything", async () => {
+    people.dan = await joinCalls(browser, origin, plugin, CALL, "dan");
+    await moving(people.dan, "screen", "ann");
+    await moving(people.dan, "video", "ben");
+    await until("dan hears both", () => people.dan.evaluate(() => document.querySelectorAll("audio").length === 2));
+  });
+
+  it("a screen ends, and another one takes its place", async () => {
+    await people.ann.evaluate(() => globalThis.calls.unshareScreen());
+    for (const name of ["ben", "cem", "dan"]) {
+      await until(`${name} sees it end`, async () => !(await people[name].evaluate(() => globalThis.calls.pictures())).some((one) => one.type === "screen"));
+    }
+    await people.cem.evaluate(() => globalThis.calls.shareScreen());
+    await moving(people.ann, "screen", "cem");
+    await moving(people.dan, "screen", "cem");
+  });
+
+  it("the plugin's connection is lost and comes back: nobody's media stops", async () => {
+    plugin.socket.terminate();
+    const before = await people.ben.evaluate(() => globalThis.calls.packetsHeard());
+    await until("media goes on", async () => (await people.ben.evaluate(() => globalThis.calls.packetsHeard())) > before + 50);
+    await plugin.dial();
+    plugin.send("reconnect", { sessionID: "cem" });
+    // Over the plugin, which cem has its offers by.
+    people.eve = await joinCalls(browser, origin, plugin, CALL, "eve");
+    await people.eve.evaluate(() => globalThis.calls.unmute());
+    await understood(people.eve, people.cem, "b1");
+  });
+
+  it("what clients report and what happened is in the figures", async () => {
+    await people.ann.evaluate(() => globalThis.calls.reportStats());
+    const figures = await until("figures", async () => {
+      const text = await (await fetch("http://127.0.0.1:8045/metrics")).text();
+      return text.includes('rtcd_rtc_client_rtt_count{groupID="a-mattermost-site"}') && text;
+    });
+    assert.match(figures, /rtcd_rtc_sessions_total\{groupID="a-mattermost-site"\} 5/);
+    assert.match(figures, /rtcd_rtc_signaling_lock_locked_time_count\{groupID="a-mattermost-site"\} [1-9]/);
+    assert.match(figures, /rtcd_ws_messages_total\{clientID="a-mattermost-site",type="vad",direction="out"\} [1-9]/);
+    for (const page of Object.values(people)) assert.deepEqual((await seen(page)).problems, []);
+  });
+
+  it("a drain cuts nobody off, and ends with the last who leaves", async () => {
+    rtcd.process.kill("SIGTERM");
+    await understood(people.eve, people.ann, "b1");
+    assert.ok(!rtcd.ended());
+    for (const name of Object.keys(people)) plugin.send("leave", { sessionID: name });
+    await until("all are closed", () => Object.keys(people).every((name) => plugin.count("close", name) === 1));
+    await until("rtcd ends", () => rtcd.ended());
+    assert.equal(rtcd.process.exitCode, 0, rtcd.output.slice(-2000));
+  });
+});
