@@ -3,11 +3,14 @@
 
 #![cfg(test)]
 
+mod tables;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use regex::Regex;
+use tables::{missing, named_tests};
 
 /// Attack classes of the media path, and the requirements of OWASP ASVS 5.0, chapter V17.
 const REQUIRED: &[(&str, u32)] = &[("A", 8), ("T", 4), ("D", 5), ("R", 12), ("S", 5), ("G", 5)];
@@ -32,34 +35,6 @@ fn rows(page: &str) -> Vec<Row> {
         .filter(|cells| ID.is_match(&cells[0]))
         .map(|mut cells| Row { id: cells.remove(0), cells })
         .collect()
-}
-
-/// Names a last cell holds: `path::name` for a Rust test, `path: "title"` for a browser story.
-fn named_tests(cell: &str) -> Vec<(String, String)> {
-    static RUST: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`([\w/.-]+\.rs)::(\w+)`").unwrap());
-    static STORY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"`([\w/.-]+\.mjs): "([^"]+)"`"#).unwrap());
-    RUST.captures_iter(cell).chain(STORY.captures_iter(cell)).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
-}
-
-/// Why the test is none, or `None` when the source has it as one that runs.
-fn missing(source: &str, name: &str, rust: bool) -> Option<&'static str> {
-    if !rust {
-        let calls = ["it(", "test("].iter().any(|call| source.contains(&format!("{call}\"{name}\"")));
-        return (!calls).then_some("is no story of that file");
-    }
-    let lines: Vec<&str> = source.lines().map(str::trim).collect();
-    let function = format!("fn {name}(");
-    let Some(found) = lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(&function)) else {
-        return Some("is no function of that file");
-    };
-    // The attributes and comments that stand directly above it.
-    let above = lines[..found].iter().rev().skip_while(|line| line.is_empty());
-    let above: Vec<&&str> = above.take_while(|line| line.starts_with('#') || line.starts_with("//")).collect();
-    if above.iter().any(|line| line.starts_with("#[ignore")) {
-        return Some("is ignored");
-    }
-    let test = above.iter().any(|line| **line == "#[test]" || line.starts_with("#[tokio::test"));
-    (!test).then_some("is no test")
 }
 
 /// What is wrong with a page, given the sources that it names.

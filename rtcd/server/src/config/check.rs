@@ -16,7 +16,8 @@ pub(super) fn together(config: &Config, texts: &Texts) -> Result<(), ConfigError
         Err(ConfigError::Field { key, env, origin, reason: reason.to_owned() })
     };
     let secret = "is not set; give the same secret here and to the other side, for example from `openssl rand -hex 32`";
-    if !config.serves_mattermost() {
+    // Message servers of our own have a token; a node for Mattermost or for LiveKit's clients alone needs none.
+    if !config.serves_mattermost() && config.livekit_keys.is_empty() {
         if config.signal_token.is_none() {
             return wrong("signal.token", secret);
         }

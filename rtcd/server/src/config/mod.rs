@@ -142,7 +142,8 @@ settings! {
     /// HS256 key of the tokens that open a media tap; the offloader has the same one. At least 16 characters. A node that serves
     /// Mattermost alone needs none.
     tap_secret: Option<Secret> = ("tap.secret", "RTCD_TAP_SECRET", "", parse::secret, secret);
-    /// Serve Mattermost's Calls plugin. Empty: when there is no signal.token, that is, with Mattermost's own settings alone.
+    /// Serve Mattermost's Calls plugin. Empty: when there is neither signal.token nor livekit.keys, that is, with Mattermost's own
+    /// settings alone.
     mattermost_enable: Option<bool> = ("mattermost.enable", "RTCD_MATTERMOST_ENABLE", "", parse::optional_boolean);
     /// Folder with the keys of registered Mattermost installations, in the layout that Mattermost's rtcd has there. Lost, they are
     /// locked out; so do not leave it in /tmp.
@@ -288,7 +289,7 @@ impl Config {
     /// Whether Mattermost's clients are served.
     #[must_use]
     pub fn serves_mattermost(&self) -> bool {
-        self.mattermost_enable.unwrap_or(self.signal_token.is_none())
+        self.mattermost_enable.unwrap_or(self.signal_token.is_none() && self.livekit_keys.is_empty())
     }
 
     /// Shards to start: the setting, or one per core, at most what a ufrag can name.
@@ -533,6 +534,13 @@ mod tests {
         assert!(shown.contains(&("signal.token", "set".to_owned())));
         assert!(shown.contains(&("tap.secret", "unset".to_owned())));
         assert!(shown.iter().all(|(_, text)| !text.contains("0123456789abcdef")));
+    }
+
+    #[test]
+    fn livekits_keys_are_all_that_a_node_for_its_clients_needs() {
+        let env = |name: &str| (name == "LIVEKIT_KEYS").then(|| "APIone: secret-of-the-first-key".to_owned());
+        let alone = Config::from_sources(None, &env).expect("valid").config;
+        assert!(alone.signal_token.is_none() && !alone.serves_mattermost() && !alone.log_file);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn defaults(texts: &mut Texts) {
     let text = |key: &str| texts.get(key).map_or("", |(text, _)| text.as_str());
     // As `Config::serves_mattermost`, before the values are read.
     let on = match text("mattermost.enable") {
-        "" => text("signal.token").is_empty(),
+        "" => text("signal.token").is_empty() && text("livekit.keys").is_empty(),
         set => super::parse::boolean(set).unwrap_or(false),
     };
     if !on {
