@@ -1,5 +1,7 @@
 //! The HTTP side of Mattermost's rtcd: what its plugin, its administrator and its scripts ask the real program.
 
+#![cfg(test)]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! `/ws`: the connection between Mattermost's plugin and the real program.
 
+#![cfg(test)]
+
 mod common;
 
 use std::time::Duration;

@@ -9,6 +9,8 @@ pub mod connections;
 pub mod corner;
 pub mod figures;
 pub mod frames;
+#[cfg(test)]
+mod fuzzing;
 pub mod limiter;
 pub mod limits;
 pub mod load;
