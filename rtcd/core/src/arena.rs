@@ -28,6 +28,14 @@ impl<T> Key<T> {
     }
 }
 
+#[cfg(test)]
+impl<T> Key<T> {
+    /// Leads nowhere.
+    pub(crate) fn for_tests(index: u32) -> Self {
+        Self { index, generation: 0, kind: PhantomData }
+    }
+}
+
 impl<T> Clone for Key<T> {
     fn clone(&self) -> Self {
         *self

@@ -440,6 +440,7 @@ impl Core {
             Timer::Allocation(key) => &mut self.transports.get_mut(key)?.alarms.allocation,
             Timer::Slides(key) => &mut self.transports.get_mut(key)?.alarms.slides,
             Timer::Padding(key) => &mut self.transports.get_mut(key)?.alarms.padding,
+            Timer::Pace(key) => &mut self.transports.get_mut(key)?.alarms.pace,
             Timer::KeyFrame(key) => &mut self.tracks.get_mut(key)?.key_frame_alarm,
             Timer::Demand(key) => &mut self.tracks.get_mut(key)?.demand_alarm,
             Timer::Speakers(key) => &mut self.calls.get_mut(key)?.speakers_alarm,
@@ -459,7 +460,7 @@ impl Core {
                 core.reports_timeout(now, key);
             }),
             Timer::Allocation(key) => self.guard(now, key, |core| core.allocation_timeout(now, key)),
-            Timer::Slides(key) => self.show_goes_on(key),
+            Timer::Slides(key) | Timer::Pace(key) => self.show_goes_on(key),
             Timer::Padding(key) => self.guard(now, key, |core| core.pad(now, key)),
             Timer::KeyFrame(key) => self.contain(now, |core| core.publisher_of(key), |core| core.key_frame_timeout(now, key)),
             Timer::Demand(key) => self.contain(now, |core| core.publisher_of(key), |core| core.demand_timeout(now, key)),

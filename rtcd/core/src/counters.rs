@@ -74,6 +74,10 @@ counters! {
     PacketsSilent = "packets_silent",
     /// Packets of microphones that others were louder than, kept back from viewers.
     PacketsSofter = "packets_not_among_loudest",
+    /// Of pictures, on ways where they wait for their turn.
+    PacketsPaced = "packets_paced",
+    /// Of pictures, left out for one viewer, because more came than its way takes.
+    PacketsLeftOut = "packets_left_out",
     /// Sounds kept back from one viewer, whose way is too narrow for all of them.
     PacketsOutOfEarshot = "packets_out_of_earshot",
     /// Lost on the way in, recovered by RTX or from redundant sound.

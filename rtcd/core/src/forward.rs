@@ -36,9 +36,10 @@ impl Core {
     pub(crate) fn flush(&mut self, now: Instant, send_time: u32, key: TransportKey) {
         let mut switched: smallvec::SmallVec<[crate::subscription::SubscriptionKey; 4]> = smallvec::SmallVec::new();
         let mut sent_any = false;
-        let has_slides = self.transports.get(key).is_some_and(|transport| transport.slideshow.is_some());
-        if has_slides {
+        let is_narrow = self.transports.get(key).is_some_and(|transport| transport.slideshow.is_some() || transport.pacer.is_some());
+        if is_narrow {
             self.prepare_slides(now, key);
+            self.begin_turn(now, key);
         }
         {
             let Self { config, transports, subscriptions, layers, outbox, counters, .. } = self;
@@ -154,8 +155,9 @@ impl Core {
                 counters.add(Count::BytesForwarded, bytes as u64);
             }
         }
-        if has_slides {
+        if is_narrow {
             self.arm_slides(now, key);
+            self.end_turn(now, key);
         }
         if sent_any {
             if self.transports.get(key).is_some_and(|transport| transport.step < Step::RtpOut) {

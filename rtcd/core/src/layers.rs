@@ -65,6 +65,7 @@ impl Core {
         self.set_earshot(now, key, narrow_bps.map(Earshot::talkers));
         allocate(budget_bps, &mut wishes);
         self.want(now, key, wanted_bps, has_slides || wishes.iter().any(Wish::is_held_back));
+        self.set_pace(now, key, budget_bps, wanted_bps);
         for (subscription, wish) in of.into_iter().zip(wishes) {
             self.grant(now, subscription, wish.choice);
         }
@@ -239,6 +240,7 @@ impl Core {
         if kind == Kind::Video
             && let Some(target) = target
             && following != Some(target)
+            && !self.waits_paced(key)
         {
             self.want_key_frame(now, target);
         }

@@ -76,7 +76,8 @@ pub const CACHE_ENTRIES_MAX: usize = 1024;
 pub const SLIDE_BYTES_MAX: usize = 256 * 1024;
 /// … and its packets: 150 bytes each.
 pub const SLIDE_PACKETS_MAX: usize = 512;
-/// Packets that wait for one viewer until the next poll: 64 datagrams a wake-up, and a burst asked for again. 32 bytes each.
+/// Packets that wait for one viewer until the next poll: 64 datagrams a wake-up, and a burst asked for again. 32 bytes each. As many
+/// of pictures again wait for their turn where its way is narrow: a key frame of 1 MiB.
 pub const VIEWER_QUEUE_MAX: usize = 1024;
 /// Data messages per second and peer: a moving mouse pointer sends 60. More are dropped and counted.
 pub const DATA_MESSAGES_PER_S_MAX: u32 = 500;

@@ -37,6 +37,8 @@ pub(crate) enum Timer {
     Slides(TransportKey),
     /// A probe of a viewer's way goes on.
     Padding(TransportKey),
+    /// A paced picture's turn has come.
+    Pace(TransportKey),
     /// A key frame was asked for too soon after the last and is asked for again.
     KeyFrame(TrackKey),
     /// Layers nobody wants any more are turned off.
@@ -60,6 +62,7 @@ impl Timer {
             | Self::Feedback(_)
             | Self::Slides(_)
             | Self::Padding(_)
+            | Self::Pace(_)
             | Self::KeyFrame(_)
             | Self::Speakers(_)
             | Self::Tap(_) => false,

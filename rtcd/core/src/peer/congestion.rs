@@ -110,6 +110,11 @@ impl Congestion {
         [by_estimate, self.narrow.whole_bps(now)].into_iter().flatten().min()
     }
 
+    /// Bytes that left under what the estimate speaks of: numbered pictures, or everything.
+    pub(crate) fn numbered_bytes(&self, all_bytes: u64) -> u64 {
+        if self.has_feedback { self.history.bytes() } else { all_bytes }
+    }
+
     /// What the viewer's way carries, bit/s; `None`: nothing says that it is narrow.
     pub(crate) fn estimate_bps(&self, now: Instant) -> Option<u64> {
         self.estimate.estimate_bps(now)

@@ -11,6 +11,7 @@ pub(crate) mod media_in;
 pub(crate) mod messages;
 pub(crate) mod narrow;
 pub(crate) mod negotiation;
+pub(crate) mod pacing;
 mod padding;
 pub(crate) mod reports;
 pub(crate) mod rtcp_in;

@@ -188,7 +188,7 @@ impl Core {
         self.counters.one(Count::KeyFramesWanted);
         // A slide takes so long that receivers ask for the next before they have it.
         let slideshow = self.transports.get(key).and_then(|transport| transport.slideshow.as_ref());
-        if slideshow.is_some_and(|slideshow| slideshow.shows(subscription)) {
+        if slideshow.is_some_and(|slideshow| slideshow.shows(subscription)) || self.waits_paced(subscription) {
             return;
         }
         let layer = self.subscriptions.get(subscription).and_then(|subscription| subscription.rewrite.layer().or(subscription.target));

@@ -53,6 +53,8 @@ pub(crate) struct Transport {
     pub(crate) earshot: Option<Box<super::earshot::Earshot>>,
     /// Its shared screens, on a way too narrow to follow them.
     pub(crate) slideshow: Option<Box<super::slideshow::Slideshow>>,
+    /// Holds its pictures back, on a way that could not take them at once.
+    pub(crate) pacer: Option<Box<super::pacing::Pacer>>,
     /// Stands in the core's list of transports with something to write.
     pub(crate) dirty: bool,
     pub(crate) traffic: Traffic,
@@ -148,6 +150,7 @@ pub(crate) struct Alarms {
     pub(crate) allocation: Alarm,
     pub(crate) slides: Alarm,
     pub(crate) padding: Alarm,
+    pub(crate) pace: Alarm,
 }
 
 impl Transport {
@@ -205,6 +208,7 @@ impl Transport {
             pending: Vec::new(),
             earshot: None,
             slideshow: None,
+            pacer: None,
             dirty: false,
             traffic: Traffic::default(),
             alarms: Alarms::default(),

@@ -331,6 +331,55 @@ fn no_way_is_probed_while_sounds_are_held_back_from_it() {
 }
 
 #[test]
+fn a_key_frame_over_a_thin_link_overflows_no_queue() {
+    for seed in [40, 41, 42] {
+        let mut world = World::new(seed);
+        let (ann, ben, eve) = (world.join("ann"), world.join("ben"), world.join("eve"));
+        let camera = world.camera(ann, "cam", &["q", "h", "f"]);
+        // About 0.13, 0.4 and 1.5 Mbit/s, and 20 KB for a key frame: more than the queue before the link takes.
+        world.producers[camera].every = 66 * MS;
+        world.producers[camera].frame_packets = vec![1, 3, 12];
+        world.producers[camera].key_packets = 20;
+        world.run(Duration::from_secs(5));
+        let mut link = of_rate(1000);
+        link.down.queue_ms = 120;
+        world.set_link(ben, &link);
+        world.run(Duration::from_secs(20));
+        assert_eq!(read_vp8(&world.heard(ben, "TR_cam").last().unwrap().payload).1, 1, "seed {seed}");
+        let (resent, left_out) = (world.counter("packets_resent"), world.counter("packets_left_out"));
+        world.clients[ben].heard.clear();
+        let (peer, track) = (world.peer(ben), TrackId::new("TR_cam").unwrap());
+        for _ in 0..5 {
+            for disabled in [true, false] {
+                let settings = TrackSettings { disabled, ..settings(1) };
+                world.tell(Input::TrackSettings { peer: peer.clone(), track: track.clone(), settings });
+                world.run(Duration::from_secs(3));
+            }
+        }
+        let heard = world.heard(ben, "TR_cam");
+        let key_frames = heard.chunk_by(|a, b| a.timestamp == b.timestamp).filter(|frame| frame.len() == 20).count();
+        assert!(key_frames >= 5, "seed {seed}: {key_frames}");
+        assert_eq!(holes(&heard), 0, "seed {seed}");
+        assert_eq!(world.counter("packets_resent"), resent, "seed {seed}: something was lost");
+        assert_eq!(world.counter("packets_left_out"), left_out, "seed {seed}");
+        assert!(world.heard(eve, "TR_cam").len() > 3000, "seed {seed}");
+    }
+}
+
+#[test]
+fn who_has_room_is_never_paced_nor_probed() {
+    let mut world = World::new(43);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    let camera = world.camera(ann, "cam", &["q", "h", "f"]);
+    world.producers[camera].frame_packets = vec![1, 2, 8];
+    world.producers[camera].key_packets = 60;
+    world.set_link(ben, &of_rate(20_000));
+    world.run(Duration::from_secs(30));
+    assert!(world.heard(ben, "TR_cam").len() > 6_000);
+    assert_eq!((world.counter("packets_paced"), world.counter("packets_padding")), (0, 0));
+}
+
+#[test]
 fn equal_packets_to_one_viewer_leave_together() {
     let mut world = World::new(31);
     let (ann, ben) = (world.join("ann"), world.join("ben"));
