@@ -12,7 +12,7 @@
   const seen = { pongs: 0, maps: 0, offersByChannel: 0, offersByPlugin: 0, unknown: 0 };
   const say = (kind, payload) => {
     const parts = [MessagePack.encode(kind), ...(payload === undefined ? [] : [MessagePack.encode(payload)])];
-    dc.send(new Blob(parts).size ? Uint8Array.from(parts.flatMap((part) => [...part])) : new Uint8Array());
+    dc.send(Uint8Array.from(parts.flatMap((part) => [...part])));
   };
 
   const lock = async () => {
@@ -175,7 +175,8 @@
       return [...document.querySelectorAll("video")].map((video) => {
         const [track] = video.srcObject.getVideoTracks();
         const report = frames.find((report) => report.trackIdentifier === track.id);
-        return { type: video.dataset.type, sender: video.dataset.sender, width: video.videoWidth, frames: report?.framesDecoded ?? 0 };
+        // Whose it is says the stream: the map's `sender_id` is the receiver's in the original.
+        return { type: video.dataset.type, sender: video.dataset.stream, width: video.videoWidth, frames: report?.framesDecoded ?? 0 };
       });
     },
     async packetsHeard() {
