@@ -21,13 +21,17 @@ fn rows(page: &str) -> Vec<Vec<String>> {
     page.lines().filter_map(cells).filter(|cells| cells[0].parse::<usize>().is_ok()).collect()
 }
 
-/// `path::name` between backquotes.
+/// `path::name` between backquotes, of Rust and of the browser stories.
 fn named_tests(cell: &str) -> Vec<(String, String)> {
     let quoted = cell.split('`').skip(1).step_by(2);
-    quoted.filter_map(|text| text.split_once(".rs::")).map(|(path, name)| (format!("{path}.rs"), name.to_owned())).collect()
+    let of = |text: &str, end: &str| text.split_once(&format!("{end}::")).map(|(path, name)| (format!("{path}{end}"), name.to_owned()));
+    quoted.filter_map(|text| of(text, ".rs").or_else(|| of(text, ".mjs"))).collect()
 }
 
-fn is_a_test_that_runs(source: &str, name: &str) -> bool {
+fn is_a_test_that_runs(path: &str, source: &str, name: &str) -> bool {
+    if path.ends_with(".mjs") {
+        return source.contains(&format!("it(\"{name}\""));
+    }
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let function = format!("fn {name}(");
     let Some(at) = lines.iter().position(|line| line.strip_prefix("async ").unwrap_or(line).starts_with(&function)) else { return false };
@@ -60,7 +64,7 @@ fn faults(page: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
         for (path, name) in tests {
             match read(&path) {
                 None => faults.push(format!("row {number}: there is no file {path}")),
-                Some(source) if !is_a_test_that_runs(&source, &name) => {
+                Some(source) if !is_a_test_that_runs(&path, &source, &name) => {
                     faults.push(format!("row {number}: {name} is no test of {path} that runs"));
                 }
                 Some(_) => {}
@@ -87,10 +91,17 @@ fn a_row_without_a_test_that_runs_is_found() {
             |n: usize| if n == 3 { third.to_owned() } else { format!("| {n} | feature | match | as it was there | `a.rs::runs` |\n") };
         (1..=ROWS).map(row).collect::<String>()
     };
-    let of = |third: &str| faults(&page(third), |path| (path == "a.rs").then(|| source.to_owned()));
+    let of = |third: &str| {
+        faults(&page(third), |path| match path {
+            "a.rs" => Some(source.to_owned()),
+            "a.mjs" => Some("it(\"is seen\", async () => {".to_owned()),
+            _ => None,
+        })
+    };
     for good in [
         "| 3 | x | match | as it was there | `a.rs::runs`, `a.rs::waits` |\n",
         "| 3 | x | fix, better | as it was there | `a.rs::runs` |\n",
+        "| 3 | x | match | as it was there | `a.mjs::is seen` |\n",
         "| 3 | x | open | a reason that is one | – |\n",
     ] {
         assert_eq!(of(good), Vec::<String>::new(), "{good}");
@@ -105,6 +116,7 @@ fn a_row_without_a_test_that_runs_is_found() {
         "| 3 | x | match | as it was there | `a.rs::helper` |\n",
         "| 3 | x | match | as it was there | `a.rs::rests` |\n",
         "| 3 | x | match | as it was there | `b.rs::runs` |\n",
+        "| 3 | x | match | as it was there | `a.mjs::is not` |\n",
         "| 3 | x | match | `a.rs::runs` |\n",
     ] {
         assert_eq!(of(bad).len(), 1, "{bad}: {:?}", of(bad));

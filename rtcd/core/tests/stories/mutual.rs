@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use rtcd_core::input::{Input, Join, Transports};
+use rtcd_core::input::{Input, Join, TrackSettings, Transports};
 use rtcd_core::negotiate::CodecKind;
 use rtcd_core::output::{Event, Signal};
 
-use crate::world::{End, MS, World, announced};
+use crate::world::{End, MS, World, announced, holes, read_vp8};
 
 const CODECS: &[CodecKind] = &[CodecKind::Opus, CodecKind::Vp8, CodecKind::Av1];
 
@@ -224,4 +224,26 @@ fn loudness_is_told_to_who_asked_for_it() {
         .collect();
     assert!(told.len() >= 8, "{}", told.len());
     assert!(told.iter().all(|(whose, levels)| *whose == 0 && *levels == [33; 10]), "{told:?}");
+}
+
+#[test]
+fn layers_of_a_screen_are_switched_without_an_offer() {
+    let mut world = World::new(7);
+    let (ann, ben) = (join(&mut world, "ann"), join(&mut world, "ben"));
+    world.settle();
+    // As Mattermost's client names them; the second one is the better.
+    world.camera(ann, "screen", &["l", "h"]);
+    world.run(Duration::from_secs(3));
+    let top = |world: &World| read_vp8(&world.heard(ben, "TR_screen").last().expect("a picture").payload).1;
+    assert_eq!(top(&world), 1, "there is room for the better one");
+    let before = offers(&world, ben);
+    let id = rtcd_core::ids::TrackId::new("TR_screen").unwrap();
+    world.tell(Input::TrackSettings { peer: world.peer(ben), track: id, settings: lowest() });
+    world.run(Duration::from_secs(2));
+    assert_eq!((top(&world), offers(&world, ben)), (0, before));
+    assert_eq!(holes(&world.heard(ben, "TR_screen")), 0);
+}
+
+fn lowest() -> TrackSettings {
+    TrackSettings { disabled: false, layer_max: 0, width: 0, height: 0, fps: 0, priority: 0 }
 }
