@@ -1,0 +1,96 @@
+// LiveKit's own client in a page, and its server API, against the media node alone: no message server, nothing of ours in between.
+import { createHmac } from "node:crypto";
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import http from "node:http";
+import os from "node:os";
+import path from "node:path";
+import { bin, root, until } from "./system.mjs";
+
+const KEY = "APIstory";
+const SECRET = "the-secret-of-the-stories-key";
+const dist = path.join(root, "web/node_modules/livekit-client/dist");
+const PAGE = `<!doctype html><meta charset="utf-8"><title>livekit-client</title><script src="/livekit-client.umd.js"></script><script>
+globalThis.log = [];
+globalThis.enter = async (url, token, { key, ...options } = {}) => {
+  const { ExternalE2EEKeyProvider, Room, RoomEvent } = LivekitClient;
+  if (key) {
+    const keyProvider = new ExternalE2EEKeyProvider();
+    options.encryption = { keyProvider, worker: new Worker("/livekit-client.e2ee.worker.js") };
+    await keyProvider.setKey(key);
+  }
+  const room = new Room(options);
+  globalThis.room = room;
+  for (const name of ["Reconnecting", "SignalReconnecting", "Reconnected", "Disconnected", "EncryptionError", "ParticipantConnected"])
+    room.on(RoomEvent[name], (what) => log.push([name, what?.identity ?? what?.message ?? what]));
+  room.on(RoomEvent.DataReceived, (bytes, from, kind, topic) => log.push(["Data", new TextDecoder().decode(bytes), from?.identity, topic]));
+  room.on(RoomEvent.TrackSubscribed, (track, publication, from) => {
+    const element = track.attach();
+    element.dataset.identity = from.identity;
+    document.body.append(element);
+  });
+  room.on(RoomEvent.TrackUnsubscribed, (track) => track.detach().forEach((element) => element.remove()));
+  await room.connect(url, token);
+  if (key) await room.setE2EEEnabled(true);
+};
+globalThis.logged = (name) => log.filter((entry) => entry[0] === name);
+</script>`;
+
+/** A media node with an API key, and the server of the page. */
+export class MediaNode {
+  static async start(env = {}) {
+    const node = new MediaNode();
+    node.folder = fs.mkdtempSync(path.join(os.tmpdir(), "livekit-story-"));
+    node.process = spawn(path.join(bin, "rtcd"), ["--config", path.join(node.folder, "none.toml")], {
+      cwd: node.folder,
+      env: { ...process.env, LIVEKIT_KEYS: `${KEY}: ${SECRET}`, RTCD_MATTERMOST_ENABLE: "false", RTCD_API_HTTP_LISTENADDRESS: "127.0.0.1:8045", RUST_LOG_FORMAT: "json", ...env },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    node.output = "";
+    node.process.stderr.on("data", (bytes) => { node.output += bytes; });
+    await until("the media node is ready", () => {
+      if (node.process.exitCode !== null) throw new Error(node.output);
+      return node.output.includes('"message":"ready"');
+    });
+    node.pages = http.createServer((request, response) => {
+      if (request.url === "/") return response.setHeader("content-type", "text/html").end(PAGE);
+      const file = path.join(dist, path.basename(request.url));
+      if (!fs.existsSync(file)) return response.writeHead(404).end();
+      response.setHeader("content-type", "text/javascript").end(fs.readFileSync(file));
+    });
+    await new Promise((listening) => node.pages.listen(0, "127.0.0.1", listening));
+    node.page = `http://localhost:${node.pages.address().port}/`;
+    node.url = "ws://127.0.0.1:8045";
+    return node;
+  }
+
+  /** A token that joins `room`; `grant` and `claims` say more. */
+  token(room, identity, grant = {}, claims = {}) {
+    const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const now = Math.floor(Date.now() / 1000);
+    const video = { roomJoin: true, room, ...grant };
+    const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ iss: KEY, sub: identity, name: identity, nbf: now, exp: now + 600, video, ...claims })}`;
+    return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
+  }
+
+  /** A call of the server's API. */
+  async server(method, body) {
+    const token = this.token("", "", { roomJoin: false, roomCreate: true, roomList: true, roomAdmin: true });
+    const response = await fetch(`http://127.0.0.1:8045/twirp/livekit.RoomService/${method}`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(`${method}: ${answer.code} ${answer.msg}`);
+    return answer;
+  }
+
+  async stop() {
+    this.pages.closeAllConnections();
+    this.pages.close();
+    this.process.kill("SIGINT");
+    await until("the media node ends", () => this.process.exitCode !== null || this.process.signalCode !== null, 40_000);
+    fs.rmSync(this.folder, { recursive: true, force: true });
+  }
+}
