@@ -16,7 +16,7 @@ use rtcd_core::ids::{CallId, PeerId};
 use rtcd_core::output::{EndReason, Event, Signal, Step};
 use rustc_hash::FxHashMap;
 
-pub use session::{Measure, SessionError, Written};
+pub use session::{Measure, SessionError};
 pub use text::CONTENT_TYPE;
 use text::Text;
 
@@ -74,7 +74,6 @@ struct Inner {
     dc_open_time: BTreeMap<String, Histogram>,
     lock_grab_time: BTreeMap<String, Histogram>,
     lock_locked_time: BTreeMap<String, Histogram>,
-    writes_time: session::Writes,
     rtt: BTreeMap<String, Histogram>,
     loss: BTreeMap<String, Histogram>,
     jitter: BTreeMap<String, Histogram>,

@@ -1,17 +1,11 @@
 //! Figures of Mattermost's rtcd that a session knows and the core's events do not tell.
 
-use std::collections::BTreeMap;
-
 use super::{BUCKETS_A, BUCKETS_B, BUCKETS_DEFAULT, Histogram, Metrics, OTHER_TENANTS};
 use crate::limits::TENANT_SERIES_MAX;
 
 /// A histogram by tenant (`groupID`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// From the join until it is connected, s.
-    ConnectionTime,
-    /// From the first answer to the open data channel, s.
-    DataChannelOpenTime,
     /// Waiting for the signalling lock, s.
     LockGrabTime,
     /// Holding it, s.
@@ -29,25 +23,10 @@ pub enum Measure {
 pub enum SessionError {
     /// No offer came in time, or one that cannot be answered.
     Signaling,
-    /// The way to the client was lost.
-    Ice,
-    /// Packets were lost here.
-    Rtp,
     /// A track could not be added or removed.
     Track,
     /// The signalling lock was not to be had.
     SignalingLockTimeout,
-}
-
-/// Kinds of tracks whose writes are timed; a camera counts as a screen, as in Mattermost's rtcd.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// A microphone.
-    Voice,
-    /// The sound of a screen.
-    ScreenAudio,
-    /// A screen or a camera.
-    Screen,
 }
 
 impl Metrics {
@@ -56,8 +35,6 @@ impl Metrics {
         let mut inner = self.lock();
         let tenant = inner.tenant(tenant);
         let (family, buckets) = match measure {
-            Measure::ConnectionTime => (&mut inner.connection_time, BUCKETS_DEFAULT),
-            Measure::DataChannelOpenTime => (&mut inner.dc_open_time, BUCKETS_DEFAULT),
             Measure::LockGrabTime => (&mut inner.lock_grab_time, BUCKETS_DEFAULT),
             Measure::LockLockedTime => (&mut inner.lock_locked_time, BUCKETS_DEFAULT),
             Measure::ClientLossRate => (&mut inner.loss, BUCKETS_B),
@@ -70,24 +47,10 @@ impl Metrics {
         }
     }
 
-    /// Packets of one kind of track were given to the kernel, in so many seconds each.
-    pub fn observe_writes(&self, tenant: &str, written: Written, seconds: f64, packets: u64) {
-        let kind = match written {
-            Written::Voice => "voice",
-            Written::ScreenAudio => "screen-audio",
-            Written::Screen => "screen",
-        };
-        let mut inner = self.lock();
-        let tenant = inner.tenant(tenant);
-        inner.writes_time.entry((tenant, kind)).or_insert_with(|| Histogram::new(BUCKETS_A)).observe_many(seconds, packets);
-    }
-
     /// Something went wrong for a session.
     pub fn observe_session_error(&self, tenant: &str, error: SessionError) {
         let kind = match error {
             SessionError::Signaling => "signaling",
-            SessionError::Ice => "ice",
-            SessionError::Rtp => "rtp",
             SessionError::Track => "track",
             SessionError::SignalingLockTimeout => "signaling_lock_timeout",
         };
@@ -119,17 +82,7 @@ pub(super) fn families(text: &mut super::Text, inner: &super::Inner) {
     for (name, help, by_tenant) in locks.into_iter().filter(|(.., by_tenant)| !by_tenant.is_empty()) {
         text.histograms(name, help, by_tenant);
     }
-    let name = "rtcd_rtc_rtp_tracks_writes_time";
-    if !inner.writes_time.is_empty() {
-        text.head(name, "histogram", "Time to write packets of tracks, s.");
-    }
-    for ((tenant, kind), histogram) in &inner.writes_time {
-        text.histogram(name, &[("groupID", tenant), ("type", kind)], histogram);
-    }
 }
-
-/// By tenant and kind of track.
-pub(super) type Writes = BTreeMap<(String, &'static str), Histogram>;
 
 #[cfg(test)]
 mod tests {
@@ -140,8 +93,6 @@ mod tests {
     fn measures_have_the_names_labels_and_buckets_of_the_original() {
         let metrics = Metrics::default();
         for (measure, value) in [
-            (Measure::ConnectionTime, 3.0),
-            (Measure::DataChannelOpenTime, 0.02),
             (Measure::LockGrabTime, 0.004),
             (Measure::LockLockedTime, 0.004),
             (Measure::ClientLossRate, 0.28),
@@ -151,9 +102,7 @@ mod tests {
         ] {
             metrics.observe_session("a", measure, value);
         }
-        metrics.observe_writes("a", Written::ScreenAudio, 0.002, 7);
         metrics.observe_session_error("a", SessionError::SignalingLockTimeout);
-        metrics.observe_session_error("a", SessionError::Rtp);
         let mut text = Text::default();
         events(&mut text, &metrics);
         let page = text.into_string();
@@ -167,23 +116,17 @@ mod tests {
             "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf",
         );
         for (name, expected) in [
-            ("connection_time", default),
-            ("dc_open_time", default),
             ("signaling_lock_grab_time", default),
             ("signaling_lock_locked_time", default),
             ("client_loss_rate", b),
             ("client_rtt", a),
             ("client_jitter", a),
-            ("rtp_tracks_writes_time", a),
         ] {
             assert_eq!(bounds(name).join(" "), expected, "{name}");
         }
-        for line in [
-            "rtcd_rtc_client_jitter_count{groupID=\"a\"} 1",
-            "rtcd_rtc_rtp_tracks_writes_time_bucket{groupID=\"a\",type=\"screen-audio\",le=\"0.005\"} 7",
-            "rtcd_rtc_errors_total{groupID=\"a\",type=\"signaling_lock_timeout\"} 1",
-            "rtcd_rtc_errors_total{groupID=\"a\",type=\"rtp\"} 1",
-        ] {
+        for line in
+            ["rtcd_rtc_client_jitter_count{groupID=\"a\"} 1", "rtcd_rtc_errors_total{groupID=\"a\",type=\"signaling_lock_timeout\"} 1"]
+        {
             assert!(page.lines().any(|have| have == line), "{line} is missing in\n{page}");
         }
     }

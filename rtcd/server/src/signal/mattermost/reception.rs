@@ -92,6 +92,10 @@ impl Register {
         found
     }
 
+    fn has_any(&self, client: &str) -> bool {
+        self.lock().contains_key(client)
+    }
+
     fn count(&self) -> usize {
         self.lock().values().map(HashMap::len).sum()
     }
@@ -214,6 +218,10 @@ impl Sessions for Reception {
         self.register.of_call(client, call)
     }
 
+    fn has_any(&self, client: &str) -> bool {
+        self.register.has_any(client)
+    }
+
     fn count(&self) -> usize {
         self.register.count()
     }
@@ -259,6 +267,7 @@ mod tests {
         assert!(!register.insert(&a, "s", entry("a", "s")), "a live one is not replaced");
         assert!(register.find("a", "s").is_some() && register.find("c", "s").is_none());
         assert_eq!((register.of_call("a", "c").len(), register.of_call("a", "d").len(), register.count()), (1, 0, 2));
+        assert!(register.has_any("a") && !register.has_any("c"));
         register.remove("a", "s", &peer("b", "s").expect("a name"));
         assert_eq!(register.count(), 2, "another's");
         register.remove("a", "s", &peer("a", "s").expect("a name"));

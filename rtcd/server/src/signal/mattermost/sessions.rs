@@ -20,9 +20,7 @@ pub trait Sessions: Send + Sync + 'static {
     async fn sessions_of(&self, client: &str, call: &str) -> Vec<SessionInfo>;
 
     /// Whether a client has any session at all; only words depend on it.
-    fn has_any(&self, _client: &str) -> bool {
-        false
-    }
+    fn has_any(&self, client: &str) -> bool;
 
     /// How many there are, of all clients: what a drain waits for.
     fn count(&self) -> usize;
