@@ -122,7 +122,8 @@ const LEG_BOUND: u32 = 1 << Extension::AbsSendTime as u32
 ///
 /// `source` and `source_packet` are the incoming packet's; extensions the receiver did not negotiate stay behind. Answers
 /// the header's length, `None` when the slot is too small.
-#[inline]
+// Per packet and viewer. Padding is a second, cold caller; with two the compiler stops inlining by itself, at 4 % of all instructions.
+#[inline(always)]
 pub fn write_forwarded(
     slot: &mut [u8],
     fixed: &Fixed,

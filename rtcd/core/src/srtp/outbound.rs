@@ -41,7 +41,8 @@ impl Outbound {
     /// `payload` (an RTX sequence number or a rewritten VP8 descriptor goes into `prefix`; usually it is empty and the
     /// payload is encrypted straight into the slot without a copy). `index` is the extended sequence number whose low 16 bits the
     /// header carries. Answers the packet's whole length.
-    #[inline]
+    // As `write_forwarded`.
+    #[inline(always)]
     pub fn protect(&self, slot: &mut [u8], header_len: usize, prefix: &[u8], payload: &[u8], index: u64) -> Result<usize, SrtpError> {
         if index >> 48 != 0 {
             return Err(SrtpError::Exhausted);
