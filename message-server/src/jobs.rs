@@ -195,6 +195,8 @@ impl From<v1::Job> for JobView {
             JobKind::Caption => "caption",
             JobKind::Render => "render",
             JobKind::Transcribe => "transcribe",
+            JobKind::PublishRecording => "publish_recording",
+            JobKind::PublishTranscript => "publish_transcript",
             JobKind::Unspecified => "",
         };
         let state = match job.state() {

@@ -29,6 +29,9 @@ pub enum KeyError {
     /// The wrapped key was not wrapped by this site key for this recording.
     #[error("the data key does not open: it was wrapped by another site key, or for another recording")]
     Unwrap,
+    /// A sealed text is not what this key sealed for this purpose.
+    #[error("a sealed secret does not open with the recording's key")]
+    Text,
     /// Not an Ed25519 key in PKCS#8.
     #[error("the signing key is not an Ed25519 key in PKCS#8")]
     Pkcs8,
@@ -70,7 +73,37 @@ impl DataKey {
         let okm = prk.expand(place, &AES_256_GCM).map_err(refused)?;
         Ok(LessSafeKey::new(UnboundKey::from(okm)))
     }
+
+    /// Seals a short secret that lies beside the recording's rows, for one purpose (AES-256-GCM, random nonce), as hexadecimal.
+    ///
+    /// # Errors
+    /// When the library refuses.
+    pub fn seal_text(&self, purpose: &'static str, text: &str) -> Result<String, KeyError> {
+        let nonce: [u8; 12] = random()?;
+        let mut sealed = text.as_bytes().to_vec();
+        let key = self.file_key(TEXT_PLACE, &[purpose.as_bytes()])?;
+        let refused = |_| KeyError::Library("AES-GCM");
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut sealed).map_err(refused)?;
+        Ok(hex::encode(nonce) + &hex::encode(sealed))
+    }
+
+    /// Opens what [`DataKey::seal_text`] made for that purpose.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn open_text(&self, purpose: &'static str, sealed: &str) -> Result<String, KeyError> {
+        let sealed = hex::decode(sealed).map_err(|_| KeyError::Text)?;
+        let (nonce, sealed) = sealed.split_at_checked(12).ok_or(KeyError::Text)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| KeyError::Text)?;
+        let mut sealed = sealed.to_vec();
+        let key = self.file_key(TEXT_PLACE, &[purpose.as_bytes()])?;
+        let plain = key.open_in_place(nonce, Aad::empty(), &mut sealed).map_err(|_| KeyError::Text)?;
+        String::from_utf8(plain.to_vec()).map_err(|_| KeyError::Text)
+    }
 }
+
+/// Where the keys of short secrets stand among those of files: no recording has this id.
+const TEXT_PLACE: &str = "text";
 
 /// Nonce of block `counter` of a file; the last block has a mark of its own, so cutting a file is noticed.
 pub(crate) fn block_nonce(counter: u64, last: bool) -> Nonce {
@@ -353,6 +386,19 @@ mod tests {
         assert_eq!(site.unwrap("a", &wrapped).unwrap().to_hex(), key.to_hex());
         assert!(site.unwrap("b", &wrapped).is_err());
         assert!(SiteKey::generate().unwrap().unwrap("a", &wrapped).is_err());
+    }
+
+    #[test]
+    fn sealed_text_opens_with_its_key_for_its_purpose_only() {
+        let key = DataKey::generate().unwrap();
+        let sealed = key.seal_text("a", "secret").unwrap();
+        assert_eq!(key.open_text("a", &sealed).unwrap(), "secret");
+        assert!(!sealed.contains(&hex::encode("secret")) && sealed != key.seal_text("a", "secret").unwrap());
+        assert!(key.open_text("b", &sealed).is_err());
+        assert!(DataKey::generate().unwrap().open_text("a", &sealed).is_err());
+        for broken in ["", "zz", "00", &sealed[2..]] {
+            assert!(key.open_text("a", broken).is_err());
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::order::RecordParams;
+
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -14,11 +16,16 @@ pub enum Kind {
     Render,
     /// Derived: words with times.
     Transcribe,
+    /// The rendered file goes to the server that asked for it.
+    PublishRecording,
+    /// The words go there.
+    PublishTranscript,
 }
 
 impl Kind {
     /// All kinds, the most urgent first.
-    pub const ALL: [Self; 4] = [Self::Record, Self::Caption, Self::Transcribe, Self::Render];
+    pub const ALL: [Self; 6] =
+        [Self::Record, Self::Caption, Self::PublishRecording, Self::PublishTranscript, Self::Transcribe, Self::Render];
 
     /// Its name, as on the worker's command line.
     pub fn name(self) -> &'static str {
@@ -27,6 +34,8 @@ impl Kind {
             Self::Caption => "caption",
             Self::Render => "render",
             Self::Transcribe => "transcribe",
+            Self::PublishRecording => "publish_recording",
+            Self::PublishTranscript => "publish_transcript",
         }
     }
 
@@ -38,8 +47,17 @@ impl Kind {
     /// Made from a finished recording; can be repeated at any time.
     pub fn is_derived(self) -> bool {
         match self {
-            Self::Record | Self::Caption => false,
+            Self::Record | Self::Caption | Self::PublishRecording | Self::PublishTranscript => false,
             Self::Render | Self::Transcribe => true,
+        }
+    }
+
+    /// What a publication must wait for: the job that makes what it publishes.
+    pub fn made_by(self) -> Option<Self> {
+        match self {
+            Self::PublishRecording => Some(Self::Render),
+            Self::PublishTranscript => Some(Self::Transcribe),
+            Self::Record | Self::Caption | Self::Render | Self::Transcribe => None,
         }
     }
 }
@@ -185,14 +203,28 @@ impl Job {
         }
     }
 
-    /// What follows from a job that is done: a recording is made into a file for people and into words.
+    /// What follows from a job that is done: a recording is made into a file for people and into words. What a Mattermost
+    /// server asked for is brought to it; of what it did not ask for nothing is made.
     pub fn follow_ups(&self) -> Vec<Spec> {
         if self.spec.kind != Kind::Record || self.state != State::Done {
             return Vec::new();
         }
-        [Kind::Transcribe, Kind::Render]
-            .into_iter()
-            .map(|kind| Spec { kind, idempotency_key: format!("{}:{}", kind.name(), self.spec.recording_id), ..self.spec.clone() })
-            .collect()
+        let call = serde_json::from_str::<RecordParams>(&self.spec.params).ok().and_then(|params| params.mattermost);
+        let kinds = match call {
+            None => vec![Kind::Transcribe, Kind::Render],
+            Some(call) => {
+                let file = call.recording.is_some().then_some([Kind::Render, Kind::PublishRecording]);
+                let words = call.transcription.is_some().then_some([Kind::Transcribe, Kind::PublishTranscript]);
+                file.into_iter().chain(words).flatten().collect()
+            }
+        };
+        kinds.into_iter().map(|kind| Spec { kind, idempotency_key: self.spec.follow_up_key(kind), ..self.spec.clone() }).collect()
+    }
+}
+
+impl Spec {
+    /// The key of what follows from this recording.
+    pub fn follow_up_key(&self, kind: Kind) -> String {
+        format!("{}:{}", kind.name(), self.recording_id)
     }
 }

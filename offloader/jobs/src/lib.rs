@@ -8,6 +8,7 @@
 
 mod job;
 pub mod limits;
+pub mod mattermost;
 pub mod order;
 mod place;
 mod retry;

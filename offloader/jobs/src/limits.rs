@@ -23,6 +23,9 @@ pub const BLOCKED_MS: i64 = 5_000;
 /// Recordings at a time on one machine: each writes a few hundred kB/s and needs one small process.
 pub const RECORDS_MAX: usize = 64;
 
+/// Publications at a time on one machine: each is a small process that sends a file.
+pub const PUBLISHING_MAX: usize = 8;
+
 /// Text of a job that came from outside: parameters, checkpoint, statistics.
 pub const JSON_BYTES_MAX: usize = 256 * 1024;
 
@@ -37,6 +40,8 @@ pub fn failures_max(kind: Kind) -> u32 {
         Kind::Caption => 8,
         // Poison input fails each time; three tries tell it from bad luck.
         Kind::Render | Kind::Transcribe => 3,
+        // A server that is away is no failure: the job waits for it. These are failures of our own.
+        Kind::PublishRecording | Kind::PublishTranscript => 12,
     }
 }
 
@@ -45,6 +50,6 @@ pub fn backoff_ms_first(kind: Kind) -> i64 {
     match kind {
         // Every second is missing from the recording.
         Kind::Record | Kind::Caption => 200,
-        Kind::Render | Kind::Transcribe => 2_000,
+        Kind::Render | Kind::Transcribe | Kind::PublishRecording | Kind::PublishTranscript => 2_000,
     }
 }

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::mattermost::{BotCheckpoint, MattermostCall, PictureProfile, Piece, PublishCheckpoint};
+
 /// Parameters of a recording.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RecordParams {
     /// The call.
@@ -33,6 +35,9 @@ pub struct RecordParams {
     pub consents: Vec<ConsentParam>,
     /// Language of the speech, if known.
     pub language: Option<String>,
+    /// The call is another server's: a bot joins it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mattermost: Option<Box<MattermostCall>>,
 }
 
 /// An answer to the notice.
@@ -75,6 +80,42 @@ pub enum WorkOrder {
     Render(RenderOrder),
     /// Make words.
     Transcribe(TranscribeOrder),
+    /// Bring what was made to the server that asked for it.
+    Publish(PublishOrder),
+}
+
+/// Where a recording's media comes from.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceOrder {
+    /// Our own media node.
+    Tap(TapOrder),
+    /// A bot in a call of a Mattermost server.
+    Mattermost(Box<BotOrder>),
+}
+
+/// Order to join a call of a Mattermost server.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct BotOrder {
+    /// Where, and what is wanted; tokens in clear.
+    pub call: Box<MattermostCall>,
+    /// How far an earlier attempt came.
+    pub checkpoint: BotCheckpoint,
+    /// Model for captions.
+    pub model: ModelOrder,
+}
+
+/// Order to publish.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PublishOrder {
+    /// The recording.
+    pub recording_id: String,
+    /// What of it.
+    pub piece: Piece,
+    /// To whom; tokens in clear.
+    pub call: Box<MattermostCall>,
+    /// How far an earlier attempt came.
+    pub checkpoint: PublishCheckpoint,
 }
 
 /// Where the media comes from.
@@ -111,7 +152,7 @@ pub struct RecordOrder {
     /// The recording.
     pub recording_id: String,
     /// Where the media comes from.
-    pub tap: TapOrder,
+    pub source: SourceOrder,
     /// The recording's folder.
     pub dir: PathBuf,
     /// `archive::keys::AttemptGrant`.
@@ -145,6 +186,9 @@ pub struct RenderOrder {
     pub output_dir: PathBuf,
     /// Title for people.
     pub title: String,
+    /// How it is to look.
+    #[serde(default)]
+    pub picture: PictureProfile,
 }
 
 /// Order to transcribe.
@@ -162,6 +206,9 @@ pub struct TranscribeOrder {
     pub language: Option<String>,
     /// Models.
     pub model: ModelOrder,
+    /// Threads; 0: as many as help.
+    #[serde(default)]
+    pub threads: u32,
 }
 
 /// What came of a recording.

@@ -3,7 +3,7 @@
 //! Recording is cheap and cannot be repeated: it always goes. Captions take a core each. What is derived
 //! waits for a core that captions leave, and never takes the last one from them where there are two.
 
-use crate::limits::RECORDS_MAX;
+use crate::limits::{PUBLISHING_MAX, RECORDS_MAX};
 use crate::{Job, Kind, State};
 
 /// What a machine can carry.
@@ -22,6 +22,8 @@ pub struct Load {
     pub captions: usize,
     /// Derived jobs.
     pub derived: usize,
+    /// Publications.
+    pub publishing: usize,
 }
 
 impl Load {
@@ -31,6 +33,7 @@ impl Load {
             Kind::Record => self.records += 1,
             Kind::Caption => self.captions += 1,
             Kind::Render | Kind::Transcribe => self.derived += 1,
+            Kind::PublishRecording | Kind::PublishTranscript => self.publishing += 1,
         }
     }
 }
@@ -42,6 +45,7 @@ impl Capacity {
         match kind {
             Kind::Record => load.records < RECORDS_MAX,
             Kind::Caption => load.captions < cores,
+            Kind::PublishRecording | Kind::PublishTranscript => load.publishing < PUBLISHING_MAX,
             Kind::Render | Kind::Transcribe => load.derived < (cores - 1).max(1) && load.captions + load.derived < cores,
         }
     }
@@ -96,7 +100,7 @@ mod tests {
         assert_eq!(next(&jobs, 1, Load { captions: 1, ..Load::default() }), None);
         assert_eq!(next(&jobs, 2, Load { captions: 1, ..Load::default() }).as_deref(), Some("render-1"));
         assert_eq!(next(&jobs, 2, Load { derived: 1, ..Load::default() }), None);
-        let full = Load { records: 10, captions: 2, derived: 1 };
+        let full = Load { records: 10, captions: 2, derived: 1, ..Load::default() };
         assert_eq!(next(&[waiting(Kind::Record, 1)], 2, full).as_deref(), Some("record-1"));
     }
 

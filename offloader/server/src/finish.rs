@@ -126,7 +126,7 @@ impl App {
         }
         let transcript = match job.spec.kind {
             Kind::Transcribe => Some(read_transcript(&dir.join("transcript.json")).await?),
-            Kind::Record | Kind::Caption | Kind::Render => None,
+            Kind::Record | Kind::Caption | Kind::Render | Kind::PublishRecording | Kind::PublishTranscript => None,
         };
         let outcome = Outcome::Done { result: result.to_owned() };
         let change = |job: &mut Job, now_ms: i64| -> Result<(), Refused> { job.finish(fence, outcome.clone(), now_ms, random()) };
@@ -160,7 +160,7 @@ fn files_of(kind: Kind, result: &str) -> Result<Vec<File>, FinishError> {
                 file("transcript.txt", "text/plain; charset=utf-8"),
             ])
         }
-        Kind::Record | Kind::Caption => Ok(Vec::new()),
+        Kind::Record | Kind::Caption | Kind::PublishRecording | Kind::PublishTranscript => Ok(Vec::new()),
     }
 }
 

@@ -73,7 +73,9 @@ impl JobsService {
         let job = Job::new(format!("job-{}", Uuid::now_v7()), spec.clone(), now_ms);
         let added = match spec.kind {
             Kind::Record => self.add_recording(job).await?,
-            Kind::Caption | Kind::Render | Kind::Transcribe => app.store.add_job(&job).await.map_err(|error| unavailable(&error))?.0,
+            Kind::Caption | Kind::Render | Kind::Transcribe | Kind::PublishRecording | Kind::PublishTranscript => {
+                app.store.add_job(&job).await.map_err(|error| unavailable(&error))?.0
+            }
         };
         app.wake.notify_one();
         let job = same(added, &spec)?;
@@ -111,6 +113,7 @@ impl JobsService {
         let waiting = self.app.store.jobs(&filter).await.map_err(|error| unavailable(&error))?;
         let now_ms = self.app.store.now_ms().await.map_err(|error| unavailable(&error))?;
         let ready: Vec<&Job> = waiting.iter().filter(|job| self.app.may_take(job, now_ms) && self.app.media_is_here(job)).collect();
+        let ready = self.app.not_too_early(ready).await.map_err(|error| Status::unavailable(format!("{error:#}")))?;
         // A worker from elsewhere brings its own capacity: one job.
         let Some(job) = choose(ready, kinds, Capacity { workers_max: 1 }, Load::default(), now_ms) else { return Ok(None) };
         let owner = format!("{}/{worker}", self.app.node);
@@ -349,7 +352,9 @@ fn spec_of(request: v1::SubmitRequest) -> Result<Spec, Status> {
     let params = if request.params_json.is_empty() { "{}".to_owned() } else { request.params_json };
     let checked = match kind {
         Kind::Caption => serde_json::from_str::<CaptionParams>(&params).map(|_| ()),
-        Kind::Record | Kind::Render | Kind::Transcribe => serde_json::from_str::<RecordParams>(&params).map(|_| ()),
+        Kind::Record | Kind::Render | Kind::Transcribe | Kind::PublishRecording | Kind::PublishTranscript => {
+            serde_json::from_str::<RecordParams>(&params).map(|_| ())
+        }
     };
     checked.map_err(|error| invalid(format!("params_json: {error}")))?;
     if !kind.is_derived() && request.call_id.is_empty() {
@@ -385,6 +390,8 @@ fn kind_of(kind: i32) -> Option<Kind> {
         v1::JobKind::Caption => Some(Kind::Caption),
         v1::JobKind::Render => Some(Kind::Render),
         v1::JobKind::Transcribe => Some(Kind::Transcribe),
+        v1::JobKind::PublishRecording => Some(Kind::PublishRecording),
+        v1::JobKind::PublishTranscript => Some(Kind::PublishTranscript),
     }
 }
 
@@ -405,6 +412,8 @@ fn wire(job: &Job) -> v1::Job {
         Kind::Caption => v1::JobKind::Caption,
         Kind::Render => v1::JobKind::Render,
         Kind::Transcribe => v1::JobKind::Transcribe,
+        Kind::PublishRecording => v1::JobKind::PublishRecording,
+        Kind::PublishTranscript => v1::JobKind::PublishTranscript,
     };
     let state = match job.state {
         State::Queued => v1::JobState::Queued,

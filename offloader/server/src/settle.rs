@@ -70,7 +70,9 @@ impl App {
         match job.spec.kind {
             Kind::Record => self.settle_recording(job).await,
             // What its attempts left in folders is cleared by each node for itself.
-            Kind::Caption | Kind::Render | Kind::Transcribe => Ok(self.store.settle_job(&job.id).await?),
+            Kind::Caption | Kind::Render | Kind::Transcribe | Kind::PublishRecording | Kind::PublishTranscript => {
+                Ok(self.store.settle_job(&job.id).await?)
+            }
         }
     }
 

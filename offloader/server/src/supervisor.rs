@@ -136,6 +136,7 @@ impl App {
             let roomy = |job: &Job| full.is_none() || job.spec.kind == Kind::Caption;
             let ready: Vec<&Job> =
                 waiting.iter().filter(|job| roomy(job) && self.may_take(job, now_ms) && self.media_is_here(job)).collect();
+            let ready = self.not_too_early(ready).await?;
             let capacity = Capacity { workers_max: self.settings.workers_max };
             let Some(job) = choose(ready, &Kind::ALL, capacity, load, now_ms) else { return Ok(None) };
             if let Some(leased) = self.lease(&job.id, &self.node).await? {
@@ -143,6 +144,21 @@ impl App {
             }
         }
         Ok(None)
+    }
+
+    /// Without the publications that wait for what is still being made, or for the recording to be published before its words.
+    pub(crate) async fn not_too_early<'a>(&self, ready: Vec<&'a Job>) -> anyhow::Result<Vec<&'a Job>> {
+        let mut due = Vec::with_capacity(ready.len());
+        for job in ready {
+            let mut over = true;
+            let before = (job.spec.kind == Kind::PublishTranscript).then_some(Kind::PublishRecording);
+            for kind in job.spec.kind.made_by().into_iter().chain(before) {
+                let first = self.store.job_by_key(&job.spec.tenant, &job.spec.follow_up_key(kind)).await?;
+                over &= first.is_none_or(|first| first.state.is_final());
+            }
+            due.extend(over.then_some(job));
+        }
+        Ok(due)
     }
 
     /// Why nothing that writes may begin on this machine.
@@ -245,7 +261,7 @@ impl App {
             Kind::Caption | Kind::Transcribe if self.model(job.spec.kind).path.is_none() => Some(
                 "no speech model is configured: set OFFLOADER_MODEL_PATH and OFFLOADER_MODEL_SHA256, then restart the offloader".into(),
             ),
-            Kind::Record | Kind::Caption | Kind::Transcribe | Kind::Render => None,
+            Kind::Record | Kind::Caption | Kind::Transcribe | Kind::Render | Kind::PublishRecording | Kind::PublishTranscript => None,
         }
     }
 
@@ -267,7 +283,7 @@ impl App {
         command.stdin(Stdio::null()).kill_on_drop(false).process_group(0);
         let child = command.spawn()?;
         let nice = match job.spec.kind {
-            Kind::Record => None,
+            Kind::Record | Kind::PublishRecording | Kind::PublishTranscript => None,
             Kind::Caption => Some(NICE_CAPTION),
             Kind::Render | Kind::Transcribe => Some(NICE_DERIVED),
         };

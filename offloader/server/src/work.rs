@@ -1,7 +1,10 @@
 //! Work orders: what a worker is given when it asks for its job.
 
+use archive::keys::DataKey;
+use offloader_jobs::mattermost::{MattermostCall, Piece};
 use offloader_jobs::order::{
-    CaptionOrder, CaptionParams, ModelOrder, RecordOrder, RecordParams, RenderOrder, TapOrder, TranscribeOrder, WorkOrder,
+    BotOrder, CaptionOrder, CaptionParams, ModelOrder, PublishOrder, RecordOrder, RecordParams, RenderOrder, SourceOrder, TapOrder,
+    TranscribeOrder, WorkOrder,
 };
 use offloader_jobs::{Job, Kind};
 
@@ -18,6 +21,9 @@ pub enum OrderError {
     /// Parameters.
     #[error("the job's parameters cannot be read: {0}")]
     Params(#[from] serde_json::Error),
+    /// Nobody asked for it.
+    #[error("the job's parameters name no server to publish to")]
+    Nowhere,
     /// Store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -37,13 +43,22 @@ impl App {
     pub async fn work_order(&self, job: &Job) -> Result<WorkOrder, OrderError> {
         match job.spec.kind {
             Kind::Record => {
-                let params: RecordParams = serde_json::from_str(&job.spec.params)?;
+                let mut params: RecordParams = serde_json::from_str(&job.spec.params)?;
                 let recording = self.recording_of(job).await?;
                 let data_key = self.data_key(&recording)?;
+                let source = match params.mattermost.take() {
+                    None => SourceOrder::Tap(self.tap(job, &params.rtcd, "record")?),
+                    Some(mut call) => {
+                        open_tokens(&mut call, &data_key)?;
+                        // A checkpoint that cannot be read costs the bot's place in the call, not the job.
+                        let checkpoint = serde_json::from_str(&job.checkpoint).unwrap_or_default();
+                        SourceOrder::Mattermost(Box::new(BotOrder { call, checkpoint, model: self.model(Kind::Caption) }))
+                    }
+                };
                 let grant = self.keys.signer.grant(&recording.id, job.fence, &data_key, &recording.wrapped_key, &self.keys.site.id())?;
                 Ok(WorkOrder::Record(RecordOrder {
                     recording_id: recording.id.clone(),
-                    tap: self.tap(job, &params.rtcd, "record")?,
+                    source,
                     dir: self.recording_dir(&recording.id),
                     grant: serde_json::to_value(grant)?,
                     free_bytes_min: self.settings.disk_free_min(),
@@ -59,27 +74,34 @@ impl App {
                 }))
             }
             Kind::Render => {
+                let params: RecordParams = serde_json::from_str(&job.spec.params)?;
                 let recording = self.recording_of(job).await?;
+                let asked = params.mattermost.and_then(|call| call.recording).map(|recording| recording.picture);
                 Ok(WorkOrder::Render(RenderOrder {
                     recording_id: recording.id.clone(),
                     dir: self.recording_dir(&recording.id),
                     data_key: self.data_key(&recording)?.to_hex(),
                     output_dir: self.make_output_dir(job)?,
                     title: recording.title,
+                    picture: asked.unwrap_or_default(),
                 }))
             }
             Kind::Transcribe => {
                 let params: RecordParams = serde_json::from_str(&job.spec.params)?;
                 let recording = self.recording_of(job).await?;
+                let asked = params.mattermost.and_then(|call| call.transcription).unwrap_or_default();
                 Ok(WorkOrder::Transcribe(TranscribeOrder {
                     recording_id: recording.id.clone(),
                     dir: self.recording_dir(&recording.id),
                     data_key: self.data_key(&recording)?.to_hex(),
                     output_dir: self.make_output_dir(job)?,
-                    language: params.language,
+                    language: asked.language.or(params.language),
                     model: self.model(Kind::Transcribe),
+                    threads: asked.threads,
                 }))
             }
+            Kind::PublishRecording => self.publish_order(job, Piece::Recording).await,
+            Kind::PublishTranscript => self.publish_order(job, Piece::Transcript).await,
         }
     }
 
@@ -91,6 +113,15 @@ impl App {
             _ => (settings.model_path.clone(), settings.model_sha256.clone()),
         };
         ModelOrder { path, sha256, vad_path: settings.vad_path.clone(), vad_sha256: settings.vad_sha256.clone() }
+    }
+
+    async fn publish_order(&self, job: &Job, piece: Piece) -> Result<WorkOrder, OrderError> {
+        let params: RecordParams = serde_json::from_str(&job.spec.params)?;
+        let recording = self.recording_of(job).await?;
+        let mut call = params.mattermost.ok_or(OrderError::Nowhere)?;
+        open_tokens(&mut call, &self.data_key(&recording)?)?;
+        let checkpoint = serde_json::from_str(&job.checkpoint).unwrap_or_default();
+        Ok(WorkOrder::Publish(PublishOrder { recording_id: recording.id, piece, call, checkpoint }))
     }
 
     async fn recording_of(&self, job: &Job) -> Result<RecordingRow, OrderError> {
@@ -110,3 +141,15 @@ impl App {
         Ok(dir)
     }
 }
+
+/// Tokens lie in the store sealed with the recording's key: who reads the database cannot act as the bot.
+fn open_tokens(call: &mut MattermostCall, key: &DataKey) -> Result<(), archive::keys::KeyError> {
+    let recording = call.recording.iter_mut().map(|recording| &mut recording.auth_token);
+    for token in recording.chain(call.transcription.iter_mut().map(|transcription| &mut transcription.auth_token)) {
+        *token = key.open_text(TOKEN_PURPOSE, token)?;
+    }
+    Ok(())
+}
+
+/// What tokens are sealed for; see [`DataKey::seal_text`].
+pub const TOKEN_PURPOSE: &str = "mattermost bot token";

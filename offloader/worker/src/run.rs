@@ -42,6 +42,7 @@ async fn work(address: &JobAddress, order: WorkOrder, lease: std::sync::Arc<Leas
     };
     match order {
         WorkOrder::Record(order) => capture::run(address, order, &lease).await,
+        WorkOrder::Publish(_) => Outcome::Failed { error: "this worker publishes nowhere".into(), retry: false },
         WorkOrder::Caption(order) => caption::job::run(address, order, &lease).await,
         WorkOrder::Transcribe(order) => {
             blocking(Box::new(move || {

@@ -21,7 +21,8 @@ use common::call;
 use common::servers::{State, Step, World};
 use offload_worker::job::now_us;
 use offloader_jobs::order::{
-    ConsentParam, ModelOrder, RecordOrder, RecordParams, RecordResult, TapOrder, TranscribeOrder, TranscribeResult, Transcript, WorkOrder,
+    ConsentParam, ModelOrder, RecordOrder, RecordParams, RecordResult, SourceOrder, TapOrder, TranscribeOrder, TranscribeResult,
+    Transcript, WorkOrder,
 };
 
 struct Site {
@@ -58,7 +59,12 @@ impl Site {
                 ..RecordParams::default()
             },
             recording_id: "rec-1".into(),
-            tap: TapOrder { url: world.url(), call_id: "call-1".into(), tenant: "t".into(), token: "tap-token".into() },
+            source: SourceOrder::Tap(TapOrder {
+                url: world.url(),
+                call_id: "call-1".into(),
+                tenant: "t".into(),
+                token: "tap-token".into(),
+            }),
             dir: dir.to_path_buf(),
             grant: serde_json::to_value(&grant).unwrap(),
             free_bytes_min: self.free_bytes_min,
@@ -115,6 +121,7 @@ async fn a_call_is_recorded_untouched_and_its_transcript_has_the_right_words() {
         output_dir: output.clone(),
         language: Some("en-GB".into()),
         model: ModelOrder { path: files.model, sha256: None, vad_path: files.vad, vad_sha256: None },
+        threads: 0,
     };
     world.state.send_modify(|s| s.order_json = serde_json::to_string(&WorkOrder::Transcribe(order)).unwrap());
     world.seen.lock().unwrap().finished = None;

@@ -9,6 +9,7 @@ use std::process::Command;
 use archive::keys::DataKey;
 use common::recording::{Writer, pictures, voice};
 use offload_worker::render::job::render;
+use offloader_jobs::mattermost::PictureProfile;
 use offloader_jobs::order::{RenderOrder, RenderResult};
 
 const START_US: i64 = 1_795_000_000_000_000;
@@ -20,6 +21,7 @@ fn order(dir: &Path, data_key: &DataKey) -> RenderOrder {
         data_key: data_key.to_hex(),
         output_dir: dir.join("out"),
         title: "Weekly".into(),
+        picture: PictureProfile::default(),
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};
 use archive::keys::AttemptGrant;
 use archive::manifest::Consent;
-use offloader_jobs::order::{RecordOrder, RecordResult, TapOrder, WorkOrder};
+use offloader_jobs::order::{RecordOrder, RecordResult, SourceOrder, TapOrder, WorkOrder};
 use tokio::sync::{mpsc, oneshot};
 
 use self::numbering::Numbering;
@@ -45,6 +45,9 @@ pub async fn run(address: &JobAddress, order: RecordOrder, lease: &Lease) -> Out
         Ok(grant) => grant,
         Err(e) => return Outcome::Failed { error: format!("the order's grant is not readable: {e}"), retry: false },
     };
+    let SourceOrder::Tap(tap) = order.source.clone() else {
+        return Outcome::Failed { error: "this worker joins no calls of other servers".into(), retry: false };
+    };
     let (commands, queue) = mpsc::channel(limits::CAPTURE_QUEUE);
     let (ended, mut end) = oneshot::channel();
     let writing = order.clone();
@@ -57,7 +60,7 @@ pub async fn run(address: &JobAddress, order: RecordOrder, lease: &Lease) -> Out
 
     let mut follower = Follower { commands, lease, numbering: Numbering::default(), video: HashMap::new() };
     let last = tokio::select! {
-        last = follower.follow(address, order.tap.clone()) => last,
+        last = follower.follow(address, tap) => last,
         // The writer ends by itself only when it cannot write any more.
         written = &mut end => return outcome("", written.unwrap_or_else(|_| Err(lost_writer()))),
     };
@@ -270,8 +273,8 @@ impl Follower<'_> {
                     if refusals > 3 {
                         return Last::Failed(SourceError::Refused(text).to_string());
                     }
-                    if let Ok(WorkOrder::Record(fresh)) = address.order().await {
-                        order = fresh.tap;
+                    if let Ok(WorkOrder::Record(RecordOrder { source: SourceOrder::Tap(fresh), .. })) = address.order().await {
+                        order = fresh;
                     }
                 }
                 SourceError::Broken(_) => {}
