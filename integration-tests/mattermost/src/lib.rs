@@ -1,0 +1,167 @@
+//! A Mattermost server with the Calls plugin, as far as calls, recordings and transcripts see it: for tests.
+//!
+//! People and bots connect to it as to the real one (WebSocket, bot routes); media goes through a real rtcd, to which this is
+//! the plugin. It enforces what the plugin enforces (who may join, the states of jobs, types of fields) and writes down every
+//! breach of the contract; it can be told to misbehave as real servers and the proxies before them do.
+//!
+//! It is strict where the plugin is lenient by accident: what it takes, the plugin takes.
+
+mod jobs;
+mod plugin;
+mod rest;
+mod rtcd;
+mod socket;
+mod world;
+
+use std::sync::Arc;
+
+pub use jobs::{Asked, Job, JobKind, Service, Wants};
+pub use world::{Caption, Faults, File, Person, Post, Status};
+
+use world::World;
+
+/// A running server; ends with its owner.
+pub struct Fake {
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+    world: Arc<World>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+impl Fake {
+    /// Starts it beside the rtcd at `rtcd` (`http://127.0.0.1:PORT`), which must allow self-registration.
+    ///
+    /// # Errors
+    /// When rtcd does not take it, or no port is free.
+    pub async fn start(rtcd: &str) -> anyhow::Result<Self> {
+        Self::start_under(rtcd, "").await
+    }
+
+    /// The same with everything below a path (`/chat`), as some sites have it.
+    ///
+    /// # Errors
+    /// As [`Fake::start`].
+    pub async fn start_under(rtcd: &str, path: &str) -> anyhow::Result<Self> {
+        let (to_rtcd, queue) = tokio::sync::mpsc::unbounded_channel();
+        let world = Arc::new(World::new(to_rtcd));
+        let link = rtcd::Link::connect(rtcd).await?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}{path}", listener.local_addr()?);
+        let routes = rest::routes(Arc::clone(&world)).merge(socket::routes(Arc::clone(&world)));
+        let routes = if path.is_empty() { routes } else { axum::Router::new().nest(path, routes) };
+        let server = tokio::spawn(async move {
+            let _ = axum::serve(listener, routes).await;
+        });
+        let carrier = tokio::spawn(link.run(Arc::clone(&world), queue));
+        let clock = tokio::spawn(Arc::clone(&world).keep_time());
+        Ok(Self { url, world, tasks: vec![server, carrier, clock] })
+    }
+
+    /// Somebody who may join calls.
+    #[must_use]
+    pub fn person(&self, name: &str) -> Person {
+        self.world.add_person(name)
+    }
+
+    /// A channel of that name; its id is what the plugin calls the call's.
+    #[must_use]
+    pub fn channel(&self, name: &str) -> String {
+        self.world.add_channel(name)
+    }
+
+    /// The host asks for a recording: rows of jobs, before any service is asked.
+    ///
+    /// # Errors
+    /// When no call is going on there.
+    pub fn begin_recording(&self, channel: &str, wants: Wants) -> anyhow::Result<Asked> {
+        self.world.begin_recording(channel, wants)
+    }
+
+    /// Asks the job service for what [`Fake::begin_recording`] noted, as the plugin does.
+    ///
+    /// # Errors
+    /// With the service's own text when it refuses.
+    pub async fn submit(&self, service: &Service, channel: &str, asked: &Asked) -> anyhow::Result<()> {
+        jobs::submit(&self.url, service, channel, asked).await
+    }
+
+    /// The host stops it.
+    pub fn stop_recording(&self, channel: &str) {
+        self.world.stop_recording(channel);
+    }
+
+    /// The host ends the call for everybody.
+    pub fn end_call(&self, channel: &str) {
+        self.world.end_call(channel);
+    }
+
+    /// Changes what goes wrong from now on.
+    pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.world.lock().faults);
+    }
+
+    /// Cuts every bot's WebSocket now.
+    pub fn cut_bots(&self) {
+        self.world.cut_bots();
+    }
+
+    /// A job's row.
+    #[must_use]
+    pub fn job(&self, id: &str) -> Option<Job> {
+        self.world.lock().jobs.iter().find(|job| job.id == id).cloned()
+    }
+
+    /// Posts so far.
+    #[must_use]
+    pub fn posts(&self) -> Vec<Post> {
+        self.world.lock().posts.clone()
+    }
+
+    /// A finished file.
+    #[must_use]
+    pub fn file(&self, id: &str) -> Option<File> {
+        self.world.lock().files.get(id).cloned()
+    }
+
+    /// Captions so far.
+    #[must_use]
+    pub fn captions(&self) -> Vec<Caption> {
+        self.world.lock().captions.clone()
+    }
+
+    /// Metrics of captions so far: session and name.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<(String, String)> {
+        self.world.lock().metrics.clone()
+    }
+
+    /// Statuses that jobs reported, accepted or not.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<Status> {
+        self.world.lock().statuses.clone()
+    }
+
+    /// Sessions in the call of that channel now: session and user, bots too.
+    #[must_use]
+    pub fn sessions(&self, channel: &str) -> Vec<(String, String)> {
+        self.world.sessions(channel)
+    }
+
+    /// What broke the contract, in order.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.world.lock().violations.clone()
+    }
+
+    /// Bytes that upload requests carried, those of refused ones too.
+    #[must_use]
+    pub fn upload_bytes(&self) -> u64 {
+        self.world.lock().upload_bytes
+    }
+}
