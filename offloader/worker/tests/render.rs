@@ -211,3 +211,46 @@ fn a_recording_without_any_media_still_gives_a_file() {
     assert_eq!(codecs, ["aac"]);
     assert!((seconds - 2.0).abs() < 0.5, "{seconds}");
 }
+
+#[test]
+fn a_profile_gives_a_picture_of_its_size_even_of_a_silent_call_and_encodes_only_what_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+    writer.person("a", "Ada Lovelace");
+    writer.person("b", "Grace Hopper");
+    writer.writer.participant(START_US + 4_000_000, "b".into(), "Grace Hopper".into(), false).unwrap();
+    let data_key = writer.finish(Vec::new(), START_US + 8_000_000);
+    let profile =
+        PictureProfile { width: 1_920, height: 1_080, frame_rate: 20, video_kbps: 2_500, audio_kbps: 64, always: true, ..Default::default() };
+    let order = RenderOrder { picture: profile, ..order(dir.path(), &data_key) };
+    let result = render(&order, &mut |_| true).unwrap().unwrap();
+    assert_eq!((result.file.as_str(), result.has_video), ("media.mp4", true));
+    let file = dir.path().join("out/media.mp4");
+    let (codecs, seconds, json) = probe(&file);
+    assert!(codecs.contains(&"h264".to_string()) && codecs.contains(&"aac".to_string()), "{codecs:?}");
+    assert!((seconds - 8.0).abs() < 0.2, "{seconds}");
+    let video = json["streams"].as_array().unwrap().iter().find(|stream| stream["codec_name"] == "h264").unwrap().clone();
+    assert_eq!((&video["width"], &video["height"]), (&1_920.into(), &1_080.into()));
+    let seconds: f64 = video["duration"].as_str().unwrap().parse().unwrap();
+    assert!((seconds - 8.0).abs() < 0.2, "the last picture stands to the end: {seconds}");
+    // The clock moves once a second, somebody leaves once.
+    let frames: u32 = video["nb_frames"].as_str().unwrap().parse().unwrap();
+    assert!((8..=12).contains(&frames), "{frames} pictures for 8 s");
+
+    let bright = |second: &str, crop: &str| {
+        let out = Command::new("ffmpeg")
+            .args(["-v", "error", "-ss", second, "-i"])
+            .arg(&file)
+            .args(["-frames:v", "1", "-vf", &format!("crop={crop}"), "-f", "rawvideo", "-pix_fmt", "gray", "-"])
+            .output()
+            .unwrap();
+        out.stdout.iter().filter(|pixel| **pixel > 150).count()
+    };
+    assert!(bright("2", "900:900:0:0") > 100 && bright("2", "900:900:1000:0") > 100, "both names");
+    let alone = bright("6", "900:900:500:0");
+    assert!(alone > 100, "one name in the middle: {alone}");
+    assert!(bright("2", "1920:48:0:1032") > 100, "the clock at the bottom");
+    if let Some(keep) = std::env::var_os("KEEP_PICTURES") {
+        std::fs::copy(&file, Path::new(&keep).join("silent.mp4")).unwrap();
+    }
+}

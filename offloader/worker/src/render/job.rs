@@ -1,24 +1,17 @@
 //! The render job: a sealed recording in, one MP4 or M4A out.
 
-use std::path::Path;
-
 use archive::keys::DataKey;
 use archive::read::Recording;
 use offloader_jobs::order::{RenderOrder, RenderResult};
 
-use super::layout::{GRID_TILES, fit, plan};
-use super::media::{FRAME_RATE, Mp4, init};
+use super::layout::{COLUMN_TILES, Canvas, GRID_TILES, fit, plan};
+use super::media::{Mp4, init};
 use super::people::People;
-use super::picture::{Picture, SPEAKING, Size, TILE, shorten};
+use super::picture::{LABEL, Picture, SPEAKING, Size, TILE, shorten};
 use super::sound::{Mixer, RATE};
 use super::video::VideoTrack;
 use crate::audio::origin_us;
 use crate::job::{Lease, Outcome, interruption};
-
-/// Sound is mixed in blocks as long as a picture stands.
-const BLOCK: usize = RATE / FRAME_RATE;
-/// Progress is told once a second of the recording.
-const TELL_EVERY: usize = FRAME_RATE;
 
 /// Does a render job. Blocks for as long as it takes: give it a thread.
 pub fn run(order: &RenderOrder, lease: &Lease) -> Outcome {
@@ -45,86 +38,163 @@ pub fn render(order: &RenderOrder, go_on: &mut dyn FnMut(f32) -> bool) -> anyhow
     let mut videos = Vec::new();
     for track in recording.tracks().iter().filter(|t| t.info.kind == "video" && !t.segments.is_empty()) {
         match VideoTrack::open(&recording, track)? {
-            Some(video) => videos.push(video),
+            Some(video) if video.screen || order.picture.cameras => videos.push(video),
+            Some(_) => {}
             None => tracing::warn!(mime = %track.info.mime, "a track's codec is not known here: it is left out of the picture"),
         }
     }
-    let has_video = !videos.is_empty();
+    let has_video = !videos.is_empty() || order.picture.always;
     let (file, mime) = if has_video { ("media.mp4", "video/mp4") } else { ("media.m4a", "audio/mp4") };
     std::fs::create_dir_all(&order.output_dir)?;
-    let finished = write(&order.output_dir.join(file), order, &recording, origin, duration_us, &mut videos, go_on)?;
+    let scene = Scene {
+        canvas: Canvas { width: order.picture.width, height: order.picture.height },
+        footer: order.picture.always,
+        origin,
+        people: People::of(recording.manifest(), order.picture.always),
+        videos,
+    };
+    let mp4 = Mp4::create(&order.output_dir.join(file), &order.title, &order.picture, has_video)?;
+    let mixer = Mixer::new(&recording, origin)?;
+    let finished = write(mp4, mixer, scene, order.picture.frame_rate.max(1) as usize, duration_us, has_video, go_on)?;
     Ok(finished.then(|| RenderResult { file: file.into(), mime: mime.into(), duration_ms: duration_us / 1_000, has_video }))
 }
 
 fn write(
-    path: &Path,
-    order: &RenderOrder,
-    recording: &Recording,
-    origin: i64,
+    mut mp4: Mp4,
+    mut mixer: Mixer<'_>,
+    mut scene: Scene<'_>,
+    frame_rate: usize,
     duration_us: i64,
-    videos: &mut [VideoTrack<'_>],
+    has_video: bool,
     go_on: &mut dyn FnMut(f32) -> bool,
 ) -> anyhow::Result<bool> {
-    let mut mixer = Mixer::new(recording, origin)?;
-    let mut people = People::of(recording.manifest());
-    let mut mp4 = Mp4::create(path, &order.title, !videos.is_empty())?;
     // An empty recording still gives a file that plays.
-    let blocks = usize::try_from(duration_us)?.div_ceil(1_000_000 / FRAME_RATE).max(1);
+    let blocks = (usize::try_from(duration_us)? * frame_rate).div_ceil(1_000_000).max(1);
+    // 48 000 samples need not divide by the rate: each block goes to where its picture ends.
+    let end_of = |n: usize| (n + 1) * RATE / frame_rate;
+    let mut shown = None;
     for n in 0..blocks {
-        if n % TELL_EVERY == 0 && !go_on(n as f32 / blocks as f32) {
+        // Progress is told once a second of the recording.
+        if n % frame_rate == 0 && !go_on(n as f32 / blocks as f32) {
             return Ok(false);
         }
-        let (sound, levels) = mixer.block(BLOCK)?;
+        let begin = n.checked_sub(1).map_or(0, end_of);
+        let (sound, levels) = mixer.block(end_of(n) - begin)?;
         mp4.add_sound(&sound)?;
-        if !videos.is_empty() {
-            let now = origin + (n as i64 + 1) * 1_000_000 / FRAME_RATE as i64;
-            people.handle_levels(now, &levels);
-            for video in videos.iter_mut() {
+        if has_video {
+            let now = scene.origin + (n as i64 + 1) * 1_000_000 / frame_rate as i64;
+            scene.people.handle_levels(now, &levels);
+            for video in &mut scene.videos {
                 video.advance(now)?;
             }
-            mp4.add_picture(draw(now, &people, videos).into_frame())?;
+            let view = scene.view(now);
+            if shown.as_ref() != Some(&view) {
+                mp4.add_picture(n as i64, scene.draw(now, &view).into_frame())?;
+                shown = Some(view);
+            }
         }
     }
-    mp4.finish()?;
+    mp4.finish(blocks as i64)?;
     Ok(true)
 }
 
-fn draw(now: i64, people: &People, videos: &mut [VideoTrack<'_>]) -> Picture {
-    let mut picture = Picture::new();
-    // The screen shared last; who shares it is named on it.
-    let screen = videos.iter_mut().rfind(|v| v.screen && v.visible(now));
-    let shown = people.present(now, if screen.is_some() { 5 } else { GRID_TILES });
-    let plan = plan(shown.len(), screen.is_some());
-    if let (Some(screen), Some(area)) = (screen, plan.screen)
-        && let Some((width, height)) = screen.size()
-    {
-        let into = fit(width, height, area);
-        if let Some(scaled) = screen.scaled(into) {
-            picture.draw(into, scaled);
-        }
-        if let Some(sharer) = shown.iter().find(|p| p.identity == screen.identity) {
-            picture.label(area, &format!("{} is sharing", sharer.name));
-        }
-    }
-    for (person, tile) in shown.iter().zip(&plan.people) {
-        picture.fill(*tile, TILE);
-        let camera = videos.iter_mut().rfind(|v| !v.screen && v.identity == person.identity && v.visible(now));
-        let drawn = camera.and_then(|camera| {
-            let into = camera.size().map(|(width, height)| fit(width, height, *tile))?;
-            picture.draw(into, camera.scaled(into)?);
-            Some(())
+/// What a recording looks like, through time.
+struct Scene<'r> {
+    canvas: Canvas,
+    /// A line at the bottom says how long the call lasts, and who is there.
+    footer: bool,
+    origin: i64,
+    people: People,
+    videos: Vec<VideoTrack<'r>>,
+}
+
+/// What is to be seen at a moment: two equal ones give the same picture.
+#[derive(Debug, PartialEq)]
+struct View {
+    /// The screen shared last, and which of its pictures.
+    screen: Option<(usize, i64)>,
+    people: Vec<Shown>,
+    footer: Option<String>,
+}
+
+/// Somebody on the picture.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    identity: String,
+    name: String,
+    speaks: bool,
+    /// Which camera, and which of its pictures.
+    camera: Option<(usize, i64)>,
+}
+
+impl Scene<'_> {
+    fn view(&self, now: i64) -> View {
+        let last = |wanted: &dyn Fn(&VideoTrack<'_>) -> bool| {
+            let found = self.videos.iter().enumerate().rfind(|(_, video)| wanted(video) && video.visible(now));
+            found.map(|(n, video)| (n, video.picture_us()))
+        };
+        let screen = last(&|video| video.screen);
+        let most = if screen.is_some() { COLUMN_TILES as usize } else { GRID_TILES };
+        let people = self.people.present(now, most).into_iter().map(|person| Shown {
+            identity: person.identity.clone(),
+            name: person.name.clone(),
+            speaks: person.speaks(now),
+            camera: last(&|video| !video.screen && video.identity == person.identity),
         });
-        if drawn.is_some() {
-            picture.label(*tile, &person.name);
-        } else {
-            let name = shorten(&person.name, (tile.width.saturating_sub(16) / Size::Large.width()) as usize);
-            let wide = name.chars().count() as u32 * Size::Large.width();
-            let (x, y) = (tile.x + tile.width.saturating_sub(wide) / 2, tile.y + tile.height.saturating_sub(Size::Large.height()) / 2);
-            picture.text(x, y, &name, Size::Large);
-        }
-        if person.speaks(now) {
-            picture.border(*tile, 4, SPEAKING);
-        }
+        let people: Vec<Shown> = people.collect();
+        let footer = self.footer.then(|| {
+            let seconds = (now - self.origin) / 1_000_000;
+            let clock = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+            let count = self.people.count(now);
+            let noun = if count == 1 { "participant" } else { "participants" };
+            format!("{clock}   {count} {noun}")
+        });
+        View { screen, people, footer }
     }
-    picture
+
+    fn draw(&mut self, now: i64, view: &View) -> Picture {
+        let mut picture = Picture::new(self.canvas);
+        let mut canvas = self.canvas;
+        if let Some(text) = &view.footer {
+            let line = canvas.footer();
+            picture.fill(line, LABEL);
+            picture.text(line.x + 16, line.y + line.height.saturating_sub(Size::Small.height()) / 2, text, Size::Small);
+            canvas = canvas.above_footer();
+        }
+        let plan = plan(canvas, view.people.len(), view.screen.is_some());
+        let screen = view.screen.and_then(|(n, _)| self.videos.get_mut(n));
+        if let (Some(screen), Some(area)) = (screen, plan.screen)
+            && let Some((width, height)) = screen.size()
+        {
+            let into = fit(width, height, area);
+            if let Some(scaled) = screen.scaled(into) {
+                picture.draw(into, scaled);
+            }
+            let sharer = screen.identity.clone();
+            if let Some(name) = self.people.name(&sharer) {
+                picture.label(area, &format!("{name} is sharing"));
+            }
+        }
+        for (person, tile) in view.people.iter().zip(&plan.people) {
+            picture.fill(*tile, TILE);
+            let camera = person.camera.and_then(|(n, _)| self.videos.get_mut(n)).filter(|camera| camera.visible(now));
+            let drawn = camera.and_then(|camera| {
+                let into = camera.size().map(|(width, height)| fit(width, height, *tile))?;
+                picture.draw(into, camera.scaled(into)?);
+                Some(())
+            });
+            if drawn.is_some() {
+                picture.label(*tile, &person.name);
+            } else {
+                let name = shorten(&person.name, (tile.width.saturating_sub(16) / Size::Large.width()) as usize);
+                let wide = name.chars().count() as u32 * Size::Large.width();
+                let (x, y) = (tile.x + tile.width.saturating_sub(wide) / 2, tile.y + tile.height.saturating_sub(Size::Large.height()) / 2);
+                picture.text(x, y, &name, Size::Large);
+            }
+            if person.speaks {
+                picture.border(*tile, 4, SPEAKING);
+            }
+        }
+        picture
+    }
 }

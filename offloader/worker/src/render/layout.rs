@@ -1,15 +1,20 @@
 //! Where everybody goes on the picture. Pure arithmetic.
 
-/// The rendered picture's size.
-pub const WIDTH: u32 = 1_280;
-/// See [`WIDTH`].
-pub const HEIGHT: u32 = 720;
+/// What is laid out on. The other numbers here are for a width of 1280 and grow with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Canvas {
+    /// Pixels, even.
+    pub width: u32,
+    /// Pixels, even.
+    pub height: u32,
+}
+
 /// Space between tiles.
 const GAP: u32 = 8;
 /// Width of the people's column beside a shared screen.
 const COLUMN: u32 = 264;
 /// People beside a shared screen; more would be too small to read.
-const COLUMN_TILES: u32 = 5;
+pub const COLUMN_TILES: u32 = 5;
 /// People in the grid; the loudest are shown when there are more.
 pub const GRID_TILES: usize = 16;
 
@@ -35,29 +40,51 @@ pub struct Plan {
     pub people: Vec<Rect>,
 }
 
+/// Height of the line at the bottom that says how long the call lasts.
+const FOOTER: u32 = 32;
+
+impl Canvas {
+    fn scaled(self, at_1280: u32) -> u32 {
+        even(at_1280 * self.width / 1_280).max(2)
+    }
+
+    /// The line at the bottom.
+    pub fn footer(self) -> Rect {
+        let height = self.scaled(FOOTER).max(FOOTER);
+        Rect { x: 0, y: self.height - height, width: self.width, height }
+    }
+
+    /// What is left above it.
+    pub fn above_footer(self) -> Self {
+        Self { height: self.footer().y, ..self }
+    }
+}
+
 /// Lays out `people` with or without a shared screen.
-pub fn plan(people: usize, screen: bool) -> Plan {
+pub fn plan(canvas: Canvas, people: usize, screen: bool) -> Plan {
+    let (gap, side) = (canvas.scaled(GAP), canvas.scaled(COLUMN));
     if screen {
         let shown = people.min(COLUMN_TILES as usize) as u32;
-        let width = if shown == 0 { WIDTH - 2 * GAP } else { WIDTH - COLUMN - 3 * GAP };
-        let tile = even(COLUMN * 9 / 16);
+        let width = if shown == 0 { canvas.width - 2 * gap } else { canvas.width - side - 3 * gap };
+        let tile = even(side * 9 / 16);
         // Five tiles would be higher than the picture: then they become flatter.
-        let tile = tile.min(even((HEIGHT - GAP) / shown.max(1) - GAP));
-        let people = (0..shown).map(|n| Rect { x: WIDTH - COLUMN - GAP, y: GAP + n * (tile + GAP), width: COLUMN, height: tile }).collect();
-        return Plan { screen: Some(Rect { x: GAP, y: GAP, width, height: HEIGHT - 2 * GAP }), people };
+        let tile = tile.min(even((canvas.height - gap) / shown.max(1) - gap));
+        let people =
+            (0..shown).map(|n| Rect { x: canvas.width - side - gap, y: gap + n * (tile + gap), width: side, height: tile }).collect();
+        return Plan { screen: Some(Rect { x: gap, y: gap, width, height: canvas.height - 2 * gap }), people };
     }
     let shown = people.min(GRID_TILES) as u32;
     let columns = (1..=4).find(|c| c * c >= shown).unwrap_or(4);
     let rows = shown.div_ceil(columns).max(1);
-    let width = even((WIDTH - GAP) / columns - GAP);
-    let height = even((HEIGHT - GAP) / rows - GAP);
+    let width = even((canvas.width - gap) / columns - gap);
+    let height = even((canvas.height - gap) / rows - gap);
     let people = (0..shown)
         .map(|n| {
             let (row, column) = (n / columns, n % columns);
             // The last row stands in the middle.
             let in_row = (shown - row * columns).min(columns);
-            let left = even((WIDTH - in_row * (width + GAP) + GAP) / 2);
-            Rect { x: left + column * (width + GAP), y: GAP + row * (height + GAP), width, height }
+            let left = even((canvas.width - in_row * (width + gap) + gap) / 2);
+            Rect { x: left + column * (width + gap), y: gap + row * (height + gap), width, height }
         })
         .collect();
     Plan { screen: None, people }
@@ -80,14 +107,17 @@ pub fn fit(width: u32, height: u32, into: Rect) -> Rect {
 mod tests {
     use super::*;
 
+    const CANVASES: [Canvas; 3] =
+        [Canvas { width: 1_280, height: 720 }, Canvas { width: 1_920, height: 1_048 }, Canvas { width: 3_840, height: 2_160 }];
+
     #[test]
     fn no_tile_leaves_the_picture_or_covers_another() {
-        for people in 0..40 {
+        for (canvas, people) in CANVASES.iter().flat_map(|canvas| (0..40).map(move |people| (*canvas, people))) {
             for screen in [false, true] {
-                let plan = plan(people, screen);
+                let plan = plan(canvas, people, screen);
                 let all: Vec<Rect> = plan.people.iter().copied().chain(plan.screen).collect();
                 for (n, a) in all.iter().enumerate() {
-                    assert!(a.x + a.width <= WIDTH && a.y + a.height <= HEIGHT, "{people} {screen} {a:?}");
+                    assert!(a.x + a.width <= canvas.width && a.y + a.height <= canvas.height, "{people} {screen} {a:?}");
                     assert!([a.x, a.y, a.width, a.height].iter().all(|v| v % 2 == 0) && a.width > 0 && a.height > 0, "{a:?}");
                     for b in &all[n + 1..] {
                         let apart = a.x + a.width <= b.x || b.x + b.width <= a.x || a.y + a.height <= b.y || b.y + b.height <= a.y;

@@ -9,19 +9,16 @@ use ffmpeg_next::format::{Pixel, Sample, context, sample};
 use ffmpeg_next::software::scaling;
 use ffmpeg_next::util::{channel_layout::ChannelLayout, color, error::EAGAIN, frame};
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, decoder};
+use offloader_jobs::mattermost::PictureProfile;
 
 use super::depacket::{Codec, Frame};
-use super::layout::{HEIGHT, Rect, WIDTH};
+use super::layout::Rect;
 use super::sound::RATE;
 
-/// Pictures a second. Screens and talking heads; half the cost of 30.
-pub const FRAME_RATE: usize = 15;
-/// Clear speech, and music from a shared tab still good.
-const AUDIO_BITS: usize = 96_000;
 /// Constant quality: text on a shared screen stays sharp, and a still picture costs next to nothing.
 const CRF: &str = "24";
-/// Four seconds between key frames: a jump in the player decodes at most that.
-const KEY_FRAME_EVERY: u32 = 4 * FRAME_RATE as u32;
+/// Seconds between key frames: a jump in the player decodes at most that.
+const KEY_FRAME_EVERY: u32 = 4;
 
 /// FFmpeg refused.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +119,11 @@ pub struct Mp4 {
     waiting: Vec<f32>,
     samples: i64,
     video: Option<encoder::Video>,
-    pictures: i64,
+    frame_rate: u32,
+    /// Number of the latest key frame.
+    key_picture: Option<i64>,
+    /// The latest picture and its number.
+    last: Option<(i64, frame::Video)>,
 }
 
 const AUDIO_STREAM: usize = 0;
@@ -130,13 +131,14 @@ const VIDEO_STREAM: usize = 1;
 
 impl Mp4 {
     /// Opens the file and writes its header.
-    pub fn create(path: &Path, title: &str, with_video: bool) -> Result<Self, MediaError> {
+    pub fn create(path: &Path, title: &str, profile: &PictureProfile, with_video: bool) -> Result<Self, MediaError> {
         let mut output = ffmpeg_next::format::output_as(path, "mp4").map_err(failed("cannot create the file"))?;
-        let audio = audio_encoder()?;
+        let audio = audio_encoder(profile)?;
         add_stream(&mut output, &audio, Rational::new(1, RATE as i32))?;
-        let video = if with_video { Some(video_encoder()?) } else { None };
+        let video = if with_video { Some(video_encoder(profile)?) } else { None };
+        let frame_rate = profile.frame_rate.max(1);
         if let Some(video) = &video {
-            add_stream(&mut output, video, Rational::new(1, FRAME_RATE as i32))?;
+            add_stream(&mut output, video, Rational::new(1, frame_rate as i32))?;
         }
         let mut metadata = Dictionary::new();
         metadata.set("title", &title.replace('\0', " "));
@@ -146,7 +148,7 @@ impl Mp4 {
         options.set("movflags", "+faststart");
         output.write_header_with(options).map_err(failed("cannot write the header"))?;
         let audio_frame = (audio.frame_size() as usize).max(1);
-        Ok(Self { output, audio, audio_frame, waiting: Vec::new(), samples: 0, video, pictures: 0 })
+        Ok(Self { output, audio, audio_frame, waiting: Vec::new(), samples: 0, video, frame_rate, key_picture: None, last: None })
     }
 
     /// The next samples.
@@ -160,18 +162,34 @@ impl Mp4 {
         Ok(())
     }
 
-    /// The next picture, 1/15 s after the one before.
-    pub fn add_picture(&mut self, mut picture: frame::Video) -> Result<(), MediaError> {
+    /// A picture that stands from the `number`th of a frame's length on, until the next one. What does not change need not be
+    /// encoded again: a call where nobody shows anything costs a picture a second instead of twenty.
+    pub fn add_picture(&mut self, number: i64, picture: frame::Video) -> Result<(), MediaError> {
+        self.encode_picture(number, &picture)?;
+        self.last = Some((number, picture));
+        Ok(())
+    }
+
+    fn encode_picture(&mut self, number: i64, picture: &frame::Video) -> Result<(), MediaError> {
         let Some(video) = &mut self.video else { return Ok(()) };
-        picture.set_pts(Some(self.pictures));
-        picture.set_kind(ffmpeg_next::picture::Type::None);
-        self.pictures += 1;
+        let due = self.key_picture.is_none_or(|key| number - key >= i64::from(KEY_FRAME_EVERY * self.frame_rate));
+        if due {
+            self.key_picture = Some(number);
+        }
+        let mut picture = picture.clone();
+        picture.set_pts(Some(number));
+        picture.set_kind(if due { ffmpeg_next::picture::Type::I } else { ffmpeg_next::picture::Type::None });
         video.send_frame(&picture).map_err(failed("cannot encode a picture"))?;
         self.drain_video()
     }
 
-    /// Writes what is left and the index.
-    pub fn finish(mut self) -> Result<(), MediaError> {
+    /// Writes what is left and the index; `pictures`: how many there would be if each had its frame's length.
+    pub fn finish(mut self, pictures: i64) -> Result<(), MediaError> {
+        // The last picture stands to the end.
+        if let Some((number, picture)) = self.last.take().filter(|(number, _)| number + 1 < pictures) {
+            debug_assert!(number < pictures, "pictures come in order");
+            self.encode_picture(pictures - 1, &picture)?;
+        }
         let rest = std::mem::take(&mut self.waiting);
         if !rest.is_empty() {
             self.encode_sound(&rest)?;
@@ -211,7 +229,7 @@ impl Mp4 {
                 // Without it the last picture's length would be a guess.
                 packet.set_duration(1);
             }
-            write(&mut self.output, &mut packet, VIDEO_STREAM, Rational::new(1, FRAME_RATE as i32))?;
+            write(&mut self.output, &mut packet, VIDEO_STREAM, Rational::new(1, self.frame_rate as i32))?;
         }
         Ok(())
     }
@@ -239,27 +257,27 @@ fn add_stream(output: &mut context::Output, encoder: impl AsRef<codec::Context>,
     Ok(())
 }
 
-fn audio_encoder() -> Result<encoder::Audio, MediaError> {
+fn audio_encoder(profile: &PictureProfile) -> Result<encoder::Audio, MediaError> {
     let found = encoder::find(Id::AAC).ok_or_else(|| missing("no AAC encoder in this FFmpeg"))?;
     let mut audio = codec::Context::new_with_codec(found).encoder().audio().map_err(failed("cannot make an AAC encoder"))?;
     audio.set_rate(RATE as i32);
     audio.set_format(Sample::F32(sample::Type::Planar));
     audio.set_channel_layout(ChannelLayout::MONO);
-    audio.set_bit_rate(AUDIO_BITS);
+    audio.set_bit_rate(profile.audio_kbps as usize * 1_000);
     audio.set_time_base(Rational::new(1, RATE as i32));
     audio.set_flags(codec::Flags::GLOBAL_HEADER);
     audio.open().map_err(failed("cannot open the AAC encoder"))
 }
 
-fn video_encoder() -> Result<encoder::Video, MediaError> {
+fn video_encoder(profile: &PictureProfile) -> Result<encoder::Video, MediaError> {
     let found = encoder::find_by_name("libx264").ok_or_else(|| missing("no libx264 in this FFmpeg"))?;
     let mut video = codec::Context::new_with_codec(found).encoder().video().map_err(failed("cannot make an H.264 encoder"))?;
-    video.set_width(WIDTH);
-    video.set_height(HEIGHT);
+    video.set_width(profile.width);
+    video.set_height(profile.height);
     video.set_format(Pixel::YUV420P);
-    video.set_time_base(Rational::new(1, FRAME_RATE as i32));
-    video.set_frame_rate(Some(Rational::new(FRAME_RATE as i32, 1)));
-    video.set_gop(KEY_FRAME_EVERY);
+    video.set_time_base(Rational::new(1, profile.frame_rate.max(1) as i32));
+    video.set_frame_rate(Some(Rational::new(profile.frame_rate.max(1) as i32, 1)));
+    video.set_gop(KEY_FRAME_EVERY * profile.frame_rate.max(1));
     // Browsers encode cameras and screens in BT.601; said here, or players guess by the height.
     video.set_colorspace(color::Space::SMPTE170M);
     video.set_color_range(color::Range::MPEG);
@@ -267,8 +285,13 @@ fn video_encoder() -> Result<encoder::Video, MediaError> {
     video.set_color_transfer_characteristic(color::TransferCharacteristic::SMPTE170M);
     video.set_flags(codec::Flags::GLOBAL_HEADER | codec::Flags::CLOSED_GOP);
     let mut options = Dictionary::new();
-    options.set("preset", "veryfast");
+    options.set("preset", &profile.preset);
     options.set("crf", CRF);
+    if profile.video_kbps > 0 {
+        // Quality up to the bound: what is asked for as an average is here the most, over two seconds.
+        options.set("maxrate", &format!("{}k", profile.video_kbps));
+        options.set("bufsize", &format!("{}k", 2 * profile.video_kbps));
+    }
     // Two threads: at the lowest priority, and a machine with two cores still has calls to carry.
     options.set("threads", "2");
     video.open_with(options).map_err(failed("cannot open the H.264 encoder"))

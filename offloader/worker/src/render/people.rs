@@ -25,30 +25,31 @@ pub struct Person {
     last_turn_us: i64,
 }
 
-/// Everybody with media in the recording.
+/// Everybody who can be shown.
 #[derive(Debug, Clone)]
 pub struct People {
     people: Vec<Person>,
 }
 
 impl People {
-    /// From a manifest. Somebody without a track did not agree, or said and showed nothing: not shown.
-    pub fn of(manifest: &Manifest) -> Self {
+    /// From a manifest. Somebody without a track did not agree, or said and showed nothing: not shown unless `everybody` is.
+    pub fn of(manifest: &Manifest, everybody: bool) -> Self {
         let mut people: BTreeMap<&str, Person> = BTreeMap::new();
         let mut order: Vec<&str> = Vec::new();
-        for track in &manifest.tracks {
-            let identity = track.info.identity.as_str();
+        let came = manifest.participants.iter().filter(|_| everybody).map(|(at, one)| (*at, &one.identity, &one.display_name));
+        let sent = manifest.tracks.iter().map(|track| (track.at_us, &track.info.identity, &track.info.display_name));
+        for (at_us, identity, display_name) in came.chain(sent) {
             let person = people.entry(identity).or_insert_with(|| {
                 order.push(identity);
                 Person {
-                    identity: identity.to_string(),
-                    name: if track.info.display_name.is_empty() { identity.to_string() } else { track.info.display_name.clone() },
+                    identity: identity.clone(),
+                    name: if display_name.is_empty() { identity.clone() } else { display_name.clone() },
                     presence: Vec::new(),
                     spoke_us: i64::MIN / 2,
                     last_turn_us: i64::MIN / 2,
                 }
             });
-            person.presence.push((track.at_us, true));
+            person.presence.push((at_us, true));
         }
         for (at_us, event) in &manifest.participants {
             if let Some(person) = people.get_mut(event.identity.as_str()) {
@@ -76,6 +77,16 @@ impl People {
                 person.spoke_us = now_us;
             }
         }
+    }
+
+    /// Somebody's name.
+    pub fn name(&self, identity: &str) -> Option<&str> {
+        self.people.iter().find(|person| person.identity == identity).map(|person| person.name.as_str())
+    }
+
+    /// How many are there.
+    pub fn count(&self, now_us: i64) -> usize {
+        self.people.iter().filter(|person| person.is_present(now_us)).count()
     }
 
     /// Who is there, at most `most` of them: the latest speakers if there are more, always in the order they came.

@@ -4,7 +4,7 @@ use ffmpeg_next::format::Pixel;
 use ffmpeg_next::frame::Video;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
-use super::layout::{HEIGHT, Rect, WIDTH};
+use super::layout::{Canvas, Rect};
 
 /// A colour as luma and the two chromas (BT.601, limited range, as browsers encode).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,17 +70,11 @@ pub struct Picture {
     frame: Video,
 }
 
-impl Default for Picture {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Picture {
     /// An empty picture.
-    pub fn new() -> Self {
-        let mut picture = Self { frame: Video::new(Pixel::YUV420P, WIDTH, HEIGHT) };
-        picture.fill(Rect { x: 0, y: 0, width: WIDTH, height: HEIGHT }, BACKGROUND);
+    pub fn new(canvas: Canvas) -> Self {
+        let mut picture = Self { frame: Video::new(Pixel::YUV420P, canvas.width, canvas.height) };
+        picture.fill(Rect { x: 0, y: 0, width: canvas.width, height: canvas.height }, BACKGROUND);
         picture
     }
 
@@ -148,7 +142,7 @@ impl Picture {
 
     /// Text from its upper left corner. Characters that the font lacks become a box.
     pub fn text(&mut self, x: u32, y: u32, text: &str, size: Size) {
-        let stride = self.frame.stride(0);
+        let (width, height, stride) = (self.frame.width() as usize, self.frame.height() as usize, self.frame.stride(0));
         let mut left = x as usize;
         for c in text.chars() {
             let glyph = get_raster(c, FontWeight::Regular, size.raster())
@@ -159,7 +153,7 @@ impl Picture {
             for (row, line) in glyph.rows().enumerate() {
                 for (column, &cover) in line.iter().enumerate() {
                     let (px, py) = (left + column, y as usize + row);
-                    if px >= WIDTH as usize || py >= HEIGHT as usize {
+                    if px >= width || py >= height {
                         continue;
                     }
                     if let Some(pixel) = data.get_mut(py * stride + px) {
@@ -189,10 +183,11 @@ mod tests {
 
     #[test]
     fn drawing_at_the_edges_stays_inside() {
-        let mut picture = Picture::new();
-        let corner = Rect { x: WIDTH - 40, y: HEIGHT - 20, width: 40, height: 20 };
+        let (width, height) = (1_280, 720);
+        let mut picture = Picture::new(Canvas { width, height });
+        let corner = Rect { x: width - 40, y: height - 20, width: 40, height: 20 };
         picture.label(corner, "A very long name indeed, with Ümläuts and 日本語");
-        picture.text(WIDTH - 3, HEIGHT - 3, "xyz", Size::Large);
+        picture.text(width - 3, height - 3, "xyz", Size::Large);
         picture.border(corner, 30, SPEAKING);
         assert_eq!(shorten("Ada\nLovelace", 20), "Ada Lovelace");
         assert_eq!(shorten("Ada Lovelace", 5), "Ada .");
@@ -201,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_name_is_readable_on_its_strip() {
-        let mut picture = Picture::new();
+        let mut picture = Picture::new(Canvas { width: 1_280, height: 720 });
         picture.label(Rect { x: 0, y: 0, width: 400, height: 300 }, "Zoë");
         let frame = picture.into_frame();
         let strip: Vec<u8> = (276..296).flat_map(|row| frame.data(0)[row * frame.stride(0)..][..60].to_vec()).collect();

@@ -102,6 +102,11 @@ impl<'r> VideoTrack<'r> {
         self.picture.is_some() && !muted && !ended && !stale
     }
 
+    /// When the picture that is on it came: another picture, another time.
+    pub fn picture_us(&self) -> i64 {
+        self.picture_us
+    }
+
     /// The picture's own size.
     pub fn size(&self) -> Option<(u32, u32)> {
         self.picture.as_ref().map(|p| (p.width(), p.height()))
