@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
-use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::configuration::setting_engine::{SettingEngine, SettingEngineBuilder};
 use rtc::peer_connection::transport::RTCDtlsRole;
 use tokio::sync::mpsc;
 use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder, RTCPeerConnectionState,
-    RTCSessionDescription, Registry, register_default_interceptors,
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder, RTCPeerConnectionIceEvent,
+    RTCPeerConnectionState, RTCSessionDescription, Registry, register_default_interceptors,
 };
 
 use crate::ClientError;
@@ -18,6 +18,7 @@ use crate::ClientError;
 /// What a peer connection tells.
 pub(crate) enum ConnectionEvent {
     State(RTCPeerConnectionState),
+    Candidate(RTCPeerConnectionIceEvent),
     Track(Arc<dyn TrackRemote>),
     Data(Arc<dyn DataChannel>),
 }
@@ -32,6 +33,10 @@ impl PeerConnectionEventHandler for Handler {
         let _ = self.events.send(ConnectionEvent::State(state));
     }
 
+    async fn on_ice_candidate(&self, candidate: RTCPeerConnectionIceEvent) {
+        let _ = self.events.send(ConnectionEvent::Candidate(candidate));
+    }
+
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
         let _ = self.events.send(ConnectionEvent::Track(track));
     }
@@ -41,25 +46,36 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-/// A peer connection bound to one local address. The server is ICE-lite with host candidates in its SDP: nothing is trickled.
+/// A peer connection bound to one local address.
 pub(crate) struct Connection {
     inner: Arc<dyn PeerConnection>,
 }
 
 impl Connection {
+    /// For our own server: ICE-lite with host candidates in its SDP, so nothing is trickled.
     pub(crate) async fn open(local: &str) -> Result<(Self, mpsc::UnboundedReceiver<ConnectionEvent>), ClientError> {
         let mut media = MediaEngine::default();
         media.register_default_codecs()?;
+        // Browsers and LiveKit's SDKs are the active side towards our offers; this stack would wait for an ICE-lite server.
+        let settings = SettingEngineBuilder::new().with_answering_dtls_role(RTCDtlsRole::Client).build();
+        Self::with(local, media, settings).await
+    }
+
+    /// With these codecs and settings, and the stack's usual reports, repeats and transport-wide feedback.
+    pub(crate) async fn with(
+        local: &str,
+        mut media: MediaEngine,
+        settings: SettingEngine,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<ConnectionEvent>), ClientError> {
         let registry = register_default_interceptors(Registry::new(), &mut media)?;
         let (events, queue) = mpsc::unbounded_channel();
         let inner = PeerConnectionBuilder::new()
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(media)
-            // Browsers and LiveKit's SDKs are the active side towards our offers; this stack would wait for an ICE-lite server.
-            .with_setting_engine(SettingEngineBuilder::new().with_answering_dtls_role(RTCDtlsRole::Client).build())
+            .with_setting_engine(settings)
             .with_interceptor_registry(registry)
             .with_handler(Arc::new(Handler { events }))
-            .with_udp_addrs(vec![format!("{local}:0")])
+            .with_udp_addrs(vec![with_any_port(local)])
             .build()
             .await?;
         Ok((Self { inner: Arc::new(inner) }, queue))
@@ -80,6 +96,11 @@ impl Connection {
         Ok(self.inner.set_remote_description(RTCSessionDescription::answer(sdp)?).await?)
     }
 
+    /// Takes our offer back, since one of the other end crossed it.
+    pub(crate) async fn roll_back(&self) -> Result<(), ClientError> {
+        Ok(self.inner.set_local_description(RTCSessionDescription::rollback(None)?).await?)
+    }
+
     /// Our answer to an offer, already set as local description.
     pub(crate) async fn answer(&self, offer: String) -> Result<String, ClientError> {
         self.inner.set_remote_description(RTCSessionDescription::offer(offer)?).await?;
@@ -87,4 +108,8 @@ impl Connection {
         self.inner.set_local_description(answer.clone()).await?;
         Ok(self.inner.local_description().await.map_or(answer.sdp, |description| description.sdp))
     }
+}
+
+fn with_any_port(local: &str) -> String {
+    if local.contains(':') { format!("[{local}]:0") } else { format!("{local}:0") }
 }

@@ -1,15 +1,17 @@
 //! A participant in Rust, on the `webrtc` crate: a WebRTC stack that shares no line with our server.
 //!
-//! Used by tests, load and (later) as a bot in foreign calls. Speaks LiveKit's signalling over the media node's gRPC
-//! stream, with two peer connections: it offers what it publishes and answers what it is offered.
+//! Used by tests, load and as a bot in the calls of a Mattermost site ([`mattermost`]). [`Participant`] speaks LiveKit's signalling
+//! over the media node's gRPC stream, with two peer connections: it offers what it publishes and answers what it is offered.
 //! Never linked into `rtcd`.
 
 mod connection;
 mod link;
+pub mod mattermost;
 mod participant;
 
 pub use link::Dial;
 pub use participant::{Event, OpusTrack, Participant};
+pub use rtc::rtp;
 
 /// Why a participant could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,9 @@ pub enum ClientError {
     /// The WebRTC stack said no.
     #[error("WebRTC: {0}")]
     WebRtc(#[from] webrtc::error::Error),
+    /// The Mattermost site did not do what was asked.
+    #[error(transparent)]
+    Site(#[from] mattermost::SiteError),
     /// The data channel is being opened; try again.
     #[error("the data channel is not open yet; try again")]
     NotOpen,

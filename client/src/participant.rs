@@ -333,6 +333,8 @@ impl Session {
             ConnectionEvent::State(state) => {
                 let _ = self.events.send(Event::Connection(publishes, state));
             }
+            // Our server is ICE-lite: it learns our addresses from our checks.
+            ConnectionEvent::Candidate(_) => {}
             ConnectionEvent::Track(track) => {
                 tokio::spawn(read_track(track, self.events.clone()));
             }

@@ -1,0 +1,74 @@
+//! The peer connection as Mattermost's clients have it: Opus, VP8 and, where it is wanted, AV1.
+
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_AV1, MIME_TYPE_OPUS, MIME_TYPE_RTX, MIME_TYPE_VP8, MediaEngine};
+use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
+use rtc::peer_connection::transport::RTCDtlsRole;
+use rtc::rtp_transceiver::rtp_sender::{RTCPFeedback, RTCRtpCodec, RTCRtpCodecParameters, RTCRtpHeaderExtensionCapability, RtpCodecKind};
+use tokio::sync::mpsc;
+
+use super::Codec;
+use crate::ClientError;
+use crate::connection::{Connection, ConnectionEvent};
+
+/// The loudness of a packet: what the media node tells speakers by.
+const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+
+impl Codec {
+    /// Chromium's number, and the media node's in its own offers.
+    pub(super) fn payload_type(self) -> u8 {
+        match self {
+            Self::Opus => 111,
+            Self::Vp8 => 96,
+            Self::Av1 => 45,
+        }
+    }
+
+    pub(super) fn is_audio(self) -> bool {
+        matches!(self, Self::Opus)
+    }
+
+    pub(super) fn format(self) -> RTCRtpCodec {
+        let (mime_type, clock_rate, channels, fmtp) = match self {
+            Self::Opus => (MIME_TYPE_OPUS, 48_000, 2, "minptime=10;useinbandfec=1"),
+            Self::Vp8 => (MIME_TYPE_VP8, 90_000, 0, ""),
+            Self::Av1 => (MIME_TYPE_AV1, 90_000, 0, ""),
+        };
+        let feedback = |(typ, parameter): (&str, &str)| RTCPFeedback { typ: typ.to_owned(), parameter: parameter.to_owned() };
+        // Repeats and transport-wide feedback are added by those who do it.
+        let rtcp_feedback = if self.is_audio() { Vec::new() } else { vec![feedback(("ccm", "fir"))] };
+        RTCRtpCodec { mime_type: mime_type.to_owned(), clock_rate, channels, sdp_fmtp_line: fmtp.to_owned(), rtcp_feedback }
+    }
+
+    fn register(self, engine: &mut MediaEngine) -> Result<(), ClientError> {
+        let kind = if self.is_audio() { RtpCodecKind::Audio } else { RtpCodecKind::Video };
+        let payload_type = self.payload_type();
+        engine.register_codec(RTCRtpCodecParameters { rtp_codec: self.format(), payload_type }, kind)?;
+        if !self.is_audio() {
+            let rtx = RTCRtpCodec {
+                mime_type: MIME_TYPE_RTX.to_owned(),
+                clock_rate: 90_000,
+                channels: 0,
+                sdp_fmtp_line: format!("apt={payload_type}"),
+                rtcp_feedback: Vec::new(),
+            };
+            engine.register_codec(RTCRtpCodecParameters { rtp_codec: rtx, payload_type: payload_type + 1 }, kind)?;
+        }
+        Ok(())
+    }
+}
+
+/// A peer connection bound to `local`; with `0.0.0.0` to every address that is not loopback.
+pub(super) async fn open(local: &str, av1: bool) -> Result<(Connection, mpsc::UnboundedReceiver<ConnectionEvent>), ClientError> {
+    let mut engine = MediaEngine::default();
+    for codec in [Codec::Opus, Codec::Vp8].into_iter().chain(av1.then_some(Codec::Av1)) {
+        codec.register(&mut engine)?;
+    }
+    engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri: AUDIO_LEVEL.to_owned() }, RtpCodecKind::Audio, None)?;
+    let settings = SettingEngineBuilder::new()
+        .with_answering_dtls_role(RTCDtlsRole::Client)
+        // Several bots share a machine, and the media node has no names of that kind.
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled)
+        .build();
+    Connection::with(local, engine, settings).await
+}
