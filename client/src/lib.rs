@@ -1,13 +1,15 @@
 //! A participant in Rust, on the `webrtc` crate: a WebRTC stack that shares no line with our server.
 //!
 //! Used by tests, load and as a bot in the calls of a Mattermost site ([`mattermost`]). [`Participant`] speaks LiveKit's signalling
-//! over the media node's gRPC stream, with two peer connections: it offers what it publishes and answers what it is offered.
+//! over the media node's gRPC stream or LiveKit's own WebSocket, with two peer connections: it offers what it publishes and answers
+//! what it is offered.
 //! Never linked into `rtcd`.
 
 mod connection;
 mod link;
 pub mod mattermost;
 mod participant;
+mod socket;
 
 pub use link::Dial;
 pub use participant::{Event, OpusTrack, Participant};

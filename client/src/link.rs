@@ -1,4 +1,4 @@
-//! One gRPC signalling stream that carries one participant.
+//! The signalling of one participant: a gRPC stream of its own, or LiveKit's WebSocket.
 
 use conclave_proto::v1;
 use conclave_proto::v1::signal_client::SignalClient;
@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::ClientError;
+use crate::socket;
 
 /// Frames waiting for the stream: signalling is sparse, this many mean that the node no longer reads.
 const QUEUE_MAX: usize = 256;
@@ -46,20 +47,49 @@ impl Dial {
 
 /// The sending half.
 #[derive(Clone)]
-pub(crate) struct LinkSender {
+pub(crate) enum LinkSender {
+    /// Over the media node's stream.
+    Stream(StreamSender),
+    /// Over LiveKit's WebSocket.
+    Socket(mpsc::Sender<lk::SignalRequest>),
+}
+
+impl LinkSender {
+    pub(crate) async fn request(&self, message: lk::signal_request::Message) -> Result<(), ClientError> {
+        let request = lk::SignalRequest { message: Some(message) };
+        match self {
+            Self::Stream(stream) => stream.request(&request).await,
+            Self::Socket(socket) => socket.send(request).await.map_err(|_| ClientError::Signalling("closed".to_owned())),
+        }
+    }
+
+    pub(crate) async fn leave(&self) -> Result<(), ClientError> {
+        match self {
+            Self::Stream(stream) => stream.leave().await,
+            Self::Socket(_) => {
+                let reason = lk::DisconnectReason::ClientInitiated.into();
+                self.request(lk::signal_request::Message::Leave(lk::LeaveRequest { reason, ..Default::default() })).await
+            }
+        }
+    }
+}
+
+/// The sending half of a stream.
+#[derive(Clone)]
+pub(crate) struct StreamSender {
     frames: mpsc::Sender<v1::ToMedia>,
     next_seq: std::sync::Arc<std::sync::atomic::AtomicU64>,
     session: String,
 }
 
-impl LinkSender {
-    pub(crate) async fn request(&self, message: lk::signal_request::Message) -> Result<(), ClientError> {
-        let livekit = lk::SignalRequest { message: Some(message) }.encode_to_vec();
+impl StreamSender {
+    async fn request(&self, request: &lk::SignalRequest) -> Result<(), ClientError> {
+        let livekit = request.encode_to_vec();
         let frame = v1::SessionFrame { session_id: self.session.clone(), livekit: livekit.into() };
         self.send(v1::to_media::Body::Frame(frame)).await
     }
 
-    pub(crate) async fn leave(&self) -> Result<(), ClientError> {
+    async fn leave(&self) -> Result<(), ClientError> {
         let leave = v1::Leave { session_id: self.session.clone(), connection_lost: false };
         self.send(v1::to_media::Body::Leave(leave)).await
     }
@@ -73,13 +103,28 @@ impl LinkSender {
 }
 
 /// The receiving half.
-pub(crate) struct LinkReceiver {
-    stream: tonic::Streaming<v1::FromMedia>,
+pub(crate) enum LinkReceiver {
+    Stream(Box<StreamReceiver>),
+    Socket(socket::Incoming),
 }
 
 impl LinkReceiver {
     /// The next message for our session; `None` when it is over.
     pub(crate) async fn next(&mut self) -> Result<Option<lk::signal_response::Message>, ClientError> {
+        match self {
+            Self::Stream(stream) => stream.next().await,
+            Self::Socket(incoming) => socket::next(incoming).await,
+        }
+    }
+}
+
+/// The receiving half of a stream.
+pub(crate) struct StreamReceiver {
+    stream: tonic::Streaming<v1::FromMedia>,
+}
+
+impl StreamReceiver {
+    async fn next(&mut self) -> Result<Option<lk::signal_response::Message>, ClientError> {
         loop {
             match self.body().await? {
                 None | Some(v1::from_media::Body::SessionEnded(_)) => return Ok(None),
@@ -111,7 +156,7 @@ impl LinkReceiver {
 pub(crate) async fn open(dial: &Dial) -> Result<(LinkSender, LinkReceiver), ClientError> {
     let mut client = SignalClient::connect(dial.rtcd.clone()).await.map_err(|_| ClientError::Unreachable(dial.rtcd.clone()))?;
     let (frames, queue) = mpsc::channel(QUEUE_MAX);
-    let sender = LinkSender {
+    let sender = StreamSender {
         frames,
         next_seq: std::sync::Arc::new(std::sync::atomic::AtomicU64::new(1)),
         session: format!("rtc-client-{}", dial.identity),
@@ -138,13 +183,21 @@ pub(crate) async fn open(dial: &Dial) -> Result<(LinkSender, LinkReceiver), Clie
         .await?;
     let stream =
         client.link(ReceiverStream::new(queue)).await.map_err(|status| ClientError::Refused(status.message().to_owned()))?.into_inner();
-    let mut receiver = LinkReceiver { stream };
+    let mut receiver = StreamReceiver { stream };
     loop {
         match receiver.body().await? {
-            Some(v1::from_media::Body::JoinAck(ack)) if ack.accepted => return Ok((sender, receiver)),
+            Some(v1::from_media::Body::JoinAck(ack)) if ack.accepted => {
+                return Ok((LinkSender::Stream(sender), LinkReceiver::Stream(Box::new(receiver))));
+            }
             Some(v1::from_media::Body::JoinAck(ack)) => return Err(ClientError::Refused(ack.error_text)),
             Some(_) => {}
             None => return Err(ClientError::Signalling("ended before the join was answered".to_owned())),
         }
     }
+}
+
+/// Opens LiveKit's WebSocket, which joins by itself.
+pub(crate) async fn open_socket(url: &str, token: &str) -> Result<(LinkSender, LinkReceiver), ClientError> {
+    let (sender, incoming) = socket::open(url, token).await?;
+    Ok((LinkSender::Socket(sender), LinkReceiver::Socket(incoming)))
 }

@@ -80,7 +80,24 @@ impl Participant {
     /// # Errors
     /// When the node cannot be reached, refuses us, or the WebRTC stack fails.
     pub async fn join(dial: &Dial, local: &str) -> Result<(Self, mpsc::UnboundedReceiver<Event>), ClientError> {
-        let (link, mut signals) = link::open(dial).await?;
+        let (link, signals) = link::open(dial).await?;
+        Self::enter(link, signals, local).await
+    }
+
+    /// As [`Participant::join`], over LiveKit's own WebSocket: `url` (`ws://host:port`) and `token` as its clients get them.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn join_room(url: &str, token: &str, local: &str) -> Result<(Self, mpsc::UnboundedReceiver<Event>), ClientError> {
+        let (link, signals) = link::open_socket(url, token).await?;
+        Self::enter(link, signals, local).await
+    }
+
+    async fn enter(
+        link: LinkSender,
+        mut signals: LinkReceiver,
+        local: &str,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Event>), ClientError> {
         let Some(Response::Join(join)) = signals.next().await? else {
             return Err(ClientError::Signalling("the first message was no JoinResponse".to_owned()));
         };

@@ -188,6 +188,26 @@ pub const RPC_PAYLOAD_MAX: usize = 15 * 1024;
 pub const RPC_WAIT: Duration = Duration::from_secs(15);
 /// … and at most so long.
 pub const RPC_WAIT_MAX: Duration = Duration::from_secs(120);
+/// Events waiting for one webhook's receiver: an hour of a room in which somebody comes or goes every four seconds.
+pub const WEBHOOK_QUEUE_EVENTS_MAX: usize = 1024;
+/// Their bytes; an event carries metadata and attributes of a room and a participant, 200 KiB at most.
+pub const WEBHOOK_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// Receivers of webhooks.
+pub const WEBHOOK_URLS_MAX: usize = 16;
+/// A connection to a receiver may take so long …
+pub const WEBHOOK_CONNECT_TIME: Duration = Duration::from_secs(5);
+/// … and a whole try, its answer included, so long.
+pub const WEBHOOK_TRY_TIME: Duration = Duration::from_secs(10);
+/// Pause after the first failure; each further one doubles it …
+pub const WEBHOOK_PAUSE_MIN: Duration = Duration::from_millis(250);
+/// … up to this.
+pub const WEBHOOK_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// An event that still fails after so long is given up: a receiver's restart or update is over by then.
+pub const WEBHOOK_KEPT: Duration = Duration::from_secs(15 * 60);
+/// The token of one try holds so long; receivers' clocks may differ. LiveKit's own number.
+pub const WEBHOOK_TOKEN_LIFE: Duration = Duration::from_secs(300);
+/// What is queued when the node ends gets so long; other farewells go on meanwhile.
+pub const WEBHOOK_FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Largest body of a request to the API: metadata and attributes, or a data packet in base64, with their envelope.
 pub const TWIRP_BODY_MAX: usize = 256 * 1024;
 /// Largest data packet of a server: what a participant may send, less its envelope.

@@ -12,7 +12,7 @@ use crate::admit::{NodeState, still_refusing};
 use crate::config::{Config, Secret};
 use crate::directory::Directory;
 use crate::drain::{Drain, Terminate};
-use crate::limits::DESK_INPUTS_MAX;
+use crate::limits::{DESK_INPUTS_MAX, WEBHOOK_FAREWELL_MAX};
 use crate::metrics::{BUCKETS_FORWARDING, Histogram, Metrics};
 use crate::recent::Recent;
 use crate::shard::{self, CaptureOrder, Command, Listening, Note, ShardGone, ShardHandle, ShardReport, Shards, StartError};
@@ -21,6 +21,7 @@ use crate::signal::grpc::auth::Auth;
 use crate::signal::grpc::links::Links;
 use crate::signal::grpc::service::release;
 use crate::signal::livekit_server::LiveKit;
+use crate::signal::livekit_server::webhooks::Webhooks;
 use crate::signal::mattermost::Mattermost;
 use crate::signal::mattermost::connections::Connections;
 use crate::signal::mattermost::corner::Corner;
@@ -50,6 +51,8 @@ pub struct Node {
     pub mattermost: Option<Arc<Mattermost>>,
     /// LiveKit's API on this node itself.
     pub livekit: LiveKit,
+    /// Who is told what happens in its rooms.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The setting.
     pub participants_max: usize,
     /// Message servers.
@@ -99,6 +102,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         tap_secret: config.tap_secret.clone(),
         mattermost,
         livekit: LiveKit::new(config),
+        webhooks: Webhooks::start(config)?,
         participants_max: config.participants_max,
         links: Arc::new(Links::new(config.grace)),
         directory: Arc::new(Directory::default()),
@@ -136,10 +140,18 @@ impl Running {
                 let _ = done.await;
             }
         }
-        let until = Instant::now() + FAREWELL_MAX;
-        while self.node.links.has_unsent() && Instant::now() < until {
-            tokio::time::sleep(FAREWELL_LOOK).await;
-        }
+        let heard = async {
+            let until = Instant::now() + FAREWELL_MAX;
+            while self.node.links.has_unsent() && Instant::now() < until {
+                tokio::time::sleep(FAREWELL_LOOK).await;
+            }
+        };
+        let told = async {
+            if let Some(webhooks) = &self.node.webhooks {
+                webhooks.finish(WEBHOOK_FAREWELL_MAX).await;
+            }
+        };
+        tokio::join!(heard, told);
         self.node.closing.send_replace(true);
         self.shards.stop().await;
         for task in self.tasks {
@@ -162,6 +174,7 @@ impl Node {
             links: Arc::clone(&self.links),
             directory: Arc::clone(&self.directory),
             metrics: Arc::clone(&self.metrics),
+            webhooks: self.webhooks.clone(),
             corner,
         };
         let settings = AdapterSettings {
@@ -175,6 +188,7 @@ impl Node {
                 participants_max: config.livekit_max_participants,
                 remote_unmute: config.livekit_remote_unmute,
             },
+            webhooks: self.webhooks.is_some(),
         };
         Some(tokio::spawn(desk.run(settings, inputs, notes)))
     }

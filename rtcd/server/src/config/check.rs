@@ -40,6 +40,14 @@ pub(super) fn together(config: &Config, texts: &Texts) -> Result<(), ConfigError
     if !config.log_console && !config.log_file {
         return wrong("logger.enable_console", "is off and logger.enable_file too; turn one of them on");
     }
+    if !config.webhook_urls.is_empty() {
+        if config.webhook_api_key.is_empty() {
+            return wrong("webhook.api_key", "is not set, though webhook.urls is; name the key of livekit.keys that signs webhooks");
+        }
+        if !config.livekit_keys.iter().any(|(key, _)| *key == config.webhook_api_key) {
+            return wrong("webhook.api_key", "is none of livekit.keys; name one of them, its secret signs webhooks");
+        }
+    }
     if config.log_file && config.log_file_location.is_empty() {
         return wrong("logger.file_location", "is not set, though logger.enable_file is; name the file");
     }

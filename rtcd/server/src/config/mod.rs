@@ -160,6 +160,11 @@ settings! {
     livekit_max_participants: u32 = ("livekit.max_participants", "RTCD_LIVEKIT_MAXPARTICIPANTS", "0", parse::number);
     /// Whether a server may switch on somebody's microphone or camera. (LiveKit: room.enable_remote_unmute.)
     livekit_remote_unmute: bool = ("livekit.enable_remote_unmute", "RTCD_LIVEKIT_ENABLEREMOTEUNMUTE", "false", parse::boolean);
+    /// Where what happens in rooms of LiveKit's clients is told: `http` or `https` URLs, comma separated. Each gets LiveKit's webhooks,
+    /// in order, with retries; the answer has to be a 2xx. (LiveKit: webhook.urls.)
+    webhook_urls: Vec<reqwest::Url> = ("webhook.urls", "RTCD_WEBHOOK_URLS", "", parse::webhook_urls, secret);
+    /// The key of livekit.keys that signs webhooks; receivers know its secret. (LiveKit: webhook.api_key.)
+    webhook_api_key: String = ("webhook.api_key", "RTCD_WEBHOOK_APIKEY", "", parse::text);
     /// Stable name of this node, in logs, metrics and the ops page. Empty: the host name.
     node_id: String = ("node.id", "RTCD_NODE_ID", "", parse::node_id);
     /// Seconds SIGTERM waits for running calls before it ends them, or `none`: as long as it takes, the default while Mattermost's
@@ -558,6 +563,29 @@ mod tests {
             let error = with(None, &[("LIVEKIT_KEYS", bad)]).err().expect("refused").to_string();
             assert!(error.contains("livekit.keys") && !error.contains("secret-of"), "{error}");
         }
+    }
+
+    #[test]
+    fn webhooks_need_urls_that_can_be_reached_and_a_key_that_signs() {
+        let keys = ("LIVEKIT_KEYS", "APIone: secret-of-the-first-key");
+        let of = |env: &[(&str, &str)]| with(None, env).map(|loaded| loaded.config.webhook_urls.len()).map_err(|error| error.to_string());
+        let (urls, key) = (("RTCD_WEBHOOK_URLS", "http://a/x, https://b:1/y?z=1"), ("RTCD_WEBHOOK_APIKEY", "APIone"));
+        assert_eq!(of(&[keys, urls, key]), Ok(2));
+        assert_eq!(
+            with(Some("webhook.urls = [\"http://a\", \"http://b\"]\nwebhook.api_key = \"APIone\"\n"), &[keys])
+                .map(|l| l.config.webhook_urls.len())
+                .ok(),
+            Some(2)
+        );
+        assert_eq!(of(&[keys]), Ok(0));
+        for (bad, says) in [("a/x", "RTCD_WEBHOOK_URLS"), ("ftp://a", "http"), ("http://", "RTCD_WEBHOOK_URLS")] {
+            assert!(of(&[keys, key, ("RTCD_WEBHOOK_URLS", bad)]).is_err_and(|error| error.contains(says)), "{bad}");
+        }
+        let many = vec!["http://a"; 17].join(",");
+        assert!(of(&[keys, key, ("RTCD_WEBHOOK_URLS", &many)]).is_err_and(|error| error.contains("16")));
+        assert!(of(&[keys, urls]).is_err_and(|error| error.contains("webhook.api_key")));
+        assert!(of(&[keys, urls, ("RTCD_WEBHOOK_APIKEY", "APItwo")]).is_err_and(|error| error.contains("livekit.keys")));
+        assert!(of(&[urls, key]).is_err_and(|error| error.contains("livekit.keys")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rtcd_core::shards::SHARDS_MAX;
 
-use crate::limits::TENANT_LEN_MAX;
+use crate::limits::{TENANT_LEN_MAX, WEBHOOK_URLS_MAX};
 
 /// A drain that ends when the last one has left.
 pub(crate) const DRAIN_WITHOUT_LIMIT: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -356,6 +356,19 @@ pub(super) fn api_keys(text: &str) -> Result<Vec<(String, Secret)>, String> {
         keys.push((key.to_owned(), given.ok_or_else(|| format!("the key {key} has no secret; write key: secret, key: secret"))?));
     }
     Ok(keys)
+}
+
+pub(super) fn webhook_urls(text: &str) -> Result<Vec<reqwest::Url>, String> {
+    let urls = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| match reqwest::Url::parse(part) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        // A URL may have a secret in it, so it is not repeated.
+        Ok(_) | Err(_) => Err("has a part that is no URL of a web server; write http://host/path or https://host/path".to_owned()),
+    });
+    let urls = urls.collect::<Result<Vec<_>, _>>()?;
+    if urls.len() > WEBHOOK_URLS_MAX {
+        return Err(format!("names more than {WEBHOOK_URLS_MAX} receivers; let one of them pass events on"));
+    }
+    Ok(urls)
 }
 
 pub(super) fn number(text: &str) -> Result<u32, String> {

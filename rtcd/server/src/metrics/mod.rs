@@ -338,6 +338,7 @@ pub async fn render(node: &Node) -> String {
     }
     shards(&mut text, node, &shells);
     links(&mut text, node);
+    livekit(&mut text, node);
     text.head("conclave_rtcd_draining", "gauge", "1 while the node empties itself.");
     let left = node.drain_left();
     text.sample("conclave_rtcd_draining", &[], f64::from(u8::from(left.is_some())));
@@ -480,6 +481,42 @@ fn links(text: &mut Text, node: &Node) {
         ("bad", &counters.bad),
     ] {
         text.sample("conclave_rtcd_link_total", &[("name", name)], value.load(Ordering::Relaxed) as f64);
+    }
+}
+
+/// LiveKit's contract on this node itself.
+fn livekit(text: &mut Text, node: &Node) {
+    if node.livekit.keys.is_empty() {
+        return;
+    }
+    let sockets = &node.links.sockets;
+    text.head("conclave_rtcd_livekit_sockets", "gauge", "Signalling connections of LiveKit's clients to this node itself.");
+    text.sample("conclave_rtcd_livekit_sockets", &[], sockets.len() as f64);
+    text.head("conclave_rtcd_livekit_socket_total", "counter", "What happened to them.");
+    for (name, value) in sockets.counters.named() {
+        text.sample("conclave_rtcd_livekit_socket_total", &[("name", name)], value as f64);
+    }
+    let Some(webhooks) = &node.webhooks else { return };
+    // Two URLs may differ in what is not shown of them.
+    let mut totals: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();
+    let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
+    for receiver in webhooks.receivers() {
+        for (name, value) in receiver.counters.named() {
+            *totals.entry((&receiver.name, name)).or_default() += value;
+        }
+        *waiting.entry(&receiver.name).or_default() += receiver.waiting();
+    }
+    text.head(
+        "conclave_rtcd_webhook_total",
+        "counter",
+        "Webhook events delivered, refused by the receiver and dropped; requests that failed.",
+    );
+    for ((url, name), value) in totals {
+        text.sample("conclave_rtcd_webhook_total", &[("url", url), ("name", name)], value as f64);
+    }
+    text.head("conclave_rtcd_webhooks_waiting", "gauge", "Webhook events that wait behind the one being told.");
+    for (url, count) in waiting {
+        text.sample("conclave_rtcd_webhooks_waiting", &[("url", url)], count as f64);
     }
 }
 

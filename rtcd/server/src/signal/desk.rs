@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::grpc::figures::measure;
 use super::grpc::links::Links;
 use super::livekit::{Adapter, end_reason};
+use super::livekit_server::webhooks::Webhooks;
 use super::mattermost::corner::Corner;
 use super::mattermost::reception::is_ours;
 use super::mattermost::session;
@@ -54,6 +55,8 @@ pub struct Desk {
     pub directory: Arc<Directory>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Where what happens in LiveKit's rooms is told, if anywhere.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// For Mattermost's clients, where they are served.
     pub corner: Option<Corner>,
 }
@@ -198,6 +201,11 @@ impl Desk {
                 self.links.push_session(&session, Body::SessionEnded(ended));
             }
             AdapterOutput::Fault { call, fault } => self.metrics.observe_fault(&call, fault),
+            AdapterOutput::Webhook(event) => {
+                if let Some(webhooks) = &self.webhooks {
+                    webhooks.tell(*event);
+                }
+            }
             AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
             AdapterOutput::HostActionResult { link, result } => self.links.push_link(link, Body::HostActionResult(result)),
             AdapterOutput::Event { call, event } => {

@@ -38,6 +38,8 @@ pub struct AdapterSettings {
     pub region: String,
     /// For rooms that nobody gave settings of their own.
     pub rooms: RoomDefaults,
+    /// Somebody wants [`AdapterOutput::Webhook`].
+    pub webhooks: bool,
 }
 
 /// LiveKit's `room` settings.
@@ -203,6 +205,8 @@ pub enum AdapterOutput {
         /// The answer.
         answer: Result<RoomAnswer, RoomFault>,
     },
+    /// For the webhooks of LiveKit's contract.
+    Webhook(Box<lk::WebhookEvent>),
     /// Answer to a host action.
     HostActionResult {
         /// Whose.

@@ -47,7 +47,7 @@ impl Adapter {
                     self.end_participant(turn, &peer, v1::EndReason::CallEnded, true);
                 }
                 turn.core(Command::EndCall { call: call.clone() });
-                self.end_calls(turn, |empty, _| empty.id == *call);
+                self.end_calls(turn, lk::RoomEndReason::RoomEndApiDelete, |empty, _| empty.id == *call);
                 Ok(())
             }
             None => Err((v1::ErrorReason::BadRequest, "the host action has no action; set mute, remove, stop_share or end")),

@@ -49,10 +49,14 @@ impl Adapter {
         }
 
         let call_id = call.clone();
+        let new = !self.calls.contains_key(&call);
         let call = self.calls.entry(call.clone()).or_insert_with(|| Call::new(call, join.call_id.clone(), turn.now.unix_ms, turn.settings));
         call.recording |= join.recording;
         call.vacant = None;
         call.timeouts.entered = true;
+        if new {
+            turn.hook_started(call);
+        }
         let settings = request.connection_settings.unwrap_or(lk::ConnectionSettings {
             auto_subscribe: join.auto_subscribe,
             adaptive_stream: join.adaptive_stream,

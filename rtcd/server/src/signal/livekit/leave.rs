@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use conclave_proto::v1;
 use livekit_protocol as lk;
+use lk::RoomEndReason;
 use lk::signal_response::Message;
 use rtcd_core::ids::PeerId;
 
@@ -45,7 +46,9 @@ impl Adapter {
         for peer in gone {
             self.end_participant(turn, &peer, v1::EndReason::Left, false);
         }
-        self.end_calls(turn, |call, now| call.vacant.is_some_and(|(since, _)| now.saturating_duration_since(since) >= call.timeouts.now()));
+        self.end_calls(turn, RoomEndReason::RoomEndIdleTimeout, |call, now| {
+            call.vacant.is_some_and(|(since, _)| now.saturating_duration_since(since) >= call.timeouts.now())
+        });
         self.end_late_rpcs(turn);
     }
 
@@ -54,11 +57,11 @@ impl Adapter {
         for peer in everybody {
             self.end_participant(turn, &peer, reason, true);
         }
-        self.end_calls(turn, |call, _| call.vacant.is_some());
+        self.end_calls(turn, RoomEndReason::RoomEndServerShutdown, |call, _| call.vacant.is_some());
     }
 
     /// Ends those of the empty calls that are chosen.
-    pub(super) fn end_calls(&mut self, turn: &mut Turn<'_>, chosen: impl Fn(&Call, Instant) -> bool) {
+    pub(super) fn end_calls(&mut self, turn: &mut Turn<'_>, why: RoomEndReason, chosen: impl Fn(&Call, Instant) -> bool) {
         self.calls.retain(|_, call| {
             let Some((_, reason)) = call.vacant.filter(|_| chosen(call, turn.now.instant)) else { return true };
             let ended = v1::CallEnded {
@@ -67,6 +70,7 @@ impl Adapter {
                 reason: reason.as_str_name().to_owned(),
             };
             turn.event(call, v1::call_event::Event::Ended(ended));
+            turn.hook_finished(call, why);
             false
         });
     }
@@ -102,11 +106,15 @@ impl Adapter {
             other.choices.retain(|track, _| participant.track(track.as_str()).is_none());
             other.paused.retain(|track| participant.track(track.as_str()).is_none());
         }
+        for track in &participant.tracks {
+            turn.hook_track(call, &participant, track.id.as_str(), false);
+        }
+        participant.version += 1;
+        participant.tracks.clear();
+        let mut info = participant.info_with(lk::participant_info::State::Disconnected);
+        info.disconnect_reason = leave.reason;
+        turn.hook_left(call, participant.active, info.clone());
         if !participant.grants.hidden {
-            participant.version += 1;
-            participant.tracks.clear();
-            let mut info = participant.info_with(lk::participant_info::State::Disconnected);
-            info.disconnect_reason = leave.reason;
             for other in call.participants.iter_mut().filter(|other| other.session.is_none()) {
                 if other.missed_departures.len() < limits::MISSED_DEPARTURES_MAX {
                     other.missed_departures.push(info.clone());

@@ -11,6 +11,7 @@
 
 mod call;
 mod data;
+mod hooks;
 mod host;
 mod join;
 mod leave;

@@ -123,7 +123,7 @@ impl Call {
     /// The core bound media to the track: everybody may know of it.
     pub(super) fn handle_track_live(&mut self, turn: &mut Turn<'_>, peer: &PeerId, sid: &str, mime: String, layers: &[Layer]) {
         let Some(track) = self.participant_mut(peer).and_then(|participant| participant.track_mut(sid)) else { return };
-        track.live = true;
+        let first = !std::mem::replace(&mut track.live, true);
         if track.info.r#type() == lk::TrackType::Video {
             track.info.simulcast = layers.len() > 1;
         }
@@ -134,6 +134,9 @@ impl Call {
         self.announce_change(turn, peer);
         self.give_to_those_allowed_since(turn, peer, sid);
         self.track_event(turn, peer, sid, true);
+        if let Some(participant) = self.participant(peer).filter(|_| first) {
+            turn.hook_track(self, participant, sid, true);
+        }
     }
 
     /// The track is over; its publisher knows, because it did that itself or was told.
@@ -142,6 +145,7 @@ impl Call {
         let Some(at) = participant.tracks.iter().position(|track| track.id.as_str() == sid) else { return };
         if participant.tracks.get(at).is_some_and(|track| track.live) {
             self.track_event(turn, peer, sid, false);
+            turn.hook_track(self, participant, sid, false);
         }
         let Some(participant) = self.participant_mut(peer) else { return };
         participant.tracks.remove(at);

@@ -2,6 +2,7 @@
 
 use conclave_proto::v1;
 use livekit_protocol as lk;
+use lk::RoomEndReason;
 use lk::data_packet::Value;
 use lk::participant_info::Kind;
 use lk::signal_response::Message;
@@ -75,6 +76,9 @@ impl Adapter {
             call.metadata.clone_from(&wanted.metadata);
             call.tell_room(turn);
         }
+        if new {
+            turn.hook_started(call);
+        }
         Ok(RoomAnswer::Room(Box::new(turn.room(call))))
     }
 
@@ -95,7 +99,7 @@ impl Adapter {
         if entered {
             turn.core(Command::EndCall { call: id.clone() });
         }
-        self.end_calls(turn, |empty, _| empty.id == *id);
+        self.end_calls(turn, RoomEndReason::RoomEndApiDelete, |empty, _| empty.id == *id);
         Ok(RoomAnswer::Done)
     }
 

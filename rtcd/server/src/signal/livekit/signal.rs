@@ -156,6 +156,9 @@ impl Call {
         turn.event(self, v1::call_event::Event::Media(state));
         if became_active {
             self.announce_change(turn, peer);
+            if let Some(participant) = self.participant(peer) {
+                turn.hook_joined(self, participant);
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ use super::*;
 use crate::shard::Command;
 use crate::signal::seam::{Fault, RoomDefaults};
 
+mod asked;
 mod foreign;
 
 /// What the world sees of an adapter: its outputs sorted by whom they are for.
@@ -44,6 +45,7 @@ impl World {
             departure: DEPARTURE,
             region: String::new(),
             rooms: ROOMS,
+            webhooks: true,
         };
         Self {
             adapter: Adapter::new(settings),
@@ -78,6 +80,7 @@ impl World {
                 }
                 AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
                 AdapterOutput::HostActionResult { result, .. } => self.results.push(result),
+                AdapterOutput::Webhook(event) => unreachable!("a call of a message server is nothing for webhooks: {event:?}"),
                 AdapterOutput::Fault { call: of, fault } => {
                     assert_eq!(of, call());
                     self.faults.push(fault);

@@ -36,6 +36,22 @@ pub struct SocketCounters {
     pub frames_out: AtomicU64,
 }
 
+impl SocketCounters {
+    /// With their names.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("opened", &self.opened),
+            ("refused", &self.refused),
+            ("overflowed", &self.overflowed),
+            ("rationed", &self.rationed),
+            ("frames_in", &self.frames_in),
+            ("frames_out", &self.frames_out),
+        ]
+        .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
+
 /// One message for a socket's task.
 #[derive(Debug)]
 pub enum ToSocket {
