@@ -40,6 +40,7 @@ pub struct Bot {
     commands: mpsc::Sender<Command>,
     ids: Arc<Mutex<Ids>>,
     dropped: Arc<AtomicU64>,
+    node_offers: Arc<AtomicU64>,
 }
 
 /// For the session.
@@ -76,8 +77,9 @@ impl Bot {
         let (connection, from_connection) = media::open(&dial.local, dial.av1).await?;
         let (outlet, events, last) = Outlet::new();
         let (commands, inbox) = mpsc::channel(ACTIONS_MAX);
-        let bot = Self { commands, ids: Arc::new(Mutex::new(ids.clone())), dropped: outlet.dropped() };
-        let session = Session::begin(dial, ids, Arc::clone(&bot.ids), socket, connection, outlet).await?;
+        let bot = Self { commands, ids: Arc::new(Mutex::new(ids.clone())), dropped: outlet.dropped(), node_offers: Arc::default() };
+        let shown = (Arc::clone(&bot.ids), Arc::clone(&bot.node_offers));
+        let session = Session::begin(dial, ids, shown, socket, connection, outlet).await?;
         tokio::spawn(session.run(early, said, from_connection, inbox, last));
         Ok((bot, events))
     }
@@ -92,6 +94,12 @@ impl Bot {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Offers of the media node that we answered: each may bring and take away several tracks.
+    #[must_use]
+    pub fn node_offers(&self) -> u64 {
+        self.node_offers.load(Ordering::Relaxed)
     }
 
     /// Asks for a key frame of a track; as soon as it has come at all, when it has not.

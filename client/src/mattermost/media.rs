@@ -72,3 +72,39 @@ pub(super) async fn open(local: &str, av1: bool) -> Result<(Connection, mpsc::Un
         .build();
     Connection::with(local, engine, settings).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a media node offers of a voice and a screen.
+    const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=ice-lite\r\na=msid-semantic:WMS *\r\n\
+        a=fingerprint:sha-256 00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD:EE:FF\r\n\
+        m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=setup:actpass\r\na=mid:0\r\na=ice-ufrag:aaaa\r\n\
+        a=ice-pwd:aaaaaaaaaaaaaaaaaaaaaaaa\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n\
+        a=sendonly\r\na=msid:s voice_s_abcdefgh\r\na=ssrc:5 cname:s\r\n\
+        m=video 9 UDP/TLS/RTP/SAVPF 45 46 96 97\r\nc=IN IP4 0.0.0.0\r\na=setup:actpass\r\na=mid:1\r\na=ice-ufrag:aaaa\r\n\
+        a=ice-pwd:aaaaaaaaaaaaaaaaaaaaaaaa\r\na=rtcp-mux\r\na=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n\
+        a=rtpmap:45 AV1/90000\r\na=rtcp-fb:45 transport-cc\r\na=rtcp-fb:45 nack pli\r\na=rtpmap:46 rtx/90000\r\na=fmtp:46 apt=45\r\n\
+        a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 transport-cc\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\n\
+        a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=sendonly\r\na=msid:s screen_s_abcdefgh\r\na=ssrc:7 cname:s\r\n";
+
+    async fn answer(av1: bool) -> String {
+        let (connection, _events) = open("127.0.0.1", av1).await.expect("opens");
+        let answer = connection.answer(OFFER.to_owned()).await.expect("an answer");
+        connection.inner().close().await.expect("closes");
+        answer
+    }
+
+    #[tokio::test]
+    async fn what_a_node_estimates_the_way_by_is_agreed_to_and_av1_only_where_it_is_wanted() {
+        let plain = answer(false).await;
+        for line in ["a=rtpmap:111 opus/48000/2", "a=rtpmap:96 VP8/90000", "a=rtcp-fb:96 transport-cc", "a=rtcp-fb:96 nack pli"] {
+            assert!(plain.contains(line), "{line} is missing:\n{plain}");
+        }
+        assert!(plain.contains("a=extmap:3 http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"), "{plain}");
+        assert!(!plain.contains("AV1"), "{plain}");
+        let both = answer(true).await;
+        assert!(both.contains("a=rtpmap:45 AV1/90000") && both.contains("a=rtcp-fb:45 transport-cc"), "{both}");
+    }
+}

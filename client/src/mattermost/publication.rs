@@ -43,6 +43,12 @@ impl Publication {
         Self { track: Arc::new(TrackLocalStaticRTP::new(track)), codec, ssrc, sequence: 0 }
     }
 
+    /// Is it sound?
+    #[must_use]
+    pub fn is_audio(&self) -> bool {
+        self.codec.is_audio()
+    }
+
     pub(super) fn track(&self) -> Arc<TrackLocalStaticRTP> {
         Arc::clone(&self.track)
     }

@@ -1,6 +1,7 @@
 //! The session itself: one task that hears the site, the media node and the owner, and answers each.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -103,10 +104,14 @@ impl From<ClientError> for End {
     }
 }
 
+/// Our names, and how many offers of the media node we answered.
+type Shown = (Arc<Mutex<Ids>>, Arc<AtomicU64>);
+
 pub(super) struct Session {
     dial: BotDial,
     ids: Ids,
-    shown_ids: Arc<Mutex<Ids>>,
+    /// What the owner can look up.
+    shown: Shown,
     socket: Socket,
     connection: Connection,
     channel: Arc<dyn DataChannel>,
@@ -132,7 +137,7 @@ impl Session {
     pub(super) async fn begin(
         dial: BotDial,
         ids: Ids,
-        shown_ids: Arc<Mutex<Ids>>,
+        shown: Shown,
         socket: Socket,
         connection: Connection,
         outlet: Outlet,
@@ -143,7 +148,7 @@ impl Session {
         let mut session = Self {
             dial,
             ids,
-            shown_ids,
+            shown,
             socket,
             connection,
             channel,
@@ -226,7 +231,7 @@ impl Session {
 
     fn renamed(&mut self, ids: Ids) -> Result<(), End> {
         self.ids = ids;
-        self.shown_ids.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.ids);
+        self.shown.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.ids);
         Ok(self.outlet.tell(Event::Ids(self.ids.clone()))?)
     }
 
@@ -323,6 +328,7 @@ impl Session {
         self.end(&ended)?;
         let sdp = description::keeping_role(&answer, self.dtls_server);
         self.describe("answer", sdp, by_channel).await?;
+        self.shown.1.fetch_add(1, Ordering::Relaxed);
         if crossed { self.offer(false).await.map_err(End::from) } else { Ok(()) }
     }
 

@@ -1,5 +1,7 @@
 //! Sessions over `/ws` of the real program: who may see, steer and end them. What is in them is for the browser stories.
 
+#![cfg(test)]
+
 mod common;
 
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rtcd_core::ids::{CallId, PeerId, TrackId};
 use rtcd_core::output::SendingSection;
 
@@ -49,6 +50,10 @@ pub(super) struct Session {
     pub(super) joined_at_ms: i64,
     /// Its first offer came.
     pub(super) offered: bool,
+    /// The certificate of that offer, by its fingerprint.
+    pub(super) certificate: Option<String>,
+    /// An offer for a new media connection, waiting for the end of the one before: the JSON it came as.
+    pub(super) renewal: Option<Bytes>,
     /// Its data channel is open.
     pub(super) ready: bool,
     /// Counts its offers.
@@ -89,6 +94,14 @@ impl Call {
         self.sessions.iter_mut().find(|session| session.peer == *peer)
     }
 
+    /// Nothing of this session can be had any more.
+    pub(super) fn forget_tracks(&mut self, peer: &PeerId) {
+        if self.screen.as_ref() == Some(peer) {
+            self.screen = None;
+        }
+        self.live.retain(|_, live| live.publisher != *peer);
+    }
+
     /// What a viewer gets of what is live: everything of the others, of a picture in two codecs the one it can show.
     pub(super) fn wanted_by(&self, viewer: &Session) -> HashSet<TrackId> {
         let twin = |track: &Live| {
@@ -115,6 +128,8 @@ impl Session {
             joined: now,
             joined_at_ms: unix_ms,
             offered: false,
+            certificate: None,
+            renewal: None,
             ready: false,
             offers: 0,
             awaits_answer: None,
@@ -125,6 +140,12 @@ impl Session {
             sections: Vec::new(),
             given: HashSet::new(),
         }
+    }
+
+    /// As it was when it joined, for a new media connection.
+    pub(super) fn renew(&mut self, now: Instant) {
+        let (name, user) = (std::mem::take(&mut self.name), std::mem::take(&mut self.user));
+        *self = Self::new(self.peer.clone(), name, user, self.av1, self.offers_by_channel, now, self.joined_at_ms);
     }
 
     pub(super) fn announce(&mut self, stream: String, class: Class) {

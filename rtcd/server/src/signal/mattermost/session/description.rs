@@ -40,6 +40,11 @@ impl Description {
         serde_json::from_slice(json).map_err(|error| error.to_string())
     }
 
+    /// The fingerprint of its sender's certificate.
+    pub(super) fn certificate(&self) -> Option<String> {
+        self.sdp.lines().find_map(|line| line.strip_prefix("a=fingerprint:")).map(|value| value.trim().to_ascii_lowercase())
+    }
+
     /// Writes one.
     pub(super) fn write(kind: DescriptionKind, sdp: String) -> Vec<u8> {
         // Text and an enum: nothing of it can fail.
@@ -67,6 +72,9 @@ mod tests {
         assert_eq!((offer.kind, offer.sdp.as_str()), (DescriptionKind::Offer, "v=0\r\n"));
         assert_eq!(Description::write(DescriptionKind::Answer, "v=0\r\n".to_owned()), br#"{"type":"answer","sdp":"v=0\r\n"}"#);
         assert!(Description::read(br#"{"type":"pranswer","sdp":""}"#).is_err());
+        assert_eq!(offer.certificate(), None);
+        let signed = Description { sdp: "v=0\r\na=fingerprint:SHA-256 AB:CD\r\n".to_owned(), ..offer };
+        assert_eq!(signed.certificate().as_deref(), Some("sha-256 ab:cd"));
         assert!(Description::read(b"").is_err());
         let browser = br#"{"candidate":"candidate:1 1 udp 1 10.0.0.1 5 typ host","sdpMid":"0","sdpMLineIndex":0,"usernameFragment":"x"}"#;
         assert_eq!(candidate(browser).as_deref(), Some("candidate:1 1 udp 1 10.0.0.1 5 typ host"));

@@ -177,7 +177,11 @@ impl Adapter {
             Input::Join(new) => self.join(&mut turn, *new),
             Input::Leave { peer } => turn.core(Command::Leave { peer }),
             Input::Rtc { peer, kind, data } => self.with(&mut turn, &peer, |call, turn| call.rtc(turn, &peer, kind, &data)),
-            Input::Signal { peer, signal: Signal::Ended { reason } } => self.ended(&mut turn, &peer, reason),
+            Input::Signal { peer, signal: Signal::Ended { reason } } => {
+                if !self.renewed(&mut turn, &peer) {
+                    self.ended(&mut turn, &peer, reason);
+                }
+            }
             Input::Signal { peer, signal } => self.with(&mut turn, &peer, |call, turn| call.signal(turn, &peer, signal)),
             Input::Event { call, event } => {
                 if let Some(call) = self.calls.get_mut(&call) {
@@ -244,22 +248,25 @@ impl Adapter {
         });
         self.peers.insert(peer.clone(), call_id.clone());
         turn.out.push(Output::Bind { client, session: session.clone(), connection });
-        turn.core(Command::Join(Box::new(Join {
-            call: call_id,
-            peer: peer.clone(),
-            transports: Transports::Mutual { codecs: CODECS },
-            can_publish: true,
-            can_subscribe: true,
-            can_publish_data: true,
-            // Nothing is sent to a client before its data channel is open, and of two codecs it gets one.
-            auto_subscribe: false,
-            audio_levels: true,
-            adaptive_stream: false,
-        })));
+        turn.enter(call_id, peer.clone());
         let joined =
             v1::ParticipantJoined { identity: user.clone(), participant_sid: peer.as_str().to_owned(), display_name: user.clone() };
         turn.event(call, call_event::Event::Joined(joined));
         call.sessions.push(Session::new(peer, session, user, av1, offers_by_channel, now.instant, now.unix_ms));
+    }
+
+    /// The media connection has ended, and its session goes on with a new one: its offer is here.
+    fn renewed(&mut self, turn: &mut Turn<'_>, peer: &PeerId) -> bool {
+        let Some(call) = self.peers.get(peer).and_then(|call| self.calls.get_mut(call)) else { return false };
+        let id = call.id.clone();
+        let Some(session) = call.session_mut(peer) else { return false };
+        let Some(offer) = session.renewal.take() else { return false };
+        tracing::info!(?peer, "the session goes on with a new media connection");
+        session.renew(turn.now.instant);
+        call.forget_tracks(peer);
+        turn.enter(id, peer.clone());
+        call.rtc(turn, peer, RtcKind::Sdp, &offer);
+        true
     }
 
     /// The core has ended a session, by our command or by itself.
@@ -268,10 +275,7 @@ impl Adapter {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         let Some(at) = call.sessions.iter().position(|session| session.peer == *peer) else { return };
         let session = call.sessions.remove(at);
-        if call.screen.as_ref() == Some(peer) {
-            call.screen = None;
-        }
-        call.live.retain(|_, live| live.publisher != *peer);
+        call.forget_tracks(peer);
         turn.say(call, &session, ServerMessage::Close { session_id: session.name.clone() });
         let reason = crate::signal::livekit::end_reason(reason);
         let left = v1::ParticipantLeft { identity: session.user, participant_sid: peer.as_str().to_owned(), reason: reason.into() };
@@ -293,6 +297,22 @@ impl Turn<'_> {
 
     fn say(&mut self, call: &Call, session: &Session, message: ServerMessage) {
         self.out.push(Output::Say { client: Arc::clone(&call.client), session: session.name.clone(), message });
+    }
+
+    /// The core makes a place for a session.
+    fn enter(&mut self, call: CallId, peer: PeerId) {
+        self.core(Command::Join(Box::new(Join {
+            call,
+            peer,
+            transports: Transports::Mutual { codecs: CODECS },
+            can_publish: true,
+            can_subscribe: true,
+            can_publish_data: true,
+            // Nothing is sent to a client before its data channel is open, and of two codecs it gets one.
+            auto_subscribe: false,
+            audio_levels: true,
+            adaptive_stream: false,
+        })));
     }
 
     /// Over the session's data channel.

@@ -88,6 +88,19 @@ impl Call {
         };
         match description.kind {
             DescriptionKind::Offer => {
+                let certificate = description.certificate();
+                if !by_channel && session.certificate.is_some() && certificate != session.certificate {
+                    // Another process, or another page, goes on with this session: what was is over, and only this one knows it.
+                    session.renewal = Some(Bytes::copy_from_slice(json));
+                    return turn.core(Command::Leave { peer: peer.clone() });
+                }
+                if session.renewal.is_some() {
+                    // Of the one before, on its way out.
+                    return;
+                }
+                if !session.offered {
+                    session.certificate = certificate;
+                }
                 session.offered = true;
                 session.offers = session.offers.wrapping_add(1);
                 let id = session.offers << 1 | if by_channel { BY_CHANNEL } else { 0 };

@@ -395,3 +395,28 @@ fn a_session_that_leaves_is_closed_and_a_node_that_ends_closes_all() {
     assert_eq!(said(&out), [&ServerMessage::Close { session_id: "ben".to_owned() }]);
     assert!(world.adapter.roster().is_empty());
 }
+
+#[test]
+fn a_session_goes_on_over_a_new_media_connection() {
+    let mut world = World::new();
+    const FIRST: &[u8] = br#"{"type":"offer","sdp":"v=0\r\na=fingerprint:sha-256 AA\r\n"}"#;
+    const OTHER: &[u8] = br#"{"type":"offer","sdp":"v=0\r\na=fingerprint:sha-256 BB\r\n"}"#;
+    let offers = |out: &[Output]| out.iter().filter(|output| matches!(output, Output::Core(Command::Offer { .. }))).count();
+    world.join("one", false, true);
+    assert_eq!(offers(&world.rtc("one", RtcKind::Sdp, FIRST)), 1);
+    world.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer("one"), reliable: true } });
+    world.ready("two", false);
+    let voice = world.publish("two", "1", Kind::Audio, "mic", "audio/opus");
+    assert_eq!(offers(&world.rtc("one", RtcKind::Sdp, FIRST)), 1, "the same certificate is the same connection");
+
+    let out = world.rtc("one", RtcKind::Sdp, OTHER);
+    assert!(matches!(&out[..], [Output::Core(Command::Leave { peer: of })] if *of == peer("one")), "{out:?}");
+    let out = world.signal("one", Signal::Ended { reason: EndReason::Left });
+    assert!(matches!(&out[..], [Output::Core(Command::Join(_)), Output::Core(Command::Offer { .. })]), "nobody is told: {out:?}");
+    // It gets everything again, once its channel is open.
+    let out = world.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer("one"), reliable: true } });
+    assert!(matches!(&out[..], [Output::Core(Command::Subscribe { track, wanted: true, .. })] if *track == voice), "{out:?}");
+    // And ends as any other.
+    let out = world.signal("one", Signal::Ended { reason: EndReason::Left });
+    assert!(matches!(said(&out)[..], [ServerMessage::Close { .. }]), "{out:?}");
+}
