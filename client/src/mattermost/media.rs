@@ -14,7 +14,24 @@ use crate::connection::{Connection, ConnectionEvent};
 /// The loudness of a packet: what the media node tells speakers by.
 const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 
-impl Codec {
+/// A codec of the dialect.
+#[derive(Clone, Copy)]
+pub(super) enum Format {
+    Opus,
+    Vp8,
+    Av1,
+}
+
+impl From<Codec> for Format {
+    fn from(codec: Codec) -> Self {
+        match codec {
+            Codec::Opus => Self::Opus,
+            Codec::Vp8 => Self::Vp8,
+        }
+    }
+}
+
+impl Format {
     /// Chromium's number, and the media node's in its own offers.
     pub(super) fn payload_type(self) -> u8 {
         match self {
@@ -28,7 +45,7 @@ impl Codec {
         matches!(self, Self::Opus)
     }
 
-    pub(super) fn format(self) -> RTCRtpCodec {
+    pub(super) fn codec(self) -> RTCRtpCodec {
         let (mime_type, clock_rate, channels, fmtp) = match self {
             Self::Opus => (MIME_TYPE_OPUS, 48_000, 2, "minptime=10;useinbandfec=1"),
             Self::Vp8 => (MIME_TYPE_VP8, 90_000, 0, ""),
@@ -43,7 +60,7 @@ impl Codec {
     fn register(self, engine: &mut MediaEngine) -> Result<(), ClientError> {
         let kind = if self.is_audio() { RtpCodecKind::Audio } else { RtpCodecKind::Video };
         let payload_type = self.payload_type();
-        engine.register_codec(RTCRtpCodecParameters { rtp_codec: self.format(), payload_type }, kind)?;
+        engine.register_codec(RTCRtpCodecParameters { rtp_codec: self.codec(), payload_type }, kind)?;
         if !self.is_audio() {
             let rtx = RTCRtpCodec {
                 mime_type: MIME_TYPE_RTX.to_owned(),
@@ -61,7 +78,7 @@ impl Codec {
 /// A peer connection bound to `local`; with `0.0.0.0` to every address that is not loopback.
 pub(super) async fn open(local: &str, av1: bool) -> Result<(Connection, mpsc::UnboundedReceiver<ConnectionEvent>), ClientError> {
     let mut engine = MediaEngine::default();
-    for codec in [Codec::Opus, Codec::Vp8].into_iter().chain(av1.then_some(Codec::Av1)) {
+    for codec in [Format::Opus, Format::Vp8].into_iter().chain(av1.then_some(Format::Av1)) {
         codec.register(&mut engine)?;
     }
     engine.register_header_extension(RTCRtpHeaderExtensionCapability { uri: AUDIO_LEVEL.to_owned() }, RtpCodecKind::Audio, None)?;

@@ -11,6 +11,7 @@ use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodingParameters, RTCRtpEncodingPar
 use webrtc::media_stream::track_local::TrackLocal as _;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 
+use super::media::Format;
 use crate::ClientError;
 
 /// What a publication's packets hold.
@@ -20,8 +21,6 @@ pub enum Codec {
     Opus,
     /// Pictures.
     Vp8,
-    /// Pictures.
-    Av1,
 }
 
 /// A track that we send.
@@ -35,18 +34,19 @@ pub struct Publication {
 impl Publication {
     /// Of the media stream `stream`: by that name screens and cameras are announced.
     pub(super) fn new(stream: &str, codec: Codec, ssrc: u32) -> Self {
-        let kind = if codec.is_audio() { RtpCodecKind::Audio } else { RtpCodecKind::Video };
+        let format = Format::from(codec);
+        let kind = if format.is_audio() { RtpCodecKind::Audio } else { RtpCodecKind::Video };
         let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() };
-        let encoding = RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec: codec.format(), ..Default::default() };
+        let encoding = RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec: format.codec(), ..Default::default() };
         let name = format!("{stream}-{ssrc}");
         let track = MediaStreamTrack::new(stream.to_owned(), name.clone(), name, kind, vec![encoding]);
         Self { track: Arc::new(TrackLocalStaticRTP::new(track)), codec, ssrc, sequence: 0 }
     }
 
-    /// Is it sound?
+    /// What its packets hold.
     #[must_use]
-    pub fn is_audio(&self) -> bool {
-        self.codec.is_audio()
+    pub fn codec(&self) -> Codec {
+        self.codec
     }
 
     pub(super) fn track(&self) -> Arc<TrackLocalStaticRTP> {
@@ -60,7 +60,7 @@ impl Publication {
     pub async fn send(&mut self, payload: Bytes, timestamp: u32, marker: bool, level: Option<u8>) -> Result<(), ClientError> {
         let header = rtp::Header {
             version: 2,
-            payload_type: self.codec.payload_type(),
+            payload_type: Format::from(self.codec).payload_type(),
             sequence_number: self.sequence,
             timestamp,
             ssrc: self.ssrc,
