@@ -27,6 +27,18 @@ const ROOM_SERVICE: [&str; 14] = [
     "MoveParticipant",
     "PerformRpc",
 ];
+const EGRESS: [&str; 10] = [
+    "StartEgress",
+    "StartRoomCompositeEgress",
+    "StartWebEgress",
+    "StartParticipantEgress",
+    "StartTrackCompositeEgress",
+    "StartTrackEgress",
+    "UpdateLayout",
+    "UpdateStream",
+    "ListEgress",
+    "StopEgress",
+];
 const WEBHOOKS: [&str; 7] = [
     "room_started",
     "room_finished",
@@ -81,6 +93,7 @@ fn required() -> BTreeSet<String> {
     let mut all = messages("SignalRequest", request);
     all.extend(messages("SignalResponse", response));
     all.extend(named("RoomService", &ROOM_SERVICE));
+    all.extend(named("Egress", &EGRESS));
     all.extend(named("webhook", &WEBHOOKS));
     all.extend(named("grant", &GRANTS));
     all.into_iter().collect()

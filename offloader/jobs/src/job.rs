@@ -209,8 +209,10 @@ impl Job {
         if self.spec.kind != Kind::Record || self.state != State::Done {
             return Vec::new();
         }
-        let call = serde_json::from_str::<RecordParams>(&self.spec.params).ok().and_then(|params| params.mattermost);
-        let kinds = match call {
+        let params = serde_json::from_str::<RecordParams>(&self.spec.params).unwrap_or_default();
+        let kinds = match params.mattermost {
+            // LiveKit's egress is a file and nothing else.
+            None if params.egress.is_some() => vec![Kind::Render],
             None => vec![Kind::Transcribe, Kind::Render],
             Some(call) => {
                 let file = call.recording.is_some().then_some([Kind::Render, Kind::PublishRecording]);

@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod egress;
 mod job;
 pub mod limits;
 pub mod mattermost;

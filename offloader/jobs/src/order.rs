@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::EgressOrder;
 use crate::mattermost::{BotCheckpoint, MattermostCall, PictureProfile, Piece, PublishCheckpoint};
 
 /// Parameters of a recording.
@@ -38,6 +39,9 @@ pub struct RecordParams {
     /// The call is another server's: a bot joins it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mattermost: Option<Box<MattermostCall>>,
+    /// Asked for over LiveKit's contract: the file goes elsewhere too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Box<EgressOrder>>,
 }
 
 /// An answer to the notice.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use archive::derived::{Derivative, Stored, encrypt};
 use archive::keys::DataKey;
+use offloader_jobs::egress::Delivered;
 use offloader_jobs::limits::RENEW_MS;
 use offloader_jobs::order::{RenderResult, TranscribeResult, Transcript};
 use offloader_jobs::{Job, Kind, Outcome, Refused};
@@ -103,8 +104,12 @@ impl App {
         let data_key = self.data_key(&recording).map_err(|error| FinishError::Result(error.to_string()))?;
         let dir = self.output_dir(&job.id, fence);
         let files = files_of(job.spec.kind, result)?;
+        let mut delivered = None;
         let mut rows = Vec::new();
         for file in files {
+            if job.spec.kind == Kind::Render {
+                delivered = self.deliver(job, &dir.join(&file.name)).await?;
+            }
             let (stored, bytes, sealed) =
                 seal_file(dir.join(&file.name), recording_id.clone(), file.name.clone(), data_key.clone()).await?;
             let object = names::derived(recording_id, &hex::encode(stored.stored_sha256));
@@ -128,10 +133,19 @@ impl App {
             Kind::Transcribe => Some(read_transcript(&dir.join("transcript.json")).await?),
             Kind::Record | Kind::Caption | Kind::Render | Kind::PublishRecording | Kind::PublishTranscript => None,
         };
-        let outcome = Outcome::Done { result: result.to_owned() };
+        let outcome = Outcome::Done { result: with_place(result, delivered)? };
         let change = |job: &mut Job, now_ms: i64| -> Result<(), Refused> { job.finish(fence, outcome.clone(), now_ms, random()) };
         Ok(self.store.publish_derived(&job.id, &rows, transcript.as_ref(), change).await?)
     }
+}
+
+/// The worker's result, and where its file was brought.
+fn with_place(result: &str, delivered: Option<Delivered>) -> Result<String, FinishError> {
+    let Some(delivered) = delivered else { return Ok(result.to_owned()) };
+    let unreadable = |error: serde_json::Error| FinishError::Result(error.to_string());
+    let mut result: serde_json::Value = serde_json::from_str(result).map_err(unreadable)?;
+    result["delivered"] = serde_json::to_value(delivered).map_err(unreadable)?;
+    Ok(result.to_string())
 }
 
 /// Which files a worker of that kind hands in.

@@ -85,6 +85,9 @@ impl JobsService {
 
     async fn add_recording(&self, mut job: Job) -> Result<Job, Status> {
         let params: RecordParams = serde_json::from_str(&job.spec.params).map_err(|error| invalid(format!("params_json: {error}")))?;
+        if let Some(egress) = &params.egress {
+            self.app.check_egress(egress).map_err(Status::failed_precondition)?;
+        }
         let id = format!("rec-{}", Uuid::now_v7());
         job.spec.recording_id.clone_from(&id);
         let internal = |error: archive::keys::KeyError| Status::internal(error.to_string());

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod app;
 mod copies;
+pub mod egress;
 pub mod finish;
 pub mod grpc;
 pub mod http;

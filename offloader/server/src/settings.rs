@@ -29,6 +29,8 @@ pub struct Settings {
     pub site_key_file: PathBuf,
     /// File with the Ed25519 signing key, PKCS#8 (`OFFLOADER_SIGNING_KEY_FILE`). Made at first start.
     pub signing_key_file: PathBuf,
+    /// Folder for the files of LiveKit's egress (`OFFLOADER_EGRESS_DIR`). Without one there is no egress to files.
+    pub egress_dir: Option<PathBuf>,
     /// Room that stays free on the data folder's disk, in MiB (`OFFLOADER_DISK_FREE_MIN_MB`). A recording pauses when there is
     /// less, and goes on when there is twice as much: what is left is for the database, the seals and the system. 0: until the
     /// disk is full.
@@ -57,7 +59,7 @@ pub struct Settings {
 }
 
 /// Every variable of the environment: name, default, what it is. `--help` and docs/install.md show this table.
-pub const VARIABLES: [(&str, &str, &str); 22] = [
+pub const VARIABLES: [(&str, &str, &str); 23] = [
     ("OFFLOADER_LISTEN", "127.0.0.1:4545", "address of gRPC and HTTP; keep it on the inner network"),
     ("OFFLOADER_TOKEN", "needed", "bearer token of whoever may call it, at least 16 characters"),
     ("OFFLOADER_DATA", "var/offloader", "folder of this offloader alone: captures, work, keys"),
@@ -69,6 +71,7 @@ pub const VARIABLES: [(&str, &str, &str); 22] = [
         "a folder in the data folder",
         "`file:///PATH` or `s3://BUCKET` with the usual `AWS_*` variables; the same for all",
     ),
+    ("OFFLOADER_EGRESS_DIR", "none", "folder for the files of LiveKit's egress; without one there is no egress to files"),
     (
         "OFFLOADER_DISK_FREE_MIN_MB",
         "256",
@@ -109,6 +112,7 @@ impl Default for Settings {
             redis: None,
             poll_ms: 1_000,
             archive: String::new(),
+            egress_dir: None,
             disk_free_min_mb: 256,
             site_key_file: PathBuf::new(),
             signing_key_file: PathBuf::new(),
@@ -172,6 +176,7 @@ impl Settings {
         model(&mut self.model_path, "OFFLOADER_MODEL_PATH");
         model(&mut self.vad_path, "OFFLOADER_VAD_PATH");
         model(&mut self.caption_model_path, "OFFLOADER_CAPTION_MODEL_PATH");
+        model(&mut self.egress_dir, "OFFLOADER_EGRESS_DIR");
         let sum = |target: &mut Option<String>, name: &str| env(name).into_iter().for_each(|value| *target = Some(value));
         sum(&mut self.model_sha256, "OFFLOADER_MODEL_SHA256");
         sum(&mut self.vad_sha256, "OFFLOADER_VAD_SHA256");

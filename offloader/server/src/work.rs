@@ -77,6 +77,7 @@ impl App {
                 let params: RecordParams = serde_json::from_str(&job.spec.params)?;
                 let recording = self.recording_of(job).await?;
                 let asked = params.mattermost.and_then(|call| call.recording).map(|recording| recording.picture);
+                let asked = asked.or(params.egress.map(|egress| egress.picture));
                 Ok(WorkOrder::Render(RenderOrder {
                     recording_id: recording.id.clone(),
                     dir: self.recording_dir(&recording.id),

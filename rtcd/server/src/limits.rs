@@ -188,6 +188,14 @@ pub const RPC_PAYLOAD_MAX: usize = 15 * 1024;
 pub const RPC_WAIT: Duration = Duration::from_secs(15);
 /// … and at most so long.
 pub const RPC_WAIT_MAX: Duration = Duration::from_secs(120);
+/// The offloader may take so long to answer a request about an egress.
+pub const EGRESS_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Jobs that are looked through for egresses, the newest.
+pub const EGRESS_LISTED_MAX: u32 = 1000;
+/// Egresses of this node that are kept in mind for webhooks: 2 KiB each.
+pub const EGRESS_KNOWN_MAX: usize = 1024;
+/// Longest path that an egress may name, bytes; with a room's name in it the offloader takes 1024.
+pub const EGRESS_PATH_LEN_MAX: usize = 512;
 /// Events waiting for one webhook's receiver: an hour of a room in which somebody comes or goes every four seconds.
 pub const WEBHOOK_QUEUE_EVENTS_MAX: usize = 1024;
 /// Their bytes; an event carries metadata and attributes of a room and a participant, 200 KiB at most.

@@ -21,6 +21,8 @@ use crate::signal::grpc::auth::Auth;
 use crate::signal::grpc::links::Links;
 use crate::signal::grpc::service::release;
 use crate::signal::livekit_server::LiveKit;
+use crate::signal::livekit_server::egress::Egress;
+use crate::signal::livekit_server::egress::watch::Watcher;
 use crate::signal::livekit_server::webhooks::Webhooks;
 use crate::signal::mattermost::Mattermost;
 use crate::signal::mattermost::connections::Connections;
@@ -51,6 +53,8 @@ pub struct Node {
     pub mattermost: Option<Arc<Mattermost>>,
     /// LiveKit's API on this node itself.
     pub livekit: LiveKit,
+    /// What LiveKit's egress needs.
+    pub egress: Option<Egress>,
     /// Who is told what happens in its rooms.
     pub webhooks: Option<Arc<Webhooks>>,
     /// The setting.
@@ -102,6 +106,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         tap_secret: config.tap_secret.clone(),
         mattermost,
         livekit: LiveKit::new(config),
+        egress: Egress::new(config)?,
         webhooks: Webhooks::start(config)?,
         participants_max: config.participants_max,
         links: Arc::new(Links::new(config.grace)),
@@ -126,6 +131,9 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         reception.open(&node);
     }
     tasks.push(tokio::spawn(keep_house(Arc::clone(&node))));
+    if let Some(egress) = node.egress.clone() {
+        tasks.push(tokio::spawn(Watcher::new(Arc::clone(&node), egress).run()));
+    }
     Ok(Running { node, shards, tasks })
 }
 

@@ -40,6 +40,10 @@ pub(super) fn together(config: &Config, texts: &Texts) -> Result<(), ConfigError
     if !config.log_console && !config.log_file {
         return wrong("logger.enable_console", "is off and logger.enable_file too; turn one of them on");
     }
+    if config.offloader_url.is_some() && (config.offloader_token.is_none() || config.livekit_keys.is_empty() || config.tap_secret.is_none())
+    {
+        return wrong("offloader.url", "is set for LiveKit's egress, which needs offloader.token, tap.secret and livekit.keys too");
+    }
     if !config.webhook_urls.is_empty() {
         if config.webhook_api_key.is_empty() {
             return wrong("webhook.api_key", "is not set, though webhook.urls is; name the key of livekit.keys that signs webhooks");

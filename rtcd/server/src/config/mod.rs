@@ -165,6 +165,10 @@ settings! {
     webhook_urls: Vec<reqwest::Url> = ("webhook.urls", "RTCD_WEBHOOK_URLS", "", parse::webhook_urls, secret);
     /// The key of livekit.keys that signs webhooks; receivers know its secret. (LiveKit: webhook.api_key.)
     webhook_api_key: String = ("webhook.api_key", "RTCD_WEBHOOK_APIKEY", "", parse::text);
+    /// The offloader that records rooms for LiveKit's egress: its gRPC address, `http://host:port`. Empty: there is no egress.
+    offloader_url: Option<reqwest::Url> = ("offloader.url", "RTCD_OFFLOADER_URL", "", parse::offloader_url);
+    /// Its bearer token (OFFLOADER_TOKEN there).
+    offloader_token: Option<Secret> = ("offloader.token", "RTCD_OFFLOADER_TOKEN", "", parse::secret, secret);
     /// Stable name of this node, in logs, metrics and the ops page. Empty: the host name.
     node_id: String = ("node.id", "RTCD_NODE_ID", "", parse::node_id);
     /// Seconds SIGTERM waits for running calls before it ends them, or `none`: as long as it takes, the default while Mattermost's

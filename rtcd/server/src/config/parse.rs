@@ -358,6 +358,14 @@ pub(super) fn api_keys(text: &str) -> Result<Vec<(String, Secret)>, String> {
     Ok(keys)
 }
 
+pub(super) fn offloader_url(text: &str) -> Result<Option<reqwest::Url>, String> {
+    match reqwest::Url::parse(text.trim()) {
+        _ if text.trim().is_empty() => Ok(None),
+        Ok(url) if url.scheme() == "http" && url.has_host() => Ok(Some(url)),
+        Ok(_) | Err(_) => Err(format!("{text:?} is no address of an offloader; write http://host:4545")),
+    }
+}
+
 pub(super) fn webhook_urls(text: &str) -> Result<Vec<reqwest::Url>, String> {
     let urls = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| match reqwest::Url::parse(part) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),

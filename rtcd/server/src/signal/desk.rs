@@ -201,6 +201,7 @@ impl Desk {
                 self.links.push_session(&session, Body::SessionEnded(ended));
             }
             AdapterOutput::Fault { call, fault } => self.metrics.observe_fault(&call, fault),
+            AdapterOutput::Consented { call, consent } => self.directory.consented(&call, &consent, moment().unix_ms),
             AdapterOutput::Webhook(event) => {
                 if let Some(webhooks) = &self.webhooks {
                     webhooks.tell(*event);

@@ -205,6 +205,13 @@ pub enum AdapterOutput {
         /// The answer.
         answer: Result<RoomAnswer, RoomFault>,
     },
+    /// Somebody may be recorded, or no longer, by the word of an API key: for the record's evidence.
+    Consented {
+        /// The core's id of the call.
+        call: CallId,
+        /// As if the person had answered.
+        consent: v1::RecordingConsent,
+    },
     /// For the webhooks of LiveKit's contract.
     Webhook(Box<lk::WebhookEvent>),
     /// Answer to a host action.
@@ -316,6 +323,13 @@ pub enum RoomRequest {
     Metadata(String),
     /// Call a method of a participant.
     Rpc(lk::PerformRpcRequest),
+    /// An egress may have everybody's media, or no longer: the API key that asked for it vouches for their consent.
+    Vouch {
+        /// The egress.
+        egress: String,
+        /// From now on, or no longer.
+        on: bool,
+    },
 }
 
 /// What a room's adapter answers.
@@ -349,6 +363,14 @@ pub enum RoomFault {
     /// The participant has no such track.
     #[error("track is not found")]
     NoTrack,
+    /// Nobody is there whose media could be recorded.
+    #[error("nobody is in the room; start the egress when somebody has joined")]
+    Empty,
+    /// Only people have the key.
+    #[error(
+        "tracks of this room are encrypted end to end: it can be recorded only with the grant of who holds the key, which no server has"
+    )]
+    Sealed,
     /// The setting forbids it.
     #[error("remote unmute not enabled")]
     NoRemoteUnmute,

@@ -78,9 +78,6 @@ impl Adapter {
             auto_subscribe: participant.core_subscribes,
             adaptive_stream: settings.adaptive_stream,
         })));
-        if let Some(granted) = call.consents.get(&participant.identity) {
-            turn.core(Command::Consent { peer: peer.clone(), granted: *granted });
-        }
         turn.event(
             call,
             v1::call_event::Event::Joined(v1::ParticipantJoined {
@@ -89,6 +86,11 @@ impl Adapter {
                 display_name: participant.name.clone(),
             }),
         );
+        match call.consent_of(&participant) {
+            Some(granted) if !call.vouched.is_empty() => call.give_consent(turn, &participant, granted),
+            Some(granted) => turn.core(Command::Consent { peer: peer.clone(), granted }),
+            None => {}
+        }
         call.participants.push(participant);
         self.peers.insert(peer.clone(), call_id.clone());
         self.sessions.insert(session.clone(), peer.clone());

@@ -24,6 +24,7 @@ mod signal;
 mod subscribe;
 mod translate;
 mod turn;
+mod vouch;
 
 use std::collections::HashMap;
 
@@ -33,8 +34,9 @@ use prost::Message as _;
 use rtcd_core::ids::{CallId, PeerId};
 
 use self::call::Call;
-pub(crate) use self::translate::{end_reason, media_step};
+pub(crate) use self::translate::{end_reason, media_step, new_sid};
 use self::turn::Turn;
+pub(crate) use self::vouch::NOTICE;
 use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall, RosterParticipant, SessionKey};
 
 /// All LiveKit calls of one shard. See the module's documentation.

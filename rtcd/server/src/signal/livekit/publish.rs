@@ -79,6 +79,7 @@ impl Call {
             subscribed: false,
         });
         self.hold_back_from_restricted(turn, peer, &track);
+        self.withhold_sealed(turn, peer);
     }
 
     /// The participant mutes or unmutes its own track.

@@ -42,6 +42,7 @@ impl Adapter {
             | RoomRequest::Update(_)
             | RoomRequest::Subscriptions(_)
             | RoomRequest::SendData(_)
+            | RoomRequest::Vouch { .. }
             | RoomRequest::Metadata(_) => match self.calls.get_mut(&id) {
                 Some(call) => call.answer(turn, request),
                 None => Err(RoomFault::NoRoom),
@@ -146,7 +147,7 @@ impl Call {
         self.by_identity(identity).ok_or(RoomFault::NoParticipant)
     }
 
-    fn tell_room(&self, turn: &mut Turn<'_>) {
+    pub(super) fn tell_room(&self, turn: &mut Turn<'_>) {
         let room = turn.room(self);
         turn.broadcast(self, None, Message::RoomUpdate(lk::RoomUpdate { room: Some(room) }));
     }
@@ -168,6 +169,7 @@ impl Call {
                 Ok(RoomAnswer::Done)
             }
             RoomRequest::SendData(data) => self.send_by_server(turn, data),
+            RoomRequest::Vouch { egress, on } => self.vouch(turn, egress, on),
             RoomRequest::Metadata(metadata) => {
                 if metadata.len() > limits::METADATA_LEN_MAX {
                     return Err(RoomFault::TooMuch("metadata size"));

@@ -18,6 +18,7 @@ use crate::signal::seam::{Fault, RoomDefaults};
 
 mod asked;
 mod foreign;
+mod vouch;
 
 /// What the world sees of an adapter: its outputs sorted by whom they are for.
 struct World {
@@ -30,6 +31,7 @@ struct World {
     events: Vec<v1::call_event::Event>,
     results: Vec<v1::HostActionResult>,
     faults: Vec<Fault>,
+    consented: Vec<(String, bool)>,
 }
 
 const GRACE: Duration = Duration::from_secs(30);
@@ -57,6 +59,7 @@ impl World {
             events: Vec::new(),
             results: Vec::new(),
             faults: Vec::new(),
+            consented: Vec::new(),
         }
     }
 
@@ -80,6 +83,7 @@ impl World {
                 }
                 AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
                 AdapterOutput::HostActionResult { result, .. } => self.results.push(result),
+                AdapterOutput::Consented { consent, .. } => self.consented.push((consent.identity, consent.granted)),
                 AdapterOutput::Webhook(event) => unreachable!("a call of a message server is nothing for webhooks: {event:?}"),
                 AdapterOutput::Fault { call: of, fault } => {
                     assert_eq!(of, call());

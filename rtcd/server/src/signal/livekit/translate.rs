@@ -16,7 +16,7 @@ pub(super) const DIALECT_PROTOCOL: i32 = 16;
 /// A new unguessable id with LiveKit's prefix and 22 letters and digits: 122 random bits.
 ///
 /// Not in hexadecimal: Firefox (ESR 153) cuts msid stream ids after 64 characters, and `PA_…|TR_…` has to fit.
-pub(super) fn new_sid(prefix: &str) -> String {
+pub(crate) fn new_sid(prefix: &str) -> String {
     const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut left = uuid::Uuid::new_v4().as_u128();
     let mut sid = String::with_capacity(prefix.len() + 22);

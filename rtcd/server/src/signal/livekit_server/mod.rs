@@ -2,11 +2,12 @@
 //!
 //! [`keys`] and [`claims`] say whom a token lets do what, [`connection`] reads how a client wants to join, [`join`] lets it in,
 //! [`socket`] carries its frames to and from the same adapter that message servers' frames reach. [`room_service`] is the
-//! API of servers, in [`twirp`]'s form; [`webhooks`] tell them what happens. Rooms are calls of one tenant of their own.
+//! API of servers, in [`twirp`]'s form; [`webhooks`] tell them what happens, [`egress`] records. Rooms are calls of one tenant of their own.
 
 pub mod claims;
 pub mod connection;
 pub mod cors;
+pub mod egress;
 pub mod join;
 pub mod keys;
 pub mod refused;

@@ -54,9 +54,12 @@ impl From<RoomFault> for Refused {
         let status = match fault {
             RoomFault::NoRoom | RoomFault::NoParticipant | RoomFault::NoTrack => StatusCode::NOT_FOUND,
             RoomFault::TooMuch(_) | RoomFault::Invalid(_) => StatusCode::BAD_REQUEST,
-            RoomFault::NoRemoteUnmute | RoomFault::Unsupported(_) | RoomFault::Late(_) | RoomFault::Method { .. } => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            RoomFault::NoRemoteUnmute
+            | RoomFault::Empty
+            | RoomFault::Sealed
+            | RoomFault::Unsupported(_)
+            | RoomFault::Late(_)
+            | RoomFault::Method { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, fault.to_string())
     }

@@ -10,6 +10,7 @@ use livekit_protocol as lk;
 
 use super::call_of;
 use super::claims::Claims;
+use super::egress;
 use super::keys::sha256;
 use super::twirp::{Code, Form, TwirpError};
 use crate::limits::ROOM_TEXT_LEN_MAX;
@@ -18,7 +19,6 @@ use crate::signal::seam::{RoomAnswer, RoomFault, RoomRequest};
 
 /// Services of LiveKit that this server does not have, and what to do instead.
 const ABSENT: &[(&str, &str)] = &[
-    ("livekit.Egress", "egress is not supported yet; recordings are made with this product's offloader"),
     ("livekit.Ingress", "ingress is not supported; publish with an SDK"),
     ("livekit.SIP", "SIP is not supported"),
     ("livekit.AgentDispatchService", "agents are not dispatched; let the agent join its room with a token"),
@@ -43,6 +43,9 @@ pub async fn serve(
     if let Some((_, why)) = ABSENT.iter().find(|(absent, _)| *absent == service) {
         return Err(TwirpError::new(Code::Unimplemented, *why));
     }
+    if service == "livekit.Egress" {
+        return egress::serve(&node, &claims, Form::of(&headers)?, &method, &body).await;
+    }
     if service != "livekit.RoomService" {
         return Err(no_route(&service, &method));
     }
@@ -50,7 +53,7 @@ pub async fn serve(
     Caller { node, claims, form }.serve(&method, &body).await
 }
 
-fn no_route(service: &str, method: &str) -> TwirpError {
+pub(super) fn no_route(service: &str, method: &str) -> TwirpError {
     let named: String = format!("{service}/{method}").chars().take(128).collect();
     TwirpError::new(Code::BadRoute, format!("no handler for path \"/twirp/{named}\""))
 }

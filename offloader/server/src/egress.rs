@@ -1,0 +1,84 @@
+//! LiveKit's egress: the rendered file is copied to the folder of the settings before its job is done.
+
+use std::path::{Component, Path, PathBuf};
+
+use offloader_jobs::Job;
+use offloader_jobs::egress::{Delivered, EgressOrder};
+use offloader_jobs::order::RecordParams;
+
+use crate::app::App;
+use crate::finish::FinishError;
+
+/// The egress that a job belongs to.
+pub fn egress_of(job: &Job) -> Option<Box<EgressOrder>> {
+    serde_json::from_str::<RecordParams>(&job.spec.params).ok()?.egress
+}
+
+/// Where a path of a request lies below the folder: nowhere else, whatever it says.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn below(folder: &Path, path: &str) -> Result<PathBuf, String> {
+    let mut place = folder.to_owned();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(part) => place.push(part),
+            // Absolute paths of a machine of LiveKit's are paths in the folder.
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return Err(format!("{path:?} leaves the folder for egress")),
+        }
+    }
+    if place == folder || path.ends_with('/') || path.len() > 1024 {
+        return Err(format!("{path:?} names no file of at most 1024 bytes"));
+    }
+    Ok(place)
+}
+
+impl App {
+    /// Whether what an egress wants can be done here.
+    ///
+    /// # Errors
+    /// What to change.
+    pub fn check_egress(&self, order: &EgressOrder) -> Result<(), String> {
+        let folder = self.settings.egress_dir.as_deref();
+        let folder = folder.ok_or("this offloader has no folder for files of egress; set OFFLOADER_EGRESS_DIR")?;
+        below(folder, &order.path).map(|_| ())
+    }
+
+    /// Copies the file of an egress to its place. The same job again replaces it: what comes out is the same.
+    pub(crate) async fn deliver(&self, job: &Job, file: &Path) -> Result<Option<Delivered>, FinishError> {
+        let Some(order) = egress_of(job) else { return Ok(None) };
+        self.check_egress(&order).map_err(FinishError::Result)?;
+        let folder = self.settings.egress_dir.clone().unwrap_or_default();
+        let place = below(&folder, &order.path).map_err(FinishError::Result)?;
+        let (from, part) = (file.to_owned(), place.with_extension(format!("{}.part", job.id)));
+        let location = place.display().to_string();
+        let copy = move || -> std::io::Result<u64> {
+            std::fs::create_dir_all(place.parent().unwrap_or(&folder))?;
+            let bytes = std::fs::copy(&from, &part)?;
+            std::fs::File::open(&part)?.sync_all()?;
+            std::fs::rename(&part, &place)?;
+            Ok(bytes)
+        };
+        let copied = tokio::task::spawn_blocking(copy).await.map_err(|error| FinishError::Storage(error.to_string()))?;
+        let bytes = copied.map_err(|error| FinishError::Storage(format!("{location}: {error}")))?;
+        tracing::info!(job = job.id, egress = order.id, bytes, "an egress's file is in its place");
+        Ok(Some(Delivered { location, bytes }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_a_request_stays_in_the_folder() {
+        let folder = Path::new("/srv/egress");
+        for (path, place) in [("a.mp4", "/srv/egress/a.mp4"), ("/out/./b/a.mp4", "/srv/egress/out/b/a.mp4")] {
+            assert_eq!(below(folder, path).unwrap(), Path::new(place));
+        }
+        for path in ["../a.mp4", "a/../../b.mp4", "", "/", ".", "a/", &"x".repeat(2000)] {
+            assert!(below(folder, path).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! LiveKit's `Egress`: recordings asked for over Twirp, carried by the offloader.
+//!
+//! This node keeps nothing of them but who vouches: an egress is a job of the offloader with an [`order`] inside, and what it looks like
+//! ([`info`]) is read from its jobs, also after a restart. [`watch`] tells webhooks what changes.
+
+pub mod info;
+pub mod offloader;
+pub mod order;
+pub mod watch;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::response::Response;
+use livekit_protocol as lk;
+use offloader_jobs::egress::EgressOrder;
+use offloader_jobs::order::RecordParams;
+
+use self::info::{Pair, pairs};
+use self::offloader::{Offloader, OffloaderFault};
+use super::call_of;
+use super::claims::Claims;
+use super::twirp::{Code, Form, TwirpError};
+use crate::admit::split_call_id;
+use crate::config::Config;
+use crate::limits::ROOM_TEXT_LEN_MAX;
+use crate::node::Node;
+use crate::signal::desk::moment;
+use crate::signal::livekit::{NOTICE, new_sid};
+use crate::signal::seam::{RoomAnswer, RoomFault, RoomRequest};
+
+/// Calls that make something else than one file of a whole room.
+const UNSUPPORTED: [(&str, &str); 7] = [
+    ("StartWebEgress", "web pages are not recorded; use StartRoomCompositeEgress"),
+    ("StartParticipantEgress", "single participants are not recorded by egress yet; use StartRoomCompositeEgress"),
+    ("StartTrackCompositeEgress", "single tracks are not recorded by egress yet; use StartRoomCompositeEgress"),
+    ("StartTrackEgress", "single tracks are not recorded by egress yet; use StartRoomCompositeEgress"),
+    ("StartEgress", "this form of request is not supported yet; use StartRoomCompositeEgress"),
+    ("UpdateLayout", "the layout is fixed: a shared screen in full, else a grid"),
+    ("UpdateStream", "there are no streams to change; egress writes files"),
+];
+
+/// What egress needs.
+#[derive(Clone)]
+pub struct Egress {
+    /// Where jobs are.
+    pub offloader: Offloader,
+    /// When this node started, Unix ms: older egresses were told of before.
+    pub since_ms: i64,
+}
+
+impl Egress {
+    /// From the settings. `None`: there is no offloader.
+    ///
+    /// # Errors
+    /// The address cannot be used.
+    pub fn new(config: &Config) -> anyhow::Result<Option<Self>> {
+        let (Some(url), Some(token)) = (&config.offloader_url, &config.offloader_token) else { return Ok(None) };
+        Ok(Some(Self { offloader: Offloader::new(url.as_str(), token)?, since_ms: moment().unix_ms }))
+    }
+}
+
+/// `POST /twirp/livekit.Egress/{method}`.
+///
+/// # Errors
+/// In the protocol's form.
+pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, body: &Bytes) -> Result<Response, TwirpError> {
+    if let Some((_, why)) = UNSUPPORTED.iter().find(|(name, _)| *name == method) {
+        return Err(RoomFault::Unsupported(why).into());
+    }
+    let Some(egress) = &node.egress else {
+        let why = "egress needs an offloader that records; set offloader.url and offloader.token";
+        return Err(RoomFault::Unsupported(why).into());
+    };
+    if !["StartRoomCompositeEgress", "StopEgress", "ListEgress"].contains(&method) {
+        return Err(super::room_service::no_route("livekit.Egress", method));
+    }
+    if !claims.grant().room_record {
+        return Err(TwirpError::forbidden());
+    }
+    match method {
+        "StartRoomCompositeEgress" => Ok(form.write(&start(node, egress, claims, form.read(body)?).await?)),
+        "StopEgress" => Ok(form.write(&stop(egress, form.read(body)?).await?)),
+        _ => {
+            let request: lk::ListEgressRequest = form.read(body)?;
+            let wanted = |info: &lk::EgressInfo| {
+                (request.room_name.is_empty() || info.room_name == request.room_name)
+                    && (request.egress_id.is_empty() || info.egress_id == request.egress_id)
+                    && (!request.active || !info::is_over(info.status()))
+            };
+            let items = all(egress).await?.iter().map(Pair::info).filter(wanted).collect();
+            Ok(form.write(&lk::ListEgressResponse { items, ..lk::ListEgressResponse::default() }))
+        }
+    }
+}
+
+async fn start(
+    node: &Arc<Node>,
+    egress: &Egress,
+    claims: &Claims,
+    request: lk::RoomCompositeEgressRequest,
+) -> Result<lk::EgressInfo, TwirpError> {
+    if request.room_name.len() > ROOM_TEXT_LEN_MAX {
+        return Err(RoomFault::TooMuch("room name length").into());
+    }
+    let call = call_of(&request.room_name).ok_or_else(|| RoomFault::Invalid("room name cannot be empty".to_owned()))?;
+    let wanted = order::read(&request)?;
+    let id = new_sid("EG_");
+    let vouch = |on| node.ask_room(&call, &request.room_name, RoomRequest::Vouch { egress: id.clone(), on });
+    let RoomAnswer::Room(room) = vouch(true).await? else {
+        return Err(TwirpError::new(Code::Unknown, "the room gave no answer"));
+    };
+    let params = RecordParams {
+        call_id: split_call_id(&call).1.to_owned(),
+        tenant: super::TENANT.to_owned(),
+        channel_name: room.name.clone(),
+        title: room.name.clone(),
+        started_by: format!("API key {}", claims.iss),
+        notice_version: NOTICE.to_owned(),
+        notice_text:
+            "Recorded by LiveKit's egress: the API key named as starter has the grant roomRecord and vouches for everybody's consent."
+                .to_owned(),
+        egress: Some(Box::new(EgressOrder {
+            id: id.clone(),
+            node: node.id.clone(),
+            room_id: room.sid.clone(),
+            room_name: room.name.clone(),
+            request: serde_json::to_value(&request).unwrap_or_default(),
+            picture: wanted.picture,
+            path: order::path(&wanted.path, &room, moment().unix_ms),
+        })),
+        ..RecordParams::default()
+    };
+    match egress.offloader.record(&params, &id).await {
+        Ok(job) => {
+            tracing::info!(?call, egress = id, job = job.id, "an egress begins");
+            Pair::of(job).map(|pair| pair.info()).ok_or_else(|| TwirpError::new(Code::Unknown, "the offloader lost the order"))
+        }
+        Err(fault) => {
+            // Nobody records, so nobody is vouched for.
+            let _ = vouch(false).await;
+            Err(fault.into())
+        }
+    }
+}
+
+async fn stop(egress: &Egress, request: lk::StopEgressRequest) -> Result<lk::EgressInfo, TwirpError> {
+    let not_found = || TwirpError::new(Code::NotFound, "egress does not exist");
+    let mut pair = all(egress).await?.into_iter().find(|pair| pair.order.id == request.egress_id).ok_or_else(not_found)?;
+    let status = pair.info().status();
+    if status != lk::EgressStatus::EgressStarting && status != lk::EgressStatus::EgressActive {
+        let text = format!("egress with status {} cannot be stopped", status.as_str_name());
+        return Err(TwirpError::new(Code::FailedPrecondition, text));
+    }
+    pair.record = egress.offloader.stop(&pair.record.id).await?;
+    Ok(pair.info())
+}
+
+async fn all(egress: &Egress) -> Result<Vec<Pair>, OffloaderFault> {
+    Ok(pairs(egress.offloader.list().await?))
+}
