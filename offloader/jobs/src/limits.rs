@@ -20,6 +20,9 @@ pub const BACKOFF_MS_MAX: i64 = 60_000;
 /// Wait of a job whose machine has no room for it. Short: the disk may be free again in the next moment, and asking costs little.
 pub const BLOCKED_MS: i64 = 5_000;
 
+/// A time that never comes, with room to count on from it.
+pub const HELD_MS: i64 = i64::MAX / 4;
+
 /// Recordings at a time on one machine: each writes a few hundred kB/s and needs one small process.
 pub const RECORDS_MAX: usize = 64;
 

@@ -1,6 +1,6 @@
 //! What may happen to a job, and what becomes of it.
 
-use crate::limits::{ATTEMPTS_MAX, BLOCKED_MS, ERROR_BYTES_MAX, HEALTHY_MS, LEASE_MS, failures_max};
+use crate::limits::{ATTEMPTS_MAX, BLOCKED_MS, ERROR_BYTES_MAX, HEALTHY_MS, HELD_MS, LEASE_MS, failures_max};
 use crate::{Job, Kind, Lease, State, backoff_ms};
 
 /// Something that may not happen to this job now.
@@ -140,6 +140,38 @@ impl Job {
                 self.updated_at_ms = now_ms;
             }
             State::Stopping | State::Done | State::Failed => {}
+        }
+    }
+
+    /// It is not to be taken before [`Job::let_go`].
+    pub fn hold(&mut self) {
+        self.run_after_ms = HELD_MS;
+    }
+
+    /// Whether it is kept back.
+    pub fn is_held(&self) -> bool {
+        self.state == State::Queued && self.run_after_ms == HELD_MS
+    }
+
+    /// Its turn has come.
+    pub fn let_go(&mut self, now_ms: i64) -> Result<(), Refused> {
+        if !self.is_held() {
+            return Err(Refused::NotWaiting);
+        }
+        self.run_after_ms = now_ms;
+        self.updated_at_ms = now_ms;
+        Ok(())
+    }
+
+    /// More is wanted of a capture that has not been asked to end.
+    pub fn extend(&mut self, params: String, now_ms: i64) -> Result<(), Refused> {
+        match self.state {
+            State::Queued | State::Running => {
+                self.spec.params = params;
+                self.updated_at_ms = now_ms;
+                Ok(())
+            }
+            State::Stopping | State::Done | State::Failed => Err(Refused::Ended),
         }
     }
 

@@ -118,3 +118,51 @@ CREATE TABLE IF NOT EXISTS nodes (
   site TEXT NOT NULL,
   seen_ms BIGINT NOT NULL
 );
+
+-- Clients of the calls-offloader contract: Mattermost installations. Of their keys there are bcrypt hashes alone.
+CREATE TABLE IF NOT EXISTS calls_clients (
+  id TEXT PRIMARY KEY,
+  key_hash TEXT NOT NULL,
+  created_at_ms BIGINT NOT NULL
+);
+
+-- Jobs of that contract, as its clients asked for them. What is done about one is the job (and its recording) that it names; a
+-- recording and its transcription may name the same. A row goes when its job has succeeded, or failed long enough ago.
+CREATE TABLE IF NOT EXISTS calls_jobs (
+  id TEXT PRIMARY KEY,
+  -- who asked; the admin is empty
+  client TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  runner TEXT NOT NULL,
+  max_duration_s BIGINT NOT NULL,
+  -- as it came, without its secrets
+  input TEXT NOT NULL,
+  site_url TEXT NOT NULL,
+  channel_id TEXT NOT NULL,
+  post_id TEXT NOT NULL,
+  -- the plugin's own id of it
+  piece_id TEXT NOT NULL,
+  job_id TEXT NOT NULL,
+  recording_id TEXT NOT NULL,
+  -- counted among those that may run at a time
+  slot BIGINT NOT NULL,
+  keep BIGINT NOT NULL,
+  created_at_ms BIGINT NOT NULL,
+  -- 0 while it waits for its turn
+  start_at_ms BIGINT NOT NULL,
+  -- when it is stopped
+  deadline_ms BIGINT NOT NULL,
+  -- 0 until it has failed
+  stop_at_ms BIGINT NOT NULL,
+  error TEXT NOT NULL,
+  UNIQUE (client, kind, piece_id)
+);
+CREATE INDEX IF NOT EXISTS calls_jobs_by_recording ON calls_jobs (recording_id);
+
+-- Recordings that are to be deleted, and for a while those that were: other nodes clear their folders by it.
+CREATE TABLE IF NOT EXISTS purges (
+  recording_id TEXT PRIMARY KEY,
+  reason TEXT NOT NULL,
+  asked_at_ms BIGINT NOT NULL,
+  done_at_ms BIGINT NOT NULL
+);

@@ -10,6 +10,7 @@ use archive::keys::DataKey;
 use offloader_jobs::Job;
 use tokio::sync::{Notify, broadcast, mpsc};
 
+use crate::calls_offloader::{Calls, CallsCounters};
 use crate::copies::Copied;
 use crate::keys::Keys;
 use crate::limits::WATCH_QUEUE;
@@ -93,17 +94,30 @@ pub struct App {
     pub(crate) ring: OnceLock<mpsc::Sender<String>>,
     /// Redis answers.
     pub(crate) redis_up: AtomicBool,
+    /// The calls-offloader contract, where it is served.
+    pub(crate) calls: Option<Arc<Calls>>,
+    /// What became of its jobs.
+    pub(crate) calls_counts: CallsCounters,
+    /// How far logs of workers were passed on to ours.
+    pub(crate) passed_on: Mutex<HashMap<PathBuf, u64>>,
     /// Port that workers call; known once it listens.
     pub url: Mutex<String>,
 }
 
 impl App {
     /// Opens keys, database and object store.
-    pub async fn open(settings: Settings) -> anyhow::Result<Self> {
+    pub async fn open(mut settings: Settings) -> anyhow::Result<Self> {
         crate::keys::private_dir(&settings.data)?;
+        if settings.token.is_empty() {
+            settings.token = crate::keys::secret(&settings, "service.token")?;
+        }
+        if settings.tap_secret.is_empty() {
+            settings.tap_secret = crate::keys::secret(&settings, "tap.secret")?;
+        }
         let keys = Arc::new(Keys::load(&settings)?);
         let store = Store::open(&settings.database).await?;
         let objects = Objects::open(&settings.archive)?;
+        let calls = settings.calls.clone().map(|config| Calls::new(config, store.clone())).transpose()?.map(Arc::new);
         let site_id = objects.site_id().await.context("OFFLOADER_ARCHIVE does not answer")?;
         Ok(Self {
             tokens: Tokens::new(&settings.token, &settings.tap_secret),
@@ -125,6 +139,9 @@ impl App {
             copied: Mutex::default(),
             ring: OnceLock::new(),
             redis_up: AtomicBool::new(false),
+            calls,
+            calls_counts: CallsCounters::default(),
+            passed_on: Mutex::default(),
             url: Mutex::new(format!("http://{}", settings.listen)),
             keys,
             settings,

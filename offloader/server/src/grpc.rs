@@ -18,9 +18,9 @@ use uuid::Uuid;
 use crate::app::{App, random};
 use crate::finish::FinishError;
 use crate::limits::{GRPC_BYTES_MAX, JOBS_LISTED_MAX, LEASE_WAIT_MAX};
-use crate::store::catalogue::{Person, RecordingRow};
+use crate::store::StoreError;
 use crate::store::jobs::{ChangeError, JobFilter};
-use crate::store::{StoreError, unix_ms};
+use crate::submit::SubmitError;
 use crate::tokens::Caller;
 use crate::work::OrderError;
 
@@ -83,32 +83,11 @@ impl JobsService {
         Ok(job)
     }
 
-    async fn add_recording(&self, mut job: Job) -> Result<Job, Status> {
-        let params: RecordParams = serde_json::from_str(&job.spec.params).map_err(|error| invalid(format!("params_json: {error}")))?;
-        if let Some(egress) = &params.egress {
-            self.app.check_egress(egress).map_err(Status::failed_precondition)?;
+    async fn add_recording(&self, job: Job) -> Result<Job, Status> {
+        if let Some(egress) = crate::egress::egress_of(&job) {
+            self.app.check_egress(&egress).map_err(Status::failed_precondition)?;
         }
-        let id = format!("rec-{}", Uuid::now_v7());
-        job.spec.recording_id.clone_from(&id);
-        let internal = |error: archive::keys::KeyError| Status::internal(error.to_string());
-        let data_key = archive::keys::DataKey::generate().map_err(internal)?;
-        let recording = RecordingRow {
-            wrapped_key: self.app.keys.site.wrap(&id, &data_key).map_err(internal)?,
-            id,
-            tenant: job.spec.tenant.clone(),
-            call_id: job.spec.call_id.clone(),
-            title: params.title,
-            channel_id: params.channel_id,
-            channel_name: params.channel_name,
-            started_at_ms: unix_ms(),
-            ..RecordingRow::default()
-        };
-        let people: Vec<Person> =
-            params.consents.into_iter().map(|consent| Person { identity: consent.identity, display_name: consent.display_name }).collect();
-        self.app.store.add_recording(&recording, &people, &job).await.map_err(|error| unavailable(&error))?;
-        // Ours, or that of somebody who asked with the same key in the same moment.
-        let found = self.app.store.job_by_key(&job.spec.tenant, &job.spec.idempotency_key).await.map_err(|error| unavailable(&error))?;
-        found.ok_or_else(|| Status::internal("the job was not kept"))
+        self.app.add_recording(job).await.map_err(|error| submit_status(&error))
     }
 
     async fn next_for(&self, worker: &str, kinds: &[Kind]) -> Result<Option<Job>, Status> {
@@ -124,6 +103,14 @@ impl JobsService {
         let Some((job, previous_owner)) = self.app.lease(&job.id, &owner).await.map_err(unavailable)? else { return Ok(None) };
         self.app.prepare_capture(&job, &previous_owner).await.map_err(unavailable)?;
         Ok(Some(job))
+    }
+}
+
+fn submit_status(error: &SubmitError) -> Status {
+    match error {
+        SubmitError::Params(_) => invalid(format!("params_json: {error}")),
+        SubmitError::Key(_) => Status::internal(error.to_string()),
+        SubmitError::Store(error) => unavailable(error),
     }
 }
 
@@ -367,7 +354,8 @@ fn spec_of(request: v1::SubmitRequest) -> Result<Spec, Status> {
         kind,
         tenant: request.tenant,
         call_id: request.call_id,
-        recording_id: request.recording_id,
+        // A capture writes a recording of its own.
+        recording_id: if kind == Kind::Record { String::new() } else { request.recording_id },
         idempotency_key: request.idempotency_key,
         params,
     })

@@ -29,6 +29,20 @@ impl Keys {
     }
 }
 
+/// A secret that nobody has set: made once, kept beside the keys for us alone.
+pub(crate) fn secret(settings: &Settings, name: &str) -> anyhow::Result<String> {
+    let path = settings.data.join("keys").join(name);
+    let make = || {
+        let mut random = [0; 32];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow::anyhow!("the operating system gives no randomness"))?;
+        Ok(format!("{}\n", hex::encode(random)).into_bytes())
+    };
+    let text = String::from_utf8(read_or_make(&path, make)?).with_context(|| format!("{} is not text", path.display()))?;
+    let secret = text.trim().to_owned();
+    anyhow::ensure!(secret.len() >= 16, "{} holds no secret: delete it, and another one is made", path.display());
+    Ok(secret)
+}
+
 fn read_or_make(path: &Path, make: impl FnOnce() -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Vec<u8>> {
     use std::io::Write;
     match std::fs::read(path) {

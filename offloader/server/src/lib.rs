@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod app;
+pub mod calls_offloader;
 mod copies;
 pub mod egress;
 pub mod finish;
@@ -13,14 +14,17 @@ pub mod grpc;
 pub mod http;
 pub mod keys;
 pub mod limits;
+pub mod logging;
 pub mod metrics;
 mod news;
 mod nodes;
 pub mod objects;
+mod serve;
 pub mod settings;
 pub mod settle;
 mod single;
 pub mod store;
+mod submit;
 pub mod supervisor;
 pub mod tokens;
 mod wake;
@@ -42,7 +46,7 @@ pub struct Running {
     pub app: Arc<App>,
     /// Where it listens.
     pub address: SocketAddr,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
     supervisor: tokio::task::JoinHandle<()>,
     helpers: Vec<tokio::task::JoinHandle<()>>,
     stop: CancellationToken,
@@ -52,18 +56,16 @@ pub struct Running {
 
 /// Opens everything and listens.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}: set OFFLOADER_LISTEN to another address or port", settings.listen))?;
+    let tls = settings.calls.as_ref().and_then(|calls| calls.tls.as_ref());
+    let tls = tls.map(|(certificate, key)| serve::acceptor(certificate, key)).transpose()?;
+    let listener = bind(settings.listen).await?;
     let address = listener.local_addr()?;
     let alone = single::Alone::claim(&settings).await?;
     let app = Arc::new(App::open(settings).await?);
     app.join_site().await?;
-    *app::lock(&app.url) = workers_url(address);
+    *app::lock(&app.url) = workers_url(address).await;
     let (stop, closed) = (CancellationToken::new(), CancellationToken::new());
-    let service = routes(&app).await?.into_make_service_with_connect_info::<SocketAddr>();
-    let until = closed.clone();
-    let server = tokio::spawn(async move { axum::serve(listener, service).with_graceful_shutdown(until.cancelled_owned()).await });
+    let server = tokio::spawn(serve::serve(listener, tls, routes(&app).await?, closed.clone()));
     let mut helpers = vec![tokio::spawn(Arc::clone(&app).keep_copies(closed.clone()))];
     if let Some(url) = &app.settings.redis {
         let client = redis::Client::open(url.as_str()).context("OFFLOADER_REDIS")?;
@@ -75,14 +77,33 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     Ok(Running { app, address, server, supervisor, helpers, stop, closed, _alone: alone })
 }
 
-/// Workers are on this machine: where we listen on all addresses, this one reaches us.
-fn workers_url(address: SocketAddr) -> String {
-    let host = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = match TcpListener::bind(listen).await {
+        // `:4545` is both families, and this machine has only the older.
+        Err(_) if listen.ip() == std::net::Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind(SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, listen.port()))).await
+        }
+        bound => bound,
     };
-    format!("http://{}", SocketAddr::new(host, address.port()))
+    bound
+        .with_context(|| format!("cannot listen on {listen}: set OFFLOADER_LISTEN (or api.http.listen_address) to another address or port"))
+}
+
+/// Workers are on this machine: where we listen on all addresses, this one reaches us.
+async fn workers_url(address: SocketAddr) -> String {
+    let v4 = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, address.port()));
+    let reached = match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        std::net::IpAddr::V4(_) => v4,
+        // Both families as a rule, and then the older is there even where the newer is switched off.
+        std::net::IpAddr::V6(_) => {
+            match tokio::time::timeout(std::time::Duration::from_secs(1), tokio::net::TcpStream::connect(v4)).await {
+                Ok(Ok(_)) => v4,
+                Ok(Err(_)) | Err(_) => SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port())),
+            }
+        }
+    };
+    format!("http://{reached}")
 }
 
 impl Running {
@@ -110,5 +131,10 @@ async fn routes(app: &Arc<App>) -> anyhow::Result<axum::Router> {
     let grpc = tonic::service::Routes::new(grpc::JobsService::server(Arc::clone(app))).add_service(health).add_service(reflection);
     let catch = tower_http::catch_panic::CatchPanicLayer::new();
     let admit = axum::middleware::from_fn_with_state(Arc::clone(app), http::admit);
-    Ok(http::routes(Arc::clone(app)).merge(grpc.into_axum_router()).layer(admit).layer(catch))
+    let mut routes = http::routes(Arc::clone(app)).merge(grpc.into_axum_router());
+    if let Some(calls) = &app.calls {
+        calls.tell_notes();
+        routes = routes.merge(calls_offloader::routes::router(Arc::clone(app), Arc::clone(calls))).fallback(calls_offloader::not_found);
+    }
+    Ok(routes.layer(admit).layer(catch))
 }

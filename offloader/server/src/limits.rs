@@ -75,3 +75,25 @@ pub const TRANSCRIPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Chunks of a derived file fetched in one go while it is played (1 MiB).
 pub const PLAY_CHUNKS: u64 = 16;
+/// Clients of the calls-offloader contract: each is a Mattermost installation, and a row of 150 bytes.
+pub const CALLS_CLIENTS_MAX: i64 = 10_000;
+/// Body of `/jobs` and `/jobs/init`, as the original has it.
+pub const CALLS_BODY_BYTES_MAX: usize = 1 << 20;
+/// How long a body of that contract may take to come, as the original has it.
+pub const CALLS_BODY_TIME: Duration = Duration::from_secs(30);
+/// How long a connection may be silent before its request's head is there, as the original has it.
+pub const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Open connections: workers have two each.
+pub const CONNECTIONS_MAX: usize = 1_024;
+/// A log file is set aside at this size, as the original does.
+pub const LOG_BYTES_MAX: u64 = 100 << 20;
+/// A capture that does not end when it is asked to is killed after this long, as the original does.
+pub const CALLS_KILL_MS: i64 = 300_000;
+/// A row of that contract without its capture is given up after this long.
+pub const CALLS_ORPHAN_MS: i64 = 60_000;
+/// How long it is remembered that a recording was deleted: other nodes clear their folders by it.
+pub const PURGES_KEPT_MS: i64 = 30 * 86_400_000;
+/// What one kind of worker writes for one job of that contract; as much again is kept of what was before.
+pub const JOB_LOG_BYTES_MAX: u64 = 1 << 20;
+/// Pause before a recording that could not be deleted is tried again.
+pub const PURGE_PAUSE: Duration = Duration::from_secs(15);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::app::{App, lock};
+use crate::calls_offloader::Calls;
 use crate::store::StoreError;
 
 /// The page.
@@ -44,5 +45,41 @@ pub async fn render(app: &App) -> Result<String, StoreError> {
     for (state, count) in app.store.recording_counts().await? {
         let _ = writeln!(page, "offloader_recordings{{state=\"{state}\"}} {count}");
     }
+    if let Some(calls) = &app.calls {
+        render_calls(app, calls, &mut page).await?;
+    }
     Ok(page)
+}
+
+async fn render_calls(app: &App, calls: &Calls, page: &mut String) -> Result<(), StoreError> {
+    let counts = &app.calls_counts;
+    let counters = [
+        ("done", "Jobs of Mattermost servers brought to their end.", &counts.done),
+        ("failed", "Jobs that failed.", &counts.failed),
+        ("refused", "Jobs refused because as many ran and waited as may.", &counts.refused),
+        ("gave_up", "Jobs whose turn did not come in time.", &counts.gave_up),
+        ("over_time", "Captures that reached their longest duration.", &counts.over_time),
+        ("purged", "Recordings deleted after their time.", &counts.purged),
+    ];
+    for (name, help, value) in counters {
+        let (name, value) = (format!("offloader_mattermost_{name}_total"), value.load(Ordering::Relaxed));
+        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+    }
+    let now = app.store.calls_counts().await?;
+    let name = "offloader_mattermost_jobs";
+    let _ = writeln!(page, "# HELP {name} Jobs of Mattermost servers by state.\n# TYPE {name} gauge");
+    for (state, n) in [("running", now.running), ("waiting", now.waiting), ("publishing", now.publishing), ("failed", now.failed)] {
+        let _ = writeln!(page, "{name}{{state=\"{state}\"}} {n}");
+    }
+    let (max, queue) = (calls.config.max_jobs, app.settings.mattermost_queue);
+    let clients = app.store.calls_clients().await?;
+    for (name, help, value) in [
+        ("jobs_max", "Jobs that may run at a time; a recording and a transcription are two.", max.to_string()),
+        ("queue_max", "Jobs that may wait.", queue.to_string()),
+        ("clients", "Registered clients.", clients.to_string()),
+    ] {
+        let name = format!("offloader_mattermost_{name}");
+        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The object store: a local folder by default, S3 by setting. What lies there is never overwritten.
+//! The object store: a local folder by default, S3 by setting. What lies there is never overwritten; a recording is deleted as a whole.
 
 use std::ops::Range;
 use std::path::Path;
@@ -139,6 +139,17 @@ impl Objects {
         Ok((hash, length))
     }
 
+    /// Deletes everything of a recording. What is not there is deleted already.
+    pub async fn remove_recording(&self, recording: &str) -> Result<(), ObjectError> {
+        for name in self.list(&names::recording(recording)).await? {
+            match self.store.delete(&ObjectPath::from(name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     /// Names under a folder.
     pub async fn list(&self, folder: &str) -> Result<Vec<String>, ObjectError> {
         let mut names = Vec::new();
@@ -153,6 +164,11 @@ impl Objects {
 
 /// Where the parts of a recording lie in the object store.
 pub mod names {
+    /// All of a recording.
+    pub fn recording(recording: &str) -> String {
+        format!("recordings/{recording}")
+    }
+
     /// The manifest.
     pub fn manifest(recording: &str) -> String {
         format!("recordings/{recording}/{}", archive::MANIFEST_FILE)

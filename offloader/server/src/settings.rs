@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::calls_offloader::config::CallsConfig;
+use crate::calls_offloader::{self, config};
+
 /// Everything that can be set. Each field is a TOML key and an environment variable.
 #[derive(Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -56,10 +59,24 @@ pub struct Settings {
     pub caption_model_path: Option<PathBuf>,
     /// Its SHA-256 (`OFFLOADER_CAPTION_MODEL_SHA256`).
     pub caption_model_sha256: Option<String>,
+    /// Serves Mattermost's calls-offloader contract (`OFFLOADER_MATTERMOST_ENABLE`). Unset: where its settings are there.
+    pub mattermost_enable: Option<bool>,
+    /// Its jobs that may wait for their turn (`OFFLOADER_MATTERMOST_QUEUE`). 0: refused at once, as there.
+    pub mattermost_queue: usize,
+    /// How long one may wait, in s (`OFFLOADER_MATTERMOST_QUEUE_S`): the plugin gives up after 60.
+    pub mattermost_queue_s: u64,
+    /// Keeps our sealed copy of what was brought to Mattermost (`OFFLOADER_MATTERMOST_KEEP`).
+    pub mattermost_keep: bool,
+    /// The settings of calls-offloader, where its contract is served.
+    #[serde(skip)]
+    pub calls: Option<CallsConfig>,
+    /// The data folder follows from those and may be gone after a restart of the machine.
+    #[serde(skip)]
+    pub data_may_go: bool,
 }
 
 /// Every variable of the environment: name, default, what it is. `--help` and docs/install.md show this table.
-pub const VARIABLES: [(&str, &str, &str); 23] = [
+pub const VARIABLES: [(&str, &str, &str); 27] = [
     ("OFFLOADER_LISTEN", "127.0.0.1:4545", "address of gRPC and HTTP; keep it on the inner network"),
     ("OFFLOADER_TOKEN", "needed", "bearer token of whoever may call it, at least 16 characters"),
     ("OFFLOADER_DATA", "var/offloader", "folder of this offloader alone: captures, work, keys"),
@@ -89,6 +106,18 @@ pub const VARIABLES: [(&str, &str, &str); 23] = [
     ("OFFLOADER_VAD_SHA256", "none", "its SHA-256"),
     ("OFFLOADER_CAPTION_MODEL_PATH", "OFFLOADER_MODEL_PATH", "model for live captions"),
     ("OFFLOADER_CAPTION_MODEL_SHA256", "OFFLOADER_MODEL_SHA256", "its SHA-256"),
+    (
+        "OFFLOADER_MATTERMOST_ENABLE",
+        "where settings of Mattermost's calls-offloader are there",
+        "`true` or `false`: serves its contract; then token and tap secret may be missing, and its own names hold too",
+    ),
+    ("OFFLOADER_MATTERMOST_QUEUE", "8", "jobs of Mattermost's that may wait for their turn; 0: refused at once, as calls-offloader does"),
+    ("OFFLOADER_MATTERMOST_QUEUE_S", "45", "how long one may wait, in s; the Calls plugin gives up after 60"),
+    (
+        "OFFLOADER_MATTERMOST_KEEP",
+        "false",
+        "`true` keeps a sealed copy of what was brought to Mattermost; else it is deleted, and what failed after its retention time",
+    ),
     ("OFFLOADER_CONFIG", "none", "file with the same settings in TOML, in small letters without OFFLOADER_; the environment wins"),
     ("RUST_LOG", "info", "what is logged"),
 ];
@@ -126,6 +155,12 @@ impl Default for Settings {
             vad_sha256: None,
             caption_model_path: None,
             caption_model_sha256: None,
+            mattermost_enable: None,
+            mattermost_queue: 8,
+            mattermost_queue_s: 45,
+            mattermost_keep: false,
+            calls: None,
+            data_may_go: false,
         }
     }
 }
@@ -145,16 +180,38 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// Reads the file, if any, then the environment.
+    /// Reads the file, if any, then the environment. A file may hold our settings, those of Mattermost's calls-offloader in its
+    /// layout, or both.
     pub fn load(file: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
-        let mut settings = match file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| SettingsError::File(path.to_owned(), error))?;
-                toml::from_str(&text).map_err(|error| SettingsError::Toml(path.to_owned(), error))?
+        let mut ours = toml::Table::new();
+        let mut theirs = toml::Table::new();
+        if let Some(path) = file {
+            match std::fs::read_to_string(path) {
+                Ok(text) => {
+                    let table: toml::Table = toml::from_str(&text).map_err(|error| SettingsError::Toml(path.to_owned(), error))?;
+                    (theirs, ours) = table.into_iter().partition(|(key, _)| config::is_table(key));
+                }
+                // As the original does: its environment alone is enough.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && config::is_there(None, &env) => {}
+                Err(error) => return Err(SettingsError::File(path.to_owned(), error)),
             }
-            None => Self::default(),
-        };
-        settings.overlay(env)?;
+        }
+        let explicit = |name: &str, key: &str| env(name).is_some_and(|value| !value.is_empty()) || ours.contains_key(key);
+        let (own_listen, own_data) = (explicit("OFFLOADER_LISTEN", "listen"), explicit("OFFLOADER_DATA", "data"));
+        let of_file = |error| SettingsError::Toml(file.map_or_else(PathBuf::new, Path::to_owned), error);
+        let mut settings: Self = toml::Value::Table(ours).try_into().map_err(of_file)?;
+        settings.overlay(&env)?;
+        let theirs = (!theirs.is_empty()).then_some(theirs);
+        if settings.mattermost_enable.unwrap_or_else(|| config::is_there(theirs.as_ref(), &env)) {
+            let calls = CallsConfig::read(theirs.as_ref(), &env)?;
+            if !own_listen {
+                settings.listen = calls.listen;
+            }
+            if !own_data {
+                (settings.data, settings.data_may_go) = calls_offloader::data_folder(&calls, env("STATE_DIRECTORY"));
+            }
+            settings.calls = Some(calls);
+        }
         settings.complete()?;
         Ok(settings)
     }
@@ -193,6 +250,20 @@ impl Settings {
             self.listen =
                 value.parse().map_err(|_| SettingsError::Value("OFFLOADER_LISTEN", format!("{value:?} is not an address and port")))?;
         }
+        if let Some(value) = env("OFFLOADER_MATTERMOST_ENABLE") {
+            self.mattermost_enable = Some(flag("OFFLOADER_MATTERMOST_ENABLE", &value)?);
+        }
+        if let Some(value) = env("OFFLOADER_MATTERMOST_KEEP") {
+            self.mattermost_keep = flag("OFFLOADER_MATTERMOST_KEEP", &value)?;
+        }
+        if let Some(value) = env("OFFLOADER_MATTERMOST_QUEUE") {
+            self.mattermost_queue =
+                value.parse().map_err(|_| SettingsError::Value("OFFLOADER_MATTERMOST_QUEUE", format!("{value:?} is not a number")))?;
+        }
+        if let Some(value) = env("OFFLOADER_MATTERMOST_QUEUE_S") {
+            self.mattermost_queue_s =
+                value.parse().map_err(|_| SettingsError::Value("OFFLOADER_MATTERMOST_QUEUE_S", format!("{value:?} is not a number")))?;
+        }
         if let Some(value) = env("OFFLOADER_WORKERS_MAX") {
             self.workers_max =
                 value.parse().map_err(|_| SettingsError::Value("OFFLOADER_WORKERS_MAX", format!("{value:?} is not a number")))?;
@@ -224,13 +295,15 @@ impl Settings {
         if self.workers_max == 0 {
             self.workers_max = std::thread::available_parallelism().map_or(1, usize::from);
         }
-        if self.token.len() < 16 {
+        // A site that has only Mattermost's settings knows neither: they are made and kept with the data.
+        let may_be_made = |secret: &str| self.calls.is_some() && secret.is_empty();
+        if self.token.len() < 16 && !may_be_made(&self.token) {
             return Err(SettingsError::Value(
                 "OFFLOADER_TOKEN",
                 "set it to a secret of at least 16 characters, the same as MESSAGE_SERVER_OFFLOADER_TOKEN".into(),
             ));
         }
-        if self.tap_secret.len() < 16 {
+        if self.tap_secret.len() < 16 && !may_be_made(&self.tap_secret) {
             return Err(SettingsError::Value(
                 "OFFLOADER_TAP_SECRET",
                 "set it to the media node's RTCD_TAP_SECRET, at least 16 characters".into(),
@@ -238,6 +311,10 @@ impl Settings {
         }
         if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| self.database.starts_with(scheme)) {
             return Err(SettingsError::Value("OFFLOADER_DATABASE", "must begin with sqlite:// or postgres://".into()));
+        }
+        if self.mattermost_queue > 1_000 || !(1..=3_600).contains(&self.mattermost_queue_s) {
+            let why = format!("{} is not within 1 and 3600, or OFFLOADER_MATTERMOST_QUEUE is above 1000", self.mattermost_queue_s);
+            return Err(SettingsError::Value("OFFLOADER_MATTERMOST_QUEUE_S", why));
         }
         if !(100..=3_600_000).contains(&self.poll_ms) {
             return Err(SettingsError::Value("OFFLOADER_POLL_MS", format!("{} is not within 100 and 3600000", self.poll_ms)));
@@ -283,7 +360,7 @@ impl Settings {
         let database = host(&self.database);
         let redis = self.redis.as_deref().map_or("unset".to_owned(), host);
         format!(
-            "listen={} data={} database={} redis={} poll_ms={} archive={} rtcd={} worker_bin={} workers_max={} token={} tap_secret={} model={} caption_model={} vad={}",
+            "listen={} data={} database={} redis={} poll_ms={} archive={} rtcd={} worker_bin={} workers_max={} token={} tap_secret={} model={} caption_model={} vad={} {}",
             self.listen,
             self.data.display(),
             database,
@@ -298,8 +375,29 @@ impl Settings {
             known(self.model_path.is_some()),
             known(self.caption_model_path.is_some() || self.model_path.is_some()),
             known(self.vad_path.is_some()),
+            self.mattermost_summary(),
         )
     }
+
+    fn mattermost_summary(&self) -> String {
+        let Some(calls) = &self.calls else { return "mattermost=off".into() };
+        format!(
+            "mattermost=on mattermost_queue={} mattermost_queue_s={} mattermost_keep={} max_concurrent_jobs={} failed_jobs_retention_s={} \
+             allow_self_registration={} admin={} tls={}",
+            self.mattermost_queue,
+            self.mattermost_queue_s,
+            self.mattermost_keep,
+            calls.max_jobs,
+            calls.retention.map_or("for_ever".to_owned(), |time| time.as_secs().to_string()),
+            calls.self_registration,
+            if calls.admin_secret.is_some() { "set" } else { "unset" },
+            calls.tls.is_some(),
+        )
+    }
+}
+
+fn flag(name: &'static str, value: &str) -> Result<bool, SettingsError> {
+    value.parse().map_err(|_| SettingsError::Value(name, format!("{value:?} is neither true nor false")))
 }
 
 #[cfg(test)]
@@ -349,6 +447,33 @@ mod tests {
             let row = format!("| `{name}` | {default} | {what} |");
             assert!(guide.contains(&row), "docs/install.md must have this row:\n{row}");
         }
+    }
+
+    #[test]
+    fn with_settings_of_a_calls_offloader_alone_nothing_of_ours_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let text = "[api]\nhttp.listen_address = \"127.0.0.1:4546\"\nsecurity.session_cache.expiration_minutes = 5\n[store]\n\
+                    data_source = \"/srv/calls/db\"\n[jobs]\napi_type = \"docker\"\nmax_concurrent_jobs = 3\n[logger]\nenable_file = false\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = Settings::load(Some(&file), env(&[])).unwrap();
+        assert_eq!(settings.listen, "127.0.0.1:4546".parse().unwrap());
+        assert_eq!((settings.data.to_str(), settings.data_may_go), (Some("/srv/calls/db/conclave"), false));
+        assert_eq!(settings.calls.as_ref().map(|calls| calls.max_jobs), Some(3));
+        assert!(settings.summary().contains("mattermost=on") && settings.token.is_empty());
+        // Both in one file, and ours win where both say something.
+        std::fs::write(&file, format!("workers_max = 5\nlisten = \"127.0.0.1:1\"\n{text}")).unwrap();
+        let settings = Settings::load(Some(&file), env(&[("OFFLOADER_DATA", "/srv/ours")])).unwrap();
+        assert_eq!((settings.workers_max, settings.listen.port(), settings.data.to_str()), (5, 1, Some("/srv/ours")));
+        // A secret that is given must be one; switched off, ours are needed again; a file that is not there is none of its own.
+        assert!(Settings::load(Some(&file), env(&[("OFFLOADER_TOKEN", "short")])).is_err());
+        assert!(Settings::load(Some(&file), env(&[("OFFLOADER_MATTERMOST_ENABLE", "false")])).is_err());
+        let missing = dir.path().join("missing.toml");
+        assert!(Settings::load(Some(&missing), env(&SECRETS)).is_err());
+        let chart = [("API_SECURITY_ALLOWSELFREGISTRATION", "true"), ("JOBS_APITYPE", "kubernetes"), ("JOBS_MAXCONCURRENTJOBS", "1")];
+        let settings = Settings::load(Some(&missing), env(&chart)).unwrap();
+        assert_eq!((settings.listen.port(), settings.data_may_go), (4545, true));
+        assert!(Settings::load(None, env(&SECRETS)).unwrap().calls.is_none());
     }
 
     #[test]

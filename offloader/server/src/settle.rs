@@ -189,7 +189,7 @@ impl App {
     /// attempts that are over.
     pub async fn clear_folders(&self) -> anyhow::Result<()> {
         for (id, dir) in folders(&self.settings.data.join("recordings")).await? {
-            if self.store.is_finished(&id).await? {
+            if self.store.is_finished(&id).await? || self.store.is_purged(&id).await? {
                 remove_dir(&dir).await?;
             }
         }

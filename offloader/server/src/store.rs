@@ -1,6 +1,7 @@
 //! The SQL store: jobs, catalogue, transcripts, audit log. SQLite by default, PostgreSQL by setting.
 
 pub mod audit;
+pub mod calls;
 pub mod captures;
 pub mod catalogue;
 pub mod jobs;

@@ -64,6 +64,10 @@ impl App {
         self.take_from_the_dead().await?;
         self.end_the_fenced().await?;
         self.settle_ended().await?;
+        // What is wrong there must not keep our own calls from being recorded.
+        if let Err(error) = self.calls_round().await {
+            tracing::warn!(error = format!("{error:#}"), "jobs of Mattermost servers could not all be looked at; the next round does");
+        }
         while let Some((job, previous_owner)) = self.next_job().await? {
             self.start(&job, previous_owner).await?;
         }
@@ -281,6 +285,9 @@ impl App {
         command.env("OFFLOADER_TOKEN", self.tokens.for_worker(&job.id, job.fence));
         // A group of its own: ctrl-C at a terminal reaches us, and we tell the workers in order.
         command.stdin(Stdio::null()).kill_on_drop(false).process_group(0);
+        if let Some(log) = self.open_job_log(job) {
+            command.stdout(log.try_clone()?).stderr(log);
+        }
         let child = command.spawn()?;
         let nice = match job.spec.kind {
             Kind::Record | Kind::PublishRecording | Kind::PublishTranscript => None,
@@ -316,7 +323,7 @@ impl App {
 
     /// Ends the process of this very attempt if it runs on this machine: one that is stuck must not hold on
     /// to the recording's folder.
-    fn kill_worker(&self, job: &str, fence: u64) {
+    pub(crate) fn kill_worker(&self, job: &str, fence: u64) {
         let child = lock(&self.workers).get(&(job.to_owned(), fence)).copied();
         let Some(raw) = child.or_else(|| orphan(&self.settings, job, fence)) else { return };
         if let Some(pid) = pid(raw) {

@@ -145,11 +145,23 @@ impl App {
 
 /// Tokens lie in the store sealed with the recording's key: who reads the database cannot act as the bot.
 fn open_tokens(call: &mut MattermostCall, key: &DataKey) -> Result<(), archive::keys::KeyError> {
-    let recording = call.recording.iter_mut().map(|recording| &mut recording.auth_token);
-    for token in recording.chain(call.transcription.iter_mut().map(|transcription| &mut transcription.auth_token)) {
+    for token in tokens(call) {
         *token = key.open_text(TOKEN_PURPOSE, token)?;
     }
     Ok(())
+}
+
+/// Before they get there.
+pub(crate) fn seal_tokens(call: &mut MattermostCall, key: &DataKey) -> Result<(), archive::keys::KeyError> {
+    for token in tokens(call) {
+        *token = key.seal_text(TOKEN_PURPOSE, token)?;
+    }
+    Ok(())
+}
+
+fn tokens(call: &mut MattermostCall) -> impl Iterator<Item = &mut String> {
+    let recording = call.recording.iter_mut().map(|recording| &mut recording.auth_token);
+    recording.chain(call.transcription.iter_mut().map(|transcription| &mut transcription.auth_token))
 }
 
 /// What tokens are sealed for; see [`DataKey::seal_text`].

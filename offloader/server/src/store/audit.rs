@@ -32,7 +32,7 @@ pub struct Access {
     pub actor: String,
     /// Name at that time.
     pub actor_name: String,
-    /// What: `search`, `view`, `play`, `download`, `verify`, `accesses`.
+    /// What: `search`, `view`, `play`, `download`, `verify`, `accesses`, `purge`.
     pub action: String,
     /// The recording, if it was one.
     pub recording_id: String,

@@ -143,7 +143,7 @@ impl Store {
         let (since_ms, until_ms) = job.lease.as_ref().map_or((0, 0), |lease| (lease.since_ms, lease.until_ms));
         let sql = "UPDATE jobs SET state = $1, attempt = $2, failures = $3, fence = $4, lease_owner = $5, lease_since_ms = $6, \
                    lease_until_ms = $7, run_after_ms = $8, progress = $9, error = $10, checkpoint = $11, stats = $12, result = $13, \
-                   updated_at_ms = $14, version = version + 1 WHERE id = $15 AND version = $16";
+                   updated_at_ms = $14, params = $15, version = version + 1 WHERE id = $16 AND version = $17";
         let done = sqlx::query(sql)
             .bind(job.state.name())
             .bind(i64::from(job.attempt))
@@ -159,6 +159,7 @@ impl Store {
             .bind(&job.stats)
             .bind(&job.result)
             .bind(job.updated_at_ms)
+            .bind(&job.spec.params)
             .bind(id)
             .bind(version)
             .execute(&mut **transaction)

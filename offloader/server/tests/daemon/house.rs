@@ -58,8 +58,23 @@ impl House {
         house
     }
 
+    /// A daemon with settings of Mattermost's calls-offloader in its environment.
+    pub(crate) async fn of_mattermost(env: &[(&str, &str)]) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut house = Self { dir: tempfile::tempdir().unwrap(), daemon: None, http: reqwest::Client::new() };
+        house.open_as(env, |_| {}).await;
+        house
+    }
+
     /// Starts the daemon, again perhaps, in the same folder.
     pub(crate) async fn open(&mut self, change: impl Fn(&mut Settings)) {
+        self.open_as(&[], change).await;
+    }
+
+    /// The same with more in its environment.
+    pub(crate) async fn open_as(&mut self, env: &[(&str, &str)], change: impl Fn(&mut Settings)) {
+        // What a test that fails has to say.
+        offloader::logging::install(None);
         let data = self.dir.path().join("data");
         let pairs = [
             ("OFFLOADER_LISTEN", "127.0.0.1:0".to_owned()),
@@ -69,6 +84,8 @@ impl House {
             ("OFFLOADER_WORKER_BIN", self.worker_script().display().to_string()),
             ("OFFLOADER_WORKERS_MAX", "2".to_owned()),
         ];
+        let env = env.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        let pairs: Vec<(&str, String)> = env.chain(pairs).collect();
         let find = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
         let mut settings = Settings::load(None, find).unwrap();
         change(&mut settings);
@@ -80,7 +97,7 @@ impl House {
     pub(crate) fn worker_script(&self) -> PathBuf {
         let path = self.dir.path().join("offload-worker");
         let text = format!(
-            "#!/bin/sh\nTEST_WORKER_ARGS=\"$*\"\nTEST_WORKER_DIR={}\nexport TEST_WORKER_ARGS TEST_WORKER_DIR\nexec {} worker::worker_process --exact --nocapture --test-threads=1 2>>{}/worker.log >>{}/worker.log\n",
+            "#!/bin/sh\nTEST_WORKER_ARGS=\"$*\"\nTEST_WORKER_DIR={}\nexport TEST_WORKER_ARGS TEST_WORKER_DIR\necho \"works: $*\"\necho \"warns: $*\" >&2\nexec {} worker::worker_process --exact --nocapture --test-threads=1 2>>{}/worker.log >>{}/worker.log\n",
             self.dir.path().display(),
             std::env::current_exe().unwrap().display(),
             self.dir.path().display(),

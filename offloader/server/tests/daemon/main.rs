@@ -6,6 +6,9 @@
 #![cfg(test)]
 
 mod archive_api;
+mod calls_accounts;
+mod calls_jobs;
+mod calls_table;
 mod cluster;
 mod disk;
 mod guard;

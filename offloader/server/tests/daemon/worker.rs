@@ -10,7 +10,9 @@ use archive::read::Recording;
 use archive::record::{Packet, Record};
 use bytes::Bytes;
 use conclave_proto::v1;
-use offloader_jobs::order::{RecordOrder, RenderOrder, TranscribeOrder, Transcript, TranscriptSegment, WorkOrder};
+use offloader_jobs::order::{
+    ConsentParam, RecordOrder, RenderOrder, SourceOrder, TranscribeOrder, Transcript, TranscriptSegment, WorkOrder,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::house::{Client, client};
@@ -42,6 +44,11 @@ async fn worker_process() {
         WorkOrder::Record(order) => record(client, id, fence, order).await,
         WorkOrder::Caption(_) => panic!("no captions here"),
         // What arrives at the other server is for the worker's own tests; here it counts when it is started.
+        WorkOrder::Publish(_) if dir.join("fail-publish").exists() => {
+            let error = "the server says no".to_owned();
+            let request = v1::FinishRequest { id: id.into(), fence, error, ..v1::FinishRequest::default() };
+            client.finish(request).await.unwrap();
+        }
         WorkOrder::Publish(order) => finish(&mut client, id, fence, true, "", &serde_json::to_string(&order.piece).unwrap()).await,
         WorkOrder::Render(order) => {
             // Busy for as long as the test wants.
@@ -70,7 +77,12 @@ async fn record(mut client: Client, id: &str, fence: u64, order: RecordOrder) {
         Err(CaptureError::Ended) => return finish(&mut client, id, fence, true, "", "{}").await,
         Err(error) => panic!("{error}"),
     };
-    for consent in order.params.consents {
+    let mut consents = order.params.consents;
+    if matches!(order.source, SourceOrder::Mattermost(_)) {
+        // There the plugin asks everybody; a bot takes it from the call.
+        consents.push(ConsentParam { identity: "u-1".into(), granted: true, ..ConsentParam::default() });
+    }
+    for consent in consents {
         let consent = Consent {
             identity: consent.identity,
             display_name: consent.display_name,
@@ -120,7 +132,7 @@ async fn record(mut client: Client, id: &str, fence: u64, order: RecordOrder) {
                     Err(status) if status.code() != tonic::Code::FailedPrecondition && heard.elapsed() < Duration::from_secs(8) => false,
                     Err(status) => panic!("{status}"),
                 };
-                if stop {
+                if stop && std::env::var("TEST_WORKER_DIR").is_ok_and(|dir| !Path::new(&dir).join("ignore-stop").exists()) {
                     writer.end(now_us(), "stopped").unwrap();
                     return finish(&mut client, id, fence, true, "", r#"{"reason":"stopped"}"#).await;
                 }

@@ -1,0 +1,40 @@
+//! How the original answers: an error with its text and the status as a text, Go's own words where nothing is there.
+
+use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::accounts::Refusal;
+
+/// For every path that is not there, in Go's words.
+pub(crate) async fn not_found() -> Response {
+    const NOSNIFF: (HeaderName, &str) = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), NOSNIFF], "404 page not found\n").into_response()
+}
+
+/// A route that is there, another method.
+pub(super) fn wrong_method() -> Response {
+    StatusCode::METHOD_NOT_ALLOWED.into_response()
+}
+
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Ok(text) => (status, [(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// Fields and the status as a text.
+pub(super) fn fields(status: StatusCode, fields: &[(&str, &str)]) -> Response {
+    let code = status.as_str().to_owned();
+    let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let body: serde_json::Map<String, serde_json::Value> =
+        fields.chain([("code".to_owned(), code)]).map(|(key, value)| (key, value.into())).collect();
+    json(status, &body)
+}
+
+/// What is answered where something is wrong, with a line in the log.
+pub(super) fn refused(route: &'static str, status: StatusCode, refusal: &Refusal) -> Response {
+    tracing::info!(route, status = status.as_u16(), reason = refusal.0, "refused");
+    fields(status, &[("error", &refusal.0)])
+}
