@@ -345,6 +345,22 @@ impl Site {
         self.post(&["calls", channel, "transcriptions"], &body).await
     }
 
+    /// The post that a file of ours hangs on, by the server's own word; `None`: on none yet. How a publication whose answer was lost
+    /// is told from one that was not made. Of a transcript's files only the text hangs on its post.
+    ///
+    /// # Errors
+    /// [`SiteError`].
+    pub async fn post_of_file(&self, file_id: &str) -> Result<Option<String>, SiteError> {
+        #[derive(Deserialize)]
+        struct Info {
+            #[serde(default)]
+            post_id: String,
+        }
+        let url = self.address.url(&["api", "v4", "files", file_id, "info"])?;
+        let info: Info = json(self.http.get(url).timeout(ANSWER_WITHIN)).await?;
+        Ok((!info.post_id.is_empty()).then_some(info.post_id))
+    }
+
     fn request(&self, method: Method, segments: &[&str]) -> Result<RequestBuilder, SiteError> {
         let mut path = vec!["plugins", PLUGIN, "bot"];
         path.extend_from_slice(segments);

@@ -101,10 +101,7 @@ impl World {
         let bot = user == state.bot().id;
         if bot {
             // The guard of consent: a bot only comes for a job of this call that waits for it.
-            let waits = state
-                .jobs
-                .iter_mut()
-                .find(|one| one.id == job && one.channel == channel && one.start_at == 0 && one.end_at == 0 && one.bot_session.is_empty());
+            let waits = state.jobs.iter_mut().find(|one| one.id == job && one.channel == channel && one.start_at == 0 && one.end_at == 0);
             let Some(waits) = waits else {
                 state.breach(format!("the bot joined for job {job:?}, which does not wait for it"));
                 return refuse(state, "recording job not in progress");

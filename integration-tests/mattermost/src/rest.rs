@@ -18,6 +18,7 @@ use crate::world::{File, Post, Status, Upload, World, new_id};
 const FIRST_CHUNK_MIN: usize = 5 * 1024 * 1024;
 
 pub(crate) fn routes(world: Arc<World>) -> Router {
+    let server_world = Arc::clone(&world);
     let bot = Router::new()
         .route("/channels/{id}", get(channel))
         .route("/users/{id}/image", get(image))
@@ -31,7 +32,8 @@ pub(crate) fn routes(world: Arc<World>) -> Router {
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&world), bots_only))
         .layer(axum::extract::DefaultBodyLimit::disable())
         .with_state(world);
-    Router::new().nest("/plugins/com.mattermost.calls/bot", bot)
+    let server = Router::new().route("/api/v4/files/{id}/info", get(file_info)).with_state(server_world);
+    Router::new().nest("/plugins/com.mattermost.calls/bot", bot).merge(server)
 }
 
 fn failure(status: u16, message: &str) -> Response {
@@ -184,6 +186,19 @@ async fn take_upload(State(world): State<Arc<World>>, Path(id): Path<String>, bo
     let info = json!({ "id": file, "name": upload.name, "size": upload.size });
     state.files.insert(file, File { name: upload.name, bytes: upload.bytes });
     Json(info).into_response()
+}
+
+/// The server's own route: a file knows the post that it hangs on.
+async fn file_info(State(world): State<Arc<World>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
+    let state = world.lock();
+    if state.faults.unauthorised || !token.and_then(|token| state.by_token(&token)).is_some_and(|person| person.bot) {
+        return failure(401, "Invalid or expired session, please login again.");
+    }
+    let Some(file) = state.files.get(&id) else { return failure(404, "Unable to get the file info.") };
+    // Of a transcript's files only the text hangs on the post.
+    let post = state.posts.iter().position(|post| post.file_ids.last() == Some(&id)).map(|n| format!("post{n:022}"));
+    Json(json!({ "id": id, "name": file.name, "size": file.bytes.len(), "post_id": post.unwrap_or_default() })).into_response()
 }
 
 fn texts(value: &Value) -> Option<Vec<String>> {

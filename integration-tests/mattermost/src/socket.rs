@@ -25,12 +25,25 @@ pub(crate) fn routes(world: Arc<World>) -> Router {
 
 async fn upgrade(State(world): State<Arc<World>>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer ").map(str::to_owned));
+    let challenged = token.is_none();
     let state = world.lock();
     let person = token.and_then(|token| state.by_token(&token)).filter(|person| !(person.bot && state.faults.unauthorised));
     drop(state);
     match person {
         Some(person) => upgrade.max_message_size(1 << 20).on_upgrade(move |socket| serve(world, socket, person.id)),
+        None if challenged => upgrade.max_message_size(1 << 20).on_upgrade(move |socket| challenge(world, socket)),
         None => StatusCode::UNAUTHORIZED.into_response(),
+    }
+}
+
+/// A page cannot send headers: it says who it is by its first request.
+async fn challenge(world: Arc<World>, mut socket: WebSocket) {
+    let Some(Ok(Message::Text(text))) = socket.recv().await else { return };
+    let request: Value = serde_json::from_str(&text).unwrap_or_default();
+    let token = request["data"]["token"].as_str().filter(|_| request["action"] == "authentication_challenge").unwrap_or_default();
+    let person = world.lock().by_token(token);
+    if let Some(person) = person {
+        serve(world, socket, person.id).await;
     }
 }
 

@@ -209,7 +209,7 @@ impl Job {
         if self.spec.kind != Kind::Record || self.state != State::Done {
             return Vec::new();
         }
-        let params = serde_json::from_str::<RecordParams>(&self.spec.params).unwrap_or_default();
+        let params = self.record_params();
         let kinds = match params.mattermost {
             // LiveKit's egress is a file and nothing else.
             None if params.egress.is_some() => vec![Kind::Render],
@@ -224,9 +224,55 @@ impl Job {
     }
 }
 
+impl Job {
+    /// Another server asked for it and waits for what comes of it.
+    pub fn answers_another_server(&self) -> bool {
+        self.record_params().mattermost.is_some()
+    }
+
+    /// What was asked for; nothing that can be read is nothing special.
+    fn record_params(&self) -> RecordParams {
+        serde_json::from_str(&self.spec.params).unwrap_or_default()
+    }
+}
+
 impl Spec {
     /// The key of what follows from this recording.
     pub fn follow_up_key(&self, kind: Kind) -> String {
         format!("{}:{}", kind.name(), self.recording_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mattermost::{MattermostCall, MattermostRecording, MattermostTranscription};
+
+    fn follow_ups(call: Option<MattermostCall>) -> Vec<String> {
+        let params = RecordParams { mattermost: call.map(Box::new), ..RecordParams::default() };
+        let spec = Spec {
+            kind: Kind::Record,
+            tenant: "t".into(),
+            call_id: "c".into(),
+            recording_id: "rec-1".into(),
+            idempotency_key: "k".into(),
+            params: serde_json::to_string(&params).unwrap(),
+        };
+        let job = Job { state: State::Done, ..Job::new("job-1".into(), spec, 0) };
+        job.follow_ups().into_iter().map(|spec| spec.idempotency_key).collect()
+    }
+
+    #[test]
+    fn what_another_server_asked_for_is_made_and_brought_to_it_and_nothing_else() {
+        assert_eq!(follow_ups(None), ["transcribe:rec-1", "render:rec-1"]);
+        let (file, words) = (Some(MattermostRecording::default()), Some(MattermostTranscription::default()));
+        let call = MattermostCall { recording: file.clone(), transcription: words.clone(), ..MattermostCall::default() };
+        assert_eq!(follow_ups(Some(call)), ["render:rec-1", "publish_recording:rec-1", "transcribe:rec-1", "publish_transcript:rec-1"]);
+        assert_eq!(
+            follow_ups(Some(MattermostCall { recording: file, ..MattermostCall::default() })),
+            ["render:rec-1", "publish_recording:rec-1"]
+        );
+        let alone = MattermostCall { transcription: words, ..MattermostCall::default() };
+        assert_eq!(follow_ups(Some(alone)), ["transcribe:rec-1", "publish_transcript:rec-1"]);
     }
 }

@@ -2,6 +2,7 @@
 
 mod export;
 mod files;
+mod publication;
 mod recordings;
 mod verify;
 
@@ -39,6 +40,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/recordings/{id}/bundle", get(export::bundle))
         .route("/recordings/{id}/verify", post(verify::verify))
         .route("/recordings/{id}/accesses", get(recordings::accesses))
+        .route("/publication/{name}", get(publication::file))
         .route("/accesses", get(recordings::all_accesses))
         .route("/audit/verify", post(verify::audit))
         .route("/public-key.pem", get(public_key));

@@ -13,7 +13,7 @@ use archive::manifest::Manifest;
 use archive::seal::{Seal, seal};
 use archive::{MANIFEST_FILE, SEAL_FILE, SEGMENTS_DIR};
 use bytes::Bytes;
-use offloader_jobs::{Job, Kind, State};
+use offloader_jobs::{Job, Kind, Spec, State};
 use uuid::Uuid;
 
 use crate::app::{App, lock};
@@ -209,7 +209,9 @@ fn follow_ups(job: &Job, manifest: &Manifest, now_ms: i64) -> Vec<Job> {
     // What was saved of a lost recording is worth as much.
     let done = Job { state: State::Done, ..job.clone() };
     let media = manifest.segments().next().is_some();
-    let specs = if media { done.follow_ups() } else { Vec::new() };
+    // Nobody said or showed anything: there are no words, but who asked for a file gets one.
+    let wanted = |spec: &Spec| media || matches!(spec.kind, Kind::Render | Kind::PublishRecording) && done.answers_another_server();
+    let specs: Vec<Spec> = done.follow_ups().into_iter().filter(wanted).collect();
     specs.into_iter().map(|spec| Job::new(format!("job-{}", Uuid::now_v7()), spec, now_ms)).collect()
 }
 

@@ -118,6 +118,22 @@ impl JobAddress {
         }
     }
 
+    /// Notes where the next attempt may go on. Tried until the lease is over.
+    pub async fn checkpoint(&self, checkpoint: &impl serde::Serialize) -> anyhow::Result<()> {
+        let request = pb::CheckpointRequest { id: self.id.clone(), fence: self.fence, checkpoint_json: serde_json::to_string(checkpoint)? };
+        let mut client = self.client()?;
+        let started = Instant::now();
+        loop {
+            match client.checkpoint(request.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(status) if passing(status.code()) && started.elapsed() < limits::LEASE_SILENCE => {
+                    tokio::time::sleep(limits::RETRY_PAUSE).await;
+                }
+                Err(status) => anyhow::bail!("the offloader did not take the checkpoint: {}", status.message()),
+            }
+        }
+    }
+
     /// Tells how it ended. Tried until the lease is over: an offloader that restarts must not cost a finished job.
     pub async fn finish(&self, outcome: &Outcome) -> anyhow::Result<()> {
         let request = pb::FinishRequest { id: self.id.clone(), fence: self.fence, ..pb::FinishRequest::default() };

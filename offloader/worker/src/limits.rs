@@ -74,5 +74,24 @@ pub const CAPTION_THREADS: usize = 8;
 /// A frame put together from packets: a key frame of a 4K screen is 1 to 2 MB.
 pub const FRAME_BYTES: usize = 8 << 20;
 
+/// Bytes of a file that go to a Mattermost server in one request: its own bound is 100 MiB by default, and proxies before it often
+/// have less. A server or proxy that takes less says so, and gets less.
+pub const UPLOAD_CHUNK: u64 = 16 << 20;
+
+/// Of an upload in several requests the first must carry this much (Mattermost's own rule).
+pub const UPLOAD_FIRST: u64 = 5 << 20;
+
+/// Pause before a server that is away is asked again; doubles up to the second number.
+pub const SITE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// A publication that comes no further for so long is put down: the job waits, and its row says for what.
+pub const PUBLISH_PATIENCE: Duration = Duration::from_secs(600);
+
+/// After a publication whose answer was lost, the server is asked for so long whether it did it.
+pub const ANSWER_LOST: Duration = Duration::from_secs(20);
+
+/// A transcript that is read into memory: ten hours of ten talkers are 20 MB.
+pub const TRANSCRIPT_BYTES: u64 = 256 << 20;
+
 /// What the media node may send before this side has read it.
 pub const TAP_WINDOW: u32 = 4 << 20;

@@ -3,7 +3,7 @@
 use offloader_jobs::order::WorkOrder;
 
 use crate::job::{JobAddress, Lease, Outcome, Word};
-use crate::{caption, capture, render, transcribe};
+use crate::{caption, capture, publish, render, transcribe};
 
 /// Does one job. The answer is the process's exit code.
 pub async fn run(address: JobAddress) -> anyhow::Result<u8> {
@@ -42,7 +42,7 @@ async fn work(address: &JobAddress, order: WorkOrder, lease: std::sync::Arc<Leas
     };
     match order {
         WorkOrder::Record(order) => capture::run(address, order, &lease).await,
-        WorkOrder::Publish(_) => Outcome::Failed { error: "this worker publishes nowhere".into(), retry: false },
+        WorkOrder::Publish(order) => publish::job::run(address, order, &lease).await,
         WorkOrder::Caption(order) => caption::job::run(address, order, &lease).await,
         WorkOrder::Transcribe(order) => {
             blocking(Box::new(move || {

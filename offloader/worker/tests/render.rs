@@ -220,8 +220,15 @@ fn a_profile_gives_a_picture_of_its_size_even_of_a_silent_call_and_encodes_only_
     writer.person("b", "Grace Hopper");
     writer.writer.participant(START_US + 4_000_000, "b".into(), "Grace Hopper".into(), false).unwrap();
     let data_key = writer.finish(Vec::new(), START_US + 8_000_000);
-    let profile =
-        PictureProfile { width: 1_920, height: 1_080, frame_rate: 20, video_kbps: 2_500, audio_kbps: 64, always: true, ..Default::default() };
+    let profile = PictureProfile {
+        width: 1_920,
+        height: 1_080,
+        frame_rate: 20,
+        video_kbps: 2_500,
+        audio_kbps: 64,
+        always: true,
+        ..Default::default()
+    };
     let order = RenderOrder { picture: profile, ..order(dir.path(), &data_key) };
     let result = render(&order, &mut |_| true).unwrap().unwrap();
     assert_eq!((result.file.as_str(), result.has_video), ("media.mp4", true));

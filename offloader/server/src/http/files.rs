@@ -70,7 +70,7 @@ transcript!(transcript_json, "transcript.json");
 transcript!(transcript_vtt, "transcript.vtt");
 transcript!(transcript_txt, "transcript.txt");
 
-async fn find_file(app: &App, id: &str, is_it: impl Fn(&str) -> bool) -> Result<DerivedRow, ApiError> {
+pub(super) async fn find_file(app: &App, id: &str, is_it: impl Fn(&str) -> bool) -> Result<DerivedRow, ApiError> {
     find(app, id).await?;
     let file = app.store.derived(id).await?.into_iter().find(|file| is_it(&file.statement.name));
     file.ok_or_else(|| {
@@ -78,7 +78,7 @@ async fn find_file(app: &App, id: &str, is_it: impl Fn(&str) -> bool) -> Result<
     })
 }
 
-async fn send(app: &App, id: &str, file: DerivedRow, headers: &HeaderMap, download: bool) -> Result<Response, ApiError> {
+pub(super) async fn send(app: &App, id: &str, file: DerivedRow, headers: &HeaderMap, download: bool) -> Result<Response, ApiError> {
     let recording = find(app, id).await?;
     let key = app.data_key(&recording).map_err(|error| ApiError::internal(&error))?;
     let head = app.objects.get_range(&file.object, 0..HEAD_BYTES as u64).await?;

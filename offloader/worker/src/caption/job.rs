@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use conclave_proto::v1 as pb;
-use offloader_jobs::order::{CaptionOrder, CaptionResult, WorkOrder};
+use offloader_jobs::order::{CaptionOrder, CaptionResult, ModelOrder, WorkOrder};
 use tokio::sync::mpsc as async_mpsc;
 
 use super::ears::{Block, Ears};
@@ -36,45 +36,93 @@ const FLUSH_US: i64 = 400_000;
 /// Delays that the percentiles are taken over: the last ten minutes of one busy talker.
 const DELAYS_KEPT: usize = 1_000;
 
+/// Ears for one call: told of its tracks and packets, it says what was said. Its threads end with it.
+pub struct Hearing {
+    tell: SyncSender<Told>,
+    captions: async_mpsc::Receiver<pb::Caption>,
+    stats: Arc<Mutex<CaptionResult>>,
+    dropped: u64,
+}
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        let _ = self.tell.try_send(Told::End);
+    }
+}
+
+impl Hearing {
+    /// Opens the model and starts `threads` recognisers; 0: half the machine's cores.
+    ///
+    /// # Errors
+    /// As the outcome of the job that wanted it.
+    pub async fn start(model: &ModelOrder, call_id: &str, language: Option<&str>, threads: usize) -> Result<Self, Outcome> {
+        let files = crate::transcribe::job::files(model);
+        let opened = tokio::task::spawn_blocking(move || {
+            let model = Model::open(&files, Purpose::Live)?;
+            let detector = model.voice_detector()?;
+            Ok::<_, crate::speech::ModelError>((model, detector))
+        });
+        let (model, detector) = match opened.await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Err(Outcome::Failed { error: error.to_string(), retry: false }),
+            Err(error) => return Err(Outcome::Failed { error: error.to_string(), retry: true }),
+        };
+        let (tell, told) = sync_channel(limits::CAPTION_QUEUE);
+        let (out, captions) = async_mpsc::channel(limits::CAPTIONS_WAITING);
+        let language = language.map(|l| l.split(['-', '_']).next().unwrap_or_default().to_lowercase());
+        let stats = Arc::new(Mutex::new(CaptionResult::default()));
+        let listener = Listener {
+            call_id: call_id.to_owned(),
+            language: language.filter(|l| known_language(l)),
+            detector,
+            live: Live::new(),
+            tracks: Vec::new(),
+            by_sid: HashMap::new(),
+            captions: out,
+            stats: stats.clone(),
+            delays: Vec::new(),
+            skew_us: i64::MAX,
+        };
+        let half = std::thread::available_parallelism().map_or(1, |n| n.get() / 2);
+        let threads = if threads == 0 { half } else { threads }.clamp(1, limits::CAPTION_THREADS);
+        start_threads(&model, listener, threads, &tell, told)
+            .map_err(|error| Outcome::Failed { error: format!("cannot start the recognisers: {error:#}"), retry: true })?;
+        Ok(Self { tell, captions, stats, dropped: 0 })
+    }
+
+    /// Tells what happened in the call. A listener that is behind loses sound, nobody waits for it: what it would say is late
+    /// already. False: this was lost.
+    pub fn tell(&mut self, event: Event) -> bool {
+        let taken = self.tell.try_send(Told::Event(event)).is_ok();
+        if !taken {
+            self.dropped += 1;
+            if self.dropped.is_power_of_two() {
+                tracing::warn!(dropped = self.dropped, "captions cannot keep up with the call");
+            }
+        }
+        taken
+    }
+
+    /// The next caption.
+    pub async fn next(&mut self) -> Option<pb::Caption> {
+        self.captions.recv().await
+    }
+
+    /// Figures so far.
+    pub fn stats(&self) -> CaptionResult {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Does a caption job.
 pub async fn run(address: &JobAddress, order: CaptionOrder, lease: &Lease) -> Outcome {
-    let files = crate::transcribe::job::files(&order.model);
-    let opened = tokio::task::spawn_blocking(move || {
-        let model = Model::open(&files, Purpose::Live)?;
-        let detector = model.voice_detector()?;
-        Ok::<_, crate::speech::ModelError>((model, detector))
-    });
-    let (model, detector) = match opened.await {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(error)) => return Outcome::Failed { error: error.to_string(), retry: false },
-        Err(error) => return Outcome::Failed { error: error.to_string(), retry: true },
+    let mut hearing = match Hearing::start(&order.model, &order.params.call_id, order.params.language.as_deref(), 0).await {
+        Ok(hearing) => hearing,
+        Err(outcome) => return outcome,
     };
-    let (tell, told) = sync_channel(limits::CAPTION_QUEUE);
-    let (captions, mut to_send) = async_mpsc::channel(limits::CAPTIONS_WAITING);
-    let language = order.params.language.clone().map(|l| l.split(['-', '_']).next().unwrap_or_default().to_lowercase());
-    let stats = Arc::new(Mutex::new(CaptionResult::default()));
-    let listener = Listener {
-        call_id: order.params.call_id.clone(),
-        language: language.filter(|l| known_language(l)),
-        detector,
-        live: Live::new(),
-        tracks: Vec::new(),
-        by_sid: HashMap::new(),
-        captions,
-        stats: stats.clone(),
-        delays: Vec::new(),
-        skew_us: i64::MAX,
-    };
-    let threads = std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).clamp(1, limits::CAPTION_THREADS));
-    if let Err(error) = start_threads(&model, listener, threads, &tell, told) {
-        return Outcome::Failed { error: format!("cannot start the recognisers: {error:#}"), retry: true };
-    }
-    let end = follow(address, order, lease, &tell, &mut to_send, &stats).await;
-    let _ = tell.try_send(Told::End);
-    let result = stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match end {
+    match follow(address, order, lease, &mut hearing).await {
         Ok(()) => match lease.word() {
-            Word::Work | Word::Stop => Outcome::Done(serde_json::to_string(&result).unwrap_or_default()),
+            Word::Work | Word::Stop => Outcome::Done(serde_json::to_string(&hearing.stats()).unwrap_or_default()),
             Word::Release => Outcome::Released,
             Word::Expired => Outcome::Expired,
             Word::Fenced => Outcome::Fenced,
@@ -123,19 +171,11 @@ pub fn hear(recogniser: &mut Recogniser, run: &Run) -> (Option<Heard>, Option<St
 }
 
 /// Reads the tap, sends captions, until the call or the job ends.
-async fn follow(
-    address: &JobAddress,
-    mut order: CaptionOrder,
-    lease: &Lease,
-    tell: &SyncSender<Told>,
-    captions: &mut async_mpsc::Receiver<pb::Caption>,
-    stats: &Mutex<CaptionResult>,
-) -> Result<(), String> {
+async fn follow(address: &JobAddress, mut order: CaptionOrder, lease: &Lease, hearing: &mut Hearing) -> Result<(), String> {
     let mut word = lease.watch();
     let mut backoff = limits::TAP_BACKOFF.0;
     let mut unknown_since: Option<Instant> = None;
     let mut refusals = 0;
-    let mut dropped = 0_u64;
     while *word.borrow() == Word::Work {
         let error = match TapSource::open(&order.tap, &address.id, TapPurpose::Caption).await {
             Err(error) => error,
@@ -146,22 +186,15 @@ async fn follow(
                         source.close().await;
                         return Ok(());
                     },
-                    Some(caption) = captions.recv() => {
+                    Some(caption) = hearing.next() => {
                         source.send_caption(caption);
-                        let stats = stats.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                        lease.set_stats(serde_json::to_string(&stats).unwrap_or_default());
+                        lease.set_stats(serde_json::to_string(&hearing.stats()).unwrap_or_default());
                     }
                     event = source.next() => match event {
                         Ok(Some(Event::CallEnded)) => return Ok(()),
                         Ok(Some(event)) => {
                             (unknown_since, refusals, backoff) = (None, 0, limits::TAP_BACKOFF.0);
-                            // A listener that is behind loses sound, not the connection: what it would say is late already.
-                            if tell.try_send(Told::Event(event)).is_err() {
-                                dropped += 1;
-                                if dropped.is_power_of_two() {
-                                    tracing::warn!(dropped, "captions cannot keep up with the call");
-                                }
-                            }
+                            hearing.tell(event);
                         }
                         Ok(None) => break SourceError::Broken("the media node closed it".into()),
                         Err(error) => break error,

@@ -4,7 +4,9 @@
 //! *writer* is a thread that owns the archive's writer and may wait for the disk. Between them is a bounded queue: when the
 //! disk is too slow the source is read no further, the media node drops this reader's packets and marks the gap.
 
+mod bot;
 pub mod numbering;
+pub mod sequence;
 pub mod source;
 pub mod tap;
 
@@ -41,52 +43,79 @@ struct Written {
 
 /// Does a record job.
 pub async fn run(address: &JobAddress, order: RecordOrder, lease: &Lease) -> Outcome {
-    let grant: AttemptGrant = match serde_json::from_value(order.grant.clone()) {
-        Ok(grant) => grant,
-        Err(e) => return Outcome::Failed { error: format!("the order's grant is not readable: {e}"), retry: false },
-    };
-    let SourceOrder::Tap(tap) = order.source.clone() else {
-        return Outcome::Failed { error: "this worker joins no calls of other servers".into(), retry: false };
-    };
-    let (commands, queue) = mpsc::channel(limits::CAPTURE_QUEUE);
-    let (ended, mut end) = oneshot::channel();
-    let writing = order.clone();
-    let spawned = std::thread::Builder::new().name("capture".into()).spawn(move || {
-        let _ = ended.send(write(&writing, &grant, queue));
-    });
-    if let Err(e) = spawned {
-        return Outcome::Failed { error: format!("cannot start the writer: {e}"), retry: true };
+    match order.source.clone() {
+        SourceOrder::Tap(tap) => {
+            let mut writing = match Writing::start(&order) {
+                Ok(writing) => writing,
+                Err(outcome) => return outcome,
+            };
+            let mut follower =
+                Follower { commands: writing.commands.clone(), lease, numbering: Numbering::default(), key_frames: KeyFrames::default() };
+            let last = tokio::select! {
+                last = follower.follow(address, tap) => last,
+                outcome = writing.broken() => return outcome,
+            };
+            drop(follower);
+            writing.end(last, lease).await
+        }
+        SourceOrder::Mattermost(bot) => bot::run(address, &order, *bot, lease).await,
+    }
+}
+
+/// The writer's thread and what it is told.
+struct Writing {
+    commands: mpsc::Sender<Command>,
+    end: oneshot::Receiver<Result<Written, CaptureError>>,
+}
+
+impl Writing {
+    /// Starts it; the recording's first line says that it began now.
+    fn start(order: &RecordOrder) -> Result<Self, Outcome> {
+        let grant: AttemptGrant = serde_json::from_value(order.grant.clone())
+            .map_err(|e| Outcome::Failed { error: format!("the order's grant is not readable: {e}"), retry: false })?;
+        let (commands, queue) = mpsc::channel(limits::CAPTURE_QUEUE);
+        let (ended, end) = oneshot::channel();
+        let writing = order.clone();
+        let spawned = std::thread::Builder::new().name("capture".into()).spawn(move || {
+            let _ = ended.send(write(&writing, &grant, queue));
+        });
+        match spawned {
+            Ok(_) => Ok(Self { commands, end }),
+            Err(e) => Err(Outcome::Failed { error: format!("cannot start the writer: {e}"), retry: true }),
+        }
     }
 
-    let mut follower = Follower { commands, lease, numbering: Numbering::default(), video: HashMap::new() };
-    let last = tokio::select! {
-        last = follower.follow(address, tap) => last,
-        // The writer ends by itself only when it cannot write any more.
-        written = &mut end => return outcome("", written.unwrap_or_else(|_| Err(lost_writer()))),
-    };
-    let reason = match last {
-        Last::End(reason) => {
-            let _ = follower.commands.send(Command::End(reason)).await;
-            reason
+    /// The writer ends by itself only when it cannot write any more.
+    async fn broken(&mut self) -> Outcome {
+        outcome("", (&mut self.end).await.unwrap_or_else(|_| Err(lost_writer())))
+    }
+
+    /// Ends it as following ended, and says what became of the job.
+    async fn end(self, last: Last, lease: &Lease) -> Outcome {
+        let reason = match last {
+            Last::End(reason) => {
+                let _ = self.commands.send(Command::End(reason)).await;
+                reason
+            }
+            Last::Pause => {
+                let _ = self.commands.send(Command::Pause).await;
+                ""
+            }
+            Last::Drop => return Outcome::Fenced,
+            Last::Failed(error) => {
+                let _ = self.commands.send(Command::Pause).await;
+                let _ = self.end.await;
+                return Outcome::Failed { error, retry: true };
+            }
+        };
+        drop(self.commands);
+        let written = self.end.await.unwrap_or_else(|_| Err(lost_writer()));
+        match (lease.word(), reason) {
+            (Word::Fenced, _) => Outcome::Fenced,
+            (Word::Expired, "") => Outcome::Expired,
+            (_, "") if written.is_ok() => Outcome::Released,
+            (_, reason) => outcome(reason, written),
         }
-        Last::Pause => {
-            let _ = follower.commands.send(Command::Pause).await;
-            ""
-        }
-        Last::Drop => return Outcome::Fenced,
-        Last::Failed(error) => {
-            let _ = follower.commands.send(Command::Pause).await;
-            let _ = (&mut end).await;
-            return Outcome::Failed { error, retry: true };
-        }
-    };
-    drop(follower);
-    let written = end.await.unwrap_or_else(|_| Err(lost_writer()));
-    match (lease.word(), reason) {
-        (Word::Fenced, _) => Outcome::Fenced,
-        (Word::Expired, "") => Outcome::Expired,
-        (_, "") if written.is_ok() => Outcome::Released,
-        (_, reason) => outcome(reason, written),
     }
 }
 
@@ -217,8 +246,13 @@ struct Follower<'l> {
     commands: mpsc::Sender<Command>,
     lease: &'l Lease,
     numbering: Numbering,
-    /// Video tracks and when a key frame was last asked for.
-    video: HashMap<String, Option<Instant>>,
+    key_frames: KeyFrames,
+}
+
+/// Video tracks, and when a key frame of each was last asked for.
+#[derive(Default)]
+struct KeyFrames {
+    asked: HashMap<String, Option<Instant>>,
 }
 
 impl Follower<'_> {
@@ -316,7 +350,7 @@ impl Follower<'_> {
             }
             let missed = self.numbering.renumber(&mut event);
             for event in missed.into_iter().chain([event]) {
-                if let Some(track_sid) = self.wants_key_frame(&event) {
+                if let Some(track_sid) = self.key_frames.wanted(&event) {
                     source.request_key_frame(&track_sid);
                 }
                 self.pass(Command::Event(event)).await;
@@ -330,17 +364,19 @@ impl Follower<'_> {
             std::future::pending::<()>().await;
         }
     }
+}
 
+impl KeyFrames {
     /// The video track that must begin anew because of this event: a new one, or one with a hole.
-    fn wants_key_frame(&mut self, event: &Event) -> Option<String> {
+    fn wanted(&mut self, event: &Event) -> Option<String> {
         let track_sid = match event {
             Event::Track { info, .. } if info.kind == "video" => {
-                self.video.insert(info.track_sid.clone(), None);
+                self.asked.insert(info.track_sid.clone(), None);
                 &info.track_sid
             }
             Event::Gap { track_sid, .. } => track_sid,
             Event::TrackEnded { track_sid, .. } => {
-                self.video.remove(track_sid);
+                self.asked.remove(track_sid);
                 return None;
             }
             Event::Opened
@@ -351,7 +387,7 @@ impl Follower<'_> {
             | Event::Consent { .. }
             | Event::CallEnded => return None,
         };
-        let last = self.video.get_mut(track_sid)?;
+        let last = self.asked.get_mut(track_sid)?;
         if last.is_some_and(|at| at.elapsed() < limits::KEY_FRAME_EVERY) {
             return None;
         }

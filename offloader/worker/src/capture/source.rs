@@ -87,7 +87,8 @@ pub enum SourceError {
     Refused(String),
 }
 
-/// A running call's media.
+/// A running call's media, opened and read again after breaks. (A bot in somebody else's call is no such thing: it cannot come back
+/// as it likes; see `bot`.)
 pub trait Source: Send {
     /// The next thing that happened; `None`: the source closed without an error.
     fn next(&mut self) -> impl Future<Output = Result<Option<Event>, SourceError>> + Send;

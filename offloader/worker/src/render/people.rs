@@ -56,6 +56,10 @@ impl People {
                 person.presence.push((*at_us, event.present));
             }
         }
+        if everybody {
+            // As Mattermost's call page has them: nobody's place depends on who was looked up first.
+            order.sort_by_key(|identity| people.get(identity).map(|person| person.name.to_lowercase()));
+        }
         let people = order
             .into_iter()
             .filter_map(|identity| people.remove(identity))

@@ -273,5 +273,13 @@ pub fn known_language(code: &str) -> bool {
     code.len() <= 3 && code.bytes().all(|b| b.is_ascii_lowercase()) && whisper_rs::get_lang_id(code).is_some()
 }
 
+/// A language's English name, for people; the code itself where Whisper has none.
+pub fn language_name(code: &str) -> String {
+    let name =
+        known_language(code).then(|| whisper_rs::get_lang_id(code).and_then(whisper_rs::get_lang_str_full)).flatten().unwrap_or(code);
+    let mut letters = name.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// The token " " of all Whisper vocabularies (GPT-2's byte order puts it at 220).
 const BLANK: usize = 220;

@@ -95,6 +95,15 @@ pub fn voice(sid: &str, start_us: i64, samples_16k: &[f32]) -> Vec<Timed> {
 
 /// A video of one colour, encoded by the ffmpeg program and cut into RTP payloads.
 pub fn pictures(sid: &str, codec: &str, colour: &str, size: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
+    filmed(sid, codec, &format!("color={colour}:s={size}:r=10:d={seconds}"), seconds, start_us)
+}
+
+/// The same of a test pattern that moves.
+pub fn moving(sid: &str, codec: &str, size: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
+    filmed(sid, codec, &format!("testsrc2=s={size}:r=10:d={seconds}"), seconds, start_us)
+}
+
+fn filmed(sid: &str, codec: &str, source: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
     let dir = tempfile::tempdir().unwrap();
     let (encoder, format, file): (&[&str], _, _) = match codec {
         "VP8" => (&["libvpx", "-b:v", "500k"], "ivf", "x.ivf"),
@@ -105,19 +114,7 @@ pub fn pictures(sid: &str, codec: &str, colour: &str, size: &str, seconds: u32, 
     };
     let path = dir.path().join(file);
     let status = Command::new("ffmpeg")
-        .args([
-            "-v",
-            "error",
-            "-f",
-            "lavfi",
-            "-i",
-            &format!("color={colour}:s={size}:r=10:d={seconds}"),
-            "-pix_fmt",
-            "yuv420p",
-            "-g",
-            "20",
-            "-c:v",
-        ])
+        .args(["-v", "error", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", "-g", "20", "-c:v"])
         .args(encoder)
         .args(["-f", format])
         .arg(&path)

@@ -36,6 +36,20 @@ impl Codec {
             _ => None,
         }
     }
+
+    fn add(self, payload: &[u8], parts: &mut Vec<Vec<u8>>) -> Option<Piece> {
+        match self {
+            Self::Vp8 => vp8::add(payload, parts),
+            Self::H264 => h264::add(payload, parts),
+            Self::Vp9 => vp9::add(payload, parts),
+            Self::Av1 => av1::add(payload, parts),
+        }
+    }
+}
+
+/// Whether a packet of a track with this media type begins a picture that needs no earlier one.
+pub fn is_key_frame(mime: &str, payload: &[u8]) -> bool {
+    Codec::from_mime(mime).and_then(|codec| codec.add(payload, &mut Vec::new())).is_some_and(|piece| piece.key)
 }
 
 /// A frame, or all layers of one.
@@ -96,6 +110,10 @@ impl Depacketiser {
             self.handle_gap();
         }
         self.next_seq = Some(packet.seq.wrapping_add(1));
+        if packet.payload.is_empty() {
+            // Padding of a sender that probes its way; it has a number and nothing else.
+            return None;
+        }
         if self.building.as_ref().is_some_and(|b| b.timestamp != packet.timestamp) {
             // The marker was lost or never set; what is there is not known to be whole.
             self.handle_gap();
@@ -111,13 +129,7 @@ impl Depacketiser {
             parts: Vec::new(),
         });
         building.bytes += packet.payload.len();
-        let piece = match self.codec {
-            Codec::Vp8 => vp8::add(&packet.payload, &mut building.parts),
-            Codec::H264 => h264::add(&packet.payload, &mut building.parts),
-            Codec::Vp9 => vp9::add(&packet.payload, &mut building.parts),
-            Codec::Av1 => av1::add(&packet.payload, &mut building.parts),
-        };
-        match piece {
+        match self.codec.add(&packet.payload, &mut building.parts) {
             Some(piece) => {
                 building.key |= piece.key;
                 building.damaged |= first && !piece.starts_frame;
@@ -166,6 +178,17 @@ mod tests {
             audio_level: 255,
             payload: bytes::Bytes::copy_from_slice(payload),
         }
+    }
+
+    #[test]
+    fn padding_does_no_harm() {
+        let mut video = Depacketiser::new(Codec::Vp8);
+        assert!(is_key_frame("video/VP8", &[0x10, 0x00, 0xaa]) && !is_key_frame("video/VP8", &[0x10, 0x01, 0xaa]));
+        assert!(!is_key_frame("audio/opus", &[0x10, 0x00, 0xaa]) && !is_key_frame("video/VP8", &[]));
+        assert!(video.handle_packet(&packet(1, 10, false, &[0x10, 0x00, 0xaa])).is_none());
+        assert!(video.handle_packet(&packet(2, 10, false, &[])).is_none());
+        assert!(video.handle_packet(&packet(3, 10, true, &[0x00, 0xbb])).is_some());
+        assert_eq!(video.dropped, 0);
     }
 
     #[test]

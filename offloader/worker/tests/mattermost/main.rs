@@ -1,0 +1,210 @@
+//! Calls of a Mattermost server, recorded, captioned, transcribed and published by the real programs: rtcd, the offloader and its
+//! workers. Only the server itself is played by a stand-in, which enforces what the plugin enforces.
+#![cfg(test)]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test waits for what it names")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod people;
+mod stage;
+
+use std::time::Duration;
+
+use common::wer;
+use fake_mattermost::{JobKind, Wants};
+use people::{Camera, Screen, Talker};
+use stage::{Stage, eventually, pixel, probe};
+
+/// What a transcript's file says somebody said.
+fn words_of(vtt: &str, name: &str) -> String {
+    let mark = format!("<v {name}>({name}) ");
+    vtt.lines().filter_map(|line| line.strip_prefix(&mark)).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_becomes_one_file_one_transcript_and_captions_of_one_visit() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Town Square");
+    let (tracks, turns) = common::meeting();
+    let names = ["ada-lovelace", "grace-hopper", "alan-turing"];
+    let mut talkers = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        talkers.push(Talker::join(&stage.fake, &channel, name, n as u32).await);
+    }
+    let asked = stage.record(&channel, Wants { transcription: true, captions: true }).await;
+    eventually("both jobs have started", async || {
+        let started = |id: &str| stage.fake.job(id).is_some_and(|job| job.start_at > 0);
+        started(&asked.recording.id) && started(&asked.transcription.as_ref().unwrap().id)
+    })
+    .await;
+    // One visit for all of it.
+    let bots = stage.fake.sessions(&channel).len() - talkers.len();
+    assert_eq!(bots, 1, "bots in the call");
+    let camera = Camera::show(&mut talkers[1]).await;
+    let screen = Screen::share(&mut talkers[0]).await;
+    let speaking = talkers.iter_mut().zip(&tracks).map(|(talker, (_, samples))| talker.say(samples));
+    futures_util::future::join_all(speaking).await;
+    screen.stop(&talkers[0]).await;
+    drop(camera);
+    eventually("captions of everybody", async || {
+        let captions = stage.fake.captions();
+        talkers.iter().all(|talker| captions.iter().any(|caption| caption.session_id == talker.session))
+    })
+    .await;
+    stage.fake.stop_recording(&channel);
+    eventually("both posts", async || stage.fake.posts().len() >= 2).await;
+    // Whatever else would come, comes now.
+    stage.idle().await;
+
+    let posts = stage.fake.posts();
+    assert_eq!(posts.len(), 2, "{posts:?}");
+    assert_eq!((posts[0].kind, posts[1].kind), ("custom_calls_recording", "custom_calls_transcription"));
+    assert_eq!((&posts[0].job_id, &posts[1].job_id), (&asked.recording.id, &asked.transcription.as_ref().unwrap().id));
+    let media = stage.fake.file(&posts[0].file_ids[0]).unwrap();
+    assert_eq!(media.name, "Call_Town_Square_2026-11-22_04-05-06.mp4");
+    let streams = probe(&media.bytes);
+    assert!(streams.contains("h264") && streams.contains("aac") && streams.contains("\"width\": 1280"), "{streams}");
+    stage.keep("whole.mp4", &media.bytes);
+    // The shared screen is red, the third tile beside it Grace's camera, blue: people stand by their names.
+    let [red, _, _] = pixel(&media.bytes, 20, 500, 300);
+    let [_, _, blue] = pixel(&media.bytes, 20, 1_140, 390);
+    assert!(red > 180 && blue > 180, "{red} {blue}");
+
+    let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
+    let text = stage.fake.file(&posts[1].file_ids[1]).unwrap();
+    assert!(vtt.starts_with("WEBVTT\n\n00:00:"), "{vtt}");
+    assert_eq!(text.name, "Call_Town_Square_2026-11-22_04-05-06.txt");
+    assert_eq!((posts[1].title.as_str(), posts[1].language.as_str()), ("English", "en"));
+    for (speaker, name) in [("lj", "Ada Lovelace"), ("ls27", "Grace Hopper"), ("ls19", "Alan Turing")] {
+        let said = turns.iter().filter(|turn| turn.speaker == speaker).map(|turn| turn.text.clone()).collect::<Vec<_>>().join(" ");
+        let (wrong, words) = wer::errors(&said, &words_of(&vtt, name));
+        println!("{name}: {wrong} of {words} words wrong");
+        assert!(wrong * 4 < words, "{name}: {wrong} of {words}\n{said}\n{}", words_of(&vtt, name));
+    }
+    let captions = stage.fake.captions();
+    assert!(captions.iter().all(|caption| caption.new_audio_len_ms >= 0.0));
+    let statuses = stage.fake.statuses();
+    assert!(statuses.len() == 2 && statuses.iter().all(|status| status.status == "started" && status.answer == 200), "{statuses:?}");
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_wrong_on_the_way_costs_no_file_and_makes_no_second_post() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("On Call");
+    // Nobody can say who is who for a while.
+    stage.fake.faults(|faults| (faults.profile_failures, faults.status_failures, faults.double_stop) = (2, 1, true));
+    let mut talker = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    let (tracks, _) = common::meeting();
+    talker.say(&tracks[0].1[..16_000 * 6]).await;
+    // Its socket breaks in the middle, and comes back.
+    stage.fake.cut_bots();
+    talker.say(&tracks[0].1[16_000 * 6..16_000 * 12]).await;
+    // Afterwards the session is refused, a proxy is away, bodies break off, little is taken at a time, and no answer comes back.
+    stage.fake.faults(|faults| {
+        faults.unauthorised = true;
+        faults.chunk_cap = Some(60_000);
+    });
+    stage.fake.stop_recording(&channel);
+    eventually("a publication waits for the session", async || stage.log_has("the bot's session is not taken")).await;
+    assert!(stage.fake.posts().is_empty());
+    stage.fake.faults(|faults| {
+        (faults.unauthorised, faults.bad_gateway, faults.broken_uploads, faults.lost_answers) = (false, 3, 2, 2);
+    });
+    eventually("both posts", async || stage.fake.posts().len() >= 2).await;
+    stage.idle().await;
+    let posts = stage.fake.posts();
+    let kinds: Vec<&str> = posts.iter().map(|post| post.kind).collect();
+    assert_eq!(kinds, ["custom_calls_recording", "custom_calls_transcription"], "each once, in order");
+    let media = stage.fake.file(&posts[0].file_ids[0]).unwrap();
+    assert!(probe(&media.bytes).contains("h264"));
+    let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
+    assert!(!words_of(&vtt, "Ada Lovelace").is_empty(), "{vtt}");
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
+    // Resumed, not begun anew: little more than the file went over the wire.
+    let sent = stage.fake.upload_bytes();
+    let size: u64 = posts.iter().flat_map(|post| &post.file_ids).map(|id| stage.fake.file(id).unwrap().bytes.len() as u64).sum();
+    println!("{sent} bytes sent for {size}");
+}
+
+/// How often a worker of each kind is killed in one call: one time less than its job is given up after.
+const DEATHS: [(&str, usize); 5] = [("record", 3), ("transcribe", 2), ("render", 2), ("publish_recording", 4), ("publish_transcript", 4)];
+
+/// Kills workers at moments that a seed decides until the call's posts are there, or as often as may be.
+async fn kill_at_random(stage: &Stage, seed: u64, until: impl Fn() -> bool) -> usize {
+    let (mut state, mut deaths) = (seed, std::collections::HashMap::<String, usize>::new());
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut killed = 0;
+    while !until() {
+        tokio::time::sleep(Duration::from_millis(random(900))).await;
+        let running = stage.workers();
+        let Some((pid, kind)) = running.get(random(running.len().max(1) as u64) as usize) else { continue };
+        let most = DEATHS.iter().find(|(name, _)| name == kind).map_or(0, |(_, most)| *most);
+        let count = deaths.entry(kind.clone()).or_default();
+        if *count < most {
+            *count += 1;
+            killed += 1;
+            rustix::process::kill_process(rustix::process::Pid::from_raw(*pid as i32).unwrap(), rustix::process::Signal::KILL).unwrap();
+        }
+    }
+    killed
+}
+
+/// One call in the tests of every day; `KILLS=200` goes on until so many workers have died, `SEED=…` repeats one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_everything_comes_out_once() {
+    let wanted: usize = std::env::var("KILLS").map_or(1, |count| count.parse().unwrap());
+    let mut seed: u64 = std::env::var("SEED").map_or(7, |seed| seed.parse().unwrap());
+    let (tracks, _) = common::meeting();
+    let mut killed = 0;
+    let mut calls = 0;
+    while killed < wanted {
+        println!("SEED={seed}");
+        let stage = Stage::open().await;
+        let channel = stage.fake.channel("Town Square");
+        let mut talker = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+        let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
+        eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+        let published = || stage.fake.posts().len() >= 2;
+        let (count, ()) = tokio::join!(kill_at_random(&stage, seed, published), async {
+            // Each death costs the open segment and the way back; what is said after the last one is there in any case.
+            talker.say(&tracks[0].1[..16_000 * 14]).await;
+            stage.fake.stop_recording(&channel);
+            eventually("both posts", async || published()).await;
+        });
+        stage.idle().await;
+        let kinds: Vec<&str> = stage.fake.posts().iter().map(|post| post.kind).collect();
+        assert_eq!(kinds, ["custom_calls_recording", "custom_calls_transcription"], "each once, in order; SEED={seed}");
+        let posts = stage.fake.posts();
+        let media = stage.fake.file(&posts[0].file_ids[0]).unwrap();
+        assert!(probe(&media.bytes).contains("h264"), "SEED={seed}");
+        let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
+        assert!(!words_of(&vtt, "Ada Lovelace").is_empty(), "SEED={seed}: {vtt}");
+        assert_eq!(stage.fake.violations(), Vec::<String>::new(), "SEED={seed}");
+        (killed, seed, calls) = (killed + count, seed.wrapping_add(1), calls + 1);
+    }
+    println!("{killed} workers killed in {calls} calls");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bot_that_cannot_begin_says_so_at_once() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Nobody");
+    let talker = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.ask(&channel, Wants::default());
+    // Stopped before the bot comes: the guard of consent lets it in no more.
+    stage.fake.stop_recording(&channel);
+    stage.submit(&channel, &asked).await;
+    eventually("the job has ended", async || stage.log_has("job finished")).await;
+    stage.idle().await;
+    assert!(stage.fake.posts().is_empty());
+    assert_eq!(stage.fake.sessions(&channel).len(), 1, "no bot is left in the call");
+    let job = stage.fake.job(&asked.recording.id).unwrap();
+    assert_eq!((job.kind, job.start_at), (JobKind::Recording, 0));
+    drop(talker);
+}

@@ -1,0 +1,215 @@
+//! The real programs around a stand-in of a Mattermost server, each in a folder and on ports of its own.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use fake_mattermost::{Asked, Fake, Service, Wants};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Everything that a test needs.
+pub(crate) struct Stage {
+    pub(crate) fake: Fake,
+    pub(crate) service: Service,
+    pub(crate) dir: TempDir,
+    offloader: Child,
+    _rtcd: Child,
+}
+
+/// What the offloader and its workers said; shown when the test fails.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let log = std::fs::read_to_string(self.dir.path().join("offloader.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        for line in &lines[lines.len().saturating_sub(200)..] {
+            println!("{line}");
+        }
+    }
+}
+
+/// Waits for it; the deadline is for a machine that is busy with a hundred other things.
+pub(crate) async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(180);
+    while !check().await {
+        assert!(Instant::now() < end, "not within three minutes: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A program beside this test's own.
+fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let path = own.ancestors().nth(2).unwrap().join(name);
+    assert!(path.exists(), "{} is not built: run `cargo build --workspace --bins`", path.display());
+    path
+}
+
+fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+async fn answers(url: &str) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    eventually(url, async || client.get(url).send().await.is_ok_and(|answer| answer.status().is_success())).await;
+}
+
+impl Stage {
+    pub(crate) async fn open() -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let dir = tempfile::tempdir().unwrap();
+        let (control, media, jobs) = (free_port(), free_port(), free_port());
+        let rtcd = Command::new(program("rtcd"))
+            .env("RTCD_API_HTTP_LISTENADDRESS", format!("127.0.0.1:{control}"))
+            .env("RTCD_API_SECURITY_ALLOWSELFREGISTRATION", "true")
+            .env("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1")
+            .env("RTCD_RTC_ICEADDRESSTCP", "127.0.0.1")
+            .env("RTCD_RTC_ICEPORTUDP", media.to_string())
+            .env("RTCD_RTC_ICEPORTTCP", media.to_string())
+            .env("RTCD_STORE_DATASOURCE", dir.path().join("rtcd-store"))
+            .env("RTCD_LOGGER_ENABLEFILE", "false")
+            .current_dir(&dir)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let rtcd_url = format!("http://127.0.0.1:{control}");
+        answers(&format!("{rtcd_url}/version")).await;
+        let fake = Fake::start(&rtcd_url).await.unwrap();
+        let offloader = start_offloader(dir.path(), jobs);
+        let url = format!("http://127.0.0.1:{jobs}");
+        answers(&format!("{url}/version")).await;
+        Self { fake, service: Service::new(&url), dir, offloader, _rtcd: rtcd }
+    }
+
+    /// The host presses the button: rows of jobs, before the service is asked.
+    pub(crate) fn ask(&self, channel: &str, wants: Wants) -> Asked {
+        self.fake.begin_recording(channel, wants).unwrap()
+    }
+
+    pub(crate) async fn submit(&self, channel: &str, asked: &Asked) {
+        self.fake.submit(&self.service, channel, asked).await.unwrap();
+    }
+
+    pub(crate) async fn record(&self, channel: &str, wants: Wants) -> Asked {
+        let asked = self.ask(channel, wants);
+        self.submit(channel, &asked).await;
+        asked
+    }
+
+    /// No worker runs and nothing waits.
+    pub(crate) async fn idle(&self) {
+        let pid = self.offloader.id().unwrap();
+        let mut still = 0;
+        eventually("no worker runs", async || {
+            still = if workers(pid).is_empty() { still + 1 } else { 0 };
+            // Between two jobs of one call there is none for a moment.
+            still > 30
+        })
+        .await;
+    }
+
+    #[allow(dead_code, reason = "for the bench")]
+    /// CPU seconds of the offloader and of its workers that have ended.
+    pub(crate) fn cpu(&self) -> f64 {
+        stat(self.offloader.id().unwrap()).unwrap().1
+    }
+
+    /// Running workers: process and kind of job.
+    pub(crate) fn workers(&self) -> Vec<(u32, String)> {
+        let kind = |pid: u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+            let at = words.iter().position(|word| word == "--kind")?;
+            Some((pid, words.get(at + 1)?.clone()))
+        };
+        workers(self.offloader.id().unwrap()).into_iter().filter_map(kind).collect()
+    }
+
+    /// The offloader or one of its workers has logged this.
+    pub(crate) fn log_has(&self, text: &str) -> bool {
+        let mut logs = vec![self.dir.path().join("offloader.log")];
+        logs.extend(files_below(&self.dir.path().join("data")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "log")));
+        logs.iter().any(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).contains(text))
+    }
+
+    /// For people who want to look at it.
+    pub(crate) fn keep(&self, name: &str, bytes: &[u8]) {
+        if let Some(folder) = std::env::var_os("KEEP_PICTURES") {
+            std::fs::write(Path::new(&folder).join(name), bytes).unwrap();
+        }
+    }
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.flat_map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { vec![entry.path()] }).collect()
+}
+
+/// With the configuration of calls-offloader alone, as a site that changes over has it.
+fn start_offloader(dir: &Path, port: u16) -> Child {
+    let models = super::common::model_files();
+    let log = std::fs::File::create(dir.join("offloader.log")).unwrap();
+    Command::new(program("offloader"))
+        .env("API_HTTP_LISTENADDRESS", format!("127.0.0.1:{port}"))
+        .env("API_SECURITY_ALLOWSELFREGISTRATION", "true")
+        .env("STORE_DATASOURCE", dir.join("data"))
+        .env("JOBS_MAXCONCURRENTJOBS", "10")
+        .env("OFFLOADER_MODEL_PATH", models.model.unwrap())
+        .env("OFFLOADER_VAD_PATH", models.vad.unwrap())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(log.try_clone().unwrap()))
+        .stderr(Stdio::from(log))
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+fn workers(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| stat(*pid).is_some_and(|(its, _)| its == parent)).collect()
+}
+
+/// A process's parent, and the CPU seconds of it and of its children that have ended. One that has ended itself is none.
+pub(crate) fn stat(pid: u32) -> Option<(u32, f64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
+    let ticks: f64 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<f64>().ok()).sum();
+    (fields[0] != "Z").then_some((fields[1].parse().ok()?, ticks / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// What ffprobe says of a file.
+pub(crate) fn probe(media: &[u8]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), media).unwrap();
+    let out = std::process::Command::new("ffprobe")
+        .args(["-v", "error", "-show_streams", "-show_format", "-of", "json"])
+        .arg(file.path())
+        .output()
+        .expect("the ffprobe program (./x installs it)");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// The colour of a point of the picture at a second.
+#[allow(dead_code, reason = "not for the bench")]
+pub(crate) fn pixel(media: &[u8], second: u32, x: u32, y: u32) -> [u8; 3] {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), media).unwrap();
+    let out = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-ss", &second.to_string(), "-i"])
+        .arg(file.path())
+        .args(["-frames:v", "1", "-vf", &format!("crop=2:2:{x}:{y},scale=1:1"), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
+        .output()
+        .unwrap();
+    out.stdout.try_into().unwrap_or_else(|bytes| panic!("{bytes:?} {}", String::from_utf8_lossy(&out.stderr)))
+}
