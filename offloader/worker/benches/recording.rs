@@ -4,7 +4,7 @@
 //! that takes part: the offloader with its workers (capture, rendering, publication) here; Xvfb, Chromium and ffmpeg there. Sound is
 //! given to ffmpeg as silence, without a sound server, and the page draws less than the real one: both favour the browser.
 //!
-//! `cargo bench -p offload-worker --bench recording [-- SECONDS]`; the browser's part needs Xvfb, Chromium and ffmpeg.
+//! `./x bench-recording [SECONDS]`; the browser's part needs Xvfb (`apt-get install xvfb`), Chromium and ffmpeg.
 
 #![allow(
     missing_docs,

@@ -87,18 +87,22 @@ impl App {
                 self.failed(row, why, now_ms).await
             }
             _ => match self.store.job_by_key(TENANT, &job.spec.follow_up_key(kind)).await? {
+                // As with the original: where nothing was said there is nothing to post, and that is no failure.
+                None if kind == Kind::PublishTranscript => self.done(row, "nobody said anything", now_ms).await,
                 None => self.failed(row, "nothing was captured that could be published", now_ms).await,
                 Some(publication) => match publication.state {
                     State::Queued | State::Running | State::Stopping => Ok(()),
-                    State::Done => {
-                        tracing::info!(calls_job = %row.id, recording = %recording.id, kind = row.kind, "a job of a Mattermost server is done");
-                        self.calls_counts.done.fetch_add(1, Ordering::Relaxed);
-                        Ok(self.store.remove_calls_job(row, "it was brought to its Mattermost server", now_ms).await?)
-                    }
+                    State::Done => self.done(row, "it was brought to its Mattermost server", now_ms).await,
                     State::Failed => self.failed(row, &publication.error, now_ms).await,
                 },
             },
         }
+    }
+
+    async fn done(&self, row: &CallsJob, why: &str, now_ms: i64) -> anyhow::Result<()> {
+        tracing::info!(calls_job = %row.id, recording = %row.recording_id, kind = row.kind, why, "a job of a Mattermost server is done");
+        self.calls_counts.done.fetch_add(1, Ordering::Relaxed);
+        Ok(self.store.remove_calls_job(row, why, now_ms).await?)
     }
 
     async fn failed(&self, row: &CallsJob, error: &str, now_ms: i64) -> anyhow::Result<()> {

@@ -129,6 +129,30 @@ async fn what_goes_wrong_on_the_way_costs_no_file_and_makes_no_second_post() {
     println!("{sent} bytes sent for {size}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_call_has_its_file_and_no_words() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Quiet Room");
+    // Joined, and never said a word: not even a packet of silence.
+    let talker = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
+    eventually("both jobs have started", async || {
+        let started = |id: &str| stage.fake.job(id).is_some_and(|job| job.start_at > 0);
+        started(&asked.recording.id) && started(&asked.transcription.as_ref().unwrap().id)
+    })
+    .await;
+    stage.fake.stop_recording(&channel);
+    eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    eventually("nothing is left of either job", async || stage.log_has("nobody said anything")).await;
+    stage.idle().await;
+    let posts = stage.fake.posts();
+    assert_eq!(posts.len(), 1, "{posts:?}");
+    let media = stage.fake.file(&posts[0].file_ids[0]).unwrap();
+    assert!(probe(&media.bytes).contains("h264"), "who was there is to be seen");
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
+    drop(talker);
+}
+
 /// How often a worker of each kind is killed in one call: one time less than its job is given up after.
 const DEATHS: [(&str, usize); 5] = [("record", 3), ("transcribe", 2), ("render", 2), ("publish_recording", 4), ("publish_transcript", 4)];
 
