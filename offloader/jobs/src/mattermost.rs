@@ -124,8 +124,6 @@ pub struct BotCheckpoint {
     pub connection_id: String,
     /// Jobs of the plugin that were told to have started.
     pub started: Vec<String>,
-    /// Unix ms of time zero: when the recording started, by the plugin.
-    pub start_at_ms: i64,
 }
 
 /// What the plugin is told to publish, one after the other.

@@ -151,6 +151,12 @@ struct Visit {
     model: offloader_jobs::order::ModelOrder,
 }
 
+/// The words have begun: the plugin was told, and the ears are open where captions are wanted.
+struct Words {
+    id: String,
+    hearing: Option<Hearing>,
+}
+
 /// Live captions of the call.
 struct Captions {
     hearing: Hearing,
@@ -247,11 +253,10 @@ impl Visit {
             // Words alone: another offloader records, and its start is time zero for both.
             self.wait_for_recording(events).await?;
         }
-        let asked = self.tell_started(job_type, job).await;
+        let asked = tell_started(&self.site, &self.call.channel_id, job_type, job).await;
         asked.map_err(|error| format!("the plugin does not take that the job has started: {error}"))?;
         self.recording_started = true;
         self.checkpoint.started.push(job.to_owned());
-        self.checkpoint.start_at_ms = now_us() / 1_000;
         self.save(address).await;
         Ok(())
     }
@@ -264,23 +269,6 @@ impl Visit {
             self.take(event.ok_or("the call is over")?, None).await;
         }
         Ok(())
-    }
-
-    async fn tell_started(&self, job_type: JobType, job: &str) -> Result<(), SiteError> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.site.status(&self.call.channel_id, job, job_type, &JobStatus::Started).await {
-                Ok(()) => return Ok(()),
-                // Told before, by us, and the answer was lost.
-                Err(SiteError::Refused { status: 400, message }) if message.contains("already started") => return Ok(()),
-                Err(error) if error.status().is_some_and(|status| status < 500) || tries == STATUS_TRIES => return Err(error),
-                Err(error) => {
-                    tracing::warn!("{error}; trying again");
-                    tokio::time::sleep(STATUS_PAUSE).await;
-                }
-            }
-        }
     }
 
     /// Hands on what happens until the call or the job ends.
@@ -300,8 +288,9 @@ impl Visit {
         for member in self.known_members() {
             came(commands, &member).await;
         }
+        let (ready, mut words) = mpsc::channel(1);
         if let Some(transcription) = self.call.transcription.clone() {
-            self.begin_words(address, transcription).await;
+            self.begin_words(transcription, ready.clone());
         }
         loop {
             tokio::select! {
@@ -319,8 +308,9 @@ impl Visit {
                 _ = show.tick() => self.show(),
                 Some(transcription) = orders.recv() => {
                     self.call.transcription = Some(transcription.clone());
-                    self.begin_words(address, transcription).await;
+                    self.begin_words(transcription, ready.clone());
                 }
+                Some(begun) = words.recv() => self.words_begun(address, begun).await,
                 Some(named) = self.names.recv() => self.known(commands, named.session, named.member).await,
                 Some(caption) = next_caption(&mut self.captions) => self.heard(&caption, lease),
                 event = events.recv() => {
@@ -339,30 +329,42 @@ impl Visit {
         }
     }
 
-    /// The words are wanted too: says so, and listens.
-    async fn begin_words(&mut self, address: &JobAddress, transcription: MattermostTranscription) {
-        if !self.checkpoint.started.contains(&transcription.id) {
-            if let Err(error) = self.tell_started(JobType::Transcribing, &transcription.id).await {
+    /// The words are wanted too: says so and opens the ears, beside the capture, which waits for neither.
+    fn begin_words(&self, transcription: MattermostTranscription, ready: mpsc::Sender<Words>) {
+        let told = self.checkpoint.started.contains(&transcription.id);
+        let (site, channel, model) = (self.site.clone(), self.call.channel_id.clone(), self.model.clone());
+        tokio::spawn(async move {
+            if !told && let Err(error) = tell_started(&site, &channel, JobType::Transcribing, &transcription.id).await {
                 // The recording goes on; the plugin will say that there is no transcript.
                 tracing::warn!("the plugin does not take that the transcription has started: {error}");
             }
-            self.checkpoint.started.push(transcription.id.clone());
+            let hearing = match transcription.captions {
+                None => None,
+                Some(wanted) => {
+                    let threads = (wanted.transcribers.max(1) as usize).min(limits::CAPTION_THREADS);
+                    Hearing::start(&model, &channel, Some(&wanted.language), threads)
+                        .await
+                        // Without captions the call is still recorded.
+                        .map_err(|outcome| tracing::warn!(?outcome, "no captions"))
+                        .ok()
+                }
+            };
+            let _ = ready.send(Words { id: transcription.id, hearing }).await;
+        });
+    }
+
+    async fn words_begun(&mut self, address: &JobAddress, words: Words) {
+        if !self.checkpoint.started.contains(&words.id) {
+            self.checkpoint.started.push(words.id);
             self.save(address).await;
         }
-        let Some(wanted) = transcription.captions.filter(|_| self.captions.is_none()) else { return };
-        let threads = (wanted.transcribers.max(1) as usize).min(limits::CAPTION_THREADS);
-        match Hearing::start(&self.model, &self.call.channel_id, Some(&wanted.language), threads).await {
-            Ok(mut hearing) => {
-                for track in self.tracks.values().filter(|track| track.announced) {
-                    if let Some(event) = self.track_event(track) {
-                        hearing.tell(event);
-                    }
-                }
-                self.captions = Some(Captions { hearing, waiting: Vec::new(), told_to_ms: HashMap::new(), overrun: None });
+        let Some(mut hearing) = words.hearing else { return };
+        for track in self.tracks.values().filter(|track| track.announced && track.info.kind == TrackKind::Voice) {
+            if let Some(event) = self.track_event(track) {
+                hearing.tell(event);
             }
-            // Without captions the call is still recorded.
-            Err(outcome) => tracing::warn!(?outcome, "no captions"),
         }
+        self.captions = Some(Captions { hearing, waiting: Vec::new(), told_to_ms: HashMap::new(), overrun: None });
     }
 
     fn known_members(&self) -> Vec<Member> {
@@ -385,6 +387,8 @@ impl Visit {
                     self.packet(commands, &track_id, arrived).await;
                 }
             }
+            // Where only words are wanted nobody needs the pictures.
+            mm::Event::Track(info) if !info.kind.is_audio() && self.call.recording.is_none() => {}
             mm::Event::Track(info) => {
                 self.ask_who(&info.session_id);
                 let wait_us = if info.kind.is_audio() { AUDIO_WAIT_US } else { VIDEO_WAIT_US };
@@ -645,6 +649,23 @@ impl Visit {
         if let Some(captions) = self.captions.as_mut().filter(|captions| !captions.waiting.is_empty()) {
             let (session, text, new_ms) = captions.waiting.remove(0);
             let _ = self.bot.caption(&session, &text, new_ms);
+        }
+    }
+}
+
+async fn tell_started(site: &Site, channel: &str, job_type: JobType, job: &str) -> Result<(), SiteError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match site.status(channel, job, job_type, &JobStatus::Started).await {
+            Ok(()) => return Ok(()),
+            // Told before, by us, and the answer was lost.
+            Err(SiteError::Refused { status: 400, message }) if message.contains("already started") => return Ok(()),
+            Err(error) if error.status().is_some_and(|status| status < 500) || tries == STATUS_TRIES => return Err(error),
+            Err(error) => {
+                tracing::warn!("{error}; trying again");
+                tokio::time::sleep(STATUS_PAUSE).await;
+            }
         }
     }
 }
