@@ -6,11 +6,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Names a last cell holds: `path::name` for a Rust test, `path: "title"` for a browser story.
+/// Names a last cell holds: `path::name` for a Rust test, `path::title` for a browser story.
 pub fn named_tests(cell: &str) -> Vec<(String, String)> {
-    static RUST: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`([\w/.-]+\.rs)::(\w+)`").unwrap());
-    static STORY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"`([\w/.-]+\.mjs): "([^"]+)"`"#).unwrap());
-    RUST.captures_iter(cell).chain(STORY.captures_iter(cell)).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
+    static NAMED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`([\w/.-]+\.(?:rs|mjs))::([^`]+)`").unwrap());
+    NAMED.captures_iter(cell).map(|found| (found[1].to_owned(), found[2].to_owned())).collect()
 }
 
 /// Why the test is none, or `None` when the source has it as one that runs.

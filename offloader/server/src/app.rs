@@ -117,7 +117,10 @@ impl App {
         let keys = Arc::new(Keys::load(&settings)?);
         let store = Store::open(&settings.database).await?;
         let objects = Objects::open(&settings.archive)?;
-        let calls = settings.calls.clone().map(|config| Calls::new(config, store.clone())).transpose()?.map(Arc::new);
+        let calls = match settings.calls.clone() {
+            Some(config) => Some(Arc::new(Calls::new(config, store.clone(), &settings.data).await?)),
+            None => None,
+        };
         let site_id = objects.site_id().await.context("OFFLOADER_ARCHIVE does not answer")?;
         Ok(Self {
             tokens: Tokens::new(&settings.token, &settings.tap_secret),

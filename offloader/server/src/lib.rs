@@ -134,7 +134,9 @@ async fn routes(app: &Arc<App>) -> anyhow::Result<axum::Router> {
     let mut routes = http::routes(Arc::clone(app)).merge(grpc.into_axum_router());
     if let Some(calls) = &app.calls {
         calls.tell_notes();
-        routes = routes.merge(calls_offloader::routes::router(Arc::clone(app), Arc::clone(calls))).fallback(calls_offloader::not_found);
+        routes = routes
+            .merge(calls_offloader::routes::router(Arc::clone(app), Arc::clone(calls)))
+            .fallback(mattermost_accounts::answer::not_found);
     }
     Ok(routes.layer(admit).layer(catch))
 }

@@ -79,8 +79,6 @@ pub const PLAY_CHUNKS: u64 = 16;
 pub const CALLS_CLIENTS_MAX: i64 = 10_000;
 /// Body of `/jobs` and `/jobs/init`, as the original has it.
 pub const CALLS_BODY_BYTES_MAX: usize = 1 << 20;
-/// How long a body of that contract may take to come, as the original has it.
-pub const CALLS_BODY_TIME: Duration = Duration::from_secs(30);
 /// How long a connection may be silent before its request's head is there, as the original has it.
 pub const HEAD_TIME: Duration = Duration::from_secs(30);
 /// Open connections: workers have two each.

@@ -4,26 +4,22 @@
 //! call comes to it as posts. Here such a job is a capture of ours with what follows from it; docs/compat/calls-offloader.md says of
 //! every part of the contract how it stands.
 
-mod accounts;
-mod answer;
-mod body;
+mod clients;
 pub mod config;
 mod input;
 mod jobs;
-mod limiter;
 mod logs;
 mod round;
 pub(crate) mod routes;
 mod runner;
-mod tokens;
 mod version;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use accounts::Accounts;
-pub(crate) use answer::not_found;
 use config::CallsConfig;
+use mattermost_accounts::{AccountSettings, Accounts};
 
 use crate::store::Store;
 
@@ -32,7 +28,7 @@ pub(crate) struct Calls {
     /// As configured.
     pub(crate) config: CallsConfig,
     /// Who may ask.
-    pub(crate) accounts: Accounts,
+    pub(crate) accounts: Arc<Accounts<Store>>,
     /// Recordings are being deleted.
     pub(crate) purging: AtomicBool,
 }
@@ -55,9 +51,16 @@ pub(crate) struct CallsCounters {
 }
 
 impl Calls {
-    /// Over the open store.
-    pub(crate) fn new(config: CallsConfig, store: Store) -> anyhow::Result<Self> {
-        Ok(Self { accounts: Accounts::new(&config, store)?, config, purging: AtomicBool::new(false) })
+    /// Over the open store, with the clients that the original had. `data`: our own folder.
+    pub(crate) async fn new(config: CallsConfig, store: Store, data: &Path) -> anyhow::Result<Self> {
+        clients::import(&store, &config.data_source, data).await?;
+        let settings = AccountSettings {
+            admin_key: config.admin_secret.as_ref().map(|key| key.clone().into_bytes()),
+            self_registration: config.self_registration,
+            unknown_register_themselves: true,
+            token_life: config.session_life,
+        };
+        Ok(Self { accounts: Arc::new(Accounts::new(settings, store)?), config, purging: AtomicBool::new(false) })
     }
 
     /// Says once what was taken and does nothing here.

@@ -1,26 +1,25 @@
 //! The routes of Mattermost's calls-offloader: exact paths, 404 or 405 for a wrong method as there, JSON with texts.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use serde::Deserialize;
 
+use mattermost_accounts::answer::{json, not_found, refused};
+use mattermost_accounts::routes::{Unregistered, bytes_of};
+use mattermost_accounts::{Identity, Refusal, body};
+
 use super::Calls;
-use super::accounts::{Identity, Refusal};
-use super::answer::{fields, json, not_found, refused, wrong_method};
-use super::body::{BODY_LEN_MAX, texts};
 use super::jobs::{FULL, NotTaken};
 use super::runner::{Kind, kind_of};
 use super::version::version;
 use crate::app::App;
-use crate::limits::{CALLS_BODY_BYTES_MAX, CALLS_BODY_TIME};
+use crate::limits::CALLS_BODY_BYTES_MAX;
 use crate::store::StoreError;
 use crate::store::calls::{CallsCounts, CallsJob};
 
@@ -33,11 +32,9 @@ pub(super) struct Served {
 
 /// The routes.
 pub(crate) fn router(app: Arc<App>, calls: Arc<Calls>) -> Router {
+    let accounts = mattermost_accounts::routes::router(Arc::clone(&calls.accounts), Unregistered::Nothing);
     Router::new()
         .route("/version", any(serve_version))
-        .route("/login", any(login))
-        .route("/register", any(register))
-        .route("/unregister", any(unregister))
         .route("/jobs/init", any(init))
         .route("/jobs", any(jobs))
         .route("/jobs/{id}", any(job))
@@ -45,6 +42,7 @@ pub(crate) fn router(app: Arc<App>, calls: Arc<Calls>) -> Router {
         .route("/jobs/{id}/stop", any(stop))
         .route("/health", any(health))
         .with_state(Served { app, calls })
+        .merge(accounts)
 }
 
 /// Whether a request is for us and not for the job service of our own: whatever is neither gRPC nor one of its paths.
@@ -57,92 +55,9 @@ async fn serve_version(method: Method) -> Response {
     if method == Method::GET { json(StatusCode::OK, &version()) } else { not_found().await }
 }
 
-/// A body, or what is wrong with it.
-pub(super) async fn bytes_of(request: Request, max: usize) -> Result<Bytes, Refusal> {
-    match tokio::time::timeout(CALLS_BODY_TIME, to_bytes(request.into_body(), max)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Refusal::new("http: request body too large")),
-        Err(_) => Err(Refusal::new("the body did not come in time")),
-    }
-}
-
-async fn texts_of(request: Request) -> Result<HashMap<String, String>, Refusal> {
-    texts(&bytes_of(request, BODY_LEN_MAX).await?).map_err(Refusal)
-}
-
-fn field<'a>(body: &'a HashMap<String, String>, name: &str) -> &'a str {
-    body.get(name).map_or("", String::as_str)
-}
-
-async fn register(State(served): State<Served>, request: Request) -> Response {
-    if request.method() != Method::POST {
-        return not_found().await;
-    }
-    let accounts = &served.calls.accounts;
-    if !accounts.self_registration
-        && let Err(refusal) = accounts.authenticate(request.headers()).await
-    {
-        return refused("register", StatusCode::UNAUTHORIZED, &refusal);
-    }
-    let body = match texts_of(request).await {
-        Ok(body) => body,
-        Err(refusal) => return refused("register", StatusCode::BAD_REQUEST, &refusal),
-    };
-    let client = field(&body, "clientID");
-    match accounts.register(client, field(&body, "authKey")).await {
-        Ok(()) => {
-            tracing::info!(client, "a Mattermost installation was registered");
-            fields(StatusCode::CREATED, &[("clientID", client)])
-        }
-        Err(refusal) => refused("register", StatusCode::BAD_REQUEST, &refusal),
-    }
-}
-
-async fn unregister(State(served): State<Served>, request: Request) -> Response {
-    const ROUTE: &str = "unregister";
-    if request.method() != Method::POST {
-        return not_found().await;
-    }
-    let accounts = &served.calls.accounts;
-    if !accounts.can_unregister() {
-        return refused(ROUTE, StatusCode::FORBIDDEN, &Refusal::new("unregister not enabled"));
-    }
-    let identity = match accounts.authenticate_known(request.headers()).await {
-        Ok(identity) => identity,
-        Err(refusal) => return refused(ROUTE, StatusCode::UNAUTHORIZED, &refusal),
-    };
-    let body = match texts_of(request).await {
-        Ok(body) => body,
-        Err(refusal) => return refused(ROUTE, StatusCode::BAD_REQUEST, &refusal),
-    };
-    let client = field(&body, "clientID");
-    if client.is_empty() {
-        return refused(ROUTE, StatusCode::BAD_REQUEST, &Refusal::new("client id should not be empty"));
-    }
-    if identity != Identity::Admin && identity.client() != client {
-        return refused(ROUTE, StatusCode::FORBIDDEN, &Refusal::new("client id not valid"));
-    }
-    match accounts.unregister(client).await {
-        Ok(()) => {
-            tracing::info!(client, "a Mattermost installation was unregistered");
-            StatusCode::OK.into_response()
-        }
-        Err(refusal) => refused(ROUTE, StatusCode::BAD_REQUEST, &refusal),
-    }
-}
-
-async fn login(State(served): State<Served>, request: Request) -> Response {
-    if request.method() != Method::POST {
-        return not_found().await;
-    }
-    let body = match texts_of(request).await {
-        Ok(body) => body,
-        Err(refusal) => return refused("login", StatusCode::BAD_REQUEST, &refusal),
-    };
-    match served.calls.accounts.login(field(&body, "clientID"), field(&body, "authKey")).await {
-        Ok(token) => fields(StatusCode::OK, &[("bearerToken", &token)]),
-        Err(refusal) => refused("login", StatusCode::BAD_REQUEST, &refusal),
-    }
+/// A route that is there, another method.
+pub(super) fn wrong_method() -> Response {
+    StatusCode::METHOD_NOT_ALLOWED.into_response()
 }
 
 /// Who asks about jobs, or the answer that nobody may.
@@ -172,7 +87,7 @@ async fn init(State(served): State<Served>, request: Request) -> Response {
         Ok(body) => body,
         Err(refusal) => return bad(refusal),
     };
-    let init = match super::body::value::<Init>(&body) {
+    let init = match body::value::<Init>(&body) {
         Ok(init) => init,
         Err(error) => return bad(Refusal(error)),
     };
@@ -283,7 +198,7 @@ async fn create(served: &Served, request: Request) -> Response {
         Ok(body) => body,
         Err(refusal) => return bad(refusal),
     };
-    let wanted = match super::body::value(&body) {
+    let wanted = match body::value(&body) {
         Ok(wanted) => wanted,
         Err(error) => return bad(Refusal(error)),
     };

@@ -1,5 +1,6 @@
 //! Rows of the calls-offloader contract: its clients, its jobs, and what is to be forgotten.
 
+use mattermost_accounts::Added;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
@@ -77,17 +78,6 @@ pub struct CallsCounts {
     pub failed: i64,
 }
 
-/// What became of a registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Registered {
-    /// It is kept.
-    New,
-    /// Somebody has that name.
-    Taken,
-    /// There are as many as there may be.
-    Full,
-}
-
 impl Store {
     /// Hash of a client's key.
     pub async fn calls_client_hash(&self, id: &str) -> Result<Option<String>, StoreError> {
@@ -96,20 +86,20 @@ impl Store {
     }
 
     /// Keeps a new client, if there is room.
-    pub async fn add_calls_client(&self, id: &str, key_hash: &str, max: i64) -> Result<Registered, StoreError> {
+    pub async fn add_calls_client(&self, id: &str, key_hash: &str, max: i64) -> Result<Added, StoreError> {
         let mut transaction = self.begin().await?;
         self.lock_calls(&mut transaction).await?;
         let count: i64 = sqlx::query("SELECT COUNT(*) AS n FROM calls_clients").fetch_one(&mut *transaction).await?.try_get("n")?;
         if sqlx::query("SELECT id FROM calls_clients WHERE id = $1").bind(id).fetch_optional(&mut *transaction).await?.is_some() {
-            return Ok(Registered::Taken);
+            return Ok(Added::Taken);
         }
         if count >= max {
-            return Ok(Registered::Full);
+            return Ok(Added::Full);
         }
         let sql = "INSERT INTO calls_clients (id, key_hash, created_at_ms) VALUES ($1, $2, $3)";
         sqlx::query(sql).bind(id).bind(key_hash).bind(unix_ms()).execute(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(Registered::New)
+        Ok(Added::New)
     }
 
     /// Forgets a client. False: there is none of that name.

@@ -8,7 +8,6 @@
 mod archive_api;
 mod calls_accounts;
 mod calls_jobs;
-mod calls_table;
 mod cluster;
 mod disk;
 mod guard;

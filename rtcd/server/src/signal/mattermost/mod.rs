@@ -3,15 +3,12 @@
 //! A client is a Mattermost installation. It authenticates with its ID and key, opens a WebSocket from each of its nodes and carries
 //! its people's signalling over them. The core knows none of this: the sessions' part (`session`) speaks to it.
 
-pub mod accounts;
-mod body;
 pub mod connections;
 pub mod corner;
 pub mod figures;
 pub mod frames;
 #[cfg(test)]
 mod fuzzing;
-pub mod limiter;
 pub mod limits;
 pub mod load;
 pub mod msgpack;
@@ -20,28 +17,26 @@ pub mod routes;
 pub mod session;
 pub mod sessions;
 mod socket;
-pub mod store;
-pub mod tokens;
 pub mod version;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use tokio::sync::Semaphore;
 
 use crate::config::Config;
-use accounts::Accounts;
 use connections::Connections;
 use limits::SOCKETS_MAX;
 use load::Load;
+use mattermost_accounts::key_folder::KeyFolder;
+use mattermost_accounts::{AccountSettings, Accounts};
 use sessions::Sessions;
-use store::Store;
 
 /// What serves Mattermost's clients.
 pub struct Mattermost {
     /// Who may be one.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts<Mutex<KeyFolder>>>,
     /// Their connections.
     pub connections: Arc<Connections>,
     /// Their people's sessions.
@@ -56,7 +51,7 @@ impl Mattermost {
     /// # Errors
     /// Text naming the setting to change.
     pub fn new(config: &Config, connections: Arc<Connections>, sessions: Arc<dyn Sessions>) -> anyhow::Result<Arc<Self>> {
-        let (store, found) = Store::open(Path::new(&config.data_source)).with_context(|| {
+        let (keys, found) = KeyFolder::open(Path::new(&config.data_source)).with_context(|| {
             format!(
                 "cannot use the folder {} for clients' keys; set store.data_source (environment RTCD_STORE_DATASOURCE)",
                 config.data_source
@@ -72,8 +67,14 @@ impl Mattermost {
                  and register it, or set api.security.allow_self_registration"
             );
         }
+        let settings = AccountSettings {
+            admin_key: config.admin_secret_key.as_ref().filter(|_| config.enable_admin).map(|key| key.bytes().to_vec()),
+            self_registration: config.allow_self_registration,
+            unknown_register_themselves: false,
+            token_life: config.session_cache_expiration,
+        };
         Ok(Arc::new(Self {
-            accounts: Accounts::new(config, store)?,
+            accounts: Arc::new(Accounts::new(settings, Mutex::new(keys))?),
             connections,
             sessions,
             load: Load::measure(),

@@ -54,7 +54,7 @@ pub(super) async fn upgrade(
         tracing::warn!("too many Mattermost connections are open: another one is refused");
         return (StatusCode::SERVICE_UNAVAILABLE, "too many connections\n").into_response();
     };
-    let client = identity.client_id().to_owned();
+    let client = identity.client().to_owned();
     upgrade.max_message_size(FRAME_LEN_MAX).max_frame_size(FRAME_LEN_MAX).on_upgrade(async move |socket| {
         let connection = served.mattermost.connections.open(&client);
         tracing::info!(client, connection = connection.name, "a Mattermost connection is open");

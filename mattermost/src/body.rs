@@ -2,23 +2,42 @@
 
 use std::collections::HashMap;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Longest body: a name and a key, and generously more.
-pub(super) const BODY_LEN_MAX: usize = 64 * 1024;
+pub const BODY_LEN_MAX: usize = 64 * 1024;
+
+/// A body of another form. What follows on the first value is passed over, and null is as good as nothing.
+///
+/// # Errors
+/// Text for the answer.
+pub fn value<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, String> {
+    match first(body)? {
+        Value::Null => Ok(T::default()),
+        object @ Value::Object(_) => serde_json::from_value(object).map_err(|error| format!("invalid JSON: {error}")),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => Err(unfit(&other, "struct")),
+    }
+}
+
+fn first(body: &[u8]) -> Result<Value, String> {
+    match serde_json::Deserializer::from_slice(body).into_iter::<Value>().next() {
+        None => Err("EOF".to_owned()),
+        Some(Err(error)) if error.is_eof() => Err("unexpected EOF".to_owned()),
+        Some(Err(error)) => Err(format!("invalid JSON: {error}")),
+        Some(Ok(value)) => Ok(value),
+    }
+}
 
 /// The texts of a body. What follows on the first value is passed over, and null is as good as nothing, as in Go.
 ///
 /// # Errors
 /// Text for the answer.
-pub(super) fn texts(body: &[u8]) -> Result<HashMap<String, String>, String> {
-    let object = match serde_json::Deserializer::from_slice(body).into_iter::<Value>().next() {
-        None => return Err("EOF".to_owned()),
-        Some(Err(error)) if error.is_eof() => return Err("unexpected EOF".to_owned()),
-        Some(Err(error)) => return Err(format!("invalid JSON: {error}")),
-        Some(Ok(Value::Object(object))) => object,
-        Some(Ok(Value::Null)) => return Ok(HashMap::new()),
-        Some(Ok(other)) => return Err(unfit(&other, "map[string]string")),
+pub fn texts(body: &[u8]) -> Result<HashMap<String, String>, String> {
+    let object = match first(body)? {
+        Value::Object(object) => object,
+        Value::Null => return Ok(HashMap::new()),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => return Err(unfit(&other, "map[string]string")),
     };
     let texts = object.into_iter().map(|(key, value)| match value {
         Value::String(text) => Ok((key, text)),

@@ -1,17 +1,17 @@
-//! Who may speak to us: the admin, and the registered clients by their key or a token.
+//! Who may speak to us: the admin, and the registered clients by their key or a token. Only hashes of keys are kept.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 
-use super::limiter::Limiter;
-use super::store::{KEY_LEN_MAX, Store};
-use super::tokens::{BadToken, Tokens};
-use crate::config::{Config, Secret};
+use crate::clients::{Added, Clients};
+use crate::key_folder::KEY_LEN_MAX;
+use crate::limiter::Limiter;
+use crate::tokens::{BadToken, Tokens};
 
 /// Shortest key of a client, bytes.
 const AUTH_KEY_LEN_MIN: usize = 32;
@@ -19,6 +19,7 @@ const AUTH_KEY_LEN_MIN: usize = 32;
 const AUTH_KEY_LEN_MAX: usize = 72;
 const BCRYPT_COST: u32 = 10;
 const NOT_FOUND: &str = "authentication failed: error: not found";
+const TAKEN: &str = "registration failed: already registered";
 
 /// Somebody who has authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +31,9 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// The client's ID, the admin's being empty as in Mattermost's rtcd.
+    /// The client's name, the admin's being empty as in the originals.
     #[must_use]
-    pub fn client_id(&self) -> &str {
+    pub fn client(&self) -> &str {
         match self {
             Self::Admin => "",
             Self::Client(client) => client,
@@ -40,60 +41,88 @@ impl Identity {
     }
 }
 
-/// Why somebody may not, in the words of Mattermost's rtcd where it has some.
+/// Why somebody may not, in the originals' words where they have some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(pub String);
 
 impl Refusal {
-    fn new(text: impl Into<String>) -> Self {
+    /// With that text.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-/// See the module.
-pub struct Accounts {
-    store: Mutex<Store>,
-    tokens: Mutex<Tokens>,
-    limiter: Limiter,
-    admin: Option<Secret>,
+/// What an operator decides.
+#[derive(Clone)]
+pub struct AccountSettings {
+    /// The admin's key, where there is an admin.
+    pub admin_key: Option<Vec<u8>>,
     /// Whether anybody may register.
     pub self_registration: bool,
+    /// Where anybody may: whether a request with a name that nobody has registers it with the key that came with it. The plugin relies
+    /// on that in calls-offloader, where it never asks `/register`; rtcd has no such thing.
+    pub unknown_register_themselves: bool,
+    /// How long a token opens.
+    pub token_life: Duration,
+}
+
+/// See the module.
+pub struct Accounts<C> {
+    clients: C,
+    settings: AccountSettings,
+    tokens: Mutex<Tokens>,
+    limiter: Limiter,
     /// Keys that were right before, as codes under a key of this process: a fleet that comes back after a cut waits for no hash.
     proved: Mutex<HashMap<String, hmac::Tag>>,
     proving: hmac::Key,
 }
 
-impl Accounts {
-    /// Over an open store.
+impl<C: Clients> Accounts<C> {
+    /// Over those that are registered already.
     ///
     /// # Errors
     /// The operating system gives no randomness.
-    pub fn new(config: &Config, store: Store) -> anyhow::Result<Self> {
+    pub fn new(settings: AccountSettings, clients: C) -> anyhow::Result<Self> {
         let mut random = [0; 32];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| anyhow::anyhow!("the operating system gives no randomness"))?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Self {
-            store: Mutex::new(store),
-            tokens: Mutex::new(Tokens::new(config.session_cache_expiration)),
+            clients,
+            tokens: Mutex::new(Tokens::new(settings.token_life)),
             limiter: Limiter::new(u32::try_from(cores).unwrap_or(1)),
-            admin: config.admin_secret_key.clone().filter(|_| config.enable_admin),
-            self_registration: config.allow_self_registration,
             proved: Mutex::default(),
             proving: hmac::Key::new(hmac::HMAC_SHA256, &random),
+            settings,
         })
     }
 
+    /// Whether anybody may register.
+    pub fn self_registration(&self) -> bool {
+        self.settings.self_registration
+    }
+
     /// Whether clients can be removed at all.
-    #[must_use]
     pub fn can_unregister(&self) -> bool {
-        self.admin.is_some() || self.self_registration
+        self.settings.admin_key.is_some() || self.settings.self_registration
     }
 
     /// Who sends a request.
     ///
     /// # Errors
-    /// Nobody we know.
+    /// Nobody we know, or nobody who can be registered.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
+        self.identify(headers, self.settings.self_registration && self.settings.unknown_register_themselves).await
+    }
+
+    /// Who sends a request, among those who are registered already.
+    ///
+    /// # Errors
+    /// Nobody we know.
+    pub async fn authenticate_known(&self, headers: &HeaderMap) -> Result<Identity, Refusal> {
+        self.identify(headers, false).await
+    }
+
+    async fn identify(&self, headers: &HeaderMap, register: bool) -> Result<Identity, Refusal> {
         let invalid = || Refusal::new("authentication failed: invalid auth header");
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(invalid)?;
         if let Some(token) = given.strip_prefix("Bearer ") {
@@ -104,11 +133,21 @@ impl Accounts {
             });
         }
         let (client, key) = basic(given).ok_or_else(invalid)?;
-        if self.admin.as_ref().is_some_and(|admin| admin.matches(key.as_bytes())) {
+        if self.settings.admin_key.as_ref().is_some_and(|admin| same(admin, key.as_bytes())) {
             return Ok(Identity::Admin);
         }
         if client.is_empty() {
             return Err(Refusal::new("authentication failed: unauthorized"));
+        }
+        if register {
+            match self.register(&client, &key).await {
+                Ok(()) => {
+                    tracing::info!(client, "a Mattermost installation registered itself");
+                    return Ok(Identity::Client(client));
+                }
+                Err(refusal) if refusal.0 == TAKEN => {}
+                Err(refusal) => return Err(Refusal(format!("authentication failed: {}", refusal.0))),
+            }
         }
         match self.check(&client, key).await {
             Ok(()) => Ok(Identity::Client(client)),
@@ -128,7 +167,7 @@ impl Accounts {
         lock(&self.tokens).give(client, Instant::now()).ok_or_else(|| failed(Refusal::new("no randomness")))
     }
 
-    /// Keeps a new client and its key.
+    /// Keeps a new client and the hash of its key.
     ///
     /// # Errors
     /// Too short a key, a name that is taken …
@@ -146,12 +185,10 @@ impl Accounts {
         if client.len() > KEY_LEN_MAX {
             return Err(failed("failed to set key: error: key too large"));
         }
-        let room = |store: &Store| match store.get(client) {
-            Some(_) => Err(failed("already registered")),
-            None if store.is_full() => Err(failed("no more clients can be registered here")),
-            None => Ok(()),
-        };
-        room(&lock(&self.store))?;
+        // Before the hash, which costs: nearly everybody who comes is known.
+        if self.clients.hash(client).await.map_err(|error| failed(&error))?.is_some() {
+            return Err(Refusal::new(TAKEN));
+        }
         if !self.limiter.turn().await {
             return Err(failed("too many requests at once; try again later"));
         }
@@ -162,23 +199,22 @@ impl Accounts {
             Some(parts.format_for_version(bcrypt::Version::TwoA))
         });
         let hash = hash.await.flatten().ok_or_else(|| failed("the key cannot be hashed"))?;
-        let mut store = lock(&self.store);
-        // Somebody else may have been faster.
-        room(&store)?;
-        store.put(client, &hash).map_err(|error| failed(&format!("failed to set key: {error}")))
+        match self.clients.add(client, &hash).await.map_err(|error| failed(&error))? {
+            Added::New => Ok(()),
+            // Somebody else was faster.
+            Added::Taken => Err(Refusal::new(TAKEN)),
+            Added::Full => Err(failed("no more clients can be registered here")),
+        }
     }
 
     /// Forgets a client; its key and token open nothing any more.
     ///
     /// # Errors
     /// Nobody has that name, or the disk fails.
-    pub fn unregister(&self, client: &str) -> Result<(), Refusal> {
-        let mut store = lock(&self.store);
-        if store.get(client).is_none() {
+    pub async fn unregister(&self, client: &str) -> Result<(), Refusal> {
+        if !self.clients.remove(client).await.map_err(|error| Refusal(format!("unregister failed: {error}")))? {
             return Err(Refusal::new("unregister failed: error: not found"));
         }
-        store.delete(client).map_err(|error| Refusal(format!("unregister failed: {error}")))?;
-        drop(store);
         lock(&self.proved).remove(client);
         lock(&self.tokens).revoke(client);
         Ok(())
@@ -188,11 +224,11 @@ impl Accounts {
         if client.is_empty() {
             return Err(Refusal::new("authentication failed: error: empty key"));
         }
-        let hash = lock(&self.store).get(client).map(str::to_owned);
+        let hash = self.clients.hash(client).await.map_err(|error| Refusal(format!("authentication failed: {error}")))?;
         let hash = hash.ok_or_else(|| Refusal::new(NOT_FOUND))?;
         let code = hmac::sign(&self.proving, &[client.as_bytes(), b"\0", hash.as_bytes(), b"\0", key.as_bytes()].concat());
         let proved = lock(&self.proved).get(client).copied();
-        if proved.is_some_and(|proved| aws_lc_rs::constant_time::verify_slices_are_equal(proved.as_ref(), code.as_ref()).is_ok()) {
+        if proved.is_some_and(|proved| same(proved.as_ref(), code.as_ref())) {
             return Ok(());
         }
         if key.len() > AUTH_KEY_LEN_MAX {
@@ -208,6 +244,11 @@ impl Accounts {
         lock(&self.proved).insert(client.to_owned(), code);
         Ok(())
     }
+}
+
+/// In a time that does not tell how much of it is right.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(one, other).is_ok()
 }
 
 /// Hashing takes 50 ms: not where connections are served.
@@ -233,15 +274,19 @@ fn basic(given: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key_folder::KeyFolder;
 
     const KEY: &str = "a key that is long enough, 32 bytes at least";
 
-    fn accounts(settings: &[(&str, &str)]) -> (Accounts, tempfile::TempDir) {
+    fn closed() -> AccountSettings {
+        let token_life = Duration::from_secs(60);
+        AccountSettings { admin_key: None, self_registration: false, unknown_register_themselves: false, token_life }
+    }
+
+    fn accounts(settings: AccountSettings) -> (Accounts<Mutex<KeyFolder>>, tempfile::TempDir) {
         let folder = tempfile::tempdir().expect("a folder");
-        let config =
-            Config::from_sources(None, &|name| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
-        let (store, _) = Store::open(folder.path()).expect("opens");
-        (Accounts::new(&config.expect("valid").config, store).expect("random"), folder)
+        let (keys, _) = KeyFolder::open(folder.path()).expect("opens");
+        (Accounts::new(settings, Mutex::new(keys)).expect("random"), folder)
     }
 
     fn with(value: &str) -> HeaderMap {
@@ -253,10 +298,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registered_key_opens_until_it_is_unregistered() {
-        let (accounts, folder) = accounts(&[]);
+    async fn a_registered_key_opens_until_it_is_unregistered_and_only_a_hash_is_kept() {
+        let (accounts, folder) = accounts(closed());
         accounts.register("a", KEY).await.expect("new");
-        let hash = lock(&accounts.store).get("a").expect("kept").to_owned();
+        let hash = accounts.clients.hash("a").await.expect("reads").expect("kept");
         assert!(hash.starts_with("$2a$10$") && hash.len() == 60, "{hash}");
         for _ in 0..3 {
             assert_eq!(accounts.authenticate(&basic_of("a", KEY)).await, Ok(Identity::Client("a".to_owned())));
@@ -264,7 +309,7 @@ mod tests {
         assert_eq!(accounts.authenticate(&basic_of("a", "wrong")).await, Err(Refusal::new("authentication failed")));
         let token = accounts.login("a", KEY).await.expect("the key is right");
         assert_eq!(accounts.authenticate(&with(&format!("Bearer {token}"))).await, Ok(Identity::Client("a".to_owned())));
-        accounts.unregister("a").expect("there");
+        accounts.unregister("a").await.expect("there");
         for headers in [basic_of("a", KEY), with(&format!("Bearer {token}"))] {
             assert!(accounts.authenticate(&headers).await.is_err(), "neither by a key that was right before");
         }
@@ -272,42 +317,61 @@ mod tests {
         accounts.register("a", &KEY.replace("key", "new key")).await.expect("free again");
         assert_eq!(accounts.authenticate(&basic_of("a", KEY)).await, Err(Refusal::new("authentication failed")));
         drop(accounts);
-        assert_eq!(Store::open(folder.path()).expect("opens").1.keys, 1);
+        assert_eq!(KeyFolder::open(folder.path()).expect("opens").1.keys, 1);
     }
 
-    /// The plugin's keys from Go's library, with its own hash of them.
+    /// Where the plugin never asks to be registered: its first request does it, if the operator lets anybody.
+    #[tokio::test]
+    async fn who_is_unknown_registers_itself_only_where_both_allow_it() {
+        let open = AccountSettings { self_registration: true, unknown_register_themselves: true, ..closed() };
+        let (accounts_open, _folder) = accounts(open.clone());
+        assert!(accounts_open.authenticate_known(&basic_of("a", KEY)).await.is_err());
+        assert_eq!(accounts_open.authenticate(&basic_of("a", KEY)).await, Ok(Identity::Client("a".to_owned())));
+        let stolen = accounts_open.authenticate(&basic_of("a", &KEY.to_uppercase())).await;
+        assert_eq!(stolen, Err(Refusal::new("authentication failed")), "a name that somebody has");
+        for settings in
+            [AccountSettings { self_registration: false, ..open.clone() }, AccountSettings { unknown_register_themselves: false, ..open }]
+        {
+            let (accounts, _folder) = accounts(settings);
+            assert_eq!(accounts.authenticate(&basic_of("a", KEY)).await, Err(Refusal::new("authentication failed")));
+        }
+    }
+
+    /// What Go's library made of a key, as the originals keep it.
     #[tokio::test]
     async fn a_hash_of_the_original_is_understood() {
-        let (accounts, _folder) = accounts(&[]);
+        let (accounts, _folder) = accounts(closed());
         let hash = "$2a$10$8lwsC7f7Bq/.OJxkdBpsnuUtHD00HztwwDC6ShOcfMkGhHQKcn9z6";
-        lock(&accounts.store).put("a", hash).expect("writable");
+        assert_eq!(accounts.clients.add("a", hash).await, Ok(Added::New));
         let right = accounts.authenticate(&basic_of("a", "abcdefghijklmnopqrstuvwxyz0123456789")).await;
         assert_eq!(right, Ok(Identity::Client("a".to_owned())));
     }
 
     #[tokio::test]
     async fn the_admin_is_known_by_the_password_alone_and_only_where_there_is_one() {
-        let admin = [("RTCD_API_SECURITY_ENABLEADMIN", "true"), ("RTCD_API_SECURITY_ADMINSECRETKEY", "the admin's")];
-        let (accounts_with, _folder) = accounts(&admin);
+        let (accounts_with, _folder) = accounts(AccountSettings { admin_key: Some(b"the admin's".to_vec()), ..closed() });
         assert_eq!(accounts_with.authenticate(&basic_of("anybody", "the admin's")).await, Ok(Identity::Admin));
         assert_eq!(accounts_with.authenticate(&basic_of("", "the admin")).await, Err(Refusal::new("authentication failed: unauthorized")));
         assert!(accounts_with.can_unregister());
-        let (without, _folder) = accounts(&admin[1..]);
-        assert!(without.authenticate(&basic_of("", "the admin's")).await.is_err(), "the key is set, the admin is not enabled");
-        assert!(!without.can_unregister() && !without.self_registration, "what nobody has set is closed");
+        let (without, _folder) = accounts(closed());
+        assert!(without.authenticate(&basic_of("", "the admin's")).await.is_err());
+        assert!(!without.can_unregister() && !without.self_registration(), "what nobody has set is closed");
     }
 
     /// A fleet comes back at once: who was known before waits for nothing, though strangers take every turn.
     #[tokio::test]
     async fn known_clients_are_not_in_the_queue_of_strangers() {
-        let (accounts, _folder) = accounts(&[]);
-        accounts.register("a", KEY).await.expect("new");
-        assert!(accounts.authenticate(&basic_of("a", KEY)).await.is_ok());
+        let (accounts, _folder) = accounts(AccountSettings { self_registration: true, unknown_register_themselves: true, ..closed() });
+        for _ in 0..2 {
+            assert!(accounts.authenticate(&basic_of("a", KEY)).await.is_ok());
+        }
         // Every turn of the next ten seconds is taken.
-        let taken = std::iter::from_fn(|| accounts.limiter.take_for_tests()).count();
+        let taken = std::iter::from_fn(|| accounts.limiter.reserve(Instant::now())).count();
         assert!(taken > 100, "{taken}");
-        let late = accounts.authenticate(&basic_of("a", "wrong")).await.expect_err("no turn").0;
+        let late = accounts.authenticate(&basic_of("a", "wrong, but as long as a key has to be")).await.expect_err("no turn").0;
         assert_eq!(late, "authentication failed: too many requests at once; try again later");
+        let late = accounts.authenticate(&basic_of("b", KEY)).await.expect_err("no turn").0;
+        assert_eq!(late, "authentication failed: registration failed: too many requests at once; try again later");
         for _ in 0..100 {
             assert!(accounts.authenticate(&basic_of("a", KEY)).await.is_ok());
         }

@@ -1,5 +1,5 @@
-//! The keys of registered clients, in a folder of the layout that Mattermost's rtcd has there (bitcask v1), so that switching to us
-//! and back needs no export.
+//! The keys of registered clients, in a folder of the layout that Mattermost's rtcd and calls-offloader have (bitcask v1), so that
+//! switching to us needs no export: rtcd goes on in the folder itself, and back again; the offloader reads it once.
 //!
 //! Files `000000000.data`, `000000001.data` … of records that are only appended: length of the key (u32) and of the value (u64), key,
 //! value, CRC-32 of the value (u32), expiry (u64, Unix seconds, 0: none), all big-endian. The last record of a key holds; one without a
@@ -27,7 +27,7 @@ const CACHES: [&str; 3] = ["index", "ttl_index", "meta.json"];
 
 /// See the module.
 #[derive(Debug)]
-pub struct Store {
+pub struct KeyFolder {
     folder: PathBuf,
     keys: HashMap<String, String>,
     /// Where we append: a file of our own, begun with the first record.
@@ -46,7 +46,7 @@ pub struct Found {
     pub damaged: Vec<String>,
 }
 
-impl Store {
+impl KeyFolder {
     /// Reads the folder, or makes it.
     ///
     /// # Errors
@@ -72,6 +72,22 @@ impl Store {
         }
         let found = Found { keys: store.keys.len(), damaged: replay.damaged };
         Ok((store, found))
+    }
+
+    /// What a folder holds, which stays as it is. `None`: there is no such folder.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(folder: &Path) -> io::Result<Option<(HashMap<String, String>, Found)>> {
+        if !folder.try_exists()? {
+            return Ok(None);
+        }
+        let mut replay = Replay { now: unix_now(), ..Replay::default() };
+        for (_, path) in &data_files(folder)? {
+            replay.file(path)?;
+        }
+        let found = Found { keys: replay.keys.len(), damaged: replay.damaged };
+        Ok(Some((replay.keys, found)))
     }
 
     /// The value of a key.
@@ -306,7 +322,7 @@ mod tests {
         out
     }
 
-    fn keys(store: &Store) -> Vec<&str> {
+    fn keys(store: &KeyFolder) -> Vec<&str> {
         let mut keys: Vec<&str> = store.keys.keys().map(String::as_str).collect();
         keys.sort_unstable();
         keys
@@ -336,7 +352,7 @@ mod tests {
         for name in ["index", "ttl_index", "meta.json", "config.json", "lock"] {
             std::fs::write(folder.path().join(name), "whatever a cache holds").expect("writable");
         }
-        let (mut store, found) = Store::open(folder.path()).expect("opens");
+        let (mut store, found) = KeyFolder::open(folder.path()).expect("opens");
         assert_eq!(found, Found { keys: 4, damaged: Vec::new() });
         assert_eq!(keys(&store), ["back", "changed", "kept", "later"]);
         assert_eq!(store.get("changed"), Some("new"));
@@ -357,7 +373,7 @@ mod tests {
         std::fs::write(folder.path().join("000000000.data"), first).expect("writable");
         std::fs::write(folder.path().join("000000001.data"), written("three", HASH, 0)).expect("writable");
         std::fs::write(folder.path().join("000000002.data"), [0xff; 40]).expect("writable");
-        let (store, found) = Store::open(folder.path()).expect("opens");
+        let (store, found) = KeyFolder::open(folder.path()).expect("opens");
         assert_eq!(keys(&store), ["one", "three", "two"]);
         assert_eq!(found.damaged.len(), 3, "{found:?}");
         assert!(found.damaged[0].contains("\"bad\" has a wrong checksum"), "{found:?}");
@@ -369,17 +385,17 @@ mod tests {
     fn what_was_put_is_there_after_a_restart_and_nobody_else_may_read_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("deep/store");
-        let (mut store, found) = Store::open(&path).expect("opens");
+        let (mut store, found) = KeyFolder::open(&path).expect("opens");
         assert_eq!(found, Found::default());
         store.put("a", "1").expect("writable");
         store.put("b", "2").expect("writable");
         store.delete("a").expect("writable");
-        let refused = Store::open(&path).expect_err("two programs").to_string();
+        let refused = KeyFolder::open(&path).expect_err("two programs").to_string();
         assert!(refused.contains("another program has it open"), "{refused}");
         drop(store);
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&path.join("000000000.data"))), (0o700, 0o600));
-        let (mut store, _) = Store::open(&path).expect("opens");
+        let (mut store, _) = KeyFolder::open(&path).expect("opens");
         assert_eq!(keys(&store), ["b"]);
         store.put("c", "3").expect("writable");
         assert!(path.join("000000001.data").exists(), "another run, another file");
@@ -391,11 +407,11 @@ mod tests {
         let many: Vec<u8> = (0..STALE_MAX + 10).flat_map(|n| written("a", &format!("value {n}"), 0)).collect();
         std::fs::write(folder.path().join("000000003.data"), many).expect("writable");
         std::fs::write(folder.path().join("index"), "a cache").expect("writable");
-        drop(Store::open(folder.path()).expect("opens"));
+        drop(KeyFolder::open(folder.path()).expect("opens"));
         let files = data_files(folder.path()).expect("a folder");
         assert_eq!(files, [(4, folder.path().join("000000004.data"))]);
         assert!(!folder.path().join("index").exists());
-        let (store, _) = Store::open(folder.path()).expect("opens");
+        let (store, _) = KeyFolder::open(folder.path()).expect("opens");
         assert_eq!(store.get("a"), Some(format!("value {}", STALE_MAX + 9).as_str()));
     }
 }

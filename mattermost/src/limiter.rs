@@ -33,13 +33,8 @@ impl Limiter {
         }
     }
 
-    /// Takes a turn without waiting for it.
-    #[cfg(test)]
-    pub(super) fn take_for_tests(&self) -> Option<Duration> {
-        self.reserve(Instant::now())
-    }
-
-    fn reserve(&self, now: Instant) -> Option<Duration> {
+    /// Takes the next turn: how long it is until then. `None`: too long.
+    pub fn reserve(&self, now: Instant) -> Option<Duration> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = next.map_or(now, |next| next.max(now));
         let wait = turn.duration_since(now);
