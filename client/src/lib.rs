@@ -12,7 +12,7 @@ mod participant;
 mod socket;
 
 pub use link::Dial;
-pub use participant::{Event, OpusTrack, Participant};
+pub use participant::{Event, OpusTrack, Participant, Vp8Track};
 pub use rtc::rtp;
 
 /// Why a participant could not do what it was asked.

@@ -10,7 +10,7 @@ use livekit_protocol::signal_response::Message as Response;
 use prost::Message as _;
 use rtc::data_channel::RTCDataChannelState;
 use rtc::media_stream::MediaStreamTrack;
-use rtc::peer_connection::configuration::media_engine::MIME_TYPE_OPUS;
+use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MIME_TYPE_VP8};
 use rtc::rtp;
 use rtc::rtp_transceiver::rtp_sender::{RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RtpCodecKind};
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +26,8 @@ use crate::link::{self, Dial, LinkReceiver, LinkSender};
 
 /// Samples of a 20 ms Opus frame at 48 kHz.
 const FRAME_SAMPLES: u32 = 960;
+/// Bytes of a VP8 frame in one packet: with all headers below the 1200 that every way carries.
+const VP8_PART: usize = 1_100;
 
 /// How long a leaving participant waits for the server's word: without it the leave may be cut off with the stream.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -64,6 +66,13 @@ pub struct Participant {
 enum Command {
     Publish { cid: String, track: Arc<TrackLocalStaticRTP>, done: oneshot::Sender<Result<(), ClientError>> },
     Data { reliable: bool, payload: Vec<u8>, done: oneshot::Sender<Result<(), ClientError>> },
+}
+
+/// A published VP8 track.
+pub struct Vp8Track {
+    track: Arc<TrackLocalStaticRTP>,
+    ssrc: u32,
+    sequence: u16,
 }
 
 /// A published Opus track.
@@ -125,15 +134,44 @@ impl Participant {
             sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
             rtcp_feedback: Vec::new(),
         };
+        let track = self.publish(cid, RtpCodecKind::Audio, codec, lk::TrackSource::Microphone, ssrc).await?;
+        Ok(OpusTrack { track, ssrc, sequence: 0, timestamp: 0 })
+    }
+
+    /// Publishes a VP8 track of a camera or a shared screen; returns when the server has answered the offer.
+    ///
+    /// # Errors
+    /// As [`Participant::publish_opus`].
+    pub async fn publish_vp8(&self, cid: &str, source: lk::TrackSource, ssrc: u32) -> Result<Vp8Track, ClientError> {
+        let codec = RTCRtpCodec {
+            mime_type: MIME_TYPE_VP8.to_owned(),
+            clock_rate: 90_000,
+            channels: 0,
+            sdp_fmtp_line: String::new(),
+            rtcp_feedback: Vec::new(),
+        };
+        let track = self.publish(cid, RtpCodecKind::Video, codec, source, ssrc).await?;
+        Ok(Vp8Track { track, ssrc, sequence: 0 })
+    }
+
+    async fn publish(
+        &self,
+        cid: &str,
+        kind: RtpCodecKind,
+        codec: RTCRtpCodec,
+        source: lk::TrackSource,
+        ssrc: u32,
+    ) -> Result<Arc<TrackLocalStaticRTP>, ClientError> {
         let coding = RTCRtpCodingParameters { ssrc: Some(ssrc), ..Default::default() };
         let encoding = RTCRtpEncodingParameters { rtp_coding_parameters: coding, codec, ..Default::default() };
-        let track = MediaStreamTrack::new(cid.to_owned(), cid.to_owned(), cid.to_owned(), RtpCodecKind::Audio, vec![encoding]);
+        let track = MediaStreamTrack::new(cid.to_owned(), cid.to_owned(), cid.to_owned(), kind, vec![encoding]);
         let track = Arc::new(TrackLocalStaticRTP::new(track));
+        let r#type = if kind == RtpCodecKind::Audio { lk::TrackType::Audio } else { lk::TrackType::Video };
         let add = lk::AddTrackRequest {
             cid: cid.to_owned(),
             name: cid.to_owned(),
-            r#type: lk::TrackType::Audio as i32,
-            source: lk::TrackSource::Microphone as i32,
+            r#type: r#type.into(),
+            source: source.into(),
             ..Default::default()
         };
         self.link.request(Request::AddTrack(add)).await?;
@@ -145,7 +183,7 @@ impl Participant {
             .await
             .map_err(|_| ClientError::Late(limit, "the answer to our offer"))?
             .map_err(|_| ClientError::Signalling("the session is over".to_owned()))??;
-        Ok(OpusTrack { track, ssrc, sequence: 0, timestamp: 0 })
+        Ok(track)
     }
 
     /// Sends a LiveKit user packet to everybody.
@@ -186,6 +224,32 @@ impl Participant {
         let (done, left) = oneshot::channel();
         self.leave.send(done).map_err(|_| over())?;
         left.await.map_err(|_| over())
+    }
+}
+
+impl Vp8Track {
+    /// Sends a frame in as many packets as it needs; `timestamp` counts 90 000 a second. The caller paces.
+    ///
+    /// # Errors
+    /// When the peer connection is gone.
+    pub async fn send(&mut self, frame: &[u8], timestamp: u32) -> Result<(), ClientError> {
+        let mut parts = frame.chunks(VP8_PART).enumerate().peekable();
+        while let Some((n, part)) = parts.next() {
+            let header = rtp::Header {
+                version: 2,
+                payload_type: 96,
+                sequence_number: self.sequence,
+                timestamp,
+                ssrc: self.ssrc,
+                marker: parts.peek().is_none(),
+                ..Default::default()
+            };
+            self.sequence = self.sequence.wrapping_add(1);
+            // RFC 7741's descriptor: the frame begins here, or goes on.
+            let payload = [&[if n == 0 { 0x10 } else { 0x00 }][..], part].concat();
+            self.track.write_rtp(rtp::Packet { header, payload: payload.into() }).await?;
+        }
+        Ok(())
     }
 }
 

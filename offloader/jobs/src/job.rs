@@ -212,8 +212,11 @@ impl Job {
         let params = self.record_params();
         let kinds = match params.mattermost {
             // LiveKit's egress is a file and nothing else.
-            None if params.egress.is_some() => vec![Kind::Render],
-            None => vec![Kind::Transcribe, Kind::Render],
+            None => match params.egress {
+                Some(egress) if egress.s3.is_some() => vec![Kind::Render, Kind::PublishRecording],
+                Some(_) => vec![Kind::Render],
+                None => vec![Kind::Transcribe, Kind::Render],
+            },
             Some(call) => {
                 let file = call.recording.is_some().then_some([Kind::Render, Kind::PublishRecording]);
                 let words = call.transcription.is_some().then_some([Kind::Transcribe, Kind::PublishTranscript]);
@@ -246,20 +249,34 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::{EgressOrder, S3Bucket};
     use crate::mattermost::{MattermostCall, MattermostRecording, MattermostTranscription};
 
     fn follow_ups(call: Option<MattermostCall>) -> Vec<String> {
-        let params = RecordParams { mattermost: call.map(Box::new), ..RecordParams::default() };
+        follow_ups_of(&RecordParams { mattermost: call.map(Box::new), ..RecordParams::default() })
+    }
+
+    fn follow_ups_of(params: &RecordParams) -> Vec<String> {
         let spec = Spec {
             kind: Kind::Record,
             tenant: "t".into(),
             call_id: "c".into(),
             recording_id: "rec-1".into(),
             idempotency_key: "k".into(),
-            params: serde_json::to_string(&params).unwrap(),
+            params: serde_json::to_string(params).unwrap(),
         };
         let job = Job { state: State::Done, ..Job::new("job-1".into(), spec, 0) };
         job.follow_ups().into_iter().map(|spec| spec.idempotency_key).collect()
+    }
+
+    #[test]
+    fn an_egress_is_a_file_and_goes_to_a_bucket_where_one_is_named() {
+        let follow_ups = |s3: Option<S3Bucket>| {
+            let egress = Some(Box::new(EgressOrder { s3, ..EgressOrder::default() }));
+            follow_ups_of(&RecordParams { egress, ..RecordParams::default() })
+        };
+        assert_eq!(follow_ups(None), ["render:rec-1"]);
+        assert_eq!(follow_ups(Some(S3Bucket::default())), ["render:rec-1", "publish_recording:rec-1"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod mattermost;
 pub mod order;
 mod place;
 mod retry;
+pub mod selection;
 mod transition;
 
 pub use job::{Job, Kind, Lease, Spec, State};

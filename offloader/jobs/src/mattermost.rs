@@ -96,6 +96,8 @@ pub struct PictureProfile {
     pub always: bool,
     /// Cameras are shown where people publish them.
     pub cameras: bool,
+    /// One picture in full instead of everybody: the newest that is there, black while none is.
+    pub single: bool,
 }
 
 impl Default for PictureProfile {
@@ -110,6 +112,7 @@ impl Default for PictureProfile {
             preset: "veryfast".into(),
             always: false,
             cameras: true,
+            single: false,
         }
     }
 }

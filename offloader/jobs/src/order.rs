@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::egress::EgressOrder;
+use crate::egress::{EgressOrder, FileForm, S3Bucket};
 use crate::mattermost::{BotCheckpoint, MattermostCall, PictureProfile, Piece, PublishCheckpoint};
+use crate::selection::Selection;
 
 /// Parameters of a recording.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct RecordParams {
     pub consents: Vec<ConsentParam>,
     /// Language of the speech, if known.
     pub language: Option<String>,
+    /// What of the call is recorded.
+    #[serde(skip_serializing_if = "Selection::is_everything")]
+    pub selection: Selection,
     /// The call is another server's: a bot joins it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mattermost: Option<Box<MattermostCall>>,
@@ -77,7 +81,7 @@ pub struct CaptionParams {
 #[serde(rename_all = "snake_case")]
 pub enum WorkOrder {
     /// Capture a call.
-    Record(RecordOrder),
+    Record(Box<RecordOrder>),
     /// Caption a call.
     Caption(CaptionOrder),
     /// Make one file for people.
@@ -86,6 +90,8 @@ pub enum WorkOrder {
     Transcribe(TranscribeOrder),
     /// Bring what was made to the server that asked for it.
     Publish(PublishOrder),
+    /// Bring what was made to a bucket.
+    Upload(UploadOrder),
 }
 
 /// Where a recording's media comes from.
@@ -122,6 +128,17 @@ pub struct PublishOrder {
     pub checkpoint: PublishCheckpoint,
 }
 
+/// Order to bring the rendered file to a bucket.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct UploadOrder {
+    /// The recording.
+    pub recording_id: String,
+    /// Where; secrets in clear.
+    pub bucket: S3Bucket,
+    /// The object's key.
+    pub key: String,
+}
+
 /// Where the media comes from.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct TapOrder {
@@ -133,6 +150,9 @@ pub struct TapOrder {
     pub tenant: String,
     /// Good for ten minutes; ask `Get` again for a fresh one.
     pub token: String,
+    /// What of it is wanted. A tap for captions gives microphones, whatever stands here.
+    #[serde(default)]
+    pub selection: Selection,
 }
 
 /// Which models to use.
@@ -193,6 +213,9 @@ pub struct RenderOrder {
     /// How it is to look.
     #[serde(default)]
     pub picture: PictureProfile,
+    /// What it is to hold.
+    #[serde(default)]
+    pub form: FileForm,
 }
 
 /// Order to transcribe.
@@ -219,7 +242,7 @@ pub struct TranscribeOrder {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RecordResult {
-    /// `call_ended` or `stopped`.
+    /// `call_ended`, `part_ended` (see [`crate::selection::PartOfCall`]) or `stopped`.
     pub reason: String,
     /// Packets stored.
     pub packets: u64,
@@ -231,7 +254,7 @@ pub struct RecordResult {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RenderResult {
-    /// Plain file name in the output folder: `media.mp4`, `media.m4a` or `media.webm`.
+    /// Plain file name in the output folder: `media.` and `mp4`, `m4a`, `ogg`, `webm` or `ivf`.
     pub file: String,
     /// Its media type.
     pub mime: String,

@@ -1,9 +1,11 @@
-//! LiveKit's egress: the rendered file is copied to the folder of the settings before its job is done.
+//! LiveKit's egress: the rendered file is copied to the folder of the settings before its job is done, or brought to a bucket by a job
+//! of its own.
 
 use std::path::{Component, Path, PathBuf};
 
+use object_store::path::Path as ObjectPath;
 use offloader_jobs::Job;
-use offloader_jobs::egress::{Delivered, EgressOrder};
+use offloader_jobs::egress::{Delivered, EgressOrder, S3Bucket};
 use offloader_jobs::order::RecordParams;
 
 use crate::app::App;
@@ -34,20 +36,44 @@ pub fn below(folder: &Path, path: &str) -> Result<PathBuf, String> {
     Ok(place)
 }
 
+/// A path of a request as the key of an object: absolute paths of a machine of LiveKit's are keys too.
+pub fn object_key(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
 impl App {
     /// Whether what an egress wants can be done here.
     ///
     /// # Errors
     /// What to change.
     pub fn check_egress(&self, order: &EgressOrder) -> Result<(), String> {
+        if let Some(bucket) = &order.s3 {
+            let key = object_key(&order.path);
+            if key.is_empty() || key.ends_with('/') || key.len() > 1024 || ObjectPath::parse(key).is_err() {
+                return Err(format!("{:?} is no key of an object of at most 1024 bytes", order.path));
+            }
+            return self.check_bucket(bucket);
+        }
         let folder = self.settings.egress_dir.as_deref();
         let folder = folder.ok_or("this offloader has no folder for files of egress; set OFFLOADER_EGRESS_DIR")?;
         below(folder, &order.path).map(|_| ())
     }
 
+    /// Whether files may go there: nothing is contacted that the operator did not name.
+    ///
+    /// # Errors
+    /// What to change.
+    pub fn check_bucket(&self, bucket: &S3Bucket) -> Result<(), String> {
+        let permitted = &self.settings.egress_s3;
+        if permitted.contains(&bucket.endpoint) {
+            return Ok(());
+        }
+        Err(format!("files of egress may not go to {}; its operator permits it with OFFLOADER_EGRESS_S3", bucket.endpoint))
+    }
+
     /// Copies the file of an egress to its place. The same job again replaces it: what comes out is the same.
     pub(crate) async fn deliver(&self, job: &Job, file: &Path) -> Result<Option<Delivered>, FinishError> {
-        let Some(order) = egress_of(job) else { return Ok(None) };
+        let Some(order) = egress_of(job).filter(|order| order.s3.is_none()) else { return Ok(None) };
         self.check_egress(&order).map_err(FinishError::Result)?;
         let folder = self.settings.egress_dir.clone().unwrap_or_default();
         let place = below(&folder, &order.path).map_err(FinishError::Result)?;

@@ -159,7 +159,9 @@ fn files_of(kind: Kind, result: &str) -> Result<Vec<File>, FinishError> {
             let expected = match result.file.as_str() {
                 "media.mp4" => "video/mp4",
                 "media.m4a" => "audio/mp4",
+                "media.ogg" => "audio/ogg",
                 "media.webm" => "video/webm",
+                "media.ivf" => "video/x-ivf",
                 other => return Err(FinishError::Result(format!("{other:?} is no name of a rendered file"))),
             };
             Ok(vec![File { name: result.file, mime: expected.into(), tool: format!("conclave render {version}") }])

@@ -34,6 +34,9 @@ pub struct Settings {
     pub signing_key_file: PathBuf,
     /// Folder for the files of LiveKit's egress (`OFFLOADER_EGRESS_DIR`). Without one there is no egress to files.
     pub egress_dir: Option<PathBuf>,
+    /// Endpoints of S3 that files of LiveKit's egress may go to, where a request says so (`OFFLOADER_EGRESS_S3`, separated by commas):
+    /// `https://HOST[:PORT]`. Nothing else is contacted.
+    pub egress_s3: Vec<String>,
     /// Room that stays free on the data folder's disk, in MiB (`OFFLOADER_DISK_FREE_MIN_MB`). A recording pauses when there is
     /// less, and goes on when there is twice as much: what is left is for the database, the seals and the system. 0: until the
     /// disk is full.
@@ -76,7 +79,7 @@ pub struct Settings {
 }
 
 /// Every variable of the environment: name, default, what it is. `--help` and docs/install.md show this table.
-pub const VARIABLES: [(&str, &str, &str); 27] = [
+pub const VARIABLES: [(&str, &str, &str); 28] = [
     ("OFFLOADER_LISTEN", "127.0.0.1:4545", "address of gRPC and HTTP; keep it on the inner network"),
     ("OFFLOADER_TOKEN", "needed", "bearer token of whoever may call it, at least 16 characters"),
     ("OFFLOADER_DATA", "var/offloader", "folder of this offloader alone: captures, work, keys"),
@@ -89,6 +92,11 @@ pub const VARIABLES: [(&str, &str, &str); 27] = [
         "`file:///PATH` or `s3://BUCKET` with the usual `AWS_*` variables; the same for all",
     ),
     ("OFFLOADER_EGRESS_DIR", "none", "folder for the files of LiveKit's egress; without one there is no egress to files"),
+    (
+        "OFFLOADER_EGRESS_S3",
+        "none",
+        "endpoints of S3 that requests for egress may name, separated by commas: `https://HOST[:PORT]`; Amazon's are `https://s3.REGION.amazonaws.com`",
+    ),
     (
         "OFFLOADER_DISK_FREE_MIN_MB",
         "256",
@@ -142,6 +150,7 @@ impl Default for Settings {
             poll_ms: 1_000,
             archive: String::new(),
             egress_dir: None,
+            egress_s3: Vec::new(),
             disk_free_min_mb: 256,
             site_key_file: PathBuf::new(),
             signing_key_file: PathBuf::new(),
@@ -239,6 +248,9 @@ impl Settings {
         sum(&mut self.vad_sha256, "OFFLOADER_VAD_SHA256");
         sum(&mut self.caption_model_sha256, "OFFLOADER_CAPTION_MODEL_SHA256");
         sum(&mut self.redis, "OFFLOADER_REDIS");
+        if let Some(value) = env("OFFLOADER_EGRESS_S3") {
+            self.egress_s3 = value.split(',').map(|endpoint| endpoint.trim().to_owned()).filter(|endpoint| !endpoint.is_empty()).collect();
+        }
         if let Some(value) = env("OFFLOADER_POLL_MS") {
             self.poll_ms = value.parse().map_err(|_| SettingsError::Value("OFFLOADER_POLL_MS", format!("{value:?} is not a number")))?;
         }
@@ -319,6 +331,11 @@ impl Settings {
         if !(100..=3_600_000).contains(&self.poll_ms) {
             return Err(SettingsError::Value("OFFLOADER_POLL_MS", format!("{} is not within 100 and 3600000", self.poll_ms)));
         }
+        for endpoint in &mut self.egress_s3 {
+            *endpoint = s3_endpoint(endpoint).ok_or_else(|| {
+                SettingsError::Value("OFFLOADER_EGRESS_S3", format!("{endpoint:?} is not of the form https://HOST[:PORT]"))
+            })?;
+        }
         self.check_redis()
     }
 
@@ -394,6 +411,14 @@ impl Settings {
             calls.tls.is_some(),
         )
     }
+}
+
+/// An endpoint in the one form in which it is compared; with a path, a name or a password in it, it is none.
+fn s3_endpoint(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/').to_ascii_lowercase();
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    (!host.is_empty() && host.bytes().all(plain)).then_some(text)
 }
 
 fn flag(name: &'static str, value: &str) -> Result<bool, SettingsError> {
@@ -474,6 +499,18 @@ mod tests {
         let settings = Settings::load(Some(&missing), env(&chart)).unwrap();
         assert_eq!((settings.listen.port(), settings.data_may_go), (4545, true));
         assert!(Settings::load(None, env(&SECRETS)).unwrap().calls.is_none());
+    }
+
+    #[test]
+    fn endpoints_of_s3_have_one_form() {
+        let with = |value: &str| {
+            let pairs = [&SECRETS[..], &[("OFFLOADER_EGRESS_S3", value)]].concat();
+            Settings::load(None, env(&pairs)).map(|settings| settings.egress_s3)
+        };
+        assert_eq!(with("https://S3.example/, http://127.0.0.1:9000,").unwrap(), ["https://s3.example", "http://127.0.0.1:9000"]);
+        for wrong in ["s3.example", "https://s3.example/bucket", "https://me:word@s3.example", "https://", "ftp://s3.example"] {
+            assert!(with(wrong).err().is_some_and(|error| error.to_string().contains("OFFLOADER_EGRESS_S3")), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::store::catalogue::{Person, RecordingRow};
 use crate::store::{StoreError, unix_ms};
-use crate::work::seal_tokens;
+use crate::work::{seal_bucket, seal_tokens};
 
 /// It cannot be asked for.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub(crate) enum SubmitError {
 }
 
 impl App {
-    /// Adds a capture and its recording, or gives the one that was asked for with the same key. Tokens in its parameters are sealed.
+    /// Adds a capture and its recording, or gives the one that was asked for with the same key. Tokens and keys in its parameters are sealed.
     pub(crate) async fn add_recording(&self, mut job: Job) -> Result<Job, SubmitError> {
         let mut params: RecordParams = serde_json::from_str(&job.spec.params)?;
         if job.spec.recording_id.is_empty() {
@@ -35,6 +35,10 @@ impl App {
         let data_key = DataKey::generate()?;
         if let Some(call) = &mut params.mattermost {
             seal_tokens(call, &data_key)?;
+            job.spec.params = serde_json::to_string(&params)?;
+        }
+        if let Some(bucket) = params.egress.as_mut().and_then(|egress| egress.s3.as_mut()) {
+            seal_bucket(bucket, &data_key)?;
             job.spec.params = serde_json::to_string(&params)?;
         }
         let recording = RecordingRow {

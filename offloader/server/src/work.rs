@@ -1,14 +1,17 @@
 //! Work orders: what a worker is given when it asks for its job.
 
 use archive::keys::DataKey;
+use offloader_jobs::egress::{EgressOrder, S3Bucket};
 use offloader_jobs::mattermost::{MattermostCall, Piece};
 use offloader_jobs::order::{
     BotOrder, CaptionOrder, CaptionParams, ModelOrder, PublishOrder, RecordOrder, RecordParams, RenderOrder, SourceOrder, TapOrder,
-    TranscribeOrder, WorkOrder,
+    TranscribeOrder, UploadOrder, WorkOrder,
 };
+use offloader_jobs::selection::Selection;
 use offloader_jobs::{Job, Kind};
 
 use crate::app::App;
+use crate::egress::object_key;
 use crate::store::catalogue::RecordingRow;
 use crate::store::unix_ms;
 
@@ -24,6 +27,9 @@ pub enum OrderError {
     /// Nobody asked for it.
     #[error("the job's parameters name no server to publish to")]
     Nowhere,
+    /// A setting is against it.
+    #[error("{0}")]
+    Forbidden(String),
     /// Store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -47,7 +53,7 @@ impl App {
                 let recording = self.recording_of(job).await?;
                 let data_key = self.data_key(&recording)?;
                 let source = match params.mattermost.take() {
-                    None => SourceOrder::Tap(self.tap(job, &params.rtcd, "record")?),
+                    None => SourceOrder::Tap(self.tap(job, &params.rtcd, "record", &params.selection)?),
                     Some(mut call) => {
                         open_tokens(&mut call, &data_key)?;
                         // A checkpoint that cannot be read costs the bot's place in the call, not the job.
@@ -56,19 +62,19 @@ impl App {
                     }
                 };
                 let grant = self.keys.signer.grant(&recording.id, job.fence, &data_key, &recording.wrapped_key, &self.keys.site.id())?;
-                Ok(WorkOrder::Record(RecordOrder {
+                Ok(WorkOrder::Record(Box::new(RecordOrder {
                     recording_id: recording.id.clone(),
                     source,
                     dir: self.recording_dir(&recording.id),
                     grant: serde_json::to_value(grant)?,
                     free_bytes_min: self.settings.disk_free_min(),
                     params,
-                }))
+                })))
             }
             Kind::Caption => {
                 let params: CaptionParams = serde_json::from_str(&job.spec.params)?;
                 Ok(WorkOrder::Caption(CaptionOrder {
-                    tap: self.tap(job, &params.rtcd, "caption")?,
+                    tap: self.tap(job, &params.rtcd, "caption", &Selection::default())?,
                     model: self.model(Kind::Caption),
                     params,
                 }))
@@ -77,6 +83,7 @@ impl App {
                 let params: RecordParams = serde_json::from_str(&job.spec.params)?;
                 let recording = self.recording_of(job).await?;
                 let asked = params.mattermost.and_then(|call| call.recording).map(|recording| recording.picture);
+                let form = params.egress.as_ref().map(|egress| egress.form).unwrap_or_default();
                 let asked = asked.or(params.egress.map(|egress| egress.picture));
                 Ok(WorkOrder::Render(RenderOrder {
                     recording_id: recording.id.clone(),
@@ -85,6 +92,7 @@ impl App {
                     output_dir: self.make_output_dir(job)?,
                     title: recording.title,
                     picture: asked.unwrap_or_default(),
+                    form,
                 }))
             }
             Kind::Transcribe => {
@@ -119,8 +127,15 @@ impl App {
     async fn publish_order(&self, job: &Job, piece: Piece) -> Result<WorkOrder, OrderError> {
         let params: RecordParams = serde_json::from_str(&job.spec.params)?;
         let recording = self.recording_of(job).await?;
+        let data_key = self.data_key(&recording)?;
+        if let Some(EgressOrder { s3: Some(mut bucket), path, .. }) = params.egress.map(|egress| *egress) {
+            // Permitted when it was asked for, and perhaps no longer.
+            self.check_bucket(&bucket).map_err(OrderError::Forbidden)?;
+            open_bucket(&mut bucket, &data_key)?;
+            return Ok(WorkOrder::Upload(UploadOrder { recording_id: recording.id, bucket, key: object_key(&path).to_owned() }));
+        }
         let mut call = params.mattermost.ok_or(OrderError::Nowhere)?;
-        open_tokens(&mut call, &self.data_key(&recording)?)?;
+        open_tokens(&mut call, &data_key)?;
         let checkpoint = serde_json::from_str(&job.checkpoint).unwrap_or_default();
         Ok(WorkOrder::Publish(PublishOrder { recording_id: recording.id, piece, call, checkpoint }))
     }
@@ -130,10 +145,11 @@ impl App {
         recording.ok_or_else(|| OrderError::NoRecording(job.spec.recording_id.clone()))
     }
 
-    fn tap(&self, job: &Job, rtcd: &str, purpose: &str) -> Result<TapOrder, OrderError> {
+    fn tap(&self, job: &Job, rtcd: &str, purpose: &str, selection: &Selection) -> Result<TapOrder, OrderError> {
         let url = if rtcd.is_empty() { self.settings.rtcd.clone() } else { rtcd.to_owned() };
         let token = self.tokens.for_tap(&job.spec.tenant, &job.spec.call_id, purpose, unix_ms())?;
-        Ok(TapOrder { url, call_id: job.spec.call_id.clone(), tenant: job.spec.tenant.clone(), token })
+        let (call_id, tenant) = (job.spec.call_id.clone(), job.spec.tenant.clone());
+        Ok(TapOrder { url, call_id, tenant, token, selection: selection.clone() })
     }
 
     fn make_output_dir(&self, job: &Job) -> std::io::Result<std::path::PathBuf> {
@@ -163,6 +179,25 @@ fn tokens(call: &mut MattermostCall) -> impl Iterator<Item = &mut String> {
     let recording = call.recording.iter_mut().map(|recording| &mut recording.auth_token);
     recording.chain(call.transcription.iter_mut().map(|transcription| &mut transcription.auth_token))
 }
+
+/// As tokens.
+fn open_bucket(bucket: &mut S3Bucket, key: &DataKey) -> Result<(), archive::keys::KeyError> {
+    for secret in bucket.secrets() {
+        *secret = key.open_text(BUCKET_PURPOSE, secret)?;
+    }
+    Ok(())
+}
+
+/// As tokens.
+pub(crate) fn seal_bucket(bucket: &mut S3Bucket, key: &DataKey) -> Result<(), archive::keys::KeyError> {
+    for secret in bucket.secrets() {
+        *secret = key.seal_text(BUCKET_PURPOSE, secret)?;
+    }
+    Ok(())
+}
+
+/// What keys of buckets are sealed for.
+const BUCKET_PURPOSE: &str = "s3 bucket";
 
 /// What tokens are sealed for; see [`DataKey::seal_text`].
 pub const TOKEN_PURPOSE: &str = "mattermost bot token";

@@ -81,6 +81,13 @@ pub const UPLOAD_CHUNK: u64 = 16 << 20;
 /// Of an upload in several requests the first must carry this much (Mattermost's own rule).
 pub const UPLOAD_FIRST: u64 = 5 << 20;
 
+/// A file longer than this goes to a bucket in parts of it, one at a time in memory. S3 takes 10 000 of them, which is the 160 GB that no
+/// rendered file has.
+pub const BUCKET_PART: u64 = 16 << 20;
+
+/// A bucket's server that says and takes nothing for so long is taken for away.
+pub const BUCKET_SILENCE: Duration = Duration::from_secs(30);
+
 /// Pause before a server that is away is asked again; doubles up to the second number.
 pub const SITE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 

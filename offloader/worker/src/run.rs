@@ -41,8 +41,9 @@ async fn work(address: &JobAddress, order: WorkOrder, lease: std::sync::Arc<Leas
             .unwrap_or_else(|e| Outcome::Failed { error: format!("a bug in the worker ended the job: {e}"), retry: true })
     };
     match order {
-        WorkOrder::Record(order) => capture::run(address, order, &lease).await,
+        WorkOrder::Record(order) => capture::run(address, *order, &lease).await,
         WorkOrder::Publish(order) => publish::job::run(address, order, &lease).await,
+        WorkOrder::Upload(order) => publish::bucket::run(address, order, &lease).await,
         WorkOrder::Caption(order) => caption::job::run(address, order, &lease).await,
         WorkOrder::Transcribe(order) => {
             blocking(Box::new(move || {

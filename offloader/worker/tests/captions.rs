@@ -18,6 +18,7 @@ use offload_worker::job::now_us;
 use offload_worker::recognise::transcribe;
 use offload_worker::speech::{Heard, model::Purpose};
 use offloader_jobs::order::{CaptionOrder, CaptionParams, CaptionResult, ModelOrder, TapOrder, WorkOrder};
+use offloader_jobs::selection::Selection;
 
 struct Played {
     /// When each line came on the screen, µs.
@@ -196,7 +197,13 @@ async fn the_program_captions_a_call_over_the_tap() {
     let files = common::model_files();
     let order = CaptionOrder {
         params: CaptionParams { call_id: "call-1".into(), tenant: "t".into(), language: Some("en-US".into()), ..CaptionParams::default() },
-        tap: TapOrder { url: world.url(), call_id: "call-1".into(), tenant: "t".into(), token: "tap-token".into() },
+        tap: TapOrder {
+            url: world.url(),
+            call_id: "call-1".into(),
+            tenant: "t".into(),
+            token: "tap-token".into(),
+            selection: Selection::default(),
+        },
         model: ModelOrder { path: files.model, sha256: None, vad_path: files.vad, vad_sha256: None },
     };
     world.state.send_modify(|s| s.order_json = serde_json::to_string(&WorkOrder::Caption(order)).unwrap());

@@ -24,6 +24,7 @@ use offloader_jobs::order::{
     ConsentParam, ModelOrder, RecordOrder, RecordParams, RecordResult, SourceOrder, TapOrder, TranscribeOrder, TranscribeResult,
     Transcript, WorkOrder,
 };
+use offloader_jobs::selection::Selection;
 
 struct Site {
     signer: SiteSigner,
@@ -64,12 +65,13 @@ impl Site {
                 call_id: "call-1".into(),
                 tenant: "t".into(),
                 token: "tap-token".into(),
+                selection: Selection::default(),
             }),
             dir: dir.to_path_buf(),
             grant: serde_json::to_value(&grant).unwrap(),
             free_bytes_min: self.free_bytes_min,
         };
-        serde_json::to_string(&WorkOrder::Record(order)).unwrap()
+        serde_json::to_string(&WorkOrder::Record(Box::new(order))).unwrap()
     }
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use archive::keys::DataKey;
-use common::recording::{Writer, pictures, voice};
+use common::recording::{Writer, moving, pictures, voice};
 use offload_worker::render::job::render;
+use offloader_jobs::egress::FileForm;
 use offloader_jobs::mattermost::PictureProfile;
 use offloader_jobs::order::{RenderOrder, RenderResult};
 
@@ -22,6 +23,7 @@ fn order(dir: &Path, data_key: &DataKey) -> RenderOrder {
         output_dir: dir.join("out"),
         title: "Weekly".into(),
         picture: PictureProfile::default(),
+        form: FileForm::default(),
     }
 }
 
@@ -56,6 +58,19 @@ fn probe(file: &Path) -> (Vec<String>, f64, serde_json::Value) {
     let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let codecs = json["streams"].as_array().unwrap().iter().map(|s| s["codec_name"].as_str().unwrap().to_string()).collect();
     (codecs, json["format"]["duration"].as_str().unwrap().parse().unwrap(), json)
+}
+
+/// When each picture that can be decoded is to be shown, ms.
+fn frames(file: &Path) -> Vec<i64> {
+    let out = Command::new("ffprobe")
+        .args(["-v", "error", "-show_frames", "-show_entries", "frame=pts_time", "-of", "csv=p=0"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).unwrap();
+    let seconds = text.lines().filter_map(|line| line.trim_end_matches(',').parse::<f64>().ok());
+    seconds.map(|seconds| (seconds * 1_000.0).round() as i64).collect()
 }
 
 /// The file's sound at 16 kHz.
@@ -260,4 +275,110 @@ fn a_profile_gives_a_picture_of_its_size_even_of_a_silent_call_and_encodes_only_
     if let Some(keep) = std::env::var_os("KEEP_PICTURES") {
         std::fs::copy(&file, Path::new(&keep).join("silent.mp4")).unwrap();
     }
+}
+
+#[test]
+fn sound_alone_is_opus_in_ogg_and_pictures_alone_have_no_sound() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tracks, _) = common::meeting();
+    let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+    writer.person("a", "A");
+    writer.track("mic", "a", "A", "microphone", "audio/opus");
+    let data_key = writer.finish(voice("mic", START_US, &tracks[0].1[..16_000 * 8]), START_US + 8_000_000);
+    for (form, always, name, mime, codec) in [
+        (FileForm::Ogg, false, "media.ogg", "audio/ogg", "opus"),
+        (FileForm::Mp4, false, "media.m4a", "audio/mp4", "aac"),
+        (FileForm::SilentMp4, true, "media.mp4", "video/mp4", "h264"),
+    ] {
+        let picture = PictureProfile { always, ..PictureProfile::default() };
+        let order = RenderOrder { form, picture, ..order(dir.path(), &data_key) };
+        let result = render(&order, &mut |_| true).unwrap().unwrap();
+        assert_eq!((result.file.as_str(), result.mime.as_str(), result.has_video), (name, mime, always));
+        let file = dir.path().join("out").join(name);
+        let (codecs, seconds, _) = probe(&file);
+        assert_eq!(codecs, [codec]);
+        assert!((seconds - 8.0).abs() < 0.5, "{name}: {seconds}");
+        if !always {
+            let heard = sound(&file);
+            assert!(energy(&heard, 0.0, 8.0) > 0.01, "{name}");
+        }
+    }
+}
+
+#[test]
+fn one_persons_newest_picture_fills_the_frame_and_nobody_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+    writer.person("a", "A");
+    writer.track("camera", "a", "A", "camera", "video/VP8");
+    let data_key = writer.finish(pictures("camera", "VP8", "red", "640x360", 4, START_US + 2_000_000), START_US + 6_000_000);
+    let picture_of = PictureProfile { always: true, single: true, ..PictureProfile::default() };
+    let order = RenderOrder { picture: picture_of, ..order(dir.path(), &data_key) };
+    render(&order, &mut |_| true).unwrap().unwrap();
+    let file = dir.path().join("out/media.mp4");
+    // What does not change is not encoded again: the first picture stands for the time before.
+    let (before, during) = (picture(&file, 0.0), picture(&file, 4.0));
+    for (x, y) in [(8, 8), (1_270, 8), (8, 710), (1_270, 710), (640, 360)] {
+        let red = pixel(&during, x, y);
+        assert!(red[0] > 180 && red[1] < 70 && red[2] < 70, "{x} {y}: {red:?}");
+        assert!(pixel(&before, x, y).iter().all(|value| *value < 50), "nothing but the ground");
+    }
+}
+
+#[test]
+fn a_track_comes_out_as_it_went_in_in_the_container_of_its_codec() {
+    for (codec, name, mime, known_as) in [
+        ("VP8", "media.webm", "video/webm", "vp8"),
+        ("VP9", "media.webm", "video/webm", "vp9"),
+        ("H264", "media.mp4", "video/mp4", "h264"),
+        ("AV1", "media.ivf", "video/x-ivf", "av1"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+        writer.person("a", "A");
+        writer.track("camera", "a", "A", "camera", &format!("video/{codec}"));
+        // Before the first key frame that is whole there is nothing to see.
+        let mut packets = moving("camera", codec, "1280x720", 6, START_US + 1_000_000);
+        packets.remove(0);
+        let data_key = writer.finish(packets, START_US + 8_000_000);
+        let order = RenderOrder { form: FileForm::Track, ..order(dir.path(), &data_key) };
+        let result = render(&order, &mut |_| true).unwrap_or_else(|error| panic!("{codec}: {error:#}")).unwrap();
+        assert_eq!((result.file.as_str(), result.mime.as_str(), result.has_video), (name, mime, true));
+        let file = dir.path().join("out").join(name);
+        let (codecs, _, json) = probe(&file);
+        assert_eq!(codecs, [known_as]);
+        assert_eq!((&json["streams"][0]["width"], &json["streams"][0]["height"]), (&1_280.into(), &720.into()));
+        // Key frames come every two seconds: four of six are left, each as it was, at its time.
+        assert_eq!(result.duration_ms, 4_000, "{codec}");
+        assert_eq!(frames(&file), (0..40).map(|n| n * 100).collect::<Vec<i64>>(), "{codec}");
+        picture(&file, 3.5);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (tracks, _) = common::meeting();
+    let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+    writer.person("a", "A");
+    writer.track("mic", "a", "A", "microphone", "audio/opus");
+    let data_key = writer.finish(voice("mic", START_US, &tracks[0].1[..16_000 * 5]), START_US + 8_000_000);
+    let order = RenderOrder { form: FileForm::Track, ..order(dir.path(), &data_key) };
+    let result = render(&order, &mut |_| true).unwrap().unwrap();
+    assert_eq!((result.file.as_str(), result.mime.as_str(), result.has_video), ("media.ogg", "audio/ogg", false));
+    let (codecs, seconds, _) = probe(&dir.path().join("out/media.ogg"));
+    assert_eq!(codecs, ["opus"]);
+    assert!((seconds - 5.0).abs() < 0.1 && (result.duration_ms - 5_000).abs() < 100, "{seconds} {}", result.duration_ms);
+}
+
+#[test]
+fn where_one_track_was_to_be_recorded_two_are_not_made_into_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+    writer.person("a", "A");
+    let mut packets = Vec::new();
+    for mic in ["one", "two"] {
+        writer.track(mic, "a", "A", "microphone", "audio/opus");
+        packets.extend(voice(mic, START_US, &[0.1; 16_000]));
+    }
+    let data_key = writer.finish(packets, START_US + 1_000_000);
+    let order = RenderOrder { form: FileForm::Track, ..order(dir.path(), &data_key) };
+    let refused = render(&order, &mut |_| true).unwrap_err().to_string();
+    assert!(refused.contains("several tracks"), "{refused}");
 }

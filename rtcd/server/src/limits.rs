@@ -196,6 +196,8 @@ pub const EGRESS_LISTED_MAX: u32 = 1000;
 pub const EGRESS_KNOWN_MAX: usize = 1024;
 /// Longest path that an egress may name, bytes; with a room's name in it the offloader takes 1024.
 pub const EGRESS_PATH_LEN_MAX: usize = 512;
+/// Tracks that a tap of one person's part may name: two, an egress's sound and pictures, and some room.
+pub const TAP_PART_TRACKS_MAX: usize = 16;
 /// Events waiting for one webhook's receiver: an hour of a room in which somebody comes or goes every four seconds.
 pub const WEBHOOK_QUEUE_EVENTS_MAX: usize = 1024;
 /// Their bytes; an event carries metadata and attributes of a room and a participant, 200 KiB at most.

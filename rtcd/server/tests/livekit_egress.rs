@@ -37,7 +37,9 @@ fn fails(answer: &Answer, status: u16, code: &str, says: &str) {
 #[tokio::test]
 async fn egress_needs_its_grant_a_room_with_people_and_an_offloader() {
     let program = Program::start(&[KEYS, NOWHERE[0], NOWHERE[1]]).await;
-    for method in ["StartRoomCompositeEgress", "StopEgress", "ListEgress"] {
+    for method in
+        ["StartRoomCompositeEgress", "StartParticipantEgress", "StartTrackCompositeEgress", "StartTrackEgress", "StopEgress", "ListEgress"]
+    {
         fails(&egress(&program, &server_token(), method, json!({})).await, 401, "unauthenticated", "permissions denied");
     }
     let start = async |body| egress(&program, &recorder(), "StartRoomCompositeEgress", body).await;
@@ -49,6 +51,31 @@ async fn egress_needs_its_grant_a_room_with_people_and_an_offloader() {
     let rooms = done(&program.url, "ListRooms", json!({})).await;
     assert!(rooms["rooms"][0].get("active_recording").is_none(), "nobody is vouched for: {rooms}");
     fails(&egress(&program, &recorder(), "ListEgress", json!({})).await, 503, "unavailable", "cannot be reached");
+}
+
+#[tokio::test]
+async fn a_part_of_a_room_is_of_somebody_who_is_there() {
+    let program = Program::start(&[KEYS, NOWHERE[0], NOWHERE[1]]).await;
+    let file = json!([{ "filepath": "a" }]);
+    let of_ann = json!({ "roomName": "r", "identity": "ann", "fileOutputs": file });
+    let of_track = json!({ "roomName": "r", "trackId": "TR_1", "file": { "filepath": "a" } });
+    let of_tracks = json!({ "roomName": "r", "audioTrackId": "TR_1", "fileOutputs": file });
+    let start = async |method: &str, body: &Value| egress(&program, &recorder(), method, body.clone()).await;
+    for (method, body) in [("StartParticipantEgress", &of_ann), ("StartTrackEgress", &of_track), ("StartTrackCompositeEgress", &of_tracks)]
+    {
+        fails(&start(method, body).await, 404, "not_found", "requested room does not exist");
+    }
+    let (_bob, _) = Client::join(&program.url, &ticket("r", "bob")).await;
+    fails(&start("StartParticipantEgress", &of_ann).await, 404, "not_found", "participant does not exist");
+    for (method, body) in [("StartTrackEgress", &of_track), ("StartTrackCompositeEgress", &of_tracks)] {
+        fails(&start(method, body).await, 404, "not_found", "track is not found");
+    }
+    let of_bob = json!({ "roomName": "r", "identity": "bob", "fileOutputs": file });
+    fails(&start("StartParticipantEgress", &of_bob).await, 503, "unavailable", "cannot be reached");
+    let rooms = done(&program.url, "ListRooms", json!({})).await;
+    assert!(rooms["rooms"][0].get("active_recording").is_none(), "nobody is vouched for: {rooms}");
+    let websocket = json!({ "roomName": "r", "trackId": "TR_1", "websocketUrl": "wss://x.example" });
+    fails(&start("StartTrackEgress", &websocket).await, 501, "unimplemented", "WebSockets");
 }
 
 #[tokio::test]
@@ -71,24 +98,18 @@ async fn what_is_encrypted_end_to_end_is_not_recorded() {
 #[tokio::test]
 async fn what_egress_does_not_do_is_said_in_the_protocols_words() {
     let program = Program::start(&[KEYS, NOWHERE[0], NOWHERE[1]]).await;
-    for method in [
-        "StartWebEgress",
-        "StartParticipantEgress",
-        "StartTrackCompositeEgress",
-        "StartTrackEgress",
-        "StartEgress",
-        "UpdateLayout",
-        "UpdateStream",
-    ] {
+    for method in ["StartWebEgress", "StartEgress", "UpdateLayout", "UpdateStream"] {
         fails(&egress(&program, &recorder(), method, json!({})).await, 501, "unimplemented", "");
     }
     fails(&egress(&program, &recorder(), "Nonsense", json!({})).await, 404, "bad_route", "Nonsense");
     let (_ann, _) = Client::join(&program.url, &ticket("r", "ann")).await;
     for more in [
-        json!({ "audioOnly": true }),
         json!({ "layout": "speaker" }),
         json!({ "customBaseUrl": "https://page.example" }),
         json!({ "streamOutputs": [{ "urls": ["rtmp://x"] }] }),
+        json!({ "segmentOutputs": [{ "filenamePrefix": "x" }] }),
+        json!({ "imageOutputs": [{ "captureInterval": 5 }] }),
+        json!({ "fileOutputs": [{ "filepath": "a.mp3", "fileType": "MP3" }] }),
         json!({ "fileOutputs": [{ "filepath": "a.mp4", "s3": { "bucket": "b" } }] }),
     ] {
         let mut body = composite("r");

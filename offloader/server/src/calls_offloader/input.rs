@@ -183,6 +183,7 @@ impl Input<'_> {
             preset: self.choice("video_preset", &PRESETS, "fast"),
             always: true,
             cameras: self.flag("cameras", true),
+            single: false,
         }
     }
 
@@ -247,6 +248,7 @@ mod tests {
                 preset: preset.into(),
                 always: true,
                 cameras: true,
+                single: false,
             };
             assert_eq!(recording.picture, expected);
             assert!(asked.notes.is_empty(), "{:?}", asked.notes);

@@ -25,8 +25,12 @@ pub(super) async fn file(
     let Caller::Worker { job, fence } = caller else { return Err(refused()) };
     let job = app.store.job(&job).await?.filter(|job| job.fence == fence && job.state.is_leased()).ok_or_else(refused)?;
     let (id, action) = (&job.spec.recording_id, "publish");
-    let site = serde_json::from_str::<RecordParams>(&job.spec.params).ok().and_then(|params| params.mattermost);
-    let actor = Actor { id: "mattermost".to_owned(), name: site.map(|call| call.site_url).unwrap_or_default() };
+    let params: RecordParams = serde_json::from_str(&job.spec.params).unwrap_or_default();
+    let bucket = params.egress.and_then(|egress| egress.s3).map(|bucket| bucket.host());
+    let actor = match bucket {
+        Some(name) => Actor { id: "egress".to_owned(), name },
+        None => Actor { id: "mattermost".to_owned(), name: params.mattermost.map(|call| call.site_url).unwrap_or_default() },
+    };
     let file = match (job.spec.kind, name.as_str()) {
         (Kind::PublishRecording, "media") => files::find_file(&app, id, |name| name.starts_with("media.")).await?,
         (Kind::PublishTranscript, "transcript.json") => files::find_file(&app, id, |name| name == "transcript.json").await?,

@@ -41,8 +41,9 @@ async fn worker_process() {
         std::process::exit(7);
     }
     match serde_json::from_str(&job.params_json).unwrap() {
-        WorkOrder::Record(order) => record(client, id, fence, order).await,
+        WorkOrder::Record(order) => record(client, id, fence, *order).await,
         WorkOrder::Caption(_) => panic!("no captions here"),
+        WorkOrder::Upload(_) => panic!("no buckets here"),
         // What arrives at the other server is for the worker's own tests; here it counts when it is started.
         WorkOrder::Publish(_) if dir.join("fail-publish").exists() => {
             let error = "the server says no".to_owned();

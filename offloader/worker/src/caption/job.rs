@@ -191,7 +191,7 @@ async fn follow(address: &JobAddress, mut order: CaptionOrder, lease: &Lease, he
                         lease.set_stats(serde_json::to_string(&hearing.stats()).unwrap_or_default());
                     }
                     event = source.next() => match event {
-                        Ok(Some(Event::CallEnded)) => return Ok(()),
+                        Ok(Some(Event::CallEnded | Event::PartEnded)) => return Ok(()),
                         Ok(Some(event)) => {
                             (unknown_since, refusals, backoff) = (None, 0, limits::TAP_BACKOFF.0);
                             hearing.tell(event);
@@ -331,6 +331,7 @@ impl Listener {
             | Event::Participant { .. }
             | Event::Muted { .. }
             | Event::Consent { .. }
+            | Event::PartEnded
             | Event::CallEnded => {}
         }
     }

@@ -788,7 +788,8 @@ fn watch_order(address: JobAddress) -> mpsc::Receiver<MattermostTranscription> {
     tokio::spawn(async move {
         while !tell.is_closed() {
             tokio::time::sleep(ORDER_EVERY).await;
-            if let Ok(WorkOrder::Record(RecordOrder { source: SourceOrder::Mattermost(bot), .. })) = address.order().await
+            if let Ok(WorkOrder::Record(order)) = address.order().await
+                && let SourceOrder::Mattermost(bot) = order.source
                 && let Some(transcription) = bot.call.transcription
             {
                 let _ = tell.send(transcription).await;

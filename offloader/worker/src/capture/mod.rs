@@ -197,7 +197,7 @@ fn write(order: &RecordOrder, grant: &AttemptGrant, mut queue: mpsc::Receiver<Co
 fn store(writer: &mut CaptureWriter, event: Event, names: &mut HashMap<String, String>) -> Result<u64, CaptureError> {
     let mut kept = 0;
     match event {
-        Event::Opened | Event::CallEnded => {}
+        Event::Opened | Event::PartEnded | Event::CallEnded => {}
         Event::Track { at_us, info } => {
             if let Err(error) = writer.track(at_us, info) {
                 // One track too many must not end the others' recording.
@@ -307,7 +307,9 @@ impl Follower<'_> {
                     if refusals > 3 {
                         return Last::Failed(SourceError::Refused(text).to_string());
                     }
-                    if let Ok(WorkOrder::Record(RecordOrder { source: SourceOrder::Tap(fresh), .. })) = address.order().await {
+                    if let Ok(WorkOrder::Record(again)) = address.order().await
+                        && let SourceOrder::Tap(fresh) = again.source
+                    {
                         order = fresh;
                     }
                 }
@@ -345,8 +347,8 @@ impl Follower<'_> {
                 event = source.next() => event?,
             };
             let Some(mut event) = event else { return Err(SourceError::Broken("the media node closed it".into())) };
-            if matches!(event, Event::CallEnded) {
-                return Ok(Last::End("call_ended"));
+            if let Some(reason) = end(&event) {
+                return Ok(Last::End(reason));
             }
             let missed = self.numbering.renumber(&mut event);
             for event in missed.into_iter().chain([event]) {
@@ -385,6 +387,7 @@ impl KeyFrames {
             | Event::Participant { .. }
             | Event::Muted { .. }
             | Event::Consent { .. }
+            | Event::PartEnded
             | Event::CallEnded => return None,
         };
         let last = self.asked.get_mut(track_sid)?;
@@ -393,6 +396,22 @@ impl KeyFrames {
         }
         *last = Some(Instant::now());
         Some(track_sid.clone())
+    }
+}
+
+/// The manifest's reason where an event is the last one.
+fn end(event: &Event) -> Option<&'static str> {
+    match event {
+        Event::CallEnded => Some("call_ended"),
+        Event::PartEnded => Some("part_ended"),
+        Event::Opened
+        | Event::Track { .. }
+        | Event::Packets { .. }
+        | Event::Gap { .. }
+        | Event::TrackEnded { .. }
+        | Event::Participant { .. }
+        | Event::Muted { .. }
+        | Event::Consent { .. } => None,
     }
 }
 

@@ -71,6 +71,7 @@ impl Numbering {
             | Event::Participant { .. }
             | Event::Muted { .. }
             | Event::Consent { .. }
+            | Event::PartEnded
             | Event::CallEnded => None,
         }
     }

@@ -69,6 +69,8 @@ pub enum Event {
         /// The answer.
         consent: Consent,
     },
+    /// What of the call was asked for is over: its person left, or its tracks ended.
+    PartEnded,
     /// The call is over.
     CallEnded,
 }

@@ -4,6 +4,7 @@ use archive::manifest::{Consent, TrackInfo};
 use archive::record::{GapReason, Packet};
 use conclave_proto::v1::{self as pb, tap_client::TapClient, tap_gap::Reason, tap_item::Item, tap_request::Body};
 use offloader_jobs::order::TapOrder;
+use offloader_jobs::selection::PartOfCall;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
@@ -57,10 +58,11 @@ impl TapSource {
                 TapPurpose::Caption => pb::TapPurpose::Caption.into(),
             },
             tap_id: tap_id.to_string(),
-            audio: true,
-            video: purpose == TapPurpose::Record,
+            audio: purpose == TapPurpose::Caption || order.selection.media.has_sound(),
+            video: purpose == TapPurpose::Record && order.selection.media.has_pictures(),
             screen_only: false,
             from_packet: 0,
+            part: order.selection.only.as_ref().map(part),
         };
         let first = pb::TapRequest { body: Some(Body::Open(open)) };
         requests.try_send(first).map_err(|e| SourceError::Broken(e.to_string()))?;
@@ -133,6 +135,7 @@ fn event(item: pb::TapItem) -> Option<Event> {
         Item::Participant(p) => Event::Participant { at_us, identity: p.identity, display_name: p.display_name, present: p.present },
         Item::Muted(muted) => Event::Muted { track_sid: muted.track_sid, at_us, muted: muted.muted },
         Item::CallEnded(_) => Event::CallEnded,
+        Item::PartEnded(_) => Event::PartEnded,
         Item::Consent(c) => Event::Consent {
             at_us,
             consent: Consent {
@@ -144,6 +147,21 @@ fn event(item: pb::TapItem) -> Option<Event> {
             },
         },
     })
+}
+
+fn part(part: &PartOfCall) -> pb::TapPart {
+    let source = |name: &String| match name.as_str() {
+        "camera" => Some(pb::TrackSource::Camera.into()),
+        "microphone" => Some(pb::TrackSource::Microphone.into()),
+        "screen_share" => Some(pb::TrackSource::ScreenShare.into()),
+        "screen_share_audio" => Some(pb::TrackSource::ScreenShareAudio.into()),
+        _ => None,
+    };
+    pb::TapPart {
+        identity: part.identity.clone(),
+        track_sids: part.track_sids.clone(),
+        sources: part.sources.iter().filter_map(source).collect(),
+    }
 }
 
 fn packet(packet: pb::TapPacket) -> Packet {

@@ -78,7 +78,7 @@ type Files = Vec<(&'static str, Content)>;
 /// The files with their endings, and the language of words; `None`: nothing was said.
 async fn contents(address: &JobAddress, order: &PublishOrder) -> Result<Option<(Files, String)>, String> {
     if order.piece == Piece::Recording {
-        let size = upload::media_size(address).await.map_err(|error| error.to_string())?;
+        let size = upload::media(address).await.map_err(|error| error.to_string())?.size;
         return Ok(Some((vec![("mp4", Content::Media { size })], String::new())));
     }
     let response = upload::read(address, "transcript.json", None).await.map_err(|error| error.to_string())?;

@@ -85,12 +85,21 @@ pub(super) async fn advance(
 /// The first size of a piece.
 pub(super) const FIRST_CHUNK: u64 = UPLOAD_CHUNK;
 
-/// Length of the media.
-pub(super) async fn media_size(address: &JobAddress) -> Result<u64, UploadError> {
+/// The rendered media.
+pub(super) struct Media {
+    /// Its length.
+    pub size: u64,
+    /// Its type.
+    pub mime: String,
+}
+
+/// What the media is.
+pub(super) async fn media(address: &JobAddress) -> Result<Media, UploadError> {
     let response = read(address, "media", Some((0, 1))).await?;
-    let range =
-        response.headers().get(reqwest::header::CONTENT_RANGE).and_then(|range| range.to_str().ok()?.rsplit_once('/')?.1.parse().ok());
-    range.ok_or_else(|| UploadError::Offloader("it tells no length".to_owned()))
+    let header = |name| response.headers().get(name).and_then(|value: &reqwest::header::HeaderValue| value.to_str().ok());
+    let size = header(reqwest::header::CONTENT_RANGE).and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+    let mime = header(reqwest::header::CONTENT_TYPE).unwrap_or("application/octet-stream").to_owned();
+    Ok(Media { size: size.ok_or_else(|| UploadError::Offloader("it tells no length".to_owned()))?, mime })
 }
 
 async fn piece(address: &JobAddress, offset: u64, length: u64) -> Result<reqwest::Body, UploadError> {

@@ -1,14 +1,16 @@
-//! The render job: a sealed recording in, one MP4 or M4A out.
+//! The render job: a sealed recording in, one file out: MP4, M4A or Ogg, or a track as it is ([`super::track`]).
 
 use archive::keys::DataKey;
 use archive::read::Recording;
+use offloader_jobs::egress::FileForm;
 use offloader_jobs::order::{RenderOrder, RenderResult};
 
 use super::layout::{COLUMN_TILES, Canvas, GRID_TILES, fit, plan};
-use super::media::{Mp4, init};
+use super::media::{Film, Streams, init};
 use super::people::People;
 use super::picture::{LABEL, Picture, SPEAKING, Size, TILE, shorten};
 use super::sound::{Mixer, RATE};
+use super::track;
 use super::video::VideoTrack;
 use crate::audio::origin_us;
 use crate::job::{Lease, Outcome, interruption};
@@ -33,6 +35,10 @@ pub fn run(order: &RenderOrder, lease: &Lease) -> Outcome {
 pub fn render(order: &RenderOrder, go_on: &mut dyn FnMut(f32) -> bool) -> anyhow::Result<Option<RenderResult>> {
     init()?;
     let recording = Recording::open(&order.dir, &DataKey::from_hex(&order.data_key)?)?;
+    std::fs::create_dir_all(&order.output_dir)?;
+    if order.form == FileForm::Track {
+        return track::write(&recording, &order.output_dir, go_on);
+    }
     let origin = origin_us(&recording);
     let duration_us = (recording.ended_at_us() - origin).max(0);
     let mut videos = Vec::new();
@@ -43,24 +49,29 @@ pub fn render(order: &RenderOrder, go_on: &mut dyn FnMut(f32) -> bool) -> anyhow
             None => tracing::warn!(mime = %track.info.mime, "a track's codec is not known here: it is left out of the picture"),
         }
     }
-    let has_video = !videos.is_empty() || order.picture.always;
-    let (file, mime) = if has_video { ("media.mp4", "video/mp4") } else { ("media.m4a", "audio/mp4") };
-    std::fs::create_dir_all(&order.output_dir)?;
+    let (streams, file, mime) = match order.form {
+        FileForm::Ogg => (Streams::OggSound, "media.ogg", "audio/ogg"),
+        FileForm::SilentMp4 => (Streams::Pictures, "media.mp4", "video/mp4"),
+        FileForm::Mp4 | FileForm::Track if videos.is_empty() && !order.picture.always => (Streams::Sound, "media.m4a", "audio/mp4"),
+        FileForm::Mp4 | FileForm::Track => (Streams::Both, "media.mp4", "video/mp4"),
+    };
+    let has_video = streams.has_pictures();
     let scene = Scene {
         canvas: Canvas { width: order.picture.width, height: order.picture.height },
-        footer: order.picture.always,
+        single: order.picture.single,
+        footer: order.picture.always && !order.picture.single,
         origin,
         people: People::of(recording.manifest(), order.picture.always),
         videos,
     };
-    let mp4 = Mp4::create(&order.output_dir.join(file), &order.title, &order.picture, has_video)?;
+    let film = Film::create(&order.output_dir.join(file), &order.title, &order.picture, streams)?;
     let mixer = Mixer::new(&recording, origin)?;
-    let finished = write(mp4, mixer, scene, order.picture.frame_rate.max(1) as usize, duration_us, has_video, go_on)?;
+    let finished = write(film, mixer, scene, order.picture.frame_rate.max(1) as usize, duration_us, has_video, go_on)?;
     Ok(finished.then(|| RenderResult { file: file.into(), mime: mime.into(), duration_ms: duration_us / 1_000, has_video }))
 }
 
 fn write(
-    mut mp4: Mp4,
+    mut film: Film,
     mut mixer: Mixer<'_>,
     mut scene: Scene<'_>,
     frame_rate: usize,
@@ -80,7 +91,7 @@ fn write(
         }
         let begin = n.checked_sub(1).map_or(0, end_of);
         let (sound, levels) = mixer.block(end_of(n) - begin)?;
-        mp4.add_sound(&sound)?;
+        film.add_sound(&sound)?;
         if has_video {
             let now = scene.origin + (n as i64 + 1) * 1_000_000 / frame_rate as i64;
             scene.people.handle_levels(now, &levels);
@@ -89,18 +100,20 @@ fn write(
             }
             let view = scene.view(now);
             if shown.as_ref() != Some(&view) {
-                mp4.add_picture(n as i64, scene.draw(now, &view).into_frame())?;
+                film.add_picture(n as i64, scene.draw(now, &view).into_frame())?;
                 shown = Some(view);
             }
         }
     }
-    mp4.finish(blocks as i64)?;
+    film.finish(blocks as i64)?;
     Ok(true)
 }
 
 /// What a recording looks like, through time.
 struct Scene<'r> {
     canvas: Canvas,
+    /// The newest picture that is there, in full, and nothing else.
+    single: bool,
     /// A line at the bottom says how long the call lasts, and who is there.
     footer: bool,
     origin: i64,
@@ -111,7 +124,7 @@ struct Scene<'r> {
 /// What is to be seen at a moment: two equal ones give the same picture.
 #[derive(Debug, PartialEq)]
 struct View {
-    /// The screen shared last, and which of its pictures.
+    /// What is shown in full or beside everybody, and which of its pictures: the screen shared last, as a rule.
     screen: Option<(usize, i64)>,
     people: Vec<Shown>,
     footer: Option<String>,
@@ -133,6 +146,9 @@ impl Scene<'_> {
             let found = self.videos.iter().enumerate().rfind(|(_, video)| wanted(video) && video.visible(now));
             found.map(|(n, video)| (n, video.picture_us()))
         };
+        if self.single {
+            return View { screen: last(&|_| true), people: Vec::new(), footer: None };
+        }
         let screen = last(&|video| video.screen);
         let most = if screen.is_some() { COLUMN_TILES as usize } else { GRID_TILES };
         let people = self.people.present(now, most).into_iter().map(|person| Shown {
@@ -155,6 +171,17 @@ impl Scene<'_> {
     fn draw(&mut self, now: i64, view: &View) -> Picture {
         let mut picture = Picture::new(self.canvas);
         let mut canvas = self.canvas;
+        if self.single {
+            if let Some(video) = view.screen.and_then(|(n, _)| self.videos.get_mut(n))
+                && let Some((width, height)) = video.size()
+            {
+                let into = fit(width, height, canvas.whole());
+                if let Some(scaled) = video.scaled(into) {
+                    picture.draw(into, scaled);
+                }
+            }
+            return picture;
+        }
         if let Some(text) = &view.footer {
             let line = canvas.footer();
             picture.fill(line, LABEL);

@@ -48,6 +48,11 @@ impl Canvas {
         even(at_1280 * self.width / 1_280).max(2)
     }
 
+    /// All of it.
+    pub fn whole(self) -> Rect {
+        Rect { x: 0, y: 0, width: self.width, height: self.height }
+    }
+
     /// The line at the bottom.
     pub fn footer(self) -> Rect {
         let height = self.scaled(FOOTER).max(FOOTER);

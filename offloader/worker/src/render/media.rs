@@ -83,6 +83,12 @@ impl Decoder {
         }
         picture
     }
+
+    /// Whether it keeps a picture back. Nothing can be decoded after this.
+    fn drain(&mut self) -> bool {
+        let _ = self.decoder.send_eof();
+        self.decoder.receive_frame(&mut frame::Video::empty()).is_ok()
+    }
 }
 
 /// Scales one track's pictures into a tile.
@@ -110,10 +116,33 @@ impl Scaler {
     }
 }
 
-/// Writes an MP4 that plays and seeks in browsers: AAC, with H.264 if there are pictures, index at the front.
-pub struct Mp4 {
+/// What a rendered file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// AAC in MP4.
+    Sound,
+    /// H.264 in MP4.
+    Pictures,
+    /// Both.
+    Both,
+    /// Opus in Ogg.
+    OggSound,
+}
+
+impl Streams {
+    /// Pictures are in it.
+    pub fn has_pictures(self) -> bool {
+        match self {
+            Self::Pictures | Self::Both => true,
+            Self::Sound | Self::OggSound => false,
+        }
+    }
+}
+
+/// Writes a file that plays and seeks in browsers: MP4 with AAC and H.264, index at the front, or Ogg with Opus.
+pub struct Film {
     output: context::Output,
-    audio: encoder::Audio,
+    audio: Option<encoder::Audio>,
     audio_frame: usize,
     /// Samples that are not a whole AAC frame yet.
     waiting: Vec<f32>,
@@ -126,16 +155,20 @@ pub struct Mp4 {
     last: Option<(i64, frame::Video)>,
 }
 
-const AUDIO_STREAM: usize = 0;
-const VIDEO_STREAM: usize = 1;
-
-impl Mp4 {
+impl Film {
     /// Opens the file and writes its header.
-    pub fn create(path: &Path, title: &str, profile: &PictureProfile, with_video: bool) -> Result<Self, MediaError> {
-        let mut output = ffmpeg_next::format::output_as(path, "mp4").map_err(failed("cannot create the file"))?;
-        let audio = audio_encoder(profile)?;
-        add_stream(&mut output, &audio, Rational::new(1, RATE as i32))?;
-        let video = if with_video { Some(video_encoder(profile)?) } else { None };
+    pub fn create(path: &Path, title: &str, profile: &PictureProfile, streams: Streams) -> Result<Self, MediaError> {
+        let container = if streams == Streams::OggSound { "ogg" } else { "mp4" };
+        let mut output = ffmpeg_next::format::output_as(path, container).map_err(failed("cannot create the file"))?;
+        let audio = match streams {
+            Streams::Sound | Streams::Both => Some(aac_encoder(profile)?),
+            Streams::OggSound => Some(opus_encoder(profile)?),
+            Streams::Pictures => None,
+        };
+        if let Some(audio) = &audio {
+            add_stream(&mut output, audio, Rational::new(1, RATE as i32))?;
+        }
+        let video = if streams.has_pictures() { Some(video_encoder(profile)?) } else { None };
         let frame_rate = profile.frame_rate.max(1);
         if let Some(video) = &video {
             add_stream(&mut output, video, Rational::new(1, frame_rate as i32))?;
@@ -143,16 +176,16 @@ impl Mp4 {
         let mut metadata = Dictionary::new();
         metadata.set("title", &title.replace('\0', " "));
         output.set_metadata(metadata);
-        let mut options = Dictionary::new();
-        // The index first: a player can seek before it has the whole file.
-        options.set("movflags", "+faststart");
-        output.write_header_with(options).map_err(failed("cannot write the header"))?;
-        let audio_frame = (audio.frame_size() as usize).max(1);
+        write_header(&mut output, container)?;
+        let audio_frame = audio.as_ref().map_or(1, |audio| (audio.frame_size() as usize).max(1));
         Ok(Self { output, audio, audio_frame, waiting: Vec::new(), samples: 0, video, frame_rate, key_picture: None, last: None })
     }
 
-    /// The next samples.
+    /// The next samples. Where there is no sound they are forgotten.
     pub fn add_sound(&mut self, samples: &[f32]) -> Result<(), MediaError> {
+        if self.audio.is_none() {
+            return Ok(());
+        }
         self.waiting.extend_from_slice(samples);
         while self.waiting.len() >= self.audio_frame {
             let rest = self.waiting.split_off(self.audio_frame);
@@ -194,8 +227,10 @@ impl Mp4 {
         if !rest.is_empty() {
             self.encode_sound(&rest)?;
         }
-        self.audio.send_eof().map_err(failed("cannot end the sound"))?;
-        self.drain_audio()?;
+        if let Some(audio) = &mut self.audio {
+            audio.send_eof().map_err(failed("cannot end the sound"))?;
+            self.drain_audio()?;
+        }
         if let Some(video) = &mut self.video {
             video.send_eof().map_err(failed("cannot end the pictures"))?;
             self.drain_video()?;
@@ -204,34 +239,99 @@ impl Mp4 {
     }
 
     fn encode_sound(&mut self, samples: &[f32]) -> Result<(), MediaError> {
-        let mut frame = frame::Audio::new(Sample::F32(sample::Type::Planar), samples.len(), ChannelLayout::MONO);
+        let Some(audio) = &mut self.audio else { return Ok(()) };
+        let mut frame = frame::Audio::new(audio.format(), samples.len(), ChannelLayout::MONO);
         frame.set_rate(RATE as u32);
         frame.set_pts(Some(self.samples));
         frame.plane_mut::<f32>(0).copy_from_slice(samples);
         self.samples += samples.len() as i64;
-        self.audio.send_frame(&frame).map_err(failed("cannot encode sound"))?;
+        audio.send_frame(&frame).map_err(failed("cannot encode sound"))?;
         self.drain_audio()
     }
 
     fn drain_audio(&mut self) -> Result<(), MediaError> {
+        let Some(audio) = &mut self.audio else { return Ok(()) };
         let mut packet = Packet::empty();
-        while received(self.audio.receive_packet(&mut packet))? {
-            write(&mut self.output, &mut packet, AUDIO_STREAM, Rational::new(1, RATE as i32))?;
+        while received(audio.receive_packet(&mut packet))? {
+            write(&mut self.output, &mut packet, 0, Rational::new(1, RATE as i32))?;
         }
         Ok(())
     }
 
     fn drain_video(&mut self) -> Result<(), MediaError> {
         let Some(video) = &mut self.video else { return Ok(()) };
+        // Behind the sound, where there is any.
+        let stream = usize::from(self.audio.is_some());
         let mut packet = Packet::empty();
         while received(video.receive_packet(&mut packet))? {
             if packet.duration() == 0 {
                 // Without it the last picture's length would be a guess.
                 packet.set_duration(1);
             }
-            write(&mut self.output, &mut packet, VIDEO_STREAM, Rational::new(1, self.frame_rate as i32))?;
+            write(&mut self.output, &mut packet, stream, Rational::new(1, self.frame_rate as i32))?;
         }
         Ok(())
+    }
+}
+
+/// Writes one video track's frames as they are: H.264 into MP4, VP8 and VP9 into WebM, AV1 into IVF.
+pub struct Copied {
+    output: context::Output,
+    /// A frame whose length the next one's time will tell.
+    last: Option<(i64, Frame)>,
+    length: i64,
+}
+
+/// Ticks a second of what is copied: that of video's RTP.
+const COPIED_RATE: i32 = 90_000;
+
+impl Copied {
+    /// Opens the file for a track that begins with this frame, which is decoded to know its size.
+    pub fn create(path: &Path, codec: Codec, first: &Frame) -> Result<Self, MediaError> {
+        let container = codec.container();
+        let mut decoder = Decoder::new(codec)?;
+        if decoder.decode(first).is_none() && !decoder.drain() {
+            return Err(MediaError { what: "the track's first picture cannot be decoded", source: Error::InvalidData });
+        }
+        let mut output = ffmpeg_next::format::output_as(path, container).map_err(failed("cannot create the file"))?;
+        add_stream(&mut output, &decoder.decoder, Rational::new(1, COPIED_RATE))?;
+        write_header(&mut output, container)?;
+        Ok(Self { output, last: None, length: i64::from(COPIED_RATE / 30) })
+    }
+
+    /// The next frame, at a time in ticks from the first one's.
+    pub fn add(&mut self, at: i64, frame: Frame) -> Result<(), MediaError> {
+        let Some((before, last)) = self.last.take() else {
+            self.last = Some((at, frame));
+            return Ok(());
+        };
+        // Containers want times that grow, whatever a sender's clock does.
+        let at = at.max(before + 1);
+        self.length = at - before;
+        self.last = Some((at, frame));
+        self.write(before, &last)
+    }
+
+    /// Writes what is left and the index; gives the length in ticks.
+    pub fn finish(mut self) -> Result<i64, MediaError> {
+        let mut end = 0;
+        if let Some((at, last)) = self.last.take() {
+            end = at + self.length;
+            self.write(at, &last)?;
+        }
+        self.output.write_trailer().map_err(failed("cannot write the index (is the disk full?)"))?;
+        Ok(end)
+    }
+
+    fn write(&mut self, at: i64, frame: &Frame) -> Result<(), MediaError> {
+        let mut packet = Packet::copy(&frame.parts.concat());
+        packet.set_pts(Some(at));
+        packet.set_dts(Some(at));
+        packet.set_duration(self.length);
+        if frame.key {
+            packet.set_flags(ffmpeg_next::packet::Flags::KEY);
+        }
+        write(&mut self.output, &mut packet, 0, Rational::new(1, COPIED_RATE))
     }
 }
 
@@ -257,16 +357,35 @@ fn add_stream(output: &mut context::Output, encoder: impl AsRef<codec::Context>,
     Ok(())
 }
 
-fn audio_encoder(profile: &PictureProfile) -> Result<encoder::Audio, MediaError> {
+fn write_header(output: &mut context::Output, container: &str) -> Result<(), MediaError> {
+    let mut options = Dictionary::new();
+    if container == "mp4" {
+        // The index first: a player can seek before it has the whole file.
+        options.set("movflags", "+faststart");
+    }
+    // What the container does not take of the options comes back.
+    output.write_header_with(options).map(|_| ()).map_err(failed("cannot write the header"))
+}
+
+fn aac_encoder(profile: &PictureProfile) -> Result<encoder::Audio, MediaError> {
     let found = encoder::find(Id::AAC).ok_or_else(|| missing("no AAC encoder in this FFmpeg"))?;
-    let mut audio = codec::Context::new_with_codec(found).encoder().audio().map_err(failed("cannot make an AAC encoder"))?;
+    audio_encoder(found, Sample::F32(sample::Type::Planar), profile)
+}
+
+fn opus_encoder(profile: &PictureProfile) -> Result<encoder::Audio, MediaError> {
+    let found = encoder::find_by_name("libopus").ok_or_else(|| missing("no libopus in this FFmpeg"))?;
+    audio_encoder(found, Sample::F32(sample::Type::Packed), profile)
+}
+
+fn audio_encoder(found: ffmpeg_next::Codec, format: Sample, profile: &PictureProfile) -> Result<encoder::Audio, MediaError> {
+    let mut audio = codec::Context::new_with_codec(found).encoder().audio().map_err(failed("cannot make an encoder of sound"))?;
     audio.set_rate(RATE as i32);
-    audio.set_format(Sample::F32(sample::Type::Planar));
+    audio.set_format(format);
     audio.set_channel_layout(ChannelLayout::MONO);
     audio.set_bit_rate(profile.audio_kbps as usize * 1_000);
     audio.set_time_base(Rational::new(1, RATE as i32));
     audio.set_flags(codec::Flags::GLOBAL_HEADER);
-    audio.open().map_err(failed("cannot open the AAC encoder"))
+    audio.open().map_err(failed("cannot open the encoder of sound"))
 }
 
 fn video_encoder(profile: &PictureProfile) -> Result<encoder::Video, MediaError> {

@@ -10,4 +10,5 @@ pub mod media;
 pub mod people;
 pub mod picture;
 pub mod sound;
+pub mod track;
 pub mod video;

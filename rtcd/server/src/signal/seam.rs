@@ -323,13 +323,24 @@ pub enum RoomRequest {
     Metadata(String),
     /// Call a method of a participant.
     Rpc(lk::PerformRpcRequest),
-    /// An egress may have everybody's media, or no longer: the API key that asked for it vouches for their consent.
+    /// An egress may have media, or no longer: the API key that asked for it vouches for people's consent.
     Vouch {
         /// The egress.
         egress: String,
-        /// From now on, or no longer.
-        on: bool,
+        /// Whose media, from now on or no longer.
+        whose: Vouched,
     },
+}
+
+/// Whose media an egress may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// Everybody's.
+    Everybody,
+    /// One person's, by identity.
+    Person(String),
+    /// Nobody's any more: it is over.
+    Nobody,
 }
 
 /// What a room's adapter answers.

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::part::Part;
 use super::queue::{TapReceiver, channel};
 use super::token;
 use crate::config::Secret;
@@ -23,7 +24,7 @@ use crate::node::Node;
 use crate::shard::Command;
 use crate::signal::desk::{moment, short};
 use crate::signal::grpc::link::Bucket;
-use crate::signal::seam::AdapterInput;
+use crate::signal::seam::{AdapterInput, RoomAnswer, RoomFault, RoomRequest};
 
 /// The service.
 #[derive(Clone)]
@@ -70,6 +71,7 @@ impl Tap for TapService {
             .watch(&call, moment().unix_ms)
             .ok_or_else(|| Status::not_found("there is no such call on this media node; it may have ended"))?;
 
+        let part = open.part.map(Part::new).transpose().map_err(Status::invalid_argument)?;
         let scope =
             TapScope { consent_needed: purpose == TapPurpose::Record, audio: open.audio, video: open.video, screen_only: open.screen_only };
         let desk = self.node.desk_of(&call);
@@ -81,6 +83,7 @@ impl Tap for TapService {
             purpose,
             desk,
             scope,
+            part,
             names: FxHashMap::default(),
             present: FxHashSet::default(),
             emptied: false,
@@ -93,6 +96,10 @@ impl Tap for TapService {
         tokio::spawn(session.run(watch, queue, incoming, sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+}
+
+fn item_now(item: tap_item::Item) -> TapItem {
+    TapItem { at_us: moment().unix_ms.saturating_mul(1000), item: Some(item) }
 }
 
 /// When a tap that the core has closed at `since` must have been closed for its reader's slowness.
@@ -130,6 +137,8 @@ struct Session {
     purpose: TapPurpose,
     desk: usize,
     scope: TapScope,
+    /// What of the call its reader is given.
+    part: Option<Part>,
     /// People by the core's peer id, as already looked up.
     names: FxHashMap<String, (String, String)>,
     /// Identities of who is in the call, as far as this reader has been told.
@@ -154,12 +163,20 @@ impl Session {
         now.iter().for_each(|item| self.note_presence(item));
         self.emptied = self.present.is_empty();
         let opened = v1::TapOpened { media_node_id: self.node.id.clone(), call_started_at_us };
-        let first = TapItem { at_us: moment().unix_ms.saturating_mul(1000), item: Some(tap_item::Item::Opened(opened)) };
-        let mut open = self.send(&sender, std::iter::once(first).chain(now)).await;
+        let mut open = self.send(&sender, [item_now(tap_item::Item::Opened(opened))]).await;
+        self.look_for_part().await;
+        let now: Vec<TapItem> = now.into_iter().filter(|item| self.wants(item)).collect();
+        open &= self.send(&sender, now).await;
         let mut captions = Bucket::new(CAPTIONS_PER_S, CAPTIONS_PER_S * 2.0, Instant::now());
         // The core has closed its tap. Why, the desk tells, perhaps a moment later.
         let mut closed: Option<tokio::time::Instant> = None;
         while open {
+            if self.part.as_ref().is_some_and(Part::is_over) {
+                let rest = self.gather(&mut queue, None);
+                self.send(&sender, rest).await;
+                self.send(&sender, [item_now(tap_item::Item::PartEnded(v1::TapPartEnded {}))]).await;
+                break;
+            }
             tokio::select! {
                 biased;
                 change = changes.recv() => match change {
@@ -176,7 +193,8 @@ impl Session {
                             let rest = self.gather(&mut queue, None);
                             self.send(&sender, rest).await;
                         }
-                        open = self.send(&sender, [item]).await && !over;
+                        let item = Some(item).filter(|item| self.wants(item));
+                        open = self.send(&sender, item).await && !over;
                     }
                     Err(RecvError::Lagged(_)) => {
                         let _ = sender.send(Err(Status::resource_exhausted("the tap does not read; open it again"))).await;
@@ -229,6 +247,29 @@ impl Session {
         }
     }
 
+    /// A worker that comes back for a part may find that it ended meanwhile: nothing would ever say so.
+    async fn look_for_part(&mut self) {
+        let Some(part) = &mut self.part else { return };
+        let request = RoomRequest::Participant(part.identity().to_owned());
+        let there = match self.node.ask_room(&self.call, crate::admit::split_call_id(&self.call).1, request).await {
+            Ok(RoomAnswer::Participant(person)) => {
+                let named = part.track_sids();
+                named.is_empty() || person.tracks.iter().any(|track| named.contains(&track.sid))
+            }
+            Err(RoomFault::NoRoom | RoomFault::NoParticipant) => false,
+            // Not known: what comes will tell.
+            Ok(_) | Err(_) => true,
+        };
+        if !there {
+            part.handle_absence();
+        }
+    }
+
+    /// Whether the reader is given an item.
+    fn wants(&mut self, item: &TapItem) -> bool {
+        self.part.as_mut().is_none_or(|part| part.handle_item(item))
+    }
+
     /// Everything that waits, packets of one track joined into one item as far as order within the track allows.
     fn gather(&mut self, queue: &mut TapReceiver, first: Option<TapItem>) -> Vec<TapItem> {
         let mut batch: Vec<TapItem> = Vec::new();
@@ -237,11 +278,17 @@ impl Session {
         let mut next = first.or_else(|| queue.try_next());
         let mut packets_taken = 0;
         while let Some(mut item) = next {
+            if let Some(tap_item::Item::Track(track)) = &mut item.item {
+                self.name(track);
+            }
+            let wanted = self.wants(&item);
             match &mut item.item {
                 Some(tap_item::Item::Packets(packets)) => {
                     packets_taken += packets.packets.len();
                     let open = joining.get(&packets.track_sid).and_then(|index| batch.get_mut(*index));
-                    if let Some(TapItem { item: Some(tap_item::Item::Packets(open)), .. }) = open
+                    if !wanted {
+                        // Another's: its place is taken by nothing.
+                    } else if let Some(TapItem { item: Some(tap_item::Item::Packets(open)), .. }) = open
                         && open.packets.len() < TAP_BATCH_PACKETS_MAX
                     {
                         open.packets.append(&mut packets.packets);
@@ -253,15 +300,14 @@ impl Session {
                 other => {
                     // Whatever it is about, nothing passes it.
                     joining.clear();
-                    if let Some(tap_item::Item::Track(track)) = other {
-                        self.name(track);
-                    }
                     if let Some(tap_item::Item::Gap(gap)) = other
                         && gap.reason() == tap_gap::Reason::Reader
                     {
                         self.dropped += gap.packets;
                     }
-                    batch.push(item);
+                    if wanted {
+                        batch.push(item);
+                    }
                 }
             }
             // One pass never holds more than a reader may be behind anyway.

@@ -37,6 +37,15 @@ impl Codec {
         }
     }
 
+    /// FFmpeg's name of the container that is usual for it, which is its files' ending too.
+    pub fn container(self) -> &'static str {
+        match self {
+            Self::H264 => "mp4",
+            Self::Vp8 | Self::Vp9 => "webm",
+            Self::Av1 => "ivf",
+        }
+    }
+
     fn add(self, payload: &[u8], parts: &mut Vec<Vec<u8>>) -> Option<Piece> {
         match self {
             Self::Vp8 => vp8::add(payload, parts),

@@ -1,6 +1,6 @@
 //! Who is in a call and what they publish, as LiveKit describes it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use conclave_proto::v1;
@@ -38,8 +38,8 @@ pub(super) struct Call {
     pub(super) timeouts: Timeouts,
     /// Participants at most; 0: as many as the core takes.
     pub(super) participants_max: u32,
-    /// Egresses that record it: whose API key vouches for everybody's consent.
-    pub(super) vouched: BTreeSet<String>,
+    /// Egresses that record it, and for whose consent the API key vouches that asked for each; `None`: for everybody's.
+    pub(super) vouched: BTreeMap<String, Option<String>>,
     /// Methods of participants that a server called, unanswered.
     pub(super) rpcs: Vec<Rpc>,
 }
@@ -122,7 +122,7 @@ impl Call {
             timeouts: Timeouts { empty: settings.rooms.empty, departure: settings.departure, entered: false },
             participants_max: settings.rooms.participants_max,
             rpcs: Vec::new(),
-            vouched: BTreeSet::new(),
+            vouched: BTreeMap::new(),
             id,
             name,
             sid: translate::new_sid("RM_"),

@@ -87,7 +87,7 @@ impl Adapter {
             }),
         );
         match call.consent_of(&participant) {
-            Some(granted) if !call.vouched.is_empty() => call.give_consent(turn, &participant, granted),
+            Some(granted) if call.is_vouched_for(&participant.identity) => call.give_consent(turn, &participant, granted),
             Some(granted) => turn.core(Command::Consent { peer: peer.clone(), granted }),
             None => {}
         }

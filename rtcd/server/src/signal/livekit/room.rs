@@ -169,7 +169,7 @@ impl Call {
                 Ok(RoomAnswer::Done)
             }
             RoomRequest::SendData(data) => self.send_by_server(turn, data),
-            RoomRequest::Vouch { egress, on } => self.vouch(turn, egress, on),
+            RoomRequest::Vouch { egress, whose } => self.vouch(turn, egress, whose),
             RoomRequest::Metadata(metadata) => {
                 if metadata.len() > limits::METADATA_LEN_MAX {
                     return Err(RoomFault::TooMuch("metadata size"));

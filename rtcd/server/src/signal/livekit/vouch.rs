@@ -8,41 +8,58 @@ use rtcd_core::ids::PeerId;
 use super::call::{Call, Participant};
 use super::turn::Turn;
 use crate::shard::Command;
-use crate::signal::seam::{AdapterOutput, RoomAnswer, RoomFault};
+use crate::signal::seam::{AdapterOutput, RoomAnswer, RoomFault, Vouched};
 
 /// The notice's version in recordings for which a key vouched.
 pub(crate) const NOTICE: &str = "livekit-egress";
 
 impl Call {
     /// An egress begins or ends.
-    pub(super) fn vouch(&mut self, turn: &mut Turn<'_>, egress: String, on: bool) -> Result<RoomAnswer, RoomFault> {
-        if on && self.participants.is_empty() {
-            return Err(RoomFault::Empty);
+    pub(super) fn vouch(&mut self, turn: &mut Turn<'_>, egress: String, whose: Vouched) -> Result<RoomAnswer, RoomFault> {
+        let recorded = !self.vouched.is_empty();
+        let before: Vec<bool> = self.participants.iter().map(|participant| self.is_vouched_for(&participant.identity)).collect();
+        match whose {
+            Vouched::Everybody => {
+                if self.participants.is_empty() {
+                    return Err(RoomFault::Empty);
+                }
+                if self.participants.iter().any(Participant::is_sealed) {
+                    return Err(RoomFault::Sealed);
+                }
+                self.vouched.insert(egress, None);
+            }
+            Vouched::Person(identity) => {
+                if self.by_identity(&identity).ok_or(RoomFault::NoParticipant)?.is_sealed() {
+                    return Err(RoomFault::Sealed);
+                }
+                self.vouched.insert(egress, Some(identity));
+            }
+            Vouched::Nobody => {
+                self.vouched.remove(&egress);
+            }
         }
-        if on && self.participants.iter().any(Participant::is_sealed) {
-            return Err(RoomFault::Sealed);
-        }
-        let before = !self.vouched.is_empty();
-        match on {
-            true => self.vouched.insert(egress),
-            false => self.vouched.remove(&egress),
-        };
-        let vouched = !self.vouched.is_empty();
-        if vouched != before {
-            self.recording = vouched;
-            for participant in &self.participants {
+        for (participant, before) in self.participants.iter().zip(before) {
+            if self.is_vouched_for(&participant.identity) != before {
                 self.give_consent(turn, participant, self.consent_of(participant).unwrap_or(false));
             }
+        }
+        if self.vouched.is_empty() == recorded {
+            self.recording = !recorded;
             self.tell_room(turn);
         }
         Ok(RoomAnswer::Room(Box::new(turn.room(self))))
     }
 
+    /// A key vouches for somebody now.
+    pub(super) fn is_vouched_for(&self, identity: &str) -> bool {
+        self.vouched.values().any(|whose| whose.as_deref().is_none_or(|whose| whose == identity))
+    }
+
     /// Whether somebody may be recorded, as far as it was said: by a key that vouches, or by the person's own answer.
     pub(super) fn consent_of(&self, participant: &Participant) -> Option<bool> {
-        match self.vouched.is_empty() {
-            true => self.consents.get(&participant.identity).copied(),
-            false => Some(!participant.is_sealed()),
+        match self.is_vouched_for(&participant.identity) {
+            true => Some(!participant.is_sealed()),
+            false => self.consents.get(&participant.identity).copied(),
         }
     }
 
@@ -61,10 +78,8 @@ impl Call {
 
     /// Somebody announced a track: where it is encrypted, what is recorded leaves its publisher out.
     pub(super) fn withhold_sealed(&self, turn: &mut Turn<'_>, peer: &PeerId) {
-        if self.vouched.is_empty() {
-            return;
-        }
-        if let Some(participant) = self.participant(peer).filter(|participant| participant.is_sealed()) {
+        let vouched = |participant: &&Participant| self.is_vouched_for(&participant.identity) && participant.is_sealed();
+        if let Some(participant) = self.participant(peer).filter(vouched) {
             tracing::warn!(call = ?self.id, ?peer, "a recorded room has encrypted tracks now: their publisher is left out of the recording");
             self.give_consent(turn, participant, false);
         }

@@ -1,14 +1,14 @@
-//! An egress as LiveKit describes it, read from its jobs: the recording, and the file that is made of it.
+//! An egress as LiveKit describes it, read from its jobs: the recording, the file that is made of it, and its way to a bucket.
 
 use std::collections::HashMap;
 
 use conclave_proto::v1::{self, JobKind, JobState};
 use livekit_protocol as lk;
 use lk::EgressStatus as Status;
-use offloader_jobs::egress::{EgressOrder, EgressResult};
+use offloader_jobs::egress::{EgressKind, EgressOrder, EgressResult};
 use offloader_jobs::order::{RecordParams, RecordResult};
 
-/// Both jobs.
+/// Its jobs.
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// What was asked for.
@@ -17,17 +17,22 @@ pub struct Pair {
     pub record: v1::Job,
     /// The file, once the recording is over.
     pub render: Option<v1::Job>,
+    /// Its way to a bucket, where it goes to one.
+    pub publish: Option<v1::Job>,
 }
 
 /// The egresses among these jobs, oldest first.
 #[must_use]
 pub fn pairs(jobs: Vec<v1::Job>) -> Vec<Pair> {
     let (records, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.kind() == JobKind::Record);
-    let renders = others.into_iter().filter(|job| job.kind() == JobKind::Render);
-    let mut renders: HashMap<String, v1::Job> = renders.map(|job| (job.recording_id.clone(), job)).collect();
+    let (renders, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|job| job.kind() == JobKind::Render);
+    let published = others.into_iter().filter(|job| job.kind() == JobKind::PublishRecording);
+    let by_recording = |job: v1::Job| (job.recording_id.clone(), job);
+    let mut renders: HashMap<String, v1::Job> = renders.into_iter().map(by_recording).collect();
+    let mut published: HashMap<String, v1::Job> = published.map(by_recording).collect();
     let pair = |record: v1::Job| {
-        let render = renders.remove(&record.recording_id);
-        Some(Pair { render, ..Pair::of(record)? })
+        let (render, publish) = (renders.remove(&record.recording_id), published.remove(&record.recording_id));
+        Some(Pair { render, publish, ..Pair::of(record)? })
     };
     let mut pairs: Vec<Pair> = records.into_iter().filter_map(pair).collect();
     pairs.sort_by_key(|pair| pair.record.created_at_ms);
@@ -48,7 +53,7 @@ impl Pair {
     #[must_use]
     pub fn of(record: v1::Job) -> Option<Self> {
         let params: RecordParams = serde_json::from_str(&record.params_json).ok()?;
-        Some(Self { order: *params.egress?, record, render: None })
+        Some(Self { order: *params.egress?, record, render: None, publish: None })
     }
 
     /// The recording takes no more media.
@@ -62,7 +67,15 @@ impl Pair {
             let job: &v1::Job = job;
             if job.error.is_empty() { "the job failed" } else { &job.error }
         };
+        if let Some(publish) = self.publish.as_ref().filter(|_| self.is_rendered()) {
+            return match publish.state() {
+                JobState::Done => (Status::EgressComplete, ""),
+                JobState::Failed => (Status::EgressFailed, error(publish)),
+                JobState::Unspecified | JobState::Queued | JobState::Running | JobState::Stopping => (Status::EgressEnding, ""),
+            };
+        }
         match (self.record.state(), self.render.as_ref().map(|job| (job.state(), job))) {
+            (_, Some((JobState::Done, _))) if self.order.s3.is_some() => (Status::EgressEnding, ""),
             (_, Some((JobState::Done, _))) => (Status::EgressComplete, ""),
             (_, Some((JobState::Failed, job))) => (Status::EgressFailed, error(job)),
             (_, Some(_)) => (Status::EgressEnding, ""),
@@ -79,18 +92,36 @@ impl Pair {
         }
     }
 
+    fn is_rendered(&self) -> bool {
+        self.render.as_ref().is_some_and(|job| job.state() == JobState::Done)
+    }
+
+    /// What was asked, as it was asked.
+    fn request(&self) -> Option<lk::egress_info::Request> {
+        use lk::egress_info::Request;
+        let request = self.order.request.clone();
+        match self.order.kind {
+            EgressKind::RoomComposite => serde_json::from_value(request).ok().map(Request::RoomComposite),
+            EgressKind::Participant => serde_json::from_value(request).ok().map(Request::Participant),
+            EgressKind::TrackComposite => serde_json::from_value(request).ok().map(Request::TrackComposite),
+            EgressKind::Track => serde_json::from_value(request).ok().map(Request::Track),
+        }
+    }
+
     /// As LiveKit describes it. Times are Unix ns.
     #[must_use]
     #[expect(deprecated, reason = "older SDKs still read the result that newer ones have in a list")]
     pub fn info(&self) -> lk::EgressInfo {
         const NS_PER_MS: i64 = 1_000_000;
         let (status, error) = self.status();
-        let last = self.render.as_ref().unwrap_or(&self.record);
+        let last = self.publish.as_ref().filter(|_| self.is_rendered()).or(self.render.as_ref()).unwrap_or(&self.record);
         let started_at = self.record.created_at_ms * NS_PER_MS;
         let ended_at = if is_over(status) { last.updated_at_ms * NS_PER_MS } else { 0 };
         let made = self.render.as_ref().filter(|_| status == Status::EgressComplete);
         let made = made.and_then(|job| serde_json::from_str::<EgressResult>(&job.stats_json).ok());
-        let delivered = made.as_ref().and_then(|made| made.delivered.clone()).unwrap_or_default();
+        let published = self.publish.as_ref().and_then(|job| serde_json::from_str::<EgressResult>(&job.stats_json).ok());
+        let delivered = made.as_ref().and_then(|made| made.delivered.clone().or(published.and_then(|published| published.delivered)));
+        let delivered = delivered.unwrap_or_default();
         let file = lk::FileInfo {
             filename: self.order.path.clone(),
             started_at,
@@ -99,7 +130,6 @@ impl Pair {
             size: i64::try_from(delivered.bytes).unwrap_or(i64::MAX),
             location: delivered.location,
         };
-        let request = serde_json::from_value(self.order.request.clone()).ok().map(lk::egress_info::Request::RoomComposite);
         lk::EgressInfo {
             egress_id: self.order.id.clone(),
             room_id: self.order.room_id.clone(),
@@ -111,7 +141,11 @@ impl Pair {
             error: error.to_owned(),
             file_results: vec![file.clone()],
             result: Some(lk::egress_info::Result::File(file)),
-            request,
+            request: self.request(),
+            source_type: match self.order.kind {
+                EgressKind::RoomComposite => lk::EgressSourceType::Web.into(),
+                EgressKind::Participant | EgressKind::TrackComposite | EgressKind::Track => lk::EgressSourceType::Sdk.into(),
+            },
             ..lk::EgressInfo::default()
         }
     }
@@ -135,6 +169,32 @@ mod tests {
             created_at_ms: 1,
             updated_at_ms: 5,
             ..v1::Job::default()
+        }
+    }
+
+    #[test]
+    fn where_it_goes_to_a_bucket_it_is_complete_when_it_is_there() {
+        let made = r#"{"file":"media.mp4","duration_ms":7}"#;
+        let there = r#"{"duration_ms":0,"delivered":{"location":"https://b.s3.example/a.mp4","bytes":11}}"#;
+        for (render, publish, expected) in [
+            (JobState::Running, Some(JobState::Queued), Status::EgressEnding),
+            (JobState::Done, None, Status::EgressEnding),
+            (JobState::Done, Some(JobState::Running), Status::EgressEnding),
+            (JobState::Done, Some(JobState::Done), Status::EgressComplete),
+            (JobState::Done, Some(JobState::Failed), Status::EgressFailed),
+            // Nothing was made that could go anywhere.
+            (JobState::Failed, Some(JobState::Failed), Status::EgressFailed),
+        ] {
+            let publish = publish.map(|state| job(JobKind::PublishRecording, state, there));
+            let mut found =
+                pairs([job(JobKind::Record, JobState::Done, ""), job(JobKind::Render, render, made)].into_iter().chain(publish).collect());
+            let Some(pair) = found.first_mut() else { unreachable!() };
+            pair.order.s3 = Some(offloader_jobs::egress::S3Bucket::default());
+            let info = pair.info();
+            assert_eq!(info.status(), expected, "{render:?}");
+            let done = expected == Status::EgressComplete;
+            assert_eq!((info.file_results[0].size, info.file_results[0].duration), if done { (11, 7_000_000) } else { (0, 0) });
+            assert_eq!(info.file_results[0].location, if done { "https://b.s3.example/a.mp4" } else { "" });
         }
     }
 

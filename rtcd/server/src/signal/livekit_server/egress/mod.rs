@@ -6,6 +6,8 @@
 pub mod info;
 pub mod offloader;
 pub mod order;
+pub mod part;
+pub mod path;
 pub mod watch;
 
 use std::sync::Arc;
@@ -15,30 +17,33 @@ use axum::response::Response;
 use livekit_protocol as lk;
 use offloader_jobs::egress::EgressOrder;
 use offloader_jobs::order::RecordParams;
+use offloader_jobs::selection::Selection;
 
 use self::info::{Pair, pairs};
 use self::offloader::{Offloader, OffloaderFault};
+use self::order::Request;
+use self::path::Named;
 use super::call_of;
 use super::claims::Claims;
 use super::twirp::{Code, Form, TwirpError};
 use crate::admit::split_call_id;
 use crate::config::Config;
-use crate::limits::ROOM_TEXT_LEN_MAX;
 use crate::node::Node;
 use crate::signal::desk::moment;
 use crate::signal::livekit::{NOTICE, new_sid};
-use crate::signal::seam::{RoomAnswer, RoomFault, RoomRequest};
+use crate::signal::seam::{RoomAnswer, RoomFault, RoomRequest, Vouched};
 
-/// Calls that make something else than one file of a whole room.
-const UNSUPPORTED: [(&str, &str); 7] = [
+/// Calls that make something else than a file of a room, a person or tracks.
+const UNSUPPORTED: [(&str, &str); 4] = [
     ("StartWebEgress", "web pages are not recorded; use StartRoomCompositeEgress"),
-    ("StartParticipantEgress", "single participants are not recorded by egress yet; use StartRoomCompositeEgress"),
-    ("StartTrackCompositeEgress", "single tracks are not recorded by egress yet; use StartRoomCompositeEgress"),
-    ("StartTrackEgress", "single tracks are not recorded by egress yet; use StartRoomCompositeEgress"),
-    ("StartEgress", "this form of request is not supported yet; use StartRoomCompositeEgress"),
+    ("StartEgress", "this form of request is not supported yet; use StartRoomCompositeEgress or another call of its kind"),
     ("UpdateLayout", "the layout is fixed: a shared screen in full, else a grid"),
     ("UpdateStream", "there are no streams to change; egress writes files"),
 ];
+
+/// Calls that are done.
+const METHODS: [&str; 6] =
+    ["StartRoomCompositeEgress", "StartParticipantEgress", "StartTrackCompositeEgress", "StartTrackEgress", "StopEgress", "ListEgress"];
 
 /// What egress needs.
 #[derive(Clone)]
@@ -72,14 +77,29 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
         let why = "egress needs an offloader that records; set offloader.url and offloader.token";
         return Err(RoomFault::Unsupported(why).into());
     };
-    if !["StartRoomCompositeEgress", "StopEgress", "ListEgress"].contains(&method) {
+    if !METHODS.contains(&method) {
         return Err(super::room_service::no_route("livekit.Egress", method));
     }
     if !claims.grant().room_record {
         return Err(TwirpError::forbidden());
     }
     match method {
-        "StartRoomCompositeEgress" => Ok(form.write(&start(node, egress, claims, form.read(body)?).await?)),
+        "StartRoomCompositeEgress" => {
+            let request: lk::RoomCompositeEgressRequest = form.read(body)?;
+            Ok(form.write(&start(node, egress, claims, &request).await?))
+        }
+        "StartParticipantEgress" => {
+            let request: lk::ParticipantEgressRequest = form.read(body)?;
+            Ok(form.write(&start(node, egress, claims, &request).await?))
+        }
+        "StartTrackCompositeEgress" => {
+            let request: lk::TrackCompositeEgressRequest = form.read(body)?;
+            Ok(form.write(&start(node, egress, claims, &request).await?))
+        }
+        "StartTrackEgress" => {
+            let request: lk::TrackEgressRequest = form.read(body)?;
+            Ok(form.write(&start(node, egress, claims, &request).await?))
+        }
         "StopEgress" => Ok(form.write(&stop(egress, form.read(body)?).await?)),
         _ => {
             let request: lk::ListEgressRequest = form.read(body)?;
@@ -94,54 +114,73 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
     }
 }
 
-async fn start(
-    node: &Arc<Node>,
-    egress: &Egress,
-    claims: &Claims,
-    request: lk::RoomCompositeEgressRequest,
-) -> Result<lk::EgressInfo, TwirpError> {
-    if request.room_name.len() > ROOM_TEXT_LEN_MAX {
-        return Err(RoomFault::TooMuch("room name length").into());
-    }
-    let call = call_of(&request.room_name).ok_or_else(|| RoomFault::Invalid("room name cannot be empty".to_owned()))?;
-    let wanted = order::read(&request)?;
+async fn start(node: &Arc<Node>, egress: &Egress, claims: &Claims, request: &impl Request) -> Result<lk::EgressInfo, TwirpError> {
+    let wanted = request.wanted()?;
+    let call = call_of(&wanted.room).ok_or_else(|| RoomFault::Invalid("room name cannot be empty".to_owned()))?;
+    let ask = |request| node.ask_room(&call, &wanted.room, request);
+    let RoomAnswer::Participants(people) = ask(RoomRequest::Participants).await? else { return Err(no_answer()) };
+    let part = part::find(&wanted.of, &people)?;
     let id = new_sid("EG_");
-    let vouch = |on| node.ask_room(&call, &request.room_name, RoomRequest::Vouch { egress: id.clone(), on });
-    let RoomAnswer::Room(room) = vouch(true).await? else {
-        return Err(TwirpError::new(Code::Unknown, "the room gave no answer"));
+    let vouch = |whose| ask(RoomRequest::Vouch { egress: id.clone(), whose });
+    let (whose, text) = match &part {
+        None => (Vouched::Everybody, "everybody's consent"),
+        Some(part) => (Vouched::Person(part.of.identity.clone()), "the consent of whoever is recorded"),
     };
-    let params = RecordParams {
-        call_id: split_call_id(&call).1.to_owned(),
-        tenant: super::TENANT.to_owned(),
-        channel_name: room.name.clone(),
-        title: room.name.clone(),
-        started_by: format!("API key {}", claims.iss),
-        notice_version: NOTICE.to_owned(),
-        notice_text:
-            "Recorded by LiveKit's egress: the API key named as starter has the grant roomRecord and vouches for everybody's consent."
-                .to_owned(),
-        egress: Some(Box::new(EgressOrder {
-            id: id.clone(),
-            node: node.id.clone(),
-            room_id: room.sid.clone(),
-            room_name: room.name.clone(),
-            request: serde_json::to_value(&request).unwrap_or_default(),
-            picture: wanted.picture,
-            path: order::path(&wanted.path, &room, moment().unix_ms),
-        })),
-        ..RecordParams::default()
+    let RoomAnswer::Room(room) = vouch(whose).await? else { return Err(no_answer()) };
+    let named = Named {
+        kind: wanted.kind,
+        room: &room,
+        identity: part.as_ref().map(|part| part.of.identity.as_str()),
+        track: part.as_ref().and_then(|part| part.track.as_ref()),
+        form: wanted.form,
+        unix_ms: moment().unix_ms,
     };
-    match egress.offloader.record(&params, &id).await {
+    let asked = match named.path(&wanted.path) {
+        Some(path) => {
+            let params = RecordParams {
+                call_id: split_call_id(&call).1.to_owned(),
+                tenant: super::TENANT.to_owned(),
+                channel_name: room.name.clone(),
+                title: room.name.clone(),
+                started_by: format!("API key {}", claims.iss),
+                notice_version: NOTICE.to_owned(),
+                notice_text: format!(
+                    "Recorded by LiveKit's egress: the API key named as starter has the grant roomRecord and vouches for {text}."
+                ),
+                egress: Some(Box::new(EgressOrder {
+                    id: id.clone(),
+                    node: node.id.clone(),
+                    room_id: room.sid.clone(),
+                    room_name: room.name.clone(),
+                    kind: wanted.kind,
+                    request: wanted.request,
+                    form: wanted.form,
+                    picture: wanted.picture,
+                    path,
+                    s3: wanted.s3,
+                })),
+                selection: Selection { media: wanted.media, only: part.map(|part| part.of) },
+                ..RecordParams::default()
+            };
+            egress.offloader.record(&params, &id).await.map_err(TwirpError::from)
+        }
+        None => Err(RoomFault::Unsupported("no file is made of a track of this codec; use StartTrackCompositeEgress").into()),
+    };
+    match asked {
         Ok(job) => {
             tracing::info!(?call, egress = id, job = job.id, "an egress begins");
             Pair::of(job).map(|pair| pair.info()).ok_or_else(|| TwirpError::new(Code::Unknown, "the offloader lost the order"))
         }
-        Err(fault) => {
+        Err(error) => {
             // Nobody records, so nobody is vouched for.
-            let _ = vouch(false).await;
-            Err(fault.into())
+            let _ = vouch(Vouched::Nobody).await;
+            Err(error)
         }
     }
+}
+
+fn no_answer() -> TwirpError {
+    TwirpError::new(Code::Unknown, "the room gave no answer")
 }
 
 async fn stop(egress: &Egress, request: lk::StopEgressRequest) -> Result<lk::EgressInfo, TwirpError> {

@@ -1,107 +1,404 @@
-//! What a request may want, and what a file is called.
+//! What a request may want.
 
 use livekit_protocol as lk;
-use lk::room_composite_egress_request::{Options, Output};
+use offloader_jobs::egress::{EgressKind, FileForm, S3Bucket};
 use offloader_jobs::mattermost::PictureProfile;
-use time::OffsetDateTime;
-use time::macros::format_description;
+use offloader_jobs::selection::MediaKinds;
+use serde_json::Value;
 
+use crate::limits::{EGRESS_PATH_LEN_MAX, ROOM_TEXT_LEN_MAX};
 use crate::signal::seam::RoomFault;
 
 /// A request that can be carried out.
 #[derive(Debug, PartialEq)]
 pub struct Wanted {
-    /// How the file is to look.
+    /// Which call asked.
+    pub kind: EgressKind,
+    /// The room.
+    pub room: String,
+    /// Of whom or what in it.
+    pub of: Of,
+    /// Sound, pictures or both.
+    pub media: MediaKinds,
+    /// What the file holds.
+    pub form: FileForm,
+    /// How it is to look.
     pub picture: PictureProfile,
     /// Where it goes, with its placeholders.
     pub path: String,
+    /// The bucket that it goes to; none: the offloader's folder.
+    pub s3: Option<S3Bucket>,
+    /// The request, to be told again: without secrets.
+    pub request: Value,
 }
 
-/// Reads a request. What would come to nothing is refused rather than forgotten.
-///
-/// # Errors
-/// What cannot be done, and what to do instead.
-#[expect(deprecated, reason = "older SDKs still write the field that newer ones replaced")]
-pub fn read(request: &lk::RoomCompositeEgressRequest) -> Result<Wanted, RoomFault> {
-    let old = request.output.as_ref();
-    let streams = !request.stream_outputs.is_empty() || matches!(old, Some(Output::Stream(_)));
-    let segments = !request.segment_outputs.is_empty() || matches!(old, Some(Output::Segments(_)));
-    let unsupported = [
-        (streams, "streams are not sent; write a file"),
-        (segments, "segments are not written; write a file"),
-        (!request.image_outputs.is_empty(), "images are not written; write a file"),
-        (!request.custom_base_url.is_empty(), "there is no browser here that could show a page of yours; leave custom_base_url out"),
+/// Of whom or what in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// Everybody.
+    Room,
+    /// One person's camera and microphone, or shared screen and its sound.
+    Person {
+        /// Who.
+        identity: String,
+        /// The shared screen.
+        screen: bool,
+    },
+    /// Tracks of one person.
+    Tracks {
+        /// A sound.
+        audio: Option<String>,
+        /// Pictures.
+        video: Option<String>,
+    },
+    /// One track, whatever it is.
+    Track(String),
+}
+
+/// One of LiveKit's requests for an egress.
+pub trait Request: serde::Serialize {
+    /// Reads it. What would come to nothing is refused rather than forgotten.
+    ///
+    /// # Errors
+    /// What cannot be done, and what to do instead.
+    fn wanted(&self) -> Result<Wanted, RoomFault>;
+}
+
+impl Request for lk::RoomCompositeEgressRequest {
+    #[expect(deprecated, reason = "older SDKs still write the field that newer ones replaced")]
+    fn wanted(&self) -> Result<Wanted, RoomFault> {
+        use lk::room_composite_egress_request::{Options, Output};
+        refuse(&[
+            (!self.custom_base_url.is_empty(), "there is no browser here that could show a page of yours; leave custom_base_url out"),
+            (
+                !["", "grid", "grid-dark"].contains(&self.layout.as_str()),
+                "the layout is a grid, and a shared screen in full; leave layout out",
+            ),
+            (self.audio_mixing() != lk::AudioMixing::DefaultMixing, "everybody is mixed into both channels; leave audio_mixing out"),
+        ])?;
+        let media = match (self.audio_only, self.video_only) {
+            (false, false) => MediaKinds::Both,
+            (true, false) => MediaKinds::Sound,
+            (false, true) => MediaKinds::Pictures,
+            (true, true) => return Err(RoomFault::Invalid("audio_only and video_only at once leave nothing".to_owned())),
+        };
+        let outputs = Outputs {
+            old_file: if let Some(Output::File(file)) = &self.output { Some(file) } else { None },
+            files: &self.file_outputs,
+            streams: !self.stream_outputs.is_empty() || matches!(self.output, Some(Output::Stream(_))),
+            segments: !self.segment_outputs.is_empty() || matches!(self.output, Some(Output::Segments(_))),
+            images: !self.image_outputs.is_empty(),
+            webhooks: !self.webhooks.is_empty(),
+        };
+        let encoding = match &self.options {
+            None => Encoding::Default,
+            Some(Options::Preset(preset)) => Encoding::Preset(*preset),
+            Some(Options::Advanced(wanted)) => Encoding::Advanced(wanted),
+        };
+        encoded(self, EgressKind::RoomComposite, &self.room_name, Of::Room, media, &outputs, &encoding)
+    }
+}
+
+impl Request for lk::ParticipantEgressRequest {
+    fn wanted(&self) -> Result<Wanted, RoomFault> {
+        use lk::participant_egress_request::Options;
+        if self.identity.is_empty() || self.identity.len() > ROOM_TEXT_LEN_MAX {
+            return Err(RoomFault::Invalid("identity names somebody in the room".to_owned()));
+        }
+        let outputs = Outputs {
+            old_file: None,
+            files: &self.file_outputs,
+            streams: !self.stream_outputs.is_empty(),
+            segments: !self.segment_outputs.is_empty(),
+            images: !self.image_outputs.is_empty(),
+            webhooks: !self.webhooks.is_empty(),
+        };
+        let encoding = match &self.options {
+            None => Encoding::Default,
+            Some(Options::Preset(preset)) => Encoding::Preset(*preset),
+            Some(Options::Advanced(wanted)) => Encoding::Advanced(wanted),
+        };
+        let of = Of::Person { identity: self.identity.clone(), screen: self.screen_share };
+        encoded(self, EgressKind::Participant, &self.room_name, of, MediaKinds::Both, &outputs, &encoding)
+    }
+}
+
+impl Request for lk::TrackCompositeEgressRequest {
+    #[expect(deprecated, reason = "older SDKs still write the field that newer ones replaced")]
+    fn wanted(&self) -> Result<Wanted, RoomFault> {
+        use lk::track_composite_egress_request::{Options, Output};
+        let named = |sid: &String| (!sid.is_empty()).then(|| sid.clone());
+        let (audio, video) = (named(&self.audio_track_id), named(&self.video_track_id));
+        let media = match (&audio, &video) {
+            (Some(_), Some(_)) => MediaKinds::Both,
+            (Some(_), None) => MediaKinds::Sound,
+            (None, Some(_)) => MediaKinds::Pictures,
+            (None, None) => return Err(RoomFault::Invalid("name audio_track_id, video_track_id or both".to_owned())),
+        };
+        let outputs = Outputs {
+            old_file: if let Some(Output::File(file)) = &self.output { Some(file) } else { None },
+            files: &self.file_outputs,
+            streams: !self.stream_outputs.is_empty() || matches!(self.output, Some(Output::Stream(_))),
+            segments: !self.segment_outputs.is_empty() || matches!(self.output, Some(Output::Segments(_))),
+            images: !self.image_outputs.is_empty(),
+            webhooks: !self.webhooks.is_empty(),
+        };
+        let encoding = match &self.options {
+            None => Encoding::Default,
+            Some(Options::Preset(preset)) => Encoding::Preset(*preset),
+            Some(Options::Advanced(wanted)) => Encoding::Advanced(wanted),
+        };
+        encoded(self, EgressKind::TrackComposite, &self.room_name, Of::Tracks { audio, video }, media, &outputs, &encoding)
+    }
+}
+
+impl Request for lk::TrackEgressRequest {
+    fn wanted(&self) -> Result<Wanted, RoomFault> {
+        use lk::track_egress_request::Output;
+        refuse(&[(!self.webhooks.is_empty(), NO_WEBHOOKS)])?;
+        if self.track_id.is_empty() {
+            return Err(RoomFault::Invalid("track_id is missing".to_owned()));
+        }
+        let file = match &self.output {
+            Some(Output::File(file)) => file,
+            Some(Output::WebsocketUrl(_)) => return Err(RoomFault::Unsupported("tracks are not sent to WebSockets; write a file")),
+            None => return Err(RoomFault::Invalid("name a file to write".to_owned())),
+        };
+        use lk::direct_file_output::Output as Store;
+        let s3 = match &file.output {
+            None => None,
+            Some(Store::S3(s3)) => Some(bucket(s3)?),
+            Some(Store::Gcp(_) | Store::Azure(_) | Store::AliOss(_)) => return Err(RoomFault::Unsupported(OTHER_STORES)),
+        };
+        Ok(Wanted {
+            kind: EgressKind::Track,
+            s3,
+            room: room(&self.room_name)?,
+            of: Of::Track(self.track_id.clone()),
+            media: MediaKinds::Both,
+            form: FileForm::Track,
+            picture: PictureProfile::default(),
+            path: path(&file.filepath)?,
+            request: without_secrets(self),
+        })
+    }
+}
+
+const NO_WEBHOOKS: &str = "webhooks are those of the settings; leave webhooks out";
+const OTHER_STORES: &str = "files go to the offloader's folder or to S3; leave gcp, azure and ali_oss out";
+
+fn refuse(unsupported: &[(bool, &'static str)]) -> Result<(), RoomFault> {
+    match unsupported.iter().find(|(asked, _)| *asked) {
+        Some((_, why)) => Err(RoomFault::Unsupported(why)),
+        None => Ok(()),
+    }
+}
+
+fn room(name: &str) -> Result<String, RoomFault> {
+    if name.len() > ROOM_TEXT_LEN_MAX { Err(RoomFault::TooMuch("room name length")) } else { Ok(name.to_owned()) }
+}
+
+fn path(path: &str) -> Result<String, RoomFault> {
+    if path.len() > EGRESS_PATH_LEN_MAX { Err(RoomFault::TooMuch("filepath length")) } else { Ok(path.to_owned()) }
+}
+
+/// What a request for an encoded file wants to be written or sent.
+struct Outputs<'r> {
+    /// From older SDKs.
+    old_file: Option<&'r lk::EncodedFileOutput>,
+    files: &'r [lk::EncodedFileOutput],
+    streams: bool,
+    segments: bool,
+    images: bool,
+    webhooks: bool,
+}
+
+impl<'r> Outputs<'r> {
+    fn file(&self) -> Result<&'r lk::EncodedFileOutput, RoomFault> {
+        refuse(&[
+            (self.streams, "streams are not sent; write a file"),
+            (self.segments, "segments are not written; write a file"),
+            (self.images, "images are not written; write a file"),
+            (self.webhooks, NO_WEBHOOKS),
+        ])?;
+        match (self.old_file, self.files) {
+            (Some(file), []) | (None, [file]) => Ok(file),
+            _ => Err(RoomFault::Invalid("name exactly one file to write".to_owned())),
+        }
+    }
+}
+
+/// What all calls that encode have in common.
+fn encoded(
+    request: &impl Request,
+    kind: EgressKind,
+    room_name: &str,
+    of: Of,
+    media: MediaKinds,
+    outputs: &Outputs<'_>,
+    encoding: &Encoding<'_>,
+) -> Result<Wanted, RoomFault> {
+    use lk::EncodedFileType as Type;
+    let file = outputs.file()?;
+    use lk::encoded_file_output::Output as Store;
+    let s3 = match &file.output {
+        None => None,
+        Some(Store::S3(s3)) => Some(bucket(s3)?),
+        Some(Store::Gcp(_) | Store::Azure(_) | Store::AliOss(_)) => return Err(RoomFault::Unsupported(OTHER_STORES)),
+    };
+    let form = match (file.file_type(), media) {
+        (Type::Mp3, _) => return Err(RoomFault::Unsupported("MP3 is not written; leave file_type out")),
+        (Type::DefaultFiletype | Type::Ogg, MediaKinds::Sound) => FileForm::Ogg,
+        (Type::Ogg, MediaKinds::Both | MediaKinds::Pictures) => {
+            return Err(RoomFault::Invalid("Ogg is for sound alone; leave file_type out".to_owned()));
+        }
+        (Type::DefaultFiletype | Type::Mp4, MediaKinds::Pictures) => FileForm::SilentMp4,
+        (Type::DefaultFiletype, MediaKinds::Both) | (Type::Mp4, MediaKinds::Both | MediaKinds::Sound) => FileForm::Mp4,
+    };
+    let picture = encoding.picture(form)?;
+    Ok(Wanted {
+        kind,
+        room: room(room_name)?,
+        picture: PictureProfile { always: media.has_pictures(), single: of != Of::Room, ..picture },
+        of,
+        media,
+        form,
+        path: path(&file.filepath)?,
+        s3,
+        request: without_secrets(request),
+    })
+}
+
+/// A bucket of a request. Whether files may go there is for the offloader to say.
+fn bucket(s3: &lk::S3Upload) -> Result<S3Bucket, RoomFault> {
+    refuse(&[
         (
-            !["", "grid", "grid-dark"].contains(&request.layout.as_str()),
-            "the layout is a grid, and a shared screen in full; leave layout out",
+            !s3.assume_role_arn.is_empty() || !s3.assume_role_external_id.is_empty(),
+            "roles are not assumed; give keys that may write to the bucket",
         ),
-        (request.audio_only || request.video_only, "files have sound and pictures; leave audio_only and video_only out"),
-        (request.audio_mixing() != lk::AudioMixing::DefaultMixing, "everybody is mixed into both channels; leave audio_mixing out"),
-        (!request.webhooks.is_empty(), "webhooks are those of the settings; leave webhooks out"),
-    ];
-    if let Some((_, why)) = unsupported.into_iter().find(|(asked, _)| *asked) {
-        return Err(RoomFault::Unsupported(why));
+        (s3.proxy.is_some(), "proxies are not used; leave proxy out"),
+        (!s3.tagging.is_empty(), "objects are not tagged; use metadata"),
+    ])?;
+    let bad = |text: &str| Err(RoomFault::Invalid(text.to_owned()));
+    if s3.access_key.is_empty() || s3.secret.is_empty() {
+        return bad("s3 needs access_key and secret: this server has no keys of its own for buckets");
     }
-    let file = match (old, &request.file_outputs[..]) {
-        (Some(Output::File(file)), []) | (None, [file]) => file,
-        _ => return Err(RoomFault::Invalid("name exactly one file to write".to_owned())),
+    // What becomes part of a host's name or of a path is plain.
+    let plain = |text: &str| {
+        !text.is_empty() && text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };
-    if file.output.is_some() {
-        return Err(RoomFault::Unsupported(
-            "files go to the offloader's folder, not to a cloud's store yet; leave s3, gcp, azure and ali_oss out",
-        ));
+    let region = if s3.region.is_empty() { "us-east-1" } else { &s3.region };
+    if !plain(&s3.bucket) || s3.bucket.contains("..") || !plain(region) {
+        return bad("bucket and region have letters, digits, dots, dashes and underscores, 63 at most");
     }
-    if !matches!(file.file_type(), lk::EncodedFileType::DefaultFiletype | lk::EncodedFileType::Mp4) {
-        return Err(RoomFault::Unsupported("files are MP4; leave file_type out"));
+    let endpoint = match s3.endpoint.trim_end_matches('/') {
+        "" => format!("https://s3.{region}.amazonaws.com"),
+        endpoint if endpoint.contains("://") => endpoint.to_ascii_lowercase(),
+        endpoint => format!("https://{}", endpoint.to_ascii_lowercase()),
+    };
+    let header = |text: &String| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if s3.metadata.iter().any(|(name, value)| !plain(name) || !header(value)) || !header(&s3.content_disposition) {
+        return bad("metadata and content_disposition become headers: names of letters and digits, values in ASCII");
     }
-    if file.filepath.len() > crate::limits::EGRESS_PATH_LEN_MAX {
-        return Err(RoomFault::TooMuch("filepath length"));
-    }
-    Ok(Wanted { picture: picture(request.options.as_ref())?, path: file.filepath.clone() })
+    Ok(S3Bucket {
+        endpoint,
+        region: region.to_owned(),
+        bucket: s3.bucket.clone(),
+        path_style: s3.force_path_style,
+        access_key: s3.access_key.clone(),
+        secret: s3.secret.clone(),
+        session_token: s3.session_token.clone(),
+        metadata: s3.metadata.clone().into_iter().collect(),
+        content_disposition: s3.content_disposition.clone(),
+    })
 }
 
-fn picture(options: Option<&Options>) -> Result<PictureProfile, RoomFault> {
-    use lk::EncodingOptionsPreset as Preset;
-    let of = |width, height, frame_rate, video_kbps| PictureProfile {
-        width,
-        height,
-        frame_rate,
-        video_kbps,
-        audio_kbps: 128,
-        always: true,
-        ..PictureProfile::default()
-    };
-    let bad = |text: &str| Err(RoomFault::Invalid(text.to_owned()));
-    match options {
-        None => Ok(of(1280, 720, 30, 3000)),
-        Some(Options::Preset(preset)) => match Preset::try_from(*preset) {
-            Ok(Preset::H264720p30) => Ok(of(1280, 720, 30, 3000)),
-            Ok(Preset::H264720p60) => Ok(of(1280, 720, 60, 4500)),
-            Ok(Preset::H2641080p30) => Ok(of(1920, 1080, 30, 4500)),
-            Ok(Preset::H2641080p60) => Ok(of(1920, 1080, 60, 6000)),
-            Ok(Preset::PortraitH264720p30) => Ok(of(720, 1280, 30, 3000)),
-            Ok(Preset::PortraitH264720p60) => Ok(of(720, 1280, 60, 4500)),
-            Ok(Preset::PortraitH2641080p30) => Ok(of(1080, 1920, 30, 4500)),
-            Ok(Preset::PortraitH2641080p60) => Ok(of(1080, 1920, 60, 6000)),
-            Ok(Preset::Passthrough) | Err(_) => bad("this preset is not for rooms; use H264_720P_30 or another of its kind"),
-        },
-        Some(Options::Advanced(wanted)) => {
-            let video = matches!(wanted.video_codec(), lk::VideoCodec::DefaultVc | lk::VideoCodec::H264Main);
-            let audio = matches!(wanted.audio_codec(), lk::AudioCodec::DefaultAc | lk::AudioCodec::Aac);
-            if !video || !audio {
-                return Err(RoomFault::Unsupported("files have H.264 (main) and AAC; leave the codecs out"));
+/// A request with LiveKit's placeholders where secrets were.
+fn without_secrets(request: &impl serde::Serialize) -> Value {
+    fn redact(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    let placeholder = match name.as_str() {
+                        "accessKey" | "access_key" => "{access_key}",
+                        "secret" => "{secret}",
+                        "sessionToken" | "session_token" => "{session_token}",
+                        _ => {
+                            redact(value);
+                            continue;
+                        }
+                    };
+                    if value.as_str().is_some_and(|text| !text.is_empty()) {
+                        *value = placeholder.into();
+                    }
+                }
             }
-            let (width, height) = (or(wanted.width, 1920), or(wanted.height, 1080));
-            let (frame_rate, video_kbps, audio_kbps) =
-                (or(wanted.framerate, 30), or(wanted.video_bitrate, 4500), or(wanted.audio_bitrate, 128));
-            let even = |size: u32| (160..=3840).contains(&size) && size.is_multiple_of(2);
-            if !even(width) || !even(height) || !(1..=60).contains(&frame_rate) {
-                return bad("width and height are even numbers from 160 to 3840, framerate is 1 to 60");
+            Value::Array(values) => values.iter_mut().for_each(redact),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let mut request = serde_json::to_value(request).unwrap_or_default();
+    redact(&mut request);
+    request
+}
+
+/// How a file is to be encoded.
+enum Encoding<'r> {
+    Default,
+    Preset(i32),
+    Advanced(&'r lk::EncodingOptions),
+}
+
+impl Encoding<'_> {
+    fn picture(&self, form: FileForm) -> Result<PictureProfile, RoomFault> {
+        use lk::EncodingOptionsPreset as Preset;
+        let of = |width, height, frame_rate, video_kbps| PictureProfile {
+            width,
+            height,
+            frame_rate,
+            video_kbps,
+            audio_kbps: 128,
+            ..PictureProfile::default()
+        };
+        let bad = |text: &str| Err(RoomFault::Invalid(text.to_owned()));
+        match self {
+            Self::Default => Ok(of(1280, 720, 30, 3000)),
+            Self::Preset(preset) => match Preset::try_from(*preset) {
+                Ok(Preset::H264720p30) => Ok(of(1280, 720, 30, 3000)),
+                Ok(Preset::H264720p60) => Ok(of(1280, 720, 60, 4500)),
+                Ok(Preset::H2641080p30) => Ok(of(1920, 1080, 30, 4500)),
+                Ok(Preset::H2641080p60) => Ok(of(1920, 1080, 60, 6000)),
+                Ok(Preset::PortraitH264720p30) => Ok(of(720, 1280, 30, 3000)),
+                Ok(Preset::PortraitH264720p60) => Ok(of(720, 1280, 60, 4500)),
+                Ok(Preset::PortraitH2641080p30) => Ok(of(1080, 1920, 30, 4500)),
+                Ok(Preset::PortraitH2641080p60) => Ok(of(1080, 1920, 60, 6000)),
+                Ok(Preset::Passthrough) | Err(_) => {
+                    bad("this preset is for single tracks as they are (StartTrackEgress); use H264_720P_30 or another of its kind")
+                }
+            },
+            Self::Advanced(wanted) => {
+                let video = matches!(wanted.video_codec(), lk::VideoCodec::DefaultVc | lk::VideoCodec::H264Main);
+                let (codec, audio) = match form {
+                    FileForm::Ogg => (lk::AudioCodec::Opus, "files of sound alone have Opus in Ogg, or AAC with file_type MP4"),
+                    FileForm::Mp4 | FileForm::SilentMp4 | FileForm::Track => {
+                        (lk::AudioCodec::Aac, "files have H.264 (main) and AAC; leave the codecs out")
+                    }
+                };
+                if !video || (wanted.audio_codec() != lk::AudioCodec::DefaultAc && wanted.audio_codec() != codec) {
+                    return Err(RoomFault::Unsupported(audio));
+                }
+                let (width, height) = (or(wanted.width, 1920), or(wanted.height, 1080));
+                let (frame_rate, video_kbps, audio_kbps) =
+                    (or(wanted.framerate, 30), or(wanted.video_bitrate, 4500), or(wanted.audio_bitrate, 128));
+                let even = |size: u32| (160..=3840).contains(&size) && size.is_multiple_of(2);
+                if !even(width) || !even(height) || !(1..=60).contains(&frame_rate) {
+                    return bad("width and height are even numbers from 160 to 3840, framerate is 1 to 60");
+                }
+                if !(100..=20_000).contains(&video_kbps) || !(16..=512).contains(&audio_kbps) {
+                    return bad("video_bitrate is 100 to 20000, audio_bitrate 16 to 512 kbit/s");
+                }
+                Ok(PictureProfile { audio_kbps, ..of(width, height, frame_rate, video_kbps) })
             }
-            if !(100..=20_000).contains(&video_kbps) || !(16..=512).contains(&audio_kbps) {
-                return bad("video_bitrate is 100 to 20000, audio_bitrate 16 to 512 kbit/s");
-            }
-            Ok(PictureProfile { audio_kbps, ..of(width, height, frame_rate, video_kbps) })
         }
     }
 }
@@ -110,32 +407,23 @@ fn or(wanted: i32, default: u32) -> u32 {
     if wanted == 0 { default } else { u32::try_from(wanted).unwrap_or(0) }
 }
 
-/// The file's path with its placeholders filled in, and an ending.
-#[must_use]
-pub fn path(wanted: &str, room: &lk::Room, unix_ms: i64) -> String {
-    let now = OffsetDateTime::from_unix_timestamp(unix_ms / 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let time = now.format(format_description!("[year]-[month]-[day]T[hour][minute][second]")).unwrap_or_default();
-    let template = if wanted.is_empty() { "{room_name}-{time}" } else { wanted };
-    // A room's name is one part of a path, whatever is in it.
-    let name: String = room.name.chars().map(|char| if char == '/' || char.is_control() { '_' } else { char }).collect();
-    let name = if name.starts_with('.') { format!("_{name}") } else { name };
-    let path = template.replace("{room_name}", &name).replace("{room_id}", &room.sid).replace("{time}", &time);
-    if path.to_ascii_lowercase().ends_with(".mp4") { path } else { format!("{path}.mp4") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lk::room_composite_egress_request::Options;
+
+    fn file() -> lk::EncodedFileOutput {
+        lk::EncodedFileOutput { filepath: "a.mp4".to_owned(), ..lk::EncodedFileOutput::default() }
+    }
 
     fn request(change: impl FnOnce(&mut lk::RoomCompositeEgressRequest)) -> Result<Wanted, RoomFault> {
-        let file = lk::EncodedFileOutput { filepath: "a.mp4".to_owned(), ..lk::EncodedFileOutput::default() };
         let mut request = lk::RoomCompositeEgressRequest {
             room_name: "r".to_owned(),
-            file_outputs: vec![file],
+            file_outputs: vec![file()],
             ..lk::RoomCompositeEgressRequest::default()
         };
         change(&mut request);
-        read(&request)
+        request.wanted()
     }
 
     #[test]
@@ -158,27 +446,102 @@ mod tests {
 
     #[test]
     fn what_would_come_to_nothing_is_refused() {
-        let unsupported: [fn(&mut lk::RoomCompositeEgressRequest); 7] = [
+        let unsupported: [fn(&mut lk::RoomCompositeEgressRequest); 8] = [
             |request| request.layout = "speaker".to_owned(),
-            |request| request.audio_only = true,
             |request| request.custom_base_url = "https://page.example".to_owned(),
             |request| request.stream_outputs.push(lk::StreamOutput::default()),
             |request| request.segment_outputs.push(lk::SegmentedFileOutput::default()),
-            |request| request.file_outputs[0].file_type = lk::EncodedFileType::Ogg.into(),
-            |request| request.file_outputs[0].output = Some(lk::encoded_file_output::Output::S3(lk::S3Upload::default())),
+            |request| request.image_outputs.push(lk::ImageOutput::default()),
+            |request| request.webhooks.push(lk::WebhookConfig::default()),
+            |request| request.file_outputs[0].file_type = lk::EncodedFileType::Mp3.into(),
+            |request| request.file_outputs[0].output = Some(lk::encoded_file_output::Output::Gcp(lk::GcpUpload::default())),
         ];
         for (number, change) in unsupported.into_iter().enumerate() {
             assert!(matches!(request(change), Err(RoomFault::Unsupported(_))), "{number}");
         }
-        assert!(matches!(request(|request| request.file_outputs.clear()), Err(RoomFault::Invalid(_))));
+        let invalid: [fn(&mut lk::RoomCompositeEgressRequest); 3] = [
+            |request| request.file_outputs.clear(),
+            |request| request.file_outputs[0].file_type = lk::EncodedFileType::Ogg.into(),
+            |request| (request.audio_only, request.video_only) = (true, true),
+        ];
+        for (number, change) in invalid.into_iter().enumerate() {
+            assert!(matches!(request(change), Err(RoomFault::Invalid(_))), "{number}");
+        }
         assert!(matches!(request(|request| request.file_outputs[0].filepath = "x".repeat(2000)), Err(RoomFault::TooMuch(_))));
+        let websocket = lk::track_egress_request::Output::WebsocketUrl("wss://x".to_owned());
+        let track = lk::TrackEgressRequest { track_id: "TR_1".to_owned(), output: Some(websocket), ..lk::TrackEgressRequest::default() };
+        assert!(matches!(track.wanted(), Err(RoomFault::Unsupported(_))));
+        assert!(matches!(lk::TrackEgressRequest::default().wanted(), Err(RoomFault::Invalid(_))));
+        assert!(matches!(lk::TrackCompositeEgressRequest::default().wanted(), Err(RoomFault::Invalid(_))));
+        assert!(matches!(lk::ParticipantEgressRequest::default().wanted(), Err(RoomFault::Invalid(_))));
     }
 
     #[test]
-    fn paths_have_their_placeholders_and_an_ending() {
-        let room = |name: &str| lk::Room { name: name.to_owned(), sid: "RM_1".to_owned(), ..lk::Room::default() };
-        assert_eq!(path("", &room("daily"), 1_700_000_000_000), "daily-2023-11-14T221320.mp4");
-        assert_eq!(path("out/{room_id}/{room_name}.mp4", &room("a/../b"), 0), "out/RM_1/a_.._b.mp4");
-        assert_eq!(path("{room_name}", &room(".."), 0), "_...mp4");
+    fn a_bucket_is_named_in_full_and_its_secrets_are_not_told_again() {
+        let s3 = |change: fn(&mut lk::S3Upload)| {
+            let mut s3 = lk::S3Upload {
+                access_key: "canary-1".to_owned(),
+                secret: "canary-2".to_owned(),
+                session_token: "canary-3".to_owned(),
+                region: "eu-west-1".to_owned(),
+                bucket: "days".to_owned(),
+                ..lk::S3Upload::default()
+            };
+            change(&mut s3);
+            request(|request| request.file_outputs[0].output = Some(lk::encoded_file_output::Output::S3(s3)))
+        };
+        let wanted = s3(|_| {}).expect("fine");
+        let told = wanted.request.to_string();
+        assert!(told.contains("{access_key}") && told.contains("{secret}") && told.contains("{session_token}") && !told.contains("canary"));
+        assert!(serde_json::from_value::<lk::RoomCompositeEgressRequest>(wanted.request).is_ok());
+        let host = |wanted: Result<Wanted, RoomFault>| wanted.expect("fine").s3.expect("a bucket").host();
+        assert_eq!(host(s3(|_| {})), "https://days.s3.eu-west-1.amazonaws.com");
+        assert_eq!(host(s3(|s3| (s3.endpoint, s3.force_path_style) = ("http://Minio:9000/".to_owned(), true))), "http://minio:9000/days");
+        assert_eq!(host(s3(|s3| s3.endpoint = "minio.example".to_owned())), "https://days.minio.example");
+        let invalid: [fn(&mut lk::S3Upload); 6] = [
+            |s3| s3.access_key.clear(),
+            |s3| s3.secret.clear(),
+            |s3| s3.bucket.clear(),
+            |s3| s3.bucket = "evil.example/".to_owned(),
+            |s3| s3.region = "x@evil.example#".to_owned(),
+            |s3| drop(s3.metadata.insert("a".to_owned(), "b\r\nc: d".to_owned())),
+        ];
+        for (number, change) in invalid.into_iter().enumerate() {
+            assert!(matches!(s3(change), Err(RoomFault::Invalid(_))), "{number}");
+        }
+        let unsupported: [fn(&mut lk::S3Upload); 3] = [
+            |s3| s3.assume_role_arn = "arn:x".to_owned(),
+            |s3| s3.proxy = Some(lk::ProxyConfig::default()),
+            |s3| s3.tagging = "a=b".to_owned(),
+        ];
+        for (number, change) in unsupported.into_iter().enumerate() {
+            assert!(matches!(s3(change), Err(RoomFault::Unsupported(_))), "{number}");
+        }
+    }
+
+    #[test]
+    fn sound_or_pictures_alone_have_their_own_files() {
+        let of = |wanted: Wanted| (wanted.media, wanted.form, wanted.picture.always, wanted.picture.single);
+        let room = |change: fn(&mut lk::RoomCompositeEgressRequest)| of(request(change).expect("fine"));
+        assert_eq!(room(|_| {}), (MediaKinds::Both, FileForm::Mp4, true, false));
+        assert_eq!(room(|request| request.audio_only = true), (MediaKinds::Sound, FileForm::Ogg, false, false));
+        assert_eq!(room(|request| request.video_only = true), (MediaKinds::Pictures, FileForm::SilentMp4, true, false));
+        let mp4 = |request: &mut lk::RoomCompositeEgressRequest| {
+            request.audio_only = true;
+            request.file_outputs[0].file_type = lk::EncodedFileType::Mp4.into();
+        };
+        assert_eq!(room(mp4), (MediaKinds::Sound, FileForm::Mp4, false, false));
+        let tracks = |audio: &str, video: &str| {
+            let request = lk::TrackCompositeEgressRequest {
+                audio_track_id: audio.to_owned(),
+                video_track_id: video.to_owned(),
+                file_outputs: vec![file()],
+                ..lk::TrackCompositeEgressRequest::default()
+            };
+            of(request.wanted().expect("fine"))
+        };
+        assert_eq!(tracks("TR_a", "TR_v"), (MediaKinds::Both, FileForm::Mp4, true, true));
+        assert_eq!(tracks("TR_a", ""), (MediaKinds::Sound, FileForm::Ogg, false, true));
+        assert_eq!(tracks("", "TR_v"), (MediaKinds::Pictures, FileForm::SilentMp4, true, true));
     }
 }

@@ -16,7 +16,7 @@ use crate::limits::EGRESS_KNOWN_MAX;
 use crate::node::Node;
 use crate::signal::desk::moment;
 use crate::signal::livekit::new_sid;
-use crate::signal::seam::RoomRequest;
+use crate::signal::seam::{RoomRequest, Vouched};
 
 /// Pause before the offloader is asked again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -62,10 +62,9 @@ impl Watcher {
         // Listening before reading: nothing falls in between.
         let mut changes = self.egress.offloader.watch().await?;
         for pair in pairs(self.egress.offloader.list().await?) {
-            let Pair { record, render, .. } = pair;
-            self.observe(record).await;
-            if let Some(render) = render {
-                self.observe(render).await;
+            let Pair { record, render, publish, .. } = pair;
+            for job in std::iter::once(record).chain(render).chain(publish) {
+                self.observe(job).await;
             }
         }
         if !std::mem::replace(answers, true) {
@@ -90,10 +89,12 @@ impl Watcher {
                     self.known.insert(recording.clone(), Known { pair, told, released: false });
                 }
             }
-        } else if job.kind() == JobKind::Render
-            && let Some(known) = self.known.get_mut(&recording)
-        {
-            known.pair.render = Some(job);
+        } else if let Some(known) = self.known.get_mut(&recording) {
+            match job.kind() {
+                JobKind::Render => known.pair.render = Some(job),
+                JobKind::PublishRecording => known.pair.publish = Some(job),
+                JobKind::Unspecified | JobKind::Record | JobKind::Caption | JobKind::Transcribe | JobKind::PublishTranscript => {}
+            }
         }
         self.tell(&recording).await;
     }
@@ -106,7 +107,8 @@ impl Watcher {
             let call: Option<CallId> = call_of(&name);
             if let Some(call) = call {
                 // The room may be gone, and a room of that name may be another one: then there is nobody to release.
-                let _ = self.node.ask_room(&call, &name, RoomRequest::Vouch { egress: info.egress_id.clone(), on: false }).await;
+                let _ =
+                    self.node.ask_room(&call, &name, RoomRequest::Vouch { egress: info.egress_id.clone(), whose: Vouched::Nobody }).await;
             }
         }
         let before = known.told.replace(info.status);
