@@ -10,7 +10,7 @@ import { bin, root, until } from "./system.mjs";
 const KEY = "APIstory";
 const SECRET = "the-secret-of-the-stories-key";
 const dist = path.join(root, "web/node_modules/livekit-client/dist");
-const PAGE = `<!doctype html><meta charset="utf-8"><title>livekit-client</title><script src="/livekit-client.umd.js"></script><script>
+const PAGE = `<!doctype html><meta charset="utf-8"><title>livekit-client</title><style>body { margin: 0 }</style><script src="/livekit-client.umd.js"></script><script>
 globalThis.log = [];
 globalThis.enter = async (url, token, { key, ...options } = {}) => {
   const { ExternalE2EEKeyProvider, Room, RoomEvent } = LivekitClient;
@@ -25,6 +25,8 @@ globalThis.enter = async (url, token, { key, ...options } = {}) => {
     room.on(RoomEvent[name], (what) => log.push([name, what?.identity ?? what?.message ?? what]));
   room.on(RoomEvent.DataReceived, (bytes, from, kind, topic) => log.push(["Data", new TextDecoder().decode(bytes), from?.identity, topic]));
   room.on(RoomEvent.TrackSubscribed, (track, publication, from) => {
+    // The client takes tracks of somebody who starts over off their elements without a word.
+    for (const element of document.querySelectorAll("audio, video")) if (!element.srcObject) element.remove();
     const element = track.attach();
     element.dataset.identity = from.identity;
     document.body.append(element);
@@ -34,6 +36,31 @@ globalThis.enter = async (url, token, { key, ...options } = {}) => {
   if (key) await room.setE2EEEnabled(true);
 };
 globalThis.logged = (name) => log.filter((entry) => entry[0] === name);
+// How large a person's picture is shown, in CSS pixels; not at all with a width of 0. Adaptive streams go by it.
+globalThis.picture = (identity) => [...document.querySelectorAll("video")].find((video) => video.dataset.identity === identity && video.srcObject?.active);
+globalThis.show = (identity, width) => {
+  const { style } = picture(identity);
+  Object.assign(style, { display: width ? "block" : "none", width: width + "px", height: (width * 9) / 16 + "px" });
+};
+// What leaves this page of a source, by rid ("" where there is one layer only), and what of it the client switched off.
+globalThis.sent = async (source) => {
+  const { track } = room.localParticipant.getTrackPublication(source);
+  const layers = {};
+  for (const report of (await track.getRTCStatsReport()).values())
+    if (report.type === "outbound-rtp") layers[report.rid ?? ""] = { frames: report.framesSent ?? 0, packets: report.packetsSent, wide: report.frameWidth ?? 0 };
+  for (const { rid, active, maxFramerate } of track.sender.getParameters().encodings)
+    if (layers[rid ?? ""]) Object.assign(layers[rid ?? ""], { active, maxFramerate });
+  return layers;
+};
+// What comes of a person's source, and what the decoder made of it.
+globalThis.got = async (identity, source) => {
+  const found = { frames: 0, wide: 0, energy: 0, packets: 0 };
+  const track = room.remoteParticipants.get(identity)?.getTrackPublication(source)?.track;
+  for (const report of (await track?.getRTCStatsReport())?.values() ?? [])
+    if (report.type === "inbound-rtp")
+      Object.assign(found, { frames: report.framesDecoded, wide: report.frameWidth ?? 0, energy: report.totalAudioEnergy, packets: report.packetsReceived });
+  return found;
+};
 </script>`;
 
 /** A media node with an API key, and the server of the page. */

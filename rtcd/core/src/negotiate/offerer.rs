@@ -194,8 +194,13 @@ impl Offerer {
         let tagged = answer.bundle.first().and_then(|mid| answer.media.iter().find(|media| media.mid == *mid));
         let mut remote = sections::remote_transport(&answer, tagged.unwrap_or(data), |setup| match setup {
             Setup::Active => Some(DtlsRole::Server),
-            Setup::Passive | Setup::ActPass => None,
+            // Pion (v4.2.18), and so LiveKit's Go SDK, answers an end that is ICE-lite so: then the first hello is ours.
+            Setup::Passive => Some(DtlsRole::Client),
+            Setup::ActPass => None,
         })?;
+        if let Some(before) = &self.agreed {
+            remote.role = before.remote.role;
+        }
         remote.data = Some(sections::data_section(data));
         if self.agreed.as_ref().is_some_and(|agreed| agreed.remote.fingerprint != remote.fingerprint) {
             return Err(NegotiateError::Unsupported("the DTLS certificate changed; join again with a new peer connection"));

@@ -314,8 +314,10 @@ fn subscriber_offers_are_numbered_coalesced_and_reuse_sections() {
     offerer.add(video("TR_2"));
     assert_eq!(offerer.poll_offer(), None, "one offer at a time");
     assert_eq!(offerer.resend().as_ref(), Some(&first));
+    let undecided = client_answer(&first.sdp).to_string().replace("a=setup:active", "a=setup:actpass");
+    assert!(offerer.handle_answer(&undecided, 1).is_err_and(|error| error.to_string().contains("a=setup does not fit")));
     offerer.handle_answer(&client_answer(&first.sdp).to_string(), 1).expect("answer");
-    assert_eq!(offerer.agreed().map(|agreed| agreed.sections.len()), Some(0));
+    assert_eq!(offerer.agreed().map(|agreed| (agreed.sections.len(), agreed.remote.role)), Some((0, DtlsRole::Server)));
 
     let second = offerer.poll_offer().expect("two tracks at once");
     assert_eq!(second.mids, [("1".to_owned(), track("TR_1")), ("2".to_owned(), track("TR_2"))]);
@@ -336,7 +338,10 @@ fn subscriber_offers_are_numbered_coalesced_and_reuse_sections() {
     let third = offerer.poll_offer().expect("TR_1 leaves, TR_3 comes");
     assert_eq!(third.mids, [("2".to_owned(), track("TR_2")), ("3".to_owned(), track("TR_3"))]);
     assert!(section(&third.sdp, 1).contains("a=inactive"));
-    offerer.handle_answer(&client_answer(&third.sdp).to_string(), 3).expect("answer");
+    // Who began stays who began.
+    let passive = client_answer(&third.sdp).to_string().replace("a=setup:active", "a=setup:passive");
+    offerer.handle_answer(&passive, 3).expect("answer");
+    assert_eq!(offerer.agreed().map(|agreed| agreed.remote.role), Some(DtlsRole::Server));
 
     offerer.add(audio("TR_4"));
     let fourth = offerer.poll_offer().expect("TR_4 takes the free section");
@@ -396,7 +401,7 @@ fn answers_that_do_not_fit_leave_the_offer_outstanding() {
         broken(|answer| answer.media[0].port = 0),
         broken(|answer| answer.media[1].mid = "7".to_owned()),
         broken(|answer| answer.media[1].kind = MediaKind::Video),
-        broken(|answer| answer.media.iter_mut().for_each(|media| media.transport.setup = Some(Setup::Passive))),
+        broken(|answer| answer.media.iter_mut().for_each(|media| media.transport.setup = Some(Setup::ActPass))),
         String::new(),
     ] {
         assert!(offerer.handle_answer(&answer, 1).is_err());

@@ -269,6 +269,9 @@ impl Core {
             if let Some(link) = self.transports.get(key).and_then(Transport::destination) {
                 self.ice_event(now, key, crate::ice::IceEvent::Connected(link));
             }
+        } else if state == State::Securing {
+            // The client's first check overtook its answer, and there was no session yet that could have begun.
+            self.begin_dtls(now, key);
         }
         self.begin_sctp(now, key);
     }

@@ -6,6 +6,7 @@ use dimpl::Config;
 use dimpl::crypto::{Dtls12CipherSuite, Dtls13CipherSuite};
 use rtcd_core::output::{EndReason, Signal};
 use rtcd_core::{CallId, Input};
+use str0m::config::DtlsVersion;
 
 use crate::raw::{Raw, body_of, certificate, client_hello, fragment, hex, pieces, sha256};
 use crate::world::{Dice, World, call, holes};
@@ -119,6 +120,51 @@ fn a_certificate_that_the_description_does_not_name_carries_no_media() {
         world.run(Duration::from_millis(100));
         assert_eq!(world.counter("dtls_done"), done + 1 + n as u64, "{line}");
     }
+    assert!(world.heard(ben, "TR_ann").len() > 50);
+}
+
+/// Pion, and so LiveKit's Go SDK, answers an ICE-lite server with `a=setup:passive`.
+#[test]
+fn who_waits_for_the_hello_is_sent_one() {
+    for (seed, version) in [(160, DtlsVersion::Dtls12), (161, DtlsVersion::Dtls13)] {
+        let mut world = World::new(seed);
+        world.dtls = version;
+        let (ann, ben) = (world.join("ann"), world.join("ben"));
+        world.clients[ben].passive = true;
+        // The first ones find nobody: the client is still getting ready.
+        world.clients[ben].hellos_lost = 2;
+        world.open_channels(ann);
+        world.microphone(ann, "ann");
+        world.run(Duration::from_secs(10));
+        world.clients[ben].heard.clear();
+        // Another track is another offer, answered the same: the roles stay.
+        world.camera(ann, "ann-cam", &[]);
+        world.send_message(ann, "_reliable", b"hello");
+        world.run(Duration::from_secs(3));
+        assert_eq!(holes(&world.heard(ben, "TR_ann")), 0);
+        assert!(world.heard(ben, "TR_ann").len() > 100 && world.heard(ben, "TR_ann-cam").len() > 20);
+        assert_eq!(world.clients[ben].messages, vec![b"hello".to_vec()]);
+        assert_eq!(world.counter("dtls_failed"), 0);
+    }
+}
+
+/// Seen with LiveKit's Go SDK: its first check took another way than its answer, and was faster.
+#[test]
+fn a_check_that_overtakes_the_answer_does_not_stop_the_hello() {
+    let mut world = World::new(162);
+    let ann = world.join("ann");
+    world.microphone(ann, "ann");
+    world.deaf = true;
+    let ben = world.join("ben");
+    world.clients[ben].passive = true;
+    world.run(Duration::from_secs(1));
+    let (offer, id) = world.clients[ben].unanswered.pop().expect("an offer");
+    let answer = world.accept(ben, &offer);
+    world.run(Duration::from_secs(1));
+    world.clients[ben].deaf = false;
+    let peer = world.peer(ben);
+    world.tell(Input::Answer { peer, sdp: &answer, id });
+    world.run(Duration::from_secs(3));
     assert!(world.heard(ben, "TR_ann").len() > 50);
 }
 

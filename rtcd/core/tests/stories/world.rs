@@ -144,6 +144,10 @@ pub struct Client {
     offer_id: u32,
     /// Does not answer offers any more.
     pub deaf: bool,
+    /// Waits for the server's ClientHello where it answers.
+    pub passive: bool,
+    /// So many of the server's ClientHellos do not arrive.
+    pub hellos_lost: u32,
     /// Its datagrams travel as frames of TCP connections.
     pub tcp: bool,
     /// The offers a client got and has not answered.
@@ -490,6 +494,8 @@ impl World {
             busy_until: self.now,
             offer_id: 0,
             deaf: self.deaf,
+            passive: false,
+            hellos_lost: 0,
             tcp: self.tcp,
             unanswered: Vec::new(),
         });
@@ -914,6 +920,10 @@ impl World {
             }
             return;
         }
+        if !to_server && bytes[0] == 22 && self.clients[client].hellos_lost > 0 {
+            self.clients[client].hellos_lost -= 1;
+            return;
+        }
         let profile = self.clients[client].profile;
         let loss = if to_server { profile.loss_up } else { profile.loss_down };
         if loss > 0 && self.dice.per_mille(loss) {
@@ -1128,18 +1138,24 @@ impl World {
     }
 
     pub fn answer(&mut self, client: usize, sdp: &str, id: u32) {
+        let sdp = self.accept(client, sdp);
+        let peer = self.peer(client);
+        self.handle(Input::Answer { peer, sdp: &sdp, id });
+    }
+
+    /// The client takes an offer; its answer is still to be told.
+    pub fn accept(&mut self, client: usize, sdp: &str) -> String {
         let end = if self.clients[client].mutual { End::Publish } else { End::Subscribe };
         if !self.clients[client].connections.contains_key(&end) {
             self.new_connection(client, end);
         }
+        // str0m answers "actpass" with "passive"; browsers, as RFC 8842 5.3 recommends, with "active".
+        let passive = self.clients[client].passive;
+        let sdp = if passive { sdp.to_owned() } else { sdp.replace("a=setup:actpass", "a=setup:passive") };
         let connection = self.clients[client].connections.get_mut(&end).unwrap();
-        // str0m answers "actpass" with "passive"; browsers, and so our offerer, want the answerer to be active (RFC 8842 §5.3).
-        let sdp = sdp.replace("a=setup:actpass", "a=setup:passive");
         let answer = connection.rtc.sdp_api().accept_offer(SdpOffer::from_sdp_string(&sdp).unwrap()).unwrap();
         connection.next = self.now;
-        let peer = self.peer(client);
-        let sdp = answer.to_sdp_string();
-        self.handle(Input::Answer { peer, sdp: &sdp, id });
+        answer.to_sdp_string()
     }
 
     /// Which SSRC is which track, as a browser learns it: from the description's sections.
