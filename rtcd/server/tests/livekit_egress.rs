@@ -110,7 +110,7 @@ async fn what_egress_does_not_do_is_said_in_the_protocols_words() {
         json!({ "segmentOutputs": [{ "filenamePrefix": "x" }] }),
         json!({ "imageOutputs": [{ "captureInterval": 5 }] }),
         json!({ "fileOutputs": [{ "filepath": "a.mp3", "fileType": "MP3" }] }),
-        json!({ "fileOutputs": [{ "filepath": "a.mp4", "s3": { "bucket": "b" } }] }),
+        json!({ "fileOutputs": [{ "filepath": "a.mp4", "gcp": { "bucket": "b" } }] }),
     ] {
         let mut body = composite("r");
         for (name, value) in more.as_object().expect("an object") {
@@ -118,6 +118,9 @@ async fn what_egress_does_not_do_is_said_in_the_protocols_words() {
         }
         fails(&egress(&program, &recorder(), "StartRoomCompositeEgress", body).await, 501, "unimplemented", "");
     }
+    let mut nowhere = composite("r");
+    nowhere["fileOutputs"][0]["s3"] = json!({ "bucket": "b" });
+    fails(&egress(&program, &recorder(), "StartRoomCompositeEgress", nowhere).await, 400, "invalid_argument", "access_key");
     let without = Program::start(&[KEYS]).await;
     fails(&egress(&without, &recorder(), "ListEgress", json!({})).await, 501, "unimplemented", "offloader.url");
 }
