@@ -54,9 +54,11 @@ impl RtcQuery {
     /// # Errors
     /// What is wrong with it.
     pub fn connection(&self, v1: bool) -> Result<Connection, &'static str> {
-        if v1 {
-            let text = self.join_request.as_deref().ok_or("the parameter join_request is missing")?;
-            return Ok(Connection { request: decode(text)?, single: true });
+        match &self.join_request {
+            // LiveKit's Go SDK (2.18) sends the newer form to the older path.
+            Some(text) => return Ok(Connection { request: decode(text)?, single: true }),
+            None if v1 => return Err("the parameter join_request is missing"),
+            None => {}
         }
         Ok(Connection { request: self.single_parameters(), single: false })
     }
@@ -176,7 +178,10 @@ mod tests {
         assert!(!settings.auto_subscribe && settings.adaptive_stream);
         let bytes = request.encode_to_vec();
         for text in [URL_SAFE_NO_PAD.encode(wrapped(bytes.clone(), false)), URL_SAFE.encode(wrapped(gzip(&bytes), true))] {
-            assert_eq!(v1(text).expect("fine"), Connection { request: request.clone(), single: true });
+            let newer = RtcQuery { join_request: Some(text), ..RtcQuery::default() };
+            for path_is_v1 in [true, false] {
+                assert_eq!(newer.connection(path_is_v1).expect("fine"), Connection { request: request.clone(), single: true });
+            }
         }
         let silent = RtcQuery::default().connection(false).expect("fine").request.connection_settings.expect("settings");
         assert!(silent.auto_subscribe && !silent.adaptive_stream, "LiveKit's defaults");
