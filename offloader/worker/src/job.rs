@@ -92,7 +92,8 @@ impl Interceptor for Bearer {
     }
 }
 
-type Client = JobsClient<InterceptedService<Channel, Bearer>>;
+/// Speaks to the offloader for one job.
+pub type Client = JobsClient<InterceptedService<Channel, Bearer>>;
 
 impl JobAddress {
     /// A client that connects when it is first used, and again after a break.
@@ -105,7 +106,11 @@ impl JobAddress {
 
     /// What is to be done. Asked again, it brings a fresh tap token.
     pub async fn order(&self) -> anyhow::Result<WorkOrder> {
-        let mut client = self.client()?;
+        self.order_over(&mut self.client()?).await
+    }
+
+    /// The same over a connection that is there: for who asks often.
+    pub async fn order_over(&self, client: &mut Client) -> anyhow::Result<WorkOrder> {
         let started = Instant::now();
         loop {
             match client.get(pb::GetJobRequest { id: self.id.clone() }).await {

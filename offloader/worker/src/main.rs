@@ -84,8 +84,9 @@ fn main() -> ExitCode {
 
 fn work(address: JobAddress) -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    // Sockets and the lease want little; what is heavy has threads of its own.
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // One thread for sockets and timers: waking another for each packet costs more than the packet. The lease, the disk and whatever
+    // computes for long have threads of their own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
             tracing::error!("cannot start: {e}");

@@ -786,9 +786,10 @@ async fn ask(site: &Site, channel: &str, session: &str) -> Option<Profile> {
 fn watch_order(address: JobAddress) -> mpsc::Receiver<MattermostTranscription> {
     let (tell, told) = mpsc::channel(1);
     tokio::spawn(async move {
+        let Ok(mut client) = address.client() else { return };
         while !tell.is_closed() {
             tokio::time::sleep(ORDER_EVERY).await;
-            if let Ok(WorkOrder::Record(order)) = address.order().await
+            if let Ok(WorkOrder::Record(order)) = address.order_over(&mut client).await
                 && let SourceOrder::Mattermost(bot) = order.source
                 && let Some(transcription) = bot.call.transcription
             {

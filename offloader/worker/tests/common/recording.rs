@@ -95,15 +95,15 @@ pub fn voice(sid: &str, start_us: i64, samples_16k: &[f32]) -> Vec<Timed> {
 
 /// A video of one colour, encoded by the ffmpeg program and cut into RTP payloads.
 pub fn pictures(sid: &str, codec: &str, colour: &str, size: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
-    filmed(sid, codec, &format!("color={colour}:s={size}:r=10:d={seconds}"), seconds, start_us)
+    filmed(sid, codec, &format!("color={colour}:s={size}:r=10:d={seconds}"), 300, seconds, start_us)
 }
 
-/// The same of a test pattern that moves.
+/// The same of a test pattern that moves, in packets as large as browsers make them.
 pub fn moving(sid: &str, codec: &str, size: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
-    filmed(sid, codec, &format!("testsrc2=s={size}:r=10:d={seconds}"), seconds, start_us)
+    filmed(sid, codec, &format!("testsrc2=s={size}:r=10:d={seconds}"), 1_150, seconds, start_us)
 }
 
-fn filmed(sid: &str, codec: &str, source: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
+fn filmed(sid: &str, codec: &str, source: &str, payload: usize, seconds: u32, start_us: i64) -> Vec<Timed> {
     let dir = tempfile::tempdir().unwrap();
     let (encoder, format, file): (&[&str], _, _) = match codec {
         "VP8" => (&["libvpx", "-b:v", "500k"], "ivf", "x.ivf"),
@@ -128,7 +128,7 @@ fn filmed(sid: &str, codec: &str, source: &str, seconds: u32, start_us: i64) -> 
     let mut timed = Vec::new();
     for (n, frame) in frames.iter().enumerate() {
         let payloads = match codec {
-            "VP8" => vp8(frame),
+            "VP8" => vp8(frame, payload),
             "VP9" => vp9(frame),
             "AV1" => av1(frame),
             _ => h264(frame),
@@ -189,8 +189,8 @@ fn annex_b(bytes: &[u8]) -> Vec<Vec<u8>> {
     frames
 }
 
-fn vp8(frame: &[u8]) -> Vec<Vec<u8>> {
-    frame.chunks(300).enumerate().map(|(n, part)| [&[if n == 0 { 0x90 } else { 0x80 }, 0x80, 0x81, 0x02][..], part].concat()).collect()
+fn vp8(frame: &[u8], payload: usize) -> Vec<Vec<u8>> {
+    frame.chunks(payload).enumerate().map(|(n, part)| [&[if n == 0 { 0x90 } else { 0x80 }, 0x80, 0x81, 0x02][..], part].concat()).collect()
 }
 
 fn vp9(frame: &[u8]) -> Vec<Vec<u8>> {

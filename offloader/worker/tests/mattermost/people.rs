@@ -73,7 +73,7 @@ impl Pictures {
         let stopped = stop.clone();
         let sending = tokio::spawn(async move {
             // The same two seconds again and again: every round begins with a key frame.
-            let mut base = 0_u32;
+            let (mut base, mut number) = (0_u32, 0_u16);
             loop {
                 let (started, first) = (tokio::time::Instant::now(), pictures[0].packet.at_us);
                 for timed in &pictures {
@@ -84,9 +84,10 @@ impl Pictures {
                         () = stopped.cancelled() => return track,
                     }
                     let timestamp = base.wrapping_add(packet.timestamp as u32);
-                    if track.send(packet.payload.clone(), timestamp, packet.marker, None).await.is_err() {
+                    if track.send(numbered(&packet.payload, number), timestamp, packet.marker, None).await.is_err() {
                         return track;
                     }
+                    number = number.wrapping_add(u16::from(packet.marker));
                 }
                 base = base.wrapping_add(2 * 90_000);
             }
@@ -98,6 +99,14 @@ impl Pictures {
         self.stop.cancel();
         self.sending.await.expect("sent")
     }
+}
+
+/// A VP8 payload whose descriptor has that picture ID (15 bits, RFC 7741 §4.2): browsers take one number twice for one picture.
+fn numbered(payload: &Bytes, number: u16) -> Bytes {
+    let mut bytes = payload.to_vec();
+    assert!(bytes[0] & 0x80 != 0 && bytes[1] & 0x80 != 0 && bytes[2] & 0x80 != 0, "a descriptor with a long picture ID");
+    bytes[2..4].copy_from_slice(&(number | 0x8000).to_be_bytes());
+    bytes.into()
 }
 
 /// A camera: blue.

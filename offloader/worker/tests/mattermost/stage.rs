@@ -119,7 +119,7 @@ impl Stage {
     #[allow(dead_code, reason = "for the bench")]
     /// CPU seconds of the offloader and of its workers that have ended.
     pub(crate) fn cpu(&self) -> f64 {
-        stat(self.offloader.id().unwrap()).unwrap().1
+        stat(self.offloader.id().unwrap()).unwrap().cpu_s
     }
 
     /// Running workers: process and kind of job.
@@ -176,15 +176,24 @@ fn start_offloader(dir: &Path, port: u16) -> Child {
 fn workers(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| stat(*pid).is_some_and(|(its, _)| its == parent)).collect()
+    pids.filter(|pid| stat(*pid).is_some_and(|its| its.parent == parent && !its.ended)).collect()
 }
 
-/// A process's parent, and the CPU seconds of it and of its children that have ended. One that has ended itself is none.
-pub(crate) fn stat(pid: u32) -> Option<(u32, f64)> {
+/// A process.
+pub(crate) struct Stat {
+    pub(crate) parent: u32,
+    /// It has ended and nobody has waited for it yet.
+    pub(crate) ended: bool,
+    /// CPU seconds of it and of its children that have ended.
+    pub(crate) cpu_s: f64,
+}
+
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
     let ticks: f64 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<f64>().ok()).sum();
-    (fields[0] != "Z").then_some((fields[1].parse().ok()?, ticks / rustix::param::clock_ticks_per_second() as f64))
+    let cpu_s = ticks / rustix::param::clock_ticks_per_second() as f64;
+    Some(Stat { parent: fields[1].parse().ok()?, ended: fields[0] == "Z", cpu_s })
 }
 
 /// What ffprobe says of a file.
