@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::conclave;
+use crate::data_channel::Begins;
 use crate::process::Place;
 use crate::report::{IDEAL, OURS, OURS_PLAIN};
-use crate::rivals::Rival;
+use crate::rivals::{Kind, Rival};
 use crate::scenario::Scenario;
 use crate::subject::{self, Subject, assemble};
+use crate::{conclave, mattermost};
 
 /// Who is measured.
 #[derive(Clone, Debug)]
@@ -54,6 +55,19 @@ impl Bench {
     /// The same for who is driven to its limit.
     pub(crate) fn assemble_for_the_limit(&self, contender: &Contender, scenario: Scenario) -> anyhow::Result<Subject> {
         self.assemble_at(contender, scenario, Place { cpu: self.server_cpu, realtime: false })
+    }
+
+    /// The same over the interface of Mattermost's Calls plugin, on a server's defaults; `None` of who does not have it.
+    pub(crate) fn assemble_plugin_call(&self, contender: &Contender, scenario: Scenario) -> anyhow::Result<Option<Subject>> {
+        let place = Place { cpu: self.server_cpu, realtime: false };
+        self.runtime.block_on(async {
+            let (child, adapter) = match contender {
+                Contender::Ours => mattermost::start(contender.name(), &self.rtcd, place, self.address, Begins::Client).await?,
+                Contender::Rival(rival) if rival.kind == Kind::Mattermost => rival.start(place, self.address).await?,
+                Contender::Ideal | Contender::OursPlain | Contender::Rival(_) => return Ok(None),
+            };
+            Ok(Some(assemble(child, adapter, scenario, self.address).await?))
+        })
     }
 
     fn assemble_at(&self, contender: &Contender, scenario: Scenario, place: Place) -> anyhow::Result<Subject> {

@@ -1,27 +1,42 @@
 //! A data channel over a transport's DTLS, for servers that send media only to who has one.
 
+use std::collections::VecDeque;
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
-use dimpl::Output;
-use rtcd_core::sctp::{Labels, Sctp, SctpOutput};
+use anyhow::{Context as _, bail};
+use dimpl::{Dtls, Output};
+use rtcd_core::sctp::{Channel, Labels, Sctp, SctpOutput};
 
 use crate::handshake::{Connected, is_dtls};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// One channel; whatever comes on it is taken and acknowledged.
+/// Who sends the first packet of the association.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begins {
+    /// The client, as browsers do.
+    Client,
+    /// The server. It begins in any case, and the SCTP in here does not take both at once.
+    Server,
+}
+
+/// One channel; whatever comes on it is acknowledged, and kept until it is asked for.
 pub(crate) struct DataChannel {
     sctp: Sctp,
     open: bool,
+    messages: VecDeque<Vec<u8>>,
 }
 
 impl DataChannel {
     /// Opens a reliable channel.
-    pub(crate) async fn open(label: &'static str, connected: &mut Connected) -> anyhow::Result<Self> {
-        let mut sctp = Sctp::new(connected.dtls_client, Labels::LiveKit);
+    pub(crate) async fn open(label: &'static str, connected: &mut Connected, begins: Begins) -> anyhow::Result<Self> {
+        let mut sctp = Sctp::new(connected.dtls_client, Labels::Any);
         sctp.open_channel(label, true);
-        let mut channel = Self { sctp, open: false };
+        if begins == Begins::Client {
+            sctp.begin();
+        }
+        let mut channel = Self { sctp, open: false, messages: VecDeque::new() };
         let limit = Instant::now() + LIMIT;
         loop {
             channel.pump(connected)?;
@@ -41,42 +56,58 @@ impl DataChannel {
         while let Ok(len) = connected.socket.recv(&mut buffer) {
             let packet = buffer.get(..len).unwrap_or_default();
             if is_dtls(packet) {
-                connected.dtls.handle_packet(packet)?;
-                self.exchange(connected)?;
+                self.take(&mut connected.dtls, &connected.socket, packet)?;
             } else {
                 connected.ice.heard(&connected.socket, packet);
             }
         }
-        self.exchange(connected)
+        self.exchange(&mut connected.dtls, &connected.socket)
     }
 
-    fn exchange(&mut self, connected: &mut Connected) -> anyhow::Result<()> {
+    /// A packet of the transport's DTLS.
+    pub(crate) fn take(&mut self, dtls: &mut Dtls, socket: &UdpSocket, packet: &[u8]) -> anyhow::Result<()> {
+        dtls.handle_packet(packet)?;
+        self.exchange(dtls, socket)
+    }
+
+    /// Says something.
+    pub(crate) fn say(&mut self, dtls: &mut Dtls, socket: &UdpSocket, message: &[u8]) -> anyhow::Result<()> {
+        self.sctp.send(Channel::RELIABLE, message).context("the data channel")?;
+        self.exchange(dtls, socket)
+    }
+
+    /// What was said to us, in order.
+    pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
+        self.messages.pop_front()
+    }
+
+    fn exchange(&mut self, dtls: &mut Dtls, socket: &UdpSocket) -> anyhow::Result<()> {
         let now = Instant::now();
-        connected.dtls.handle_timeout(now)?;
-        self.flush(connected)?;
+        dtls.handle_timeout(now)?;
+        self.flush(dtls, socket)?;
         if self.sctp.poll_timeout().is_some_and(|due| due <= now) {
             self.sctp.handle_timeout(now);
         }
         while let Some(output) = self.sctp.poll(now) {
             match output {
                 SctpOutput::Send(bytes) => {
-                    connected.dtls.send_application_data(&bytes)?;
+                    dtls.send_application_data(&bytes)?;
                 }
                 SctpOutput::Open { .. } => self.open = true,
-                SctpOutput::Message { .. } => {}
+                SctpOutput::Message { payload, .. } => self.messages.push_back(payload),
                 SctpOutput::Closed => bail!("the server closed the data channel"),
             }
         }
-        self.flush(connected)
+        self.flush(dtls, socket)
     }
 
-    fn flush(&mut self, connected: &mut Connected) -> anyhow::Result<()> {
-        let mut out = vec![0; 4096];
+    fn flush(&mut self, dtls: &mut Dtls, socket: &UdpSocket) -> anyhow::Result<()> {
+        let mut out = [0; 4096];
         loop {
             #[allow(clippy::wildcard_enum_match_arm, reason = "the handshake is over")]
-            match connected.dtls.poll_output(&mut out) {
-                Output::Packet(packet) => drop(connected.socket.send(packet)?),
-                Output::BufferTooSmall { needed } => out.resize(needed, 0),
+            match dtls.poll_output(&mut out) {
+                Output::Packet(packet) => drop(socket.send(packet)?),
+                Output::BufferTooSmall { needed } => bail!("a DTLS record of {needed} bytes"),
                 Output::ApplicationData(bytes) => self.sctp.handle(Instant::now(), bytes),
                 Output::CloseNotify => bail!("the server closed DTLS"),
                 Output::Timeout(_) => return Ok(()),

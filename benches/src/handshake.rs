@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use dimpl::{Dtls, DtlsCertificate, Output, SrtpProfile};
 use rtcd_core::srtp::{Inbound, Outbound, Profile, split_keying_material};
 
+use crate::data_channel::DataChannel;
 use crate::ice::{Ice, Local};
 use crate::layout::Layout;
 use crate::sdp::Remote;
@@ -27,6 +28,8 @@ pub(crate) struct Connected {
     pub(crate) dtls_client: bool,
     /// Of a receiver that can say what it wants to see.
     pub(crate) layout: Option<Layout>,
+    /// Of a receiver whose data channel goes on to be used.
+    pub(crate) channel: Option<DataChannel>,
 }
 
 /// The same beside the runtime: a server may want its signalling answered in between.
@@ -131,6 +134,7 @@ fn connect(local: Local, remote: &Remote, we_offered: bool, certificate: &DtlsCe
         dtls,
         dtls_client,
         layout: None,
+        channel: None,
     })
 }
 

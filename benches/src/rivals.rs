@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::data_channel::Begins;
 use crate::process::Place;
 use crate::subject::{Adapter, Process};
 use crate::{janus, livekit, mattermost};
@@ -56,7 +57,7 @@ impl Rival {
         match self.kind {
             Kind::Janus => janus::start(&self.program, place, address).await,
             Kind::LiveKit => livekit::start(&self.program, place, address).await,
-            Kind::Mattermost => mattermost::start(&self.program, place, address).await,
+            Kind::Mattermost => mattermost::start(self.kind.name(), &self.program, place, address, Begins::Server).await,
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) struct Scenario {
     pub(crate) calls: usize,
     /// A screen share instead of speech.
     pub(crate) video: bool,
+    /// The last of the publishers shares a screen beside the others' speech: [`Self::of`].
+    pub(crate) screen: bool,
     /// Bytes of RTP payload.
     pub(crate) payload: usize,
     /// Packets sent back to back.
@@ -33,13 +35,39 @@ impl Scenario {
     /// Speech, as Opus sends it.
     const fn speech(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
         let every = Duration::from_millis(20);
-        Self { name, title, publishers, receivers: RECEIVERS, calls: 1, video: false, payload: 100, burst: 1, layers: None, every, target }
+        Self {
+            name,
+            title,
+            publishers,
+            receivers: RECEIVERS,
+            calls: 1,
+            video: false,
+            screen: false,
+            payload: 100,
+            burst: 1,
+            layers: None,
+            every,
+            target,
+        }
     }
 
     /// Screen shares of 30 frames a second and 2.5 Mbit/s.
     const fn share(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
         let every = Duration::from_micros(33_333);
-        Self { name, title, publishers, receivers: RECEIVERS, calls: 1, video: true, payload: 1150, burst: 9, layers: None, every, target }
+        Self {
+            name,
+            title,
+            publishers,
+            receivers: RECEIVERS,
+            calls: 1,
+            video: true,
+            screen: false,
+            payload: 1150,
+            burst: 9,
+            layers: None,
+            every,
+            target,
+        }
     }
 
     /// As many calls, with one speaker and one listener each.
@@ -51,6 +79,19 @@ impl Scenario {
     /// has to come depends on what is looked at.
     pub(crate) const fn cameras(name: &'static str, title: &'static str, people: usize) -> Self {
         Self { receivers: people, layers: Some([1, 2, 6]), payload: 1050, ..Self::share(name, title, people, None) }
+    }
+
+    /// A large call of Mattermost's, at the rates of its own sizing tests: two who speak, and a screen of 1.6 Mbit/s at 15 frames a second.
+    pub(crate) const fn plugin_call(name: &'static str, title: &'static str, receivers: usize) -> Self {
+        Self { screen: true, receivers, ..Self::speech(name, title, 3, None) }
+    }
+
+    /// What one publisher sends.
+    pub(crate) const fn of(self, publisher: usize) -> Self {
+        if self.screen && publisher + 1 == self.publishers {
+            return Self { video: true, payload: 1130, burst: 12, every: Duration::from_micros(66_667), ..self };
+        }
+        self
     }
 
     /// The same for fewer or more.
@@ -73,7 +114,7 @@ impl Scenario {
         sent * (self.receivers / self.calls) as u64
     }
 
-    /// Packets a second to all receivers.
+    /// Packets a second to all receivers, of publishers that are all alike.
     pub(crate) fn forwarded_per_second(&self) -> f64 {
         (self.publishers * self.burst * (self.receivers / self.calls)) as f64 / self.every.as_secs_f64()
     }
@@ -112,6 +153,9 @@ mod tests {
         for scenario in ALL {
             assert!((scenario.at(40_000.0).forwarded_per_second() - 40_000.0).abs() < 1.0, "{scenario:?}");
         }
+        let call = Scenario::plugin_call("call", "a call", 997);
+        assert_eq!([0, 1, 2].map(|publisher| call.of(publisher).video), [false, false, true]);
+        assert_eq!((call.talkers(), call.expected(10)), (3, 9970));
         let pairs = ALL[5];
         assert_eq!((pairs.talkers(), pairs.expected(10)), (1, 10));
         assert_eq!((ALL[1].talkers(), ALL[1].expected(10)), (10, 500));

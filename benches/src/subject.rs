@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ use rtcd_core::srtp::{Inbound, Outbound};
 use crate::handshake::Connected;
 use crate::ice::Local;
 use crate::ideal::{Keys, Setup};
+use crate::mattermost::Tally;
 use crate::process::{Place, pinned, resident_kib};
 use crate::scenario::Scenario;
 use crate::traffic::{Receiver, Sender, Traffic};
@@ -37,6 +39,11 @@ pub(crate) trait Adapter: Send {
 
     /// Another hand at the same server, where clients can come in side by side.
     fn beside(&self) -> Option<Box<dyn Adapter>> {
+        None
+    }
+
+    /// What was said, where that is counted.
+    fn tally(&self) -> Option<Arc<Tally>> {
         None
     }
 }
@@ -137,19 +144,25 @@ impl Subject {
                 connected.extend(more);
             }
         }
-        for Connected { socket, inbound, outbound, ice, layout, .. } in connected {
+        for Connected { socket, inbound, outbound, ice, layout, channel, dtls, .. } in connected {
             let mut receiver = Receiver::new(socket, inbound, Some((ice, outbound)))?;
             receiver.layout = layout;
+            receiver.channel = channel.map(|channel| Box::new((dtls, channel)));
             self.traffic.receivers.push(receiver);
         }
         self.traffic.check();
         Ok(())
     }
 
+    /// What was said, where that is counted.
+    pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
+        self.door.as_ref()?.adapter.tally()
+    }
+
     async fn publish(&mut self) -> anyhow::Result<()> {
         let number = self.traffic.senders.len();
         let door = self.door.as_mut().context("nobody joins this")?;
-        let client = door.client(number)?;
+        let client = Client { scenario: door.scenario.of(number), ..door.client(number)? };
         let Connected { socket, inbound, outbound, ice, profile, .. } =
             door.adapter.publish(&client).await.with_context(|| format!("publisher {number}"))?;
         self.srtp_profile = profile;

@@ -7,13 +7,18 @@ use std::io::IoSliceMut;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
+use dimpl::Dtls;
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use rtcd_core::srtp::{Inbound, Outbound};
 
+use crate::data_channel::DataChannel;
+use crate::handshake::is_dtls;
 use crate::ice::Ice;
 use crate::layout::Layout;
 use crate::lossy::LossyLink;
+use crate::mattermost::PING;
 use crate::process::own_thread_ns;
 use crate::reports::{self, ReceiverReports, SenderReports};
 use crate::scenario::Scenario;
@@ -32,6 +37,8 @@ const CATCH_UP_MAX: usize = 4;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// The same for sound alone (libwebrtc's default).
 const REPORT_EVERY_IDLE: Duration = Duration::from_secs(5);
+/// Pings over data channels, as Mattermost's clients send them.
+const PING_EVERY: Duration = Duration::from_secs(1);
 /// Connectivity checks, as browsers send them.
 const CHECK_EVERY_IDLE: Duration = Duration::from_millis(2500);
 /// A stamp older than this is none.
@@ -84,6 +91,8 @@ pub(crate) struct Receiver {
     pub(crate) lossy: Option<LossyLink>,
     /// What it looks at.
     pub(crate) layout: Option<Layout>,
+    /// What it pings over, and the DTLS below.
+    pub(crate) channel: Option<Box<(Dtls, DataChannel)>>,
 }
 
 impl Receiver {
@@ -92,7 +101,17 @@ impl Receiver {
         // Joining trains at the receiver would make the server's sends cheaper than any real network does.
         setsockopt(&socket, sockopt::UdpGroSegment, &false)?;
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
-        Ok(Self { socket, state, inbound, feedback, reports: ReceiverReports::default(), received: 0, lossy: None, layout: None })
+        Ok(Self {
+            socket,
+            state,
+            inbound,
+            feedback,
+            reports: ReceiverReports::default(),
+            received: 0,
+            lossy: None,
+            layout: None,
+            channel: None,
+        })
     }
 }
 
@@ -106,6 +125,9 @@ pub(crate) struct Seen {
     pub(crate) bad: u64,
     /// Times that publishers were asked for a key frame.
     pub(crate) asked: u64,
+    /// Pings over data channels, and answers to them.
+    pub(crate) pings: u64,
+    pub(crate) pongs: u64,
     /// How long it took.
     pub(crate) elapsed: Duration,
     /// Part of a core that the clients needed. Above [`CLIENT_SHARE_MAX`] they, not the server, may be the limit.
@@ -137,7 +159,9 @@ pub(crate) struct Traffic {
     pub(crate) scenario: Scenario,
     /// Receivers decrypt and time the packets whose number this divides; the others are counted.
     pub(crate) opened_every: u16,
-    /// Senders act so many times per [`TICK`]; in each, that part of the receivers is drained.
+    /// Senders act and receivers are drained so often.
+    pub(crate) tick: Duration,
+    /// Senders act so many times per tick; in each, that part of the receivers is drained.
     pub(crate) parts: u32,
     /// Every receiver asks for a key frame so often.
     pub(crate) ask_every: Option<Duration>,
@@ -146,7 +170,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     pub(crate) fn new(senders: Vec<Sender>, receivers: Vec<Receiver>, scenario: Scenario) -> Self {
-        Self { senders, receivers, scenario, opened_every: 1, parts: 1, ask_every: None, buffers: vec![0; BATCH_SIZE * 2048] }
+        Self { senders, receivers, scenario, opened_every: 1, tick: TICK, parts: 1, ask_every: None, buffers: vec![0; BATCH_SIZE * 2048] }
     }
 
     /// Runs for `window`, counting.
@@ -157,6 +181,7 @@ impl Traffic {
         let count = u32::try_from(self.senders.len().max(1))?;
         // Speakers are not in step.
         let mut due: Vec<Instant> = (0..count).map(|number| start + self.scenario.every * number / count).collect();
+        let mut pinged = 0;
         let mut checks_at = start + Duration::from_secs(2);
         let mut reports_at = start + REPORT_EVERY;
         let mut ask_at = self.ask_every.map(|every| start + every);
@@ -164,12 +189,13 @@ impl Traffic {
         let mut part = 0;
         while start.elapsed() < window {
             let now = Instant::now();
-            for (sender, due) in self.senders.iter_mut().zip(&mut due) {
+            for (number, (sender, due)) in self.senders.iter_mut().zip(&mut due).enumerate() {
+                let scenario = self.scenario.of(number);
                 // Who is late catches up, but not all at once.
                 for _ in 0..CATCH_UP_MAX {
                     if *due <= now {
-                        *due += self.scenario.every;
-                        seen.sent += sender.burst(&self.scenario)?;
+                        *due += scenario.every;
+                        seen.sent += sender.burst(&scenario)?;
                     }
                 }
                 seen.asked += sender.hear();
@@ -188,13 +214,15 @@ impl Traffic {
                 *at += every;
                 self.ask()?;
             }
+            self.ping(start.elapsed(), &mut pinged)?;
             self.drain(part, &mut seen)?;
             part = (part + 1) % self.parts;
-            next += TICK / self.parts;
+            next += self.tick / self.parts;
             if let Some(rest) = next.checked_duration_since(Instant::now()) {
                 std::thread::sleep(rest);
             }
         }
+        seen.pings = pinged as u64;
         // What is still under way.
         seen.elapsed = start.elapsed();
         std::thread::sleep(Duration::from_millis(20));
@@ -213,6 +241,7 @@ impl Traffic {
         let peers = u32::try_from(self.senders.len() + self.receivers.len())?;
         let spread = |every: Duration| (0..peers).map(|number| start + every * number / peers.max(1)).collect::<Vec<_>>();
         let (mut checks, mut reports) = (spread(CHECK_EVERY_IDLE), spread(REPORT_EVERY_IDLE));
+        let mut pinged = 0;
         while start.elapsed() < window {
             let now = Instant::now();
             let (sender_checks, receiver_checks) = checks.split_at_mut(self.senders.len());
@@ -234,8 +263,11 @@ impl Traffic {
                     receiver.reports.send(&receiver.socket, outbound)?;
                 }
             }
-            self.drain(0, &mut seen)?;
-            std::thread::sleep(Duration::from_millis(5));
+            self.ping(start.elapsed(), &mut pinged)?;
+            for part in 0..self.parts {
+                self.drain(part, &mut seen)?;
+            }
+            std::thread::sleep(self.tick.max(Duration::from_millis(5)));
         }
         Ok(())
     }
@@ -245,6 +277,25 @@ impl Traffic {
         let (part, parts) = (usize::try_from(part)?, usize::try_from(self.parts)?);
         for receiver in self.receivers.iter_mut().skip(part).step_by(parts) {
             receiver.drain(&mut self.buffers, seen, self.scenario.payload, self.opened_every)?;
+        }
+        Ok(())
+    }
+
+    /// Who has a data channel says every second that it is there, each at its own time.
+    fn ping(&mut self, elapsed: Duration, pinged: &mut usize) -> anyhow::Result<()> {
+        let count = self.receivers.len();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and small")]
+        let due = (elapsed.as_secs_f64() / PING_EVERY.as_secs_f64() * count as f64) as usize;
+        while *pinged < due {
+            let receiver = self.receivers.get_mut(*pinged % count).context("one of them")?;
+            if let Some(held) = &mut receiver.channel {
+                let (dtls, channel) = held.as_mut();
+                // An overloaded server may have given it up: then its pings stay away.
+                if channel.say(dtls, &receiver.socket, PING).is_err() {
+                    receiver.channel = None;
+                }
+            }
+            *pinged += 1;
         }
         Ok(())
     }
@@ -404,7 +455,16 @@ impl Receiver {
             for (slice, meta) in slices.iter_mut().zip(&metas).take(filled) {
                 let Some(packet) = slice.get_mut(..meta.len) else { continue };
                 if !rtcd_core::rtp::is_rtp(packet) || rtcd_core::rtp::is_rtcp(packet) {
-                    if let Some((ice, _)) = &self.feedback {
+                    if let Some(held) = self.channel.as_mut().filter(|_| is_dtls(packet)) {
+                        let (dtls, channel) = held.as_mut();
+                        let taken = channel.take(dtls, &self.socket, packet);
+                        while channel.next().is_some() {
+                            seen.pongs += 1;
+                        }
+                        if taken.is_err() {
+                            self.channel = None;
+                        }
+                    } else if let Some((ice, _)) = &self.feedback {
                         ice.heard(&self.socket, packet);
                     }
                 } else {

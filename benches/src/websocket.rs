@@ -73,4 +73,26 @@ impl WebSocket {
             }
         });
     }
+
+    /// Sends what it is given and hands over what comes, in the background, until either side ends.
+    pub(crate) fn carry(mut self, mut given: mpsc::UnboundedReceiver<Message>, mut take: impl FnMut(Vec<u8>) + Send + 'static) {
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    message = given.recv() => {
+                        let Some(message) = message else { return };
+                        if self.0.send(message).await.is_err() {
+                            return;
+                        }
+                    }
+                    message = self.0.next() => match message {
+                        Some(Ok(Message::Binary(bytes))) => take(bytes.to_vec()),
+                        // Pings are answered by the library.
+                        Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                        Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                    },
+                }
+            }
+        });
+    }
 }

@@ -6,6 +6,7 @@ mod key_frames;
 mod knee;
 mod layouts;
 mod loss;
+mod plugin_call;
 mod restart;
 
 use std::borrow::Cow;
@@ -29,6 +30,7 @@ pub(crate) enum Kind {
     Knee,
     Layouts,
     Loss,
+    PluginCall,
     Restart,
 }
 
@@ -171,6 +173,29 @@ impl Kind {
                     ]
                 }
             }
+            Self::PluginCall => {
+                const {
+                    &[
+                        column("CPU ms per join", 2),
+                        column("ms of wall time per join", 1),
+                        column("offers of the server per session", 2),
+                        column("messages on the plugin's WebSocket per session", 1),
+                        column("messages on the data channel per session until all tracks are there", 1),
+                        column("KiB per session", 0),
+                        column("came, %", 2),
+                        column("packets/s forwarded", 0),
+                        column("CPU, % of a core", 0),
+                        column("CPU µs per packet", 2),
+                        column("CPU µs per second and session, with media", 0),
+                        column("CPU µs per second and session, in silence", 0),
+                        column("p50 ms", 2),
+                        column("p99 ms", 2),
+                        column("pings answered, %", 1),
+                        column("sessions that were not offered all tracks", 0),
+                        column("sessions that the server ended", 0),
+                    ]
+                }
+            }
             Self::Restart => {
                 const { &[column("forwarded in the 2 s after SIGTERM, %", 1), column("s from SIGKILL until all 50 hear again", 2)] }
             }
@@ -178,8 +203,12 @@ impl Kind {
     }
 }
 
+const PLUGIN_CALL: &str = "Through the interface of Mattermost's Calls plugin: MessagePack on one WebSocket, both sides offer, offers of the server over each \
+     session's data channel, a ping there every second. On each server's own settings. Speech of 100 bytes every 20 ms, a screen of 1.6 Mbit/s \
+     at 15 frames a second. The three who publish are sent nothing. Where less than all came, the server was at the limit of its one core.";
+
 /// All of them.
-pub(crate) fn all() -> [Trial; 8] {
+pub(crate) fn all() -> [Trial; 10] {
     let [one, ten, share, ..] = scenario::ALL;
     [
         Trial {
@@ -238,6 +267,20 @@ pub(crate) fn all() -> [Trial; 8] {
             kind: Kind::Loss,
         },
         Trial {
+            name: "plugin-call-100",
+            title: "A call of Mattermost's plugin: 100 sessions, 2 speak and 1 shares its screen",
+            note: PLUGIN_CALL,
+            scenario: Scenario::plugin_call("plugin-call-100", "100 sessions", 97),
+            kind: Kind::PluginCall,
+        },
+        Trial {
+            name: "plugin-call-1000",
+            title: "A call of Mattermost's plugin: 1000 sessions, 2 speak and 1 shares its screen",
+            note: PLUGIN_CALL,
+            scenario: Scenario::plugin_call("plugin-call-1000", "1000 sessions", 997),
+            kind: Kind::PluginCall,
+        },
+        Trial {
             name: "restart",
             title: "Restart under load: 1 speaker to 50",
             note: "What SIGTERM does to a call that goes on, and how long everybody's way back takes after a SIGKILL: start of the server and \
@@ -262,6 +305,10 @@ impl Trial {
                 None => Vec::new(),
             },
             Kind::Loss => alone(loss::measure(bench, contender, self.scenario)?),
+            Kind::PluginCall => match plugin_call::measure(bench, contender, self.scenario)? {
+                Some(figures) => alone(figures),
+                None => Vec::new(),
+            },
             Kind::Restart => alone(restart::measure(bench, contender, self.scenario)?),
         };
         let sample = |(subject, figures): (&'static str, _)| Sample { trial: self.name.into(), subject: subject.into(), run, figures };

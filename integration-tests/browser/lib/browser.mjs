@@ -6,13 +6,16 @@ import { chromium } from "playwright-core";
 
 const which = (program) => execFileSync("which", [program], { encoding: "utf8" }).trim();
 
-/** A Chromium. `wav`: what the fake microphone plays in a loop; without one, `withVoice` gives the page a microphone that speaks on demand. */
-export async function openChromium({ wav, args = [] } = {}) {
+/**
+ * A Chromium. `wav`: what the fake microphone plays in a loop; without one, `withVoice` gives the page a microphone that speaks on demand.
+ * `loopback: false`: media goes by the machine's other addresses, as outside of tests.
+ */
+export async function openChromium({ wav, loopback = true, args = [] } = {}) {
   return chromium.launch({
     executablePath: which("chromium"),
     args: [
       "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-      "--disable-sync", "--autoplay-policy=no-user-gesture-required", "--allow-loopback-in-peer-connection",
+      "--disable-sync", "--autoplay-policy=no-user-gesture-required", ...(loopback ? ["--allow-loopback-in-peer-connection"] : []),
       "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding", "--disable-background-timer-throttling",
       "--use-fake-device-for-media-stream",
       ...(wav ? [`--use-file-for-fake-audio-capture=${wav}`] : []),

@@ -135,21 +135,32 @@
       globalThis.toPlugin(RTC.mute);
       await voice.replaceTrack(null);
     },
-    async shareScreen() {
+    /** `simulcast`: in two layers of the same size, as the client sends a screen where the site has that switched on. */
+    async shareScreen({ simulcast = false } = {}) {
       const canvas = document.createElement("canvas");
       Object.assign(canvas, { width: 640, height: 360 });
       const pen = canvas.getContext("2d");
+      const rate = simulcast ? 20 : 10;
       let n = 0;
       setInterval(() => {
         pen.fillStyle = `hsl(${n++ * 7 % 360} 80% 50%)`;
         pen.fillRect(0, 0, 640, 360);
-      }, 100);
-      const stream = canvas.captureStream(10);
+        // Something that takes bits.
+        for (let speck = 0; simulcast && speck < 1_500; speck++) {
+          pen.fillStyle = `hsl(${Math.random() * 360} 90% ${Math.random() * 100}%)`;
+          pen.fillRect(Math.random() * 640, Math.random() * 360, 6, 6);
+        }
+      }, 1_000 / rate);
+      const stream = canvas.captureStream(rate);
       // Announced before the track is there.
       globalThis.toPlugin(RTC.screenOn, JSON.stringify({ screenStreamID: stream.id }));
       const [track] = stream.getTracks();
       let transceiver;
-      await change(() => { transceiver = pc.addTransceiver(track, { direction: "sendrecv", streams: [stream] }); });
+      const sendEncodings = [{ rid: "l", maxBitrate: 500_000, maxFramerate: 5 }, { rid: "h", maxBitrate: 2_500_000, maxFramerate: 20 }]
+        .map((encoding) => ({ ...encoding, scaleResolutionDownBy: 1 }));
+      await change(() => {
+        transceiver = pc.addTransceiver(track, { direction: "sendrecv", streams: [stream], ...(simulcast ? { sendEncodings } : {}) });
+      });
       globalThis.calls.screen = transceiver;
     },
     async unshareScreen() {
@@ -176,8 +187,28 @@
         const [track] = video.srcObject.getVideoTracks();
         const report = frames.find((report) => report.trackIdentifier === track.id);
         // Whose it is says the stream: the map's `sender_id` is the receiver's in the original.
-        return { type: video.dataset.type, sender: video.dataset.stream, width: video.videoWidth, frames: report?.framesDecoded ?? 0 };
+        return { type: video.dataset.type, sender: video.dataset.stream, width: video.videoWidth, frames: report?.framesDecoded ?? 0, keys: report?.keyFramesDecoded ?? 0 };
       });
+    },
+    /** Frames that were sent of each layer, by its name. */
+    async framesSent() {
+      const reports = await pc.getStats();
+      return Object.fromEntries([...reports.values()].filter((report) => report.type === "outbound-rtp" && report.rid)
+        .map((report) => [report.rid, report.framesEncoded]));
+    },
+    /** Where media leaves and where to: the pair in use. */
+    async way() {
+      const reports = await pc.getStats();
+      const transport = [...reports.values()].find((report) => report.type === "transport");
+      const pair = reports.get(transport?.selectedCandidatePairId);
+      return reports.get(pair?.localCandidateId)?.address;
+    },
+    /** What is known of the pictures that come, for when one does not. */
+    async why() {
+      const pictures = [...(await pc.getStats()).values()].filter((report) => report.type === "inbound-rtp" && report.kind === "video")
+        .map(({ mid, packetsReceived, framesDecoded, keyFramesDecoded, pliCount, packetsLost }) => ({ mid, packetsReceived, framesDecoded, keyFramesDecoded, pliCount, packetsLost }));
+      const sections = pc.getTransceivers().map(({ mid, currentDirection, receiver: { track: { kind, muted } } }) => `${mid} ${kind} ${currentDirection}${muted ? " muted" : ""}`);
+      return { ...globalThis.calls.seen(), signalling: pc.signalingState, pictures, sections };
     },
     async packetsHeard() {
       const reports = await pc.getStats();

@@ -113,10 +113,11 @@ export async function openOrigin() {
   return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }
 
-/** Somebody's page in a call, connected: what the plugin's page and Mattermost's server do between them. */
-export async function joinCalls(browser, origin, plugin, call, session, { dcSignaling = true, locking = true } = {}) {
+/** Somebody's page in a call, connected: what the plugin's page and Mattermost's server do between them. `prepare`: is given it before. */
+export async function joinCalls(browser, origin, plugin, call, session, { dcSignaling = true, locking = true, prepare } = {}) {
   const page = await openPage(browser);
   await withVoice(page);
+  await prepare?.(page);
   await page.exposeFunction("toPlugin", (type, data) => plugin.rtc(session, type, data));
   await page.goto(origin.url);
   await page.addScriptTag({ path: MSGPACK });

@@ -10,7 +10,7 @@ pub use link::{Fate, Link};
 pub use profile::{Burst, Cut, Profile, ProfileError, Way};
 
 /// The profiles of this repository, by name: what `integration-tests/profiles` holds.
-pub const PROFILES: [(&str, &str); 7] = [
+pub const PROFILES: [(&str, &str); 8] = [
     ("wifi", include_str!("../../profiles/wifi.toml")),
     ("lte-moving", include_str!("../../profiles/lte-moving.toml")),
     ("satellite", include_str!("../../profiles/satellite.toml")),
@@ -18,6 +18,7 @@ pub const PROFILES: [(&str, &str); 7] = [
     ("lossy-20", include_str!("../../profiles/lossy-20.toml")),
     ("burst", include_str!("../../profiles/burst.toml")),
     ("cut-30s", include_str!("../../profiles/cut-30s.toml")),
+    ("shared-line", include_str!("../../profiles/shared-line.toml")),
 ];
 
 /// One of [`PROFILES`].

@@ -18,6 +18,8 @@ pub(crate) struct Congestion {
     pub(crate) narrow: Narrow,
     // Transport-wide feedback came: it says more than report blocks, which then only tell the round trip.
     has_feedback: bool,
+    // What left before this moment of the history took another way.
+    way_since: Duration,
 }
 
 impl Congestion {
@@ -64,11 +66,20 @@ impl Congestion {
         self.has_feedback = true;
         self.acked.clear();
         self.history.handle_feedback(feedback, &mut self.acked);
+        self.acked.retain(|acked| acked.sent >= self.way_since);
         let fell = self.estimate.handle_acked(now, &self.acked);
         if let Some(found_bps) = self.estimate.take_found_bps() {
             self.narrow.handle_found(now, found_bps);
         }
         fell
+    }
+
+    /// The viewer is somewhere else. What was learned of the way before says nothing of this one, and what was lost while nobody knew of
+    /// it is not its fault.
+    pub(crate) fn moved(&mut self, now: Instant) {
+        self.way_since = self.history.since_origin(now);
+        self.estimate = BandwidthEstimate::default();
+        self.narrow = Narrow::default();
     }
 
     /// Does the last feedback, with so much sent until now, show that the whole way is congested?

@@ -97,7 +97,12 @@ impl Core {
                 self.enter(now, key, if secured { State::Live } else { State::Securing });
                 self.begin_dtls(now, key);
             }
-            IceEvent::Moved(_) => {}
+            IceEvent::Moved(_) => {
+                if let Some(transport) = self.transports.get_mut(key) {
+                    transport.congestion.moved(now);
+                }
+                self.choose_layers(now, key);
+            }
             IceEvent::ConsentLost => self.enter(now, key, State::Quiet),
         }
     }

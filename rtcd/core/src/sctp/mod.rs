@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sctp_proto::{
-    Association, AssociationHandle, DatagramEvent, Endpoint, EndpointConfig, Event, Payload, PayloadProtocolIdentifier as Ppi,
-    ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
+    Association, AssociationHandle, ClientConfig, DatagramEvent, Endpoint, EndpointConfig, Event, Payload,
+    PayloadProtocolIdentifier as Ppi, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
 };
 
 use crate::limits::{DATA_BUFFERED_MAX, DATA_CHANNELS_MAX, DATA_MESSAGE_LEN_MAX};
@@ -117,15 +117,8 @@ impl Sctp {
     /// whether our own channels have even or odd ids (RFC 8832 §6).
     #[must_use]
     pub fn new(local_is_dtls_client: bool, labels: Labels) -> Self {
-        let limit = u32::try_from(DATA_MESSAGE_LEN_MAX).unwrap_or(u32::MAX);
-        let transport = TransportConfig::default()
-            .with_max_send_message_size(limit)
-            .with_max_receive_message_size(limit)
-            .with_max_receive_buffer_size(u32::try_from(DATA_BUFFERED_MAX).unwrap_or(u32::MAX))
-            .with_max_num_inbound_streams(u16::MAX)
-            .with_max_num_outbound_streams(u16::MAX);
         let mut server = ServerConfig::default();
-        server.transport = Arc::new(transport);
+        server.transport = Arc::new(bounds());
         Self {
             labels,
             endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), Some(Arc::new(server))),
@@ -136,6 +129,14 @@ impl Sctp {
             next_own_id: u16::from(!local_is_dtls_client),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Begins the association instead of waiting for the other side's INIT, as a browser does: for clients.
+    pub fn begin(&mut self) {
+        let mut client = ClientConfig::default();
+        client.transport = Arc::new(bounds());
+        // Only an address that cannot be is refused.
+        self.association = self.endpoint.connect(client, NOWHERE).ok();
     }
 
     /// Opens one of LiveKit's channels from our side, once the association stands.
@@ -364,6 +365,17 @@ impl Sctp {
     }
 }
 
+/// What an association may hold.
+fn bounds() -> TransportConfig {
+    let limit = u32::try_from(DATA_MESSAGE_LEN_MAX).unwrap_or(u32::MAX);
+    TransportConfig::default()
+        .with_max_send_message_size(limit)
+        .with_max_receive_message_size(limit)
+        .with_max_receive_buffer_size(u32::try_from(DATA_BUFFERED_MAX).unwrap_or(u32::MAX))
+        .with_max_num_inbound_streams(u16::MAX)
+        .with_max_num_outbound_streams(u16::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -476,6 +488,37 @@ mod tests {
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(server.is_open(true) && server.is_open(false));
         server.send(Channel::LOSSY, b"now").unwrap();
+    }
+
+    /// One way; what is told on it beside packets comes at the end of `told`.
+    fn carry(now: Instant, from: &mut Sctp, to: &mut Sctp, told: &mut Vec<SctpOutput>) {
+        while let Some(output) = from.poll(now) {
+            match output {
+                SctpOutput::Send(packet) => to.handle(now, &packet),
+                other @ (SctpOutput::Open { .. } | SctpOutput::Message { .. } | SctpOutput::Closed) => told.push(other),
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_begins_and_opens_its_channel() {
+        let mut now = Instant::now();
+        let (mut client, mut server) = (Sctp::new(true, Labels::Any), Sctp::new(false, Labels::Any));
+        client.open_channel("calls-dc", true);
+        client.begin();
+        let mut told = Vec::new();
+        for round in 0..40 {
+            now += Duration::from_millis(10);
+            client.handle_timeout(now);
+            server.handle_timeout(now);
+            if round == 20 {
+                client.send(Channel::RELIABLE, b"ping").unwrap();
+            }
+            carry(now, &mut client, &mut server, &mut told);
+            carry(now, &mut server, &mut client, &mut told);
+        }
+        let open = || SctpOutput::Open { label: "calls-dc".to_owned(), reliable: true };
+        assert_eq!(told, [open(), open(), SctpOutput::Message { channel: Channel::RELIABLE, payload: b"ping".to_vec() }]);
     }
 
     #[test]

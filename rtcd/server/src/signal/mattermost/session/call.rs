@@ -102,19 +102,22 @@ impl Call {
         self.live.retain(|_, live| live.publisher != *peer);
     }
 
-    /// What a viewer gets of what is live: everything of the others, of a picture in two codecs the one it can show.
-    pub(super) fn wanted_by(&self, viewer: &Session) -> HashSet<TrackId> {
-        let twin = |track: &Live| {
-            let same = |other: &&Live| other.publisher == track.publisher && other.class == track.class && other.av1 != track.av1;
-            self.live.values().any(|other| same(&other))
-        };
-        let takes = |track: &Live| match (track.av1, viewer.av1) {
-            (true, can) => can,
-            (false, true) => !twin(track),
-            (false, false) => true,
-        };
-        self.live.iter().filter(|(_, track)| track.publisher != viewer.peer && takes(track)).map(|(id, _)| id.clone()).collect()
+    /// What is live of one publisher and of one class: more than one where a picture comes in two codecs.
+    pub(super) fn alike(&self, publisher: &PeerId, class: Class) -> Vec<(TrackId, Live)> {
+        let of_it = self.live.iter().filter(|(_, live)| live.publisher == *publisher && live.class == class);
+        of_it.map(|(id, live)| (id.clone(), live.clone())).collect()
     }
+}
+
+/// Whether a viewer gets a track: everything of the others, of a picture in two codecs (`tracks` has both) the one it can show.
+pub(super) fn takes(viewer: &Session, track: &Live, tracks: &[(TrackId, Live)]) -> bool {
+    let twin = |other: &Live| other.publisher == track.publisher && other.class == track.class && other.av1 != track.av1;
+    track.publisher != viewer.peer
+        && match (track.av1, viewer.av1) {
+            (true, can) => can,
+            (false, true) => !tracks.iter().any(|(_, other)| twin(other)),
+            (false, false) => true,
+        }
 }
 
 impl Session {
@@ -191,11 +194,17 @@ mod tests {
             live: HashMap::from([(id("vp8"), live("ann", Class::Screen, false)), (id("voice"), live("ann", Class::Voice, false))]),
         };
         let (old, new) = (session("ben", false), session("cem", true));
-        assert_eq!(call.wanted_by(&new), HashSet::from([id("vp8"), id("voice")]), "there is no other yet");
+        let wanted = |call: &Call, viewer: &Session| -> HashSet<TrackId> {
+            let all: Vec<_> = call.live.iter().map(|(id, live)| (id.clone(), live.clone())).collect();
+            all.iter().filter(|(_, live)| takes(viewer, live, &all)).map(|(id, _)| id.clone()).collect()
+        };
+        assert_eq!(wanted(&call, &new), HashSet::from([id("vp8"), id("voice")]), "there is no other yet");
         call.live.insert(id("av1"), live("ann", Class::Screen, true));
-        assert_eq!(call.wanted_by(&new), HashSet::from([id("av1"), id("voice")]));
-        assert_eq!(call.wanted_by(&old), HashSet::from([id("vp8"), id("voice")]));
-        assert!(call.wanted_by(&session("ann", true)).is_empty(), "nobody gets its own");
+        assert_eq!(wanted(&call, &new), HashSet::from([id("av1"), id("voice")]));
+        assert_eq!(wanted(&call, &old), HashSet::from([id("vp8"), id("voice")]));
+        assert!(wanted(&call, &session("ann", true)).is_empty(), "nobody gets its own");
+        let screens: HashSet<_> = call.alike(&peer("ann"), Class::Screen).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(screens, HashSet::from([id("vp8"), id("av1")]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use rtcd_core::ids::{PeerId, TrackId};
 use rtcd_core::input::Publish;
 use rtcd_core::output::{Event, SendingSection};
 
-use super::call::{Call, Live, Section};
+use super::call::{Call, Live, Section, Session, takes};
 use super::track::{Class, classify, track_id};
 use super::{RtcKind, ServerMessage, Turn, description};
 use crate::shard::Command;
@@ -18,7 +18,8 @@ impl Call {
             Event::DataOpen { peer, reliable: _ } => {
                 let Some(session) = self.session_mut(&peer) else { return };
                 session.ready = true;
-                self.give(turn);
+                let all: Vec<_> = self.live.iter().map(|(id, live)| (id.clone(), live.clone())).collect();
+                self.give(turn, &all, |viewer| viewer.peer == peer);
             }
             Event::TrackLive { peer, track, mime, .. } => {
                 let class = self.session(&peer).and_then(|session| {
@@ -26,16 +27,17 @@ impl Call {
                     tracks.find(|(id, _)| *id == track).map(|(_, class)| *class)
                 });
                 let Some(class) = class else { return };
-                self.live.insert(track, Live { publisher: peer, class, av1: mime == AV1 });
-                self.give(turn);
+                self.live.insert(track, Live { publisher: peer.clone(), class, av1: mime == AV1 });
+                self.give(turn, &self.alike(&peer, class), |_| true);
             }
             Event::TrackEnded { track, .. } => {
-                self.live.remove(&track);
                 for session in &mut self.sessions {
                     session.given.remove(&track);
                 }
                 // Of two codecs the other one may be left.
-                self.give(turn);
+                if let Some(Live { publisher, class, .. }) = self.live.remove(&track) {
+                    self.give(turn, &self.alike(&publisher, class), |_| true);
+                }
             }
             Event::AudioLevels { peer, levels } => {
                 let Some(session) = self.session_mut(&peer) else { return };
@@ -105,17 +107,18 @@ impl Call {
         }
     }
 
-    /// Brings what everybody gets in line with what there is.
-    fn give(&mut self, turn: &mut Turn<'_>) {
-        let wanted: Vec<_> = self.sessions.iter().map(|session| session.ready.then(|| self.wanted_by(session))).collect();
-        for (session, wanted) in self.sessions.iter_mut().zip(wanted) {
-            let Some(wanted) = wanted else { continue };
-            let mut choose = |track: &TrackId, wanted: bool| {
-                turn.core(Command::Subscribe { peer: session.peer.clone(), track: track.clone(), wanted });
-            };
-            session.given.difference(&wanted).for_each(|track| choose(track, false));
-            wanted.difference(&session.given).for_each(|track| choose(track, true));
-            session.given = wanted;
+    /// Brings what these viewers get of these tracks in line with what there is: in a call of a thousand, one that comes is nobody else's
+    /// business. Tracks that are alike are all among them or none.
+    fn give(&mut self, turn: &mut Turn<'_>, tracks: &[(TrackId, Live)], viewers: impl Fn(&Session) -> bool) {
+        for session in self.sessions.iter_mut().filter(|session| session.ready && viewers(session)) {
+            let (comes, goes): (Vec<_>, Vec<_>) = tracks.iter().partition(|(_, live)| takes(session, live, tracks));
+            // What goes makes room for what comes.
+            for (track, wanted) in goes.iter().map(|(id, _)| (id, false)).chain(comes.iter().map(|(id, _)| (id, true))) {
+                let changed = if wanted { session.given.insert(track.clone()) } else { session.given.remove(track) };
+                if changed {
+                    turn.core(Command::Subscribe { peer: session.peer.clone(), track: track.clone(), wanted });
+                }
+            }
         }
     }
 
