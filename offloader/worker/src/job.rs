@@ -4,7 +4,7 @@
 //! learns it says in one [`Word`]; who does the work looks at that and stops in the way that fits the work.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use conclave_proto::v1::{self as pb, jobs_client::JobsClient};
 use offloader_jobs::order::WorkOrder;
@@ -98,9 +98,18 @@ pub type Client = JobsClient<InterceptedService<Channel, Bearer>>;
 impl JobAddress {
     /// A client that connects when it is first used, and again after a break.
     pub fn client(&self) -> anyhow::Result<Client> {
+        self.client_for(limits::CALL_TIMEOUT)
+    }
+
+    /// The same for calls whose answer may take so long. An offloader that vanished without a word is noticed sooner.
+    fn client_for(&self, answer: Duration) -> anyhow::Result<Client> {
         let bearer = Bearer(format!("Bearer {}", self.token).parse()?);
-        let channel =
-            Endpoint::from_shared(self.url.clone())?.connect_timeout(limits::CALL_TIMEOUT).timeout(limits::CALL_TIMEOUT).connect_lazy();
+        let channel = Endpoint::from_shared(self.url.clone())?
+            .connect_timeout(limits::CALL_TIMEOUT)
+            .timeout(answer)
+            .http2_keep_alive_interval(limits::CALL_TIMEOUT)
+            .keep_alive_timeout(limits::CALL_TIMEOUT)
+            .connect_lazy();
         Ok(JobsClient::with_interceptor(channel, bearer).max_decoding_message_size(limits::JOB_MESSAGE_BYTES))
     }
 
@@ -149,12 +158,23 @@ impl JobAddress {
             Outcome::Blocked { error } => pb::FinishRequest { error: error.clone(), retry: true, blocked: true, ..request },
             Outcome::Expired | Outcome::Fenced => return Ok(()),
         };
-        let mut client = self.client()?;
-        let started = Instant::now();
+        // A file is checked, encrypted and stored before the answer comes, and the offloader keeps the lease meanwhile: asked again
+        // after some seconds, it would begin anew each time.
+        let mut client = self.client_for(limits::FINISH_TIMEOUT)?;
+        let mut silent = Instant::now();
         loop {
+            let asked = Instant::now();
             match client.finish(request.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(status) if passing(status.code()) && started.elapsed() < limits::LEASE_SILENCE => {
+                Err(status) if passing(status.code()) => {
+                    if asked.elapsed() > limits::CALL_TIMEOUT {
+                        silent = Instant::now();
+                    }
+                    anyhow::ensure!(
+                        silent.elapsed() < limits::LEASE_SILENCE,
+                        "the offloader did not take the result: {}",
+                        status.message()
+                    );
                     tokio::time::sleep(limits::RETRY_PAUSE).await;
                 }
                 Err(status) => anyhow::bail!("the offloader did not take the result: {}", status.message()),

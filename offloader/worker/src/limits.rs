@@ -33,6 +33,9 @@ pub const LEASE_SILENCE: Duration = Duration::from_secs(8);
 /// A call to the offloader that takes longer is tried again; less than a third of the lease.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// An answer to a finished job may take so long: 16 GiB, the longest file that is taken, stored with 40 Mbit/s.
+pub const FINISH_TIMEOUT: Duration = Duration::from_secs(3_600);
+
 /// Between two tries of a call that failed.
 pub const RETRY_PAUSE: Duration = Duration::from_millis(300);
 

@@ -290,3 +290,18 @@ async fn a_worker_without_room_says_so_and_is_no_failure() {
     assert!(finished.error.contains("OFFLOADER_DATA") && finished.error.contains("free space"), "{}", finished.error);
     assert!(!folder.join("manifest.jsonl").exists(), "nothing was begun");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_takes_long_to_be_stored_is_handed_in_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = now_us();
+    let items = [call::opened(at), call::audio_track(at, "lj"), call::call_ended(at + 1)];
+    let world = World::start(vec![items.into_iter().map(Step::Item).collect()]).await;
+    let site = Site::new();
+    // Longer than any other call may take: asked again, the offloader would begin to store it anew.
+    let finish_ms = 4_000;
+    world.state.send_modify(|s| (s.order_json, s.finish_ms) = (site.order(&world, &dir.path().join("rec"), 1, &["lj"]), finish_ms));
+    assert_eq!(world.worker(1).status().await.unwrap().code(), Some(0));
+    let seen = world.seen.lock().unwrap().clone();
+    assert_eq!((seen.finishes, seen.finished.map(|finished| finished.ok)), (1, Some(true)));
+}

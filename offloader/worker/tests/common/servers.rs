@@ -32,6 +32,8 @@ pub enum Step {
 #[derive(Clone, Default)]
 pub struct Seen {
     pub finished: Option<pb::FinishRequest>,
+    /// How often it was asked to end the job.
+    pub finishes: u32,
     pub renewals: u32,
     pub stats_json: String,
     pub key_frames: Vec<String>,
@@ -52,6 +54,8 @@ pub struct State {
     pub fence: u64,
     pub stop: bool,
     pub let_go: bool,
+    /// How long it takes to end a job: files are stored meanwhile.
+    pub finish_ms: u64,
 }
 
 #[derive(Clone)]
@@ -141,6 +145,9 @@ impl Jobs for Service {
     async fn finish(&self, request: Request<pb::FinishRequest>) -> Result<Response<pb::FinishResponse>, Status> {
         let request = request.into_inner();
         self.check(request.fence)?;
+        self.note(|seen| seen.finishes += 1);
+        let takes = self.state.borrow().finish_ms;
+        tokio::time::sleep(std::time::Duration::from_millis(takes)).await;
         self.note(|seen| seen.finished = Some(request));
         Ok(Response::new(pb::FinishResponse {}))
     }
