@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use self::calls_dc::FromServer;
 pub(crate) use self::calls_dc::PING;
 pub(crate) use self::line::Tally;
-use self::line::{Line, Session, Told};
+use self::line::{DESCRIPTION, Line, PATIENCE, Session, Told};
 use crate::data_channel::{Begins, DataChannel};
 use crate::handshake::{Connected, connect_beside};
 use crate::process::{Place, pinned};
@@ -31,14 +31,10 @@ use crate::websocket::WebSocket;
 const CLIENT: &str = "bench";
 const KEY: &str = "bench-key-of-no-value-0123456789abcdef";
 /// Types of signalling messages.
-const DESCRIPTION: i64 = 2;
 const SCREEN_ON: i64 = 5;
 const VIDEO_ON: i64 = 9;
 /// The largest port rtcd listens on for media.
 const MEDIA_PORT_MAX: u16 = 49151;
-
-/// How long an offer may be on its way.
-const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The connection that carries all sessions.
 pub(crate) struct Mattermost {

@@ -54,20 +54,7 @@ impl Scenario {
     /// Screen shares of 30 frames a second and 2.5 Mbit/s.
     const fn share(name: &'static str, title: &'static str, publishers: usize, target: Option<f64>) -> Self {
         let every = Duration::from_micros(33_333);
-        Self {
-            name,
-            title,
-            publishers,
-            receivers: RECEIVERS,
-            calls: 1,
-            video: true,
-            screen: false,
-            payload: 1150,
-            burst: 9,
-            layers: None,
-            every,
-            target,
-        }
+        Self { video: true, payload: 1150, burst: 9, every, ..Self::speech(name, title, publishers, target) }
     }
 
     /// As many calls, with one speaker and one listener each.

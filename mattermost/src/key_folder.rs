@@ -61,10 +61,7 @@ impl KeyFolder {
             )
         })?;
         let files = data_files(folder)?;
-        let mut replay = Replay { now: unix_now(), ..Replay::default() };
-        for (_, path) in &files {
-            replay.file(path)?;
-        }
+        let replay = Replay::of(&files)?;
         let next_number = files.last().map_or(0, |(number, _)| number + 1);
         let mut store = Self { folder: folder.to_owned(), keys: replay.keys, file: None, next_number, _lock: lock };
         if replay.records > store.keys.len() + STALE_MAX {
@@ -82,10 +79,7 @@ impl KeyFolder {
         if !folder.try_exists()? {
             return Ok(None);
         }
-        let mut replay = Replay { now: unix_now(), ..Replay::default() };
-        for (_, path) in &data_files(folder)? {
-            replay.file(path)?;
-        }
+        let replay = Replay::of(&data_files(folder)?)?;
         let found = Found { keys: replay.keys.len(), damaged: replay.damaged };
         Ok(Some((replay.keys, found)))
     }
@@ -174,6 +168,14 @@ struct Replay {
 }
 
 impl Replay {
+    fn of(files: &[(u64, PathBuf)]) -> io::Result<Self> {
+        let mut replay = Self { now: unix_now(), ..Self::default() };
+        for (_, path) in files {
+            replay.file(path)?;
+        }
+        Ok(replay)
+    }
+
     fn file(&mut self, path: &Path) -> io::Result<()> {
         let bytes = std::fs::read(path)?;
         let mut rest = &bytes[..];

@@ -15,8 +15,9 @@ use crate::sdp;
 use crate::websocket::WebSocket;
 
 const CANDIDATE: i64 = 1;
-const DESCRIPTION: i64 = 2;
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const DESCRIPTION: i64 = 2;
+/// How long an answer or an offer may be on its way.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What was said, by everybody together.
 #[derive(Debug, Default)]

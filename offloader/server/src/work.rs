@@ -55,7 +55,7 @@ impl App {
                 let source = match params.mattermost.take() {
                     None => SourceOrder::Tap(self.tap(job, &params.rtcd, "record", &params.selection)?),
                     Some(mut call) => {
-                        open_tokens(&mut call, &data_key)?;
+                        open(tokens(&mut call), TOKEN_PURPOSE, &data_key)?;
                         // A checkpoint that cannot be read costs the bot's place in the call, not the job.
                         let checkpoint = serde_json::from_str(&job.checkpoint).unwrap_or_default();
                         SourceOrder::Mattermost(Box::new(BotOrder { call, checkpoint, model: self.model(Kind::Caption) }))
@@ -131,11 +131,11 @@ impl App {
         if let Some(EgressOrder { s3: Some(mut bucket), path, .. }) = params.egress.map(|egress| *egress) {
             // Permitted when it was asked for, and perhaps no longer.
             self.check_bucket(&bucket).map_err(OrderError::Forbidden)?;
-            open_bucket(&mut bucket, &data_key)?;
+            open(bucket.secrets(), BUCKET_PURPOSE, &data_key)?;
             return Ok(WorkOrder::Upload(UploadOrder { recording_id: recording.id, bucket, key: object_key(&path).to_owned() }));
         }
         let mut call = params.mattermost.ok_or(OrderError::Nowhere)?;
-        open_tokens(&mut call, &data_key)?;
+        open(tokens(&mut call), TOKEN_PURPOSE, &data_key)?;
         let checkpoint = serde_json::from_str(&job.checkpoint).unwrap_or_default();
         Ok(WorkOrder::Publish(PublishOrder { recording_id: recording.id, piece, call, checkpoint }))
     }
@@ -159,41 +159,35 @@ impl App {
     }
 }
 
-/// Tokens lie in the store sealed with the recording's key: who reads the database cannot act as the bot.
-fn open_tokens(call: &mut MattermostCall, key: &DataKey) -> Result<(), archive::keys::KeyError> {
-    for token in tokens(call) {
-        *token = key.open_text(TOKEN_PURPOSE, token)?;
+/// Secrets lie in the store sealed with the recording's key: who reads the database can neither act as the bot nor write to a bucket.
+fn open<'s>(secrets: impl Iterator<Item = &'s mut String>, purpose: &'static str, key: &DataKey) -> Result<(), archive::keys::KeyError> {
+    for secret in secrets {
+        *secret = key.open_text(purpose, secret)?;
     }
     Ok(())
 }
 
 /// Before they get there.
-pub(crate) fn seal_tokens(call: &mut MattermostCall, key: &DataKey) -> Result<(), archive::keys::KeyError> {
-    for token in tokens(call) {
-        *token = key.seal_text(TOKEN_PURPOSE, token)?;
+fn seal<'s>(secrets: impl Iterator<Item = &'s mut String>, purpose: &'static str, key: &DataKey) -> Result<(), archive::keys::KeyError> {
+    for secret in secrets {
+        *secret = key.seal_text(purpose, secret)?;
     }
     Ok(())
+}
+
+/// The bot's.
+pub(crate) fn seal_tokens(call: &mut MattermostCall, key: &DataKey) -> Result<(), archive::keys::KeyError> {
+    seal(tokens(call), TOKEN_PURPOSE, key)
+}
+
+/// The bucket's.
+pub(crate) fn seal_bucket(bucket: &mut S3Bucket, key: &DataKey) -> Result<(), archive::keys::KeyError> {
+    seal(bucket.secrets(), BUCKET_PURPOSE, key)
 }
 
 fn tokens(call: &mut MattermostCall) -> impl Iterator<Item = &mut String> {
     let recording = call.recording.iter_mut().map(|recording| &mut recording.auth_token);
     recording.chain(call.transcription.iter_mut().map(|transcription| &mut transcription.auth_token))
-}
-
-/// As tokens.
-fn open_bucket(bucket: &mut S3Bucket, key: &DataKey) -> Result<(), archive::keys::KeyError> {
-    for secret in bucket.secrets() {
-        *secret = key.open_text(BUCKET_PURPOSE, secret)?;
-    }
-    Ok(())
-}
-
-/// As tokens.
-pub(crate) fn seal_bucket(bucket: &mut S3Bucket, key: &DataKey) -> Result<(), archive::keys::KeyError> {
-    for secret in bucket.secrets() {
-        *secret = key.seal_text(BUCKET_PURPOSE, secret)?;
-    }
-    Ok(())
 }
 
 /// What keys of buckets are sealed for.

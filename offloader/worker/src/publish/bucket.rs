@@ -12,8 +12,9 @@ use object_store::{
 use offloader_jobs::egress::{Delivered, EgressResult, S3Bucket};
 use offloader_jobs::order::UploadOrder;
 
+use super::job::interrupted;
 use super::upload::{self, UploadError};
-use crate::job::{JobAddress, Lease, Outcome, Word, interruption};
+use crate::job::{JobAddress, Lease, Outcome, Word};
 use crate::limits;
 
 /// Why the object is not there.
@@ -65,7 +66,7 @@ pub async fn run(address: &JobAddress, order: UploadOrder, lease: &Lease) -> Out
     loop {
         let sent = tokio::select! {
             biased;
-            _ = word.wait_for(|word| *word != Word::Work) => return interruption(lease.word()).unwrap_or(Outcome::Released),
+            _ = word.wait_for(|word| *word != Word::Work) => return interrupted(lease),
             sent = send(address, &order.bucket, &store, &key, lease) => sent,
         };
         match sent {
@@ -79,7 +80,7 @@ pub async fn run(address: &JobAddress, order: UploadOrder, lease: &Lease) -> Out
         }
         tokio::select! {
             () = tokio::time::sleep(backoff) => {}
-            _ = word.wait_for(|word| *word != Word::Work) => return interruption(lease.word()).unwrap_or(Outcome::Released),
+            _ = word.wait_for(|word| *word != Word::Work) => return interrupted(lease),
         }
         backoff = (backoff * 2).min(limits::SITE_BACKOFF.1);
     }

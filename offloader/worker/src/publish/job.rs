@@ -69,7 +69,7 @@ pub async fn run(address: &JobAddress, order: PublishOrder, lease: &Lease) -> Ou
 }
 
 /// A publication that is stopped stays undone: the file is in the archive.
-fn interrupted(lease: &Lease) -> Outcome {
+pub(super) fn interrupted(lease: &Lease) -> Outcome {
     interruption(lease.word()).unwrap_or(Outcome::Released)
 }
 
