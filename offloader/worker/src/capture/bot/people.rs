@@ -1,0 +1,157 @@
+//! Who is in the call: the plugin says by which name; who comes, stays and goes is told to the writer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use archive::manifest::Consent;
+use rtc_client::mattermost::{Profile, Site, TrackKind, UserChange};
+use tokio::sync::mpsc;
+
+use super::{NOTICE_VERSION, Visit, pass};
+use crate::capture::Command;
+use crate::capture::source::Event;
+use crate::job::now_us;
+
+/// Who somebody is, is asked so often; then they are recorded without a name.
+const PROFILE_TRIES: u32 = 5;
+const PROFILE_PAUSE: Duration = Duration::from_secs(1);
+/// Answers that may wait to be read.
+pub(super) const NAMES_MAX: usize = 256;
+
+/// Somebody in the call.
+#[derive(Clone)]
+pub(super) struct Member {
+    pub(super) identity: String,
+    pub(super) name: String,
+}
+
+/// Whose session it is.
+pub(super) struct Named {
+    pub(super) session: String,
+    pub(super) member: Member,
+}
+
+/// What is known of a session's owner.
+pub(super) enum Who {
+    Asked,
+    Known(Member),
+}
+
+impl Visit {
+    pub(super) fn known_members(&self) -> Vec<Member> {
+        self.members.values().filter_map(|who| if let Who::Known(member) = who { Some(member.clone()) } else { None }).collect()
+    }
+
+    pub(super) async fn changed(&mut self, commands: Option<&mpsc::Sender<Command>>, change: UserChange, session: &str) {
+        match change {
+            UserChange::Joined => self.ask_who(session),
+            UserChange::Left => {
+                if let (Some(Who::Known(member)), Some(commands)) = (self.members.remove(session), commands) {
+                    // Somebody with two pages open is there until the second is closed.
+                    if !self.known_members().iter().any(|other| other.identity == member.identity) {
+                        let Member { identity, name } = member;
+                        let left = Event::Participant { at_us: now_us(), identity, display_name: name, present: false };
+                        pass(commands, Command::Event(left)).await;
+                    }
+                }
+            }
+            UserChange::VideoOn | UserChange::VideoOff => {
+                let muted = change == UserChange::VideoOff;
+                let camera = self.tracks.values().find(|track| track.info.kind == TrackKind::Video && track.info.session_id == session);
+                if let (Some(track), Some(commands)) = (camera.filter(|track| track.announced), commands) {
+                    let track_sid = track.info.track_id.to_string();
+                    pass(commands, Command::Event(Event::Muted { track_sid, at_us: now_us(), muted })).await;
+                }
+            }
+            UserChange::ScreenOff => {
+                let ended: Vec<Arc<str>> = self
+                    .tracks
+                    .iter()
+                    .filter(|(_, track)| {
+                        matches!(track.info.kind, TrackKind::Screen | TrackKind::ScreenAudio) && track.info.session_id == session
+                    })
+                    .map(|(id, _)| Arc::clone(id))
+                    .collect();
+                for id in ended {
+                    if let Some(commands) = commands {
+                        self.track_ended(commands, &id).await;
+                    }
+                    self.tracks.remove(&id);
+                }
+            }
+            UserChange::Muted
+            | UserChange::Unmuted
+            | UserChange::VoiceOn
+            | UserChange::VoiceOff
+            | UserChange::ScreenOn
+            | UserChange::HandRaised
+            | UserChange::HandLowered => {}
+        }
+    }
+
+    /// Asks the server whose session this is, once.
+    pub(super) fn ask_who(&mut self, session: &str) {
+        if session.is_empty() || session == self.checkpoint.session_id || self.members.contains_key(session) {
+            return;
+        }
+        self.members.insert(session.to_owned(), Who::Asked);
+        let (site, channel, session, answer) =
+            (self.site.clone(), self.call.channel_id.clone(), session.to_owned(), self.tell_name.clone());
+        tokio::spawn(async move {
+            let profile = ask(&site, &channel, &session).await;
+            let member = match profile {
+                Some(profile) => Member { name: profile.display_name().to_owned(), identity: profile.user_id },
+                // Recorded all the same.
+                None => Member { identity: session.clone(), name: "Unknown participant".to_owned() },
+            };
+            let _ = answer.send(Named { session, member }).await;
+        });
+    }
+
+    /// Somebody's name came.
+    pub(super) async fn known(&mut self, commands: &mpsc::Sender<Command>, session: String, member: Member) {
+        if !self.members.contains_key(&session) {
+            // Left meanwhile; what they said is theirs all the same.
+            self.members.insert(session.clone(), Who::Asked);
+        }
+        came(commands, &member).await;
+        self.members.insert(session.clone(), Who::Known(member));
+        let ids: Vec<Arc<str>> =
+            self.tracks.iter().filter(|(_, track)| track.info.session_id == session).map(|(id, _)| Arc::clone(id)).collect();
+        for id in ids {
+            let waiting = self.tracks.get_mut(&id).map(|track| std::mem::take(&mut track.waiting)).unwrap_or_default();
+            for event in waiting {
+                self.hand_on(commands, &id, event).await;
+            }
+        }
+    }
+}
+
+/// Somebody is there. Who stays after the plugin's notice agrees (docs/decisions/0019): the plugin lets a bot in only for a recording
+/// that it has told everybody of.
+pub(super) async fn came(commands: &mpsc::Sender<Command>, member: &Member) {
+    let Member { identity, name } = member.clone();
+    let consent = Consent {
+        identity: identity.clone(),
+        display_name: name.clone(),
+        granted: true,
+        answered_at_ms: now_us() / 1_000,
+        notice_version: NOTICE_VERSION.to_owned(),
+    };
+    pass(commands, Command::Event(Event::Consent { at_us: now_us(), consent })).await;
+    pass(commands, Command::Event(Event::Participant { at_us: now_us(), identity, display_name: name, present: true })).await;
+}
+
+async fn ask(site: &Site, channel: &str, session: &str) -> Option<Profile> {
+    for n in 0..PROFILE_TRIES {
+        if n > 0 {
+            tokio::time::sleep(PROFILE_PAUSE).await;
+        }
+        match site.profile(channel, session).await {
+            Ok(profile) => return Some(profile),
+            Err(error) => tracing::debug!("{error}"),
+        }
+    }
+    tracing::warn!(session, "nobody could say who this is: recorded without a name");
+    None
+}
