@@ -6,7 +6,7 @@ use rtc::rtp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::limits::SESSIONS_MAX;
+use super::limits::{EMOJI_NAME_MAX, SESSIONS_MAX};
 use super::site::JobType;
 
 /// The prefix of the plugin's events and actions.
@@ -68,6 +68,15 @@ pub enum Event {
     HostChanged {
         /// Who.
         user_id: String,
+    },
+    /// Somebody reacts with an emoji.
+    Reacted {
+        /// Which session, if it said so.
+        session_id: String,
+        /// Whose, if it said so.
+        user_id: String,
+        /// The emoji's name in Mattermost, as `+1`: letters, digits, `_`, `-` and `+`.
+        emoji: String,
     },
     /// What somebody says, as text.
     Caption {
@@ -367,6 +376,14 @@ impl Calls {
             }
             "call_host_changed" if not_elsewhere => Some(Said::Event(Event::HostChanged { user_id: text(&["hostID"]) })),
             "caption" if not_elsewhere => Some(Said::Event(Event::Caption { session_id: text(&["session_id"]), text: text(&["text"]) })),
+            "user_reacted" if not_elsewhere => {
+                let emoji = emoji(self.data.get("emoji")?)?;
+                Some(Said::Event(Event::Reacted {
+                    session_id: text(&["session_id", "sessionID"]),
+                    user_id: text(&["user_id", "userID"]),
+                    emoji,
+                }))
+            }
             name if not_elsewhere => UserChange::named(name).map(|change| {
                 let (session_id, user_id) = (text(&["session_id", "sessionID"]), text(&["user_id", "userID"]));
                 Said::Event(Event::User { change, session_id, user_id })
@@ -374,6 +391,14 @@ impl Calls {
             _ => None,
         }
     }
+}
+
+/// The name of an emoji; `None` where it is none that Mattermost could have.
+fn emoji(value: &Value) -> Option<String> {
+    let emoji = nested(value)?;
+    let name = emoji.get("name")?.as_str()?;
+    let fits = |letter: u8| letter.is_ascii_alphanumeric() || b"_-+".contains(&letter);
+    ((1..=EMOJI_NAME_MAX).contains(&name.len()) && name.bytes().all(fits)).then(|| name.to_owned())
 }
 
 /// The first of these that is a text.
@@ -476,12 +501,24 @@ mod tests {
     }
 
     #[test]
+    fn reactions_have_a_name_that_can_be_shown() {
+        for emoji in [json!({ "name": "+1", "unified": "1f44d", "literal": "👍" }), json!("{\"name\":\"+1\"}")] {
+            let data = json!({ "session_id": "s", "user_id": "u", "emoji": emoji, "timestamp": 7 });
+            let Some(Event::Reacted { session_id, user_id, emoji }) = event("user_reacted", &data) else { panic!("{data}") };
+            assert_eq!((session_id.as_str(), user_id.as_str(), emoji.as_str()), ("s", "u", "+1"));
+        }
+        for emoji in [json!(null), json!({}), json!({ "name": "" }), json!({ "name": "a\nb" }), json!({ "name": "x".repeat(65) })] {
+            assert!(event("user_reacted", &json!({ "session_id": "s", "emoji": emoji })).is_none(), "{emoji}");
+        }
+    }
+
+    #[test]
     fn who_did_what_under_either_spelling() {
         for data in [json!({ "session_id": "s", "user_id": "u" }), json!({ "sessionID": "s", "userID": "u", "channelID": CHANNEL })] {
             let Some(Event::User { change, session_id, user_id }) = event("user_voice_on", &data) else { panic!("{data}") };
             assert_eq!((change, session_id.as_str(), user_id.as_str()), (UserChange::VoiceOn, "s", "u"));
         }
-        assert!(event("user_reacted", &json!({})).is_none());
+        assert!(event("user_ready", &json!({})).is_none());
         assert!(matches!(event("call_host_changed", &json!({ "hostID": "h" })), Some(Event::HostChanged { user_id }) if user_id == "h"));
     }
 }

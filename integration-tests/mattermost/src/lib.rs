@@ -91,6 +91,16 @@ impl Fake {
         jobs::submit(&self.url, service, channel, asked).await
     }
 
+    /// Gives somebody a portrait. Who has none is one grey pixel.
+    pub fn portray(&self, person: &Person, picture: Vec<u8>) {
+        self.world.lock().portraits.insert(person.id.clone(), picture);
+    }
+
+    /// Somebody else becomes host of the call; until then it is who began it.
+    pub fn hand_over(&self, channel: &str, person: &Person) {
+        self.world.lock().hand_over(channel, &person.id);
+    }
+
     /// The host stops it.
     pub fn stop_recording(&self, channel: &str) {
         self.world.stop_recording(channel);

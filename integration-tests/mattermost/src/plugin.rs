@@ -45,7 +45,8 @@ impl World {
                     "leave" => self.leave(&mut state, &session),
                     "caption" => state.caption(user, &channel, data),
                     "metric" => state.metric(data),
-                    "raise_hand" | "unraise_hand" | "react" => {}
+                    "raise_hand" | "unraise_hand" => state.hand(index, action == "raise_hand"),
+                    "react" => state.react(index, data),
                     _ => self.media(&mut state, index, &session, &channel, action, blob),
                 }
             }
@@ -114,7 +115,14 @@ impl World {
             if bot {
                 return refuse(state, "no call ongoing");
             }
-            state.calls.push(Call { id: new_id(), channel: channel.clone(), post: new_id(), start_at: now_ms(), screen: None });
+            state.calls.push(Call {
+                id: new_id(),
+                channel: channel.clone(),
+                post: new_id(),
+                start_at: now_ms(),
+                screen: None,
+                host: user.to_owned(),
+            });
         }
         state.members.push(Member {
             session: connection.to_owned(),
@@ -124,6 +132,7 @@ impl World {
             lost: None,
             unmuted: false,
             video: false,
+            raised_hand: 0,
             tokens: RATE.1,
             filled: Instant::now(),
         });
@@ -269,12 +278,15 @@ impl State {
             .members
             .iter()
             .filter(|one| one.channel == channel && one.user != *bot)
-            .map(|one| json!({ "session_id": one.session, "user_id": one.user, "unmuted": one.unmuted, "raised_hand": 0, "video": one.video }))
+            .map(|one| {
+                json!({ "session_id": one.session, "user_id": one.user, "unmuted": one.unmuted, "raised_hand": one.raised_hand,
+                "video": one.video })
+            })
             .collect();
         let recording = self.jobs.iter().rfind(|job| job.channel == channel && job.kind == JobKind::Recording && job.end_at == 0);
         let mut state = json!({
             "id": call.id, "start_at": call.start_at, "sessions": sessions, "thread_id": call.post, "post_id": call.post,
-            "screen_sharing_session_id": call.screen.clone().unwrap_or_default(), "owner_id": "", "host_id": "",
+            "screen_sharing_session_id": call.screen.clone().unwrap_or_default(), "owner_id": call.host, "host_id": call.host,
         });
         if let Some(job) = recording {
             state["recording"] = json!({ "type": "recording", "init_at": job.init_at, "start_at": job.start_at, "end_at": job.end_at });
@@ -285,6 +297,33 @@ impl State {
             &json!({ "channel_id": channel, "call": state.to_string() }),
             &json!({ "connection_id": connection }),
         );
+    }
+
+    fn hand(&mut self, index: usize, raised: bool) {
+        let member = &mut self.members[index];
+        member.raised_hand = if raised { now_ms() } else { 0 };
+        let data = json!({ "session_id": member.session, "userID": member.user, "raised_hand": member.raised_hand });
+        let channel = member.channel.clone();
+        self.tell_call(&channel, if raised { "user_raise_hand" } else { "user_unraise_hand" }, &data);
+    }
+
+    /// Pages send the emoji as JSON in a text.
+    fn react(&mut self, index: usize, data: &Value) {
+        let emoji: Option<Value> = data["data"].as_str().and_then(|text| serde_json::from_str(text).ok());
+        let Some(emoji) = emoji.filter(|emoji| emoji["name"].is_string()) else {
+            return self.breach(format!("a reaction without an emoji: {data}"));
+        };
+        let member = &self.members[index];
+        let data = json!({ "session_id": member.session, "user_id": member.user, "emoji": emoji, "timestamp": now_ms() });
+        self.tell_call(&member.channel, "user_reacted", &data);
+    }
+
+    /// Somebody else becomes host.
+    pub(crate) fn hand_over(&mut self, channel: &str, user: &str) {
+        let Some(call) = self.call(channel) else { return };
+        user.clone_into(&mut call.host);
+        let data = json!({ "hostID": user, "call_id": call.id });
+        self.tell_call(channel, "call_host_changed", &data);
     }
 
     fn caption(&mut self, user: &str, channel: &str, data: &Value) {

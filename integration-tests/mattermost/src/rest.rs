@@ -67,7 +67,10 @@ async fn channel(State(world): State<Arc<World>>, Path(id): Path<String>) -> Res
     }
 }
 
-async fn image() -> Response {
+async fn image(State(world): State<Arc<World>>, Path(user): Path<String>) -> Response {
+    if let Some(picture) = world.lock().portraits.get(&user) {
+        return ([(header::CONTENT_TYPE, "image/png")], picture.clone()).into_response();
+    }
     // One grey pixel.
     let png: &[u8] = &[
         0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 0x0d, b'I', b'H', b'D', b'R', 0, 0, 0, 1, 0, 0, 0, 1, 8, 0, 0, 0, 0, 0x3a,

@@ -130,6 +130,8 @@ pub(crate) struct Member {
     pub(crate) lost: Option<Instant>,
     pub(crate) unmuted: bool,
     pub(crate) video: bool,
+    /// When, 0: not raised.
+    pub(crate) raised_hand: i64,
     /// Messages within the last second: the plugin bounds them.
     pub(crate) tokens: f64,
     pub(crate) filled: Instant,
@@ -141,11 +143,15 @@ pub(crate) struct Call {
     pub(crate) post: String,
     pub(crate) start_at: i64,
     pub(crate) screen: Option<String>,
+    /// The user who may record: who began it, as a rule.
+    pub(crate) host: String,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) people: Vec<Person>,
+    /// By user.
+    pub(crate) portraits: HashMap<String, Vec<u8>>,
     pub(crate) channels: HashMap<String, String>,
     pub(crate) calls: Vec<Call>,
     pub(crate) members: Vec<Member>,

@@ -8,6 +8,7 @@
 
 pub mod egress;
 mod job;
+pub mod layout;
 pub mod limits;
 pub mod mattermost;
 pub mod order;

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::layout::Layout;
+
 /// Where a bot goes and what is wanted of the call.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -98,6 +100,8 @@ pub struct PictureProfile {
     pub cameras: bool,
     /// One picture in full instead of everybody: the newest that is there, black while none is.
     pub single: bool,
+    /// Where everybody stands.
+    pub layout: Layout,
 }
 
 impl Default for PictureProfile {
@@ -113,6 +117,7 @@ impl Default for PictureProfile {
             always: false,
             cameras: true,
             single: false,
+            layout: Layout::default(),
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod caption;
 pub mod capture;
 pub mod job;
 pub mod limits;
+pub mod notes;
 pub mod publish;
 pub mod recognise;
 pub mod render;

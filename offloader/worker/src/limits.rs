@@ -105,3 +105,28 @@ pub const TRANSCRIPT_BYTES: u64 = 256 << 20;
 
 /// What the media node may send before this side has read it.
 pub const TAP_WINDOW: u32 = 4 << 20;
+
+/// Bytes of a portrait that is kept. Mattermost's own are 128 by 128 pixels, some 30 kB.
+pub const PORTRAIT_BYTES_MAX: usize = 512 << 10;
+
+/// Pixels of a portrait that is decoded: 16 MiB for a moment.
+pub const PORTRAIT_PIXELS_MAX: u64 = 4 << 20;
+
+/// Portraits kept with one recording, 128 MiB at most; who comes later has initials.
+pub const PORTRAITS_MAX: usize = 256;
+
+/// Portraits asked for at a time: the site has a call to serve.
+pub const PORTRAITS_ASKED: usize = 4;
+
+/// Decoded portraits at hand while a recording is rendered: three screens full of people, half a MiB each.
+pub const PORTRAITS_READY_MAX: usize = 48;
+
+/// Signs of one recording that are shown: hands, hosts, reactions. Five minutes of a call in which everything is reacted to at once
+/// have 6 000.
+pub const SIGNS_MAX: usize = 200_000;
+
+/// Reactions noted with each tick of the capture, of the whole call: twenty a second.
+pub const REACTIONS_A_TICK: usize = 5;
+
+/// Sessions of a call whose hand or microphone is kept in mind: as many as the plugin's state of a call may have.
+pub const SESSIONS_NOTED_MAX: usize = 10_000;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use archive::keys::DataKey;
+use common::film::{Still, still};
 use common::recording::{Writer, moving, pictures, voice};
 use offload_worker::render::job::render;
 use offloader_jobs::egress::FileForm;
@@ -83,22 +84,6 @@ fn sound(file: &Path) -> Vec<f32> {
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     out.stdout.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-}
-
-/// The picture at a second, RGB.
-fn picture(file: &Path, second: f32) -> Vec<u8> {
-    let out = Command::new("ffmpeg")
-        .args(["-v", "error", "-ss", &second.to_string(), "-i"])
-        .arg(file)
-        .args(["-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"])
-        .output()
-        .unwrap();
-    assert_eq!(out.stdout.len(), 1_280 * 720 * 3, "{}", String::from_utf8_lossy(&out.stderr));
-    out.stdout
-}
-
-fn pixel(rgb: &[u8], x: usize, y: usize) -> [u8; 3] {
-    rgb[(y * 1_280 + x) * 3..][..3].try_into().unwrap()
 }
 
 fn energy(samples: &[f32], from: f32, to: f32) -> f32 {
@@ -183,17 +168,17 @@ fn a_shared_screen_and_a_camera_are_seen_with_names_in_every_codec() {
 
         let red = |p: [u8; 3]| p[0] > 180 && p[1] < 70 && p[2] < 70;
         let blue = |p: [u8; 3]| p[2] > 180 && p[0] < 70 && p[1] < 70;
-        let during = picture(&file, 4.5);
-        assert!(red(pixel(&during, 500, 300)), "{screen} screen: {:?}", pixel(&during, 500, 300));
+        let during = still(&file, 4.5);
+        assert!(red(during.at(500, 300)), "{screen} screen: {:?}", during.at(500, 300));
         // The second tile of the column is Bob's camera.
-        assert!(blue(pixel(&during, 1_140, 230)), "{camera} camera: {:?}", pixel(&during, 1_140, 230));
-        let before = picture(&file, 1.7);
-        assert!(!red(pixel(&before, 500, 300)));
-        let after = picture(&file, 6.8);
-        assert!(!red(pixel(&after, 500, 300)) && blue(pixel(&after, 960, 360)), "the grid again: {:?}", pixel(&after, 960, 360));
+        assert!(blue(during.at(1_140, 230)), "{camera} camera: {:?}", during.at(1_140, 230));
+        let before = still(&file, 1.7);
+        assert!(!red(before.at(500, 300)));
+        let after = still(&file, 6.8);
+        assert!(!red(after.at(500, 300)) && blue(after.at(960, 360)), "the grid again: {:?}", after.at(960, 360));
         // Who speaks has a green frame, who is silent none.
         let green = |p: [u8; 3]| p[1] > 150 && p[0] < 120;
-        let edge = |rgb: &[u8], x: usize| (200..500).any(|y| green(pixel(rgb, x, y)));
+        let edge = |still: &Still, x: usize| (200..500).any(|y| green(still.at(x, y)));
         assert!(edge(&after, 9) && !edge(&after, 645), "speaker's frame");
         if let Some(keep) = std::env::var_os("KEEP_PICTURES") {
             std::fs::copy(&file, Path::new(&keep).join(format!("{screen}-{camera}.mp4"))).unwrap();
@@ -317,11 +302,11 @@ fn one_persons_newest_picture_fills_the_frame_and_nobody_is_named() {
     render(&order, &mut |_| true).unwrap().unwrap();
     let file = dir.path().join("out/media.mp4");
     // What does not change is not encoded again: the first picture stands for the time before.
-    let (before, during) = (picture(&file, 0.0), picture(&file, 4.0));
+    let (before, during) = (still(&file, 0.0), still(&file, 4.0));
     for (x, y) in [(8, 8), (1_270, 8), (8, 710), (1_270, 710), (640, 360)] {
-        let red = pixel(&during, x, y);
+        let red = during.at(x, y);
         assert!(red[0] > 180 && red[1] < 70 && red[2] < 70, "{x} {y}: {red:?}");
-        assert!(pixel(&before, x, y).iter().all(|value| *value < 50), "nothing but the ground");
+        assert!(before.at(x, y).iter().all(|value| *value < 50), "nothing but the ground");
     }
 }
 
@@ -351,7 +336,7 @@ fn a_track_comes_out_as_it_went_in_in_the_container_of_its_codec() {
         // Key frames come every two seconds: four of six are left, each as it was, at its time.
         assert_eq!(result.duration_ms, 4_000, "{codec}");
         assert_eq!(frames(&file), (0..40).map(|n| n * 100).collect::<Vec<i64>>(), "{codec}");
-        picture(&file, 3.5);
+        still(&file, 3.5);
     }
     let dir = tempfile::tempdir().unwrap();
     let (tracks, _) = common::meeting();

@@ -104,7 +104,7 @@ async fn what_egress_does_not_do_is_said_in_the_protocols_words() {
     fails(&egress(&program, &recorder(), "Nonsense", json!({})).await, 404, "bad_route", "Nonsense");
     let (_ann, _) = Client::join(&program.url, &ticket("r", "ann")).await;
     for more in [
-        json!({ "layout": "speaker" }),
+        json!({ "layout": "mosaic" }),
         json!({ "customBaseUrl": "https://page.example" }),
         json!({ "streamOutputs": [{ "urls": ["rtmp://x"] }] }),
         json!({ "segmentOutputs": [{ "filenamePrefix": "x" }] }),

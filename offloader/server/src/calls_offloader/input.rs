@@ -6,6 +6,7 @@
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use offloader_jobs::layout::Layout;
 use offloader_jobs::mattermost::{MattermostCall, MattermostCaptions, MattermostRecording, MattermostTranscription, PictureProfile};
 use serde_json::{Map, Value};
 
@@ -184,6 +185,7 @@ impl Input<'_> {
             always: true,
             cameras: self.flag("cameras", true),
             single: false,
+            layout: self.choice("layout", &Layout::NAMES, "grid").parse().unwrap_or_default(),
         }
     }
 
@@ -212,6 +214,7 @@ impl Input<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offloader_jobs::layout::Arrangement;
     use serde_json::json;
 
     fn id(letter: char) -> String {
@@ -249,6 +252,7 @@ mod tests {
                 always: true,
                 cameras: true,
                 single: false,
+                layout: Layout::default(),
             };
             assert_eq!(recording.picture, expected);
             assert!(asked.notes.is_empty(), "{:?}", asked.notes);
@@ -267,14 +271,16 @@ mod tests {
         assert_eq!((default.width, default.height, default.frame_rate, default.video_kbps, notes), (1920, 1080, 30, 1500, 0));
         assert_eq!((default.audio_kbps, default.preset.as_str()), (64, "fast"));
         // As texts, which is how a server's environment comes.
-        let texts = json!({ "width": "2560", "height": "1440.0", "frame_rate": " 24 ", "cameras": "false", "extra_chromium_args": "--x" });
+        let texts = json!({ "width": "2560", "height": "1440.0", "frame_rate": " 24 ", "cameras": "false", "extra_chromium_args": "--x",
+            "layout": "speaker-light" });
         let (texts, notes) = picture(texts);
         assert_eq!((texts.width, texts.height, texts.frame_rate, texts.cameras, notes), (2560, 1440, 24, false, 0));
+        assert_eq!(texts.layout, Layout { arrangement: Arrangement::Speaker, light: true });
         let wild = json!({ "width": 99_999, "height": -3, "frame_rate": 0, "video_rate": 1e21, "audio_rate": "loud", "video_preset": "slow",
-            "output_format": "webm", "cameras": "perhaps" });
+            "output_format": "webm", "cameras": "perhaps", "layout": "mosaic" });
         let (wild, notes) = picture(wild);
         assert_eq!((wild.width, wild.height, wild.frame_rate, wild.video_kbps, wild.audio_kbps), (3840, 720, 10, 10_000, 64));
-        assert_eq!((wild.preset.as_str(), wild.cameras, notes), ("fast", true, 8));
+        assert_eq!((wild.preset.as_str(), wild.cameras, wild.layout, notes), ("fast", true, Layout::default(), 9));
         assert_eq!(picture(json!({ "width": 1281, "height": 721 })).0.width % 2, 0);
     }
 

@@ -315,7 +315,12 @@ impl Visit {
                 tracing::warn!("out of the call: {reason}");
                 return Some(Last::End("connection_lost"));
             }
-            mm::Event::Joined(_) | mm::Event::Ids(_) | mm::Event::Media(_) | mm::Event::HostChanged { .. } | mm::Event::Caption { .. } => {}
+            mm::Event::Joined(_)
+            | mm::Event::Ids(_)
+            | mm::Event::Media(_)
+            | mm::Event::HostChanged { .. }
+            | mm::Event::Reacted { .. }
+            | mm::Event::Caption { .. } => {}
         }
         None
     }

@@ -5,10 +5,8 @@ use archive::read::Recording;
 use offloader_jobs::egress::FileForm;
 use offloader_jobs::order::{RenderOrder, RenderResult};
 
-use super::layout::{COLUMN_TILES, Canvas, GRID_TILES, fit, plan};
 use super::media::{Film, Streams, init};
-use super::people::People;
-use super::picture::{LABEL, Picture, SPEAKING, Size, TILE, shorten};
+use super::scene::Scene;
 use super::sound::{Mixer, RATE};
 use super::track;
 use super::video::VideoTrack;
@@ -56,14 +54,7 @@ pub fn render(order: &RenderOrder, go_on: &mut dyn FnMut(f32) -> bool) -> anyhow
         FileForm::Mp4 | FileForm::Track => (Streams::Both, "media.mp4", "video/mp4"),
     };
     let (has_video, drawn) = (streams.has_pictures(), videos.is_empty());
-    let scene = Scene {
-        canvas: Canvas { width: order.picture.width, height: order.picture.height },
-        single: order.picture.single,
-        footer: order.picture.always && !order.picture.single,
-        origin,
-        people: People::of(recording.manifest(), order.picture.always),
-        videos,
-    };
+    let scene = Scene::new(&recording, &order.picture, origin, videos);
     let mut profile = order.picture.clone();
     if drawn {
         // Flat tiles that stand still look the same whatever the encoder tries, so it tries nothing: a fifth of the CPU.
@@ -71,24 +62,31 @@ pub fn render(order: &RenderOrder, go_on: &mut dyn FnMut(f32) -> bool) -> anyhow
     }
     let film = Film::create(&order.output_dir.join(file), &order.title, &profile, streams)?;
     let mixer = Mixer::new(&recording, origin)?;
-    let finished = write(film, mixer, scene, order.picture.frame_rate.max(1) as usize, duration_us, has_video, go_on)?;
+    let timing = Timing { origin, duration_us, frame_rate: order.picture.frame_rate.max(1) as usize };
+    let finished = write(film, mixer, scene, &timing, has_video, go_on)?;
     Ok(finished.then(|| RenderResult { file: file.into(), mime: mime.into(), duration_ms: duration_us / 1_000, has_video }))
+}
+
+/// When a recording begins, how long it is, and in how many pictures a second it is shown.
+struct Timing {
+    origin: i64,
+    duration_us: i64,
+    frame_rate: usize,
 }
 
 fn write(
     mut film: Film,
     mut mixer: Mixer<'_>,
     mut scene: Scene<'_>,
-    frame_rate: usize,
-    duration_us: i64,
+    timing: &Timing,
     has_video: bool,
     go_on: &mut dyn FnMut(f32) -> bool,
 ) -> anyhow::Result<bool> {
+    let &Timing { origin, duration_us, frame_rate } = timing;
     // An empty recording still gives a file that plays.
     let blocks = (usize::try_from(duration_us)? * frame_rate).div_ceil(1_000_000).max(1);
     // 48 000 samples need not divide by the rate: each block goes to where its picture ends.
     let end_of = |n: usize| (n + 1) * RATE / frame_rate;
-    let mut shown = None;
     for n in 0..blocks {
         // Progress is told once a second of the recording.
         if n % frame_rate == 0 && !go_on(n as f32 / blocks as f32) {
@@ -98,135 +96,13 @@ fn write(
         let (sound, levels) = mixer.block(end_of(n) - begin)?;
         film.add_sound(&sound)?;
         if has_video {
-            let now = scene.origin + (n as i64 + 1) * 1_000_000 / frame_rate as i64;
-            scene.people.handle_levels(now, &levels);
-            for video in &mut scene.videos {
-                video.advance(now)?;
-            }
-            let view = scene.view(now);
-            if shown.as_ref() != Some(&view) {
-                film.add_picture(n as i64, scene.draw(now, &view).into_frame())?;
-                shown = Some(view);
+            let now = origin + (n as i64 + 1) * 1_000_000 / frame_rate as i64;
+            scene.advance(now, &levels)?;
+            if let Some(picture) = scene.look(now) {
+                film.add_picture(n as i64, picture)?;
             }
         }
     }
-    film.finish(blocks as i64)?;
+    film.finish(blocks as i64, scene.picture())?;
     Ok(true)
-}
-
-/// What a recording looks like, through time.
-struct Scene<'r> {
-    canvas: Canvas,
-    /// The newest picture that is there, in full, and nothing else.
-    single: bool,
-    /// A line at the bottom says how long the call lasts, and who is there.
-    footer: bool,
-    origin: i64,
-    people: People,
-    videos: Vec<VideoTrack<'r>>,
-}
-
-/// What is to be seen at a moment: two equal ones give the same picture.
-#[derive(Debug, PartialEq)]
-struct View {
-    /// What is shown in full or beside everybody, and which of its pictures: the screen shared last, as a rule.
-    screen: Option<(usize, i64)>,
-    people: Vec<Shown>,
-    footer: Option<String>,
-}
-
-/// Somebody on the picture.
-#[derive(Debug, PartialEq)]
-struct Shown {
-    identity: String,
-    name: String,
-    speaks: bool,
-    /// Which camera, and which of its pictures.
-    camera: Option<(usize, i64)>,
-}
-
-impl Scene<'_> {
-    fn view(&self, now: i64) -> View {
-        let last = |wanted: &dyn Fn(&VideoTrack<'_>) -> bool| {
-            let found = self.videos.iter().enumerate().rfind(|(_, video)| wanted(video) && video.visible(now));
-            found.map(|(n, video)| (n, video.picture_us()))
-        };
-        if self.single {
-            return View { screen: last(&|_| true), people: Vec::new(), footer: None };
-        }
-        let screen = last(&|video| video.screen);
-        let most = if screen.is_some() { COLUMN_TILES as usize } else { GRID_TILES };
-        let people = self.people.present(now, most).into_iter().map(|person| Shown {
-            identity: person.identity.clone(),
-            name: person.name.clone(),
-            speaks: person.speaks(now),
-            camera: last(&|video| !video.screen && video.identity == person.identity),
-        });
-        let people: Vec<Shown> = people.collect();
-        let footer = self.footer.then(|| {
-            let seconds = (now - self.origin) / 1_000_000;
-            let clock = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
-            let count = self.people.count(now);
-            let noun = if count == 1 { "participant" } else { "participants" };
-            format!("{clock}   {count} {noun}")
-        });
-        View { screen, people, footer }
-    }
-
-    fn draw(&mut self, now: i64, view: &View) -> Picture {
-        let mut picture = Picture::new(self.canvas);
-        let mut canvas = self.canvas;
-        if self.single {
-            if let Some(video) = view.screen.and_then(|(n, _)| self.videos.get_mut(n))
-                && let Some((width, height)) = video.size()
-            {
-                let into = fit(width, height, canvas.whole());
-                if let Some(scaled) = video.scaled(into) {
-                    picture.draw(into, scaled);
-                }
-            }
-            return picture;
-        }
-        if let Some(text) = &view.footer {
-            let line = canvas.footer();
-            picture.fill(line, LABEL);
-            picture.text(line.x + 16, line.y + line.height.saturating_sub(Size::Small.height()) / 2, text, Size::Small);
-            canvas = canvas.above_footer();
-        }
-        let plan = plan(canvas, view.people.len(), view.screen.is_some());
-        let screen = view.screen.and_then(|(n, _)| self.videos.get_mut(n));
-        if let (Some(screen), Some(area)) = (screen, plan.screen)
-            && let Some((width, height)) = screen.size()
-        {
-            let into = fit(width, height, area);
-            if let Some(scaled) = screen.scaled(into) {
-                picture.draw(into, scaled);
-            }
-            let sharer = screen.identity.clone();
-            if let Some(name) = self.people.name(&sharer) {
-                picture.label(area, &format!("{name} is sharing"));
-            }
-        }
-        for (person, tile) in view.people.iter().zip(&plan.people) {
-            picture.fill(*tile, TILE);
-            let camera = person.camera.and_then(|(n, _)| self.videos.get_mut(n)).filter(|camera| camera.visible(now));
-            let drawn = camera.and_then(|camera| {
-                let into = camera.size().map(|(width, height)| fit(width, height, *tile))?;
-                picture.draw(into, camera.scaled(into)?);
-                Some(())
-            });
-            if drawn.is_some() {
-                picture.label(*tile, &person.name);
-            } else {
-                let name = shorten(&person.name, (tile.width.saturating_sub(16) / Size::Large.width()) as usize);
-                let wide = name.chars().count() as u32 * Size::Large.width();
-                let (x, y) = (tile.x + tile.width.saturating_sub(wide) / 2, tile.y + tile.height.saturating_sub(Size::Large.height()) / 2);
-                picture.text(x, y, &name, Size::Large);
-            }
-            if person.speaks {
-                picture.border(*tile, 4, SPEAKING);
-            }
-        }
-        picture
-    }
 }

@@ -11,9 +11,9 @@ pub struct Canvas {
 
 /// Space between tiles.
 const GAP: u32 = 8;
-/// Width of the people's column beside a shared screen.
+/// Width of the people's column beside the large place.
 const COLUMN: u32 = 264;
-/// People beside a shared screen; more would be too small to read.
+/// People beside the large place; more would be too small to read.
 pub const COLUMN_TILES: u32 = 5;
 /// People in the grid; the loudest are shown when there are more.
 pub const GRID_TILES: usize = 16;
@@ -34,9 +34,9 @@ pub struct Rect {
 /// A picture's plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The shared screen, if there is one.
-    pub screen: Option<Rect>,
-    /// People, in their order.
+    /// The large place, if there is one: for a shared screen, or for who speaks.
+    pub large: Option<Rect>,
+    /// People, in their order; beside the large place where there is one.
     pub people: Vec<Rect>,
 }
 
@@ -44,7 +44,8 @@ pub struct Plan {
 const FOOTER: u32 = 32;
 
 impl Canvas {
-    fn scaled(self, at_1280: u32) -> u32 {
+    /// A length at a width of 1280, as it is here: even.
+    pub fn scaled(self, at_1280: u32) -> u32 {
         even(at_1280 * self.width / 1_280).max(2)
     }
 
@@ -65,10 +66,10 @@ impl Canvas {
     }
 }
 
-/// Lays out `people` with or without a shared screen.
-pub fn plan(canvas: Canvas, people: usize, screen: bool) -> Plan {
+/// Lays out `people` with or without a large place.
+pub fn plan(canvas: Canvas, people: usize, large: bool) -> Plan {
     let (gap, side) = (canvas.scaled(GAP), canvas.scaled(COLUMN));
-    if screen {
+    if large {
         let shown = people.min(COLUMN_TILES as usize) as u32;
         let width = if shown == 0 { canvas.width - 2 * gap } else { canvas.width - side - 3 * gap };
         let tile = even(side * 9 / 16);
@@ -76,7 +77,7 @@ pub fn plan(canvas: Canvas, people: usize, screen: bool) -> Plan {
         let tile = tile.min(even((canvas.height - gap) / shown.max(1) - gap));
         let people =
             (0..shown).map(|n| Rect { x: canvas.width - side - gap, y: gap + n * (tile + gap), width: side, height: tile }).collect();
-        return Plan { screen: Some(Rect { x: gap, y: gap, width, height: canvas.height - 2 * gap }), people };
+        return Plan { large: Some(Rect { x: gap, y: gap, width, height: canvas.height - 2 * gap }), people };
     }
     let shown = people.min(GRID_TILES) as u32;
     let columns = (1..=4).find(|c| c * c >= shown).unwrap_or(4);
@@ -92,10 +93,11 @@ pub fn plan(canvas: Canvas, people: usize, screen: bool) -> Plan {
             Rect { x: left + column * (width + gap), y: gap + row * (height + gap), width, height }
         })
         .collect();
-    Plan { screen: None, people }
+    Plan { large: None, people }
 }
 
-fn even(n: u32) -> u32 {
+/// The next even number below.
+pub fn even(n: u32) -> u32 {
     n & !1
 }
 
@@ -118,15 +120,15 @@ mod tests {
     #[test]
     fn no_tile_leaves_the_picture_or_covers_another() {
         for (canvas, people) in CANVASES.iter().flat_map(|canvas| (0..40).map(move |people| (*canvas, people))) {
-            for screen in [false, true] {
-                let plan = plan(canvas, people, screen);
-                let all: Vec<Rect> = plan.people.iter().copied().chain(plan.screen).collect();
+            for large in [false, true] {
+                let plan = plan(canvas, people, large);
+                let all: Vec<Rect> = plan.people.iter().copied().chain(plan.large).collect();
                 for (n, a) in all.iter().enumerate() {
-                    assert!(a.x + a.width <= canvas.width && a.y + a.height <= canvas.height, "{people} {screen} {a:?}");
+                    assert!(a.x + a.width <= canvas.width && a.y + a.height <= canvas.height, "{people} {large} {a:?}");
                     assert!([a.x, a.y, a.width, a.height].iter().all(|v| v % 2 == 0) && a.width > 0 && a.height > 0, "{a:?}");
                     for b in &all[n + 1..] {
                         let apart = a.x + a.width <= b.x || b.x + b.width <= a.x || a.y + a.height <= b.y || b.y + b.height <= a.y;
-                        assert!(apart, "{people} {screen}: {a:?} {b:?}");
+                        assert!(apart, "{people} {large}: {a:?} {b:?}");
                     }
                 }
             }

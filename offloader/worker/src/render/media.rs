@@ -151,8 +151,8 @@ pub struct Film {
     frame_rate: u32,
     /// Number of the latest key frame.
     key_picture: Option<i64>,
-    /// The latest picture and its number.
-    last: Option<(i64, frame::Video)>,
+    /// Number of the latest picture.
+    last: Option<i64>,
 }
 
 impl Film {
@@ -197,10 +197,9 @@ impl Film {
 
     /// A picture that stands from the `number`th of a frame's length on, until the next one. What does not change need not be
     /// encoded again: a call where nobody shows anything costs a picture a second instead of twenty.
-    pub fn add_picture(&mut self, number: i64, picture: frame::Video) -> Result<(), MediaError> {
-        self.encode_picture(number, &picture)?;
-        self.last = Some((number, picture));
-        Ok(())
+    pub fn add_picture(&mut self, number: i64, picture: &frame::Video) -> Result<(), MediaError> {
+        self.last = Some(number);
+        self.encode_picture(number, picture)
     }
 
     fn encode_picture(&mut self, number: i64, picture: &frame::Video) -> Result<(), MediaError> {
@@ -216,12 +215,11 @@ impl Film {
         self.drain_video()
     }
 
-    /// Writes what is left and the index; `pictures`: how many there would be if each had its frame's length.
-    pub fn finish(mut self, pictures: i64) -> Result<(), MediaError> {
+    /// Writes what is left and the index; `pictures`: how many there would be if each had its frame's length; `last`: the latest.
+    pub fn finish(mut self, pictures: i64, last: &frame::Video) -> Result<(), MediaError> {
         // The last picture stands to the end.
-        if let Some((number, picture)) = self.last.take().filter(|(number, _)| number + 1 < pictures) {
-            debug_assert!(number < pictures, "pictures come in order");
-            self.encode_picture(pictures - 1, &picture)?;
+        if self.last.is_some_and(|number| number + 1 < pictures) {
+            self.encode_picture(pictures - 1, last)?;
         }
         let rest = std::mem::take(&mut self.waiting);
         if !rest.is_empty() {

@@ -4,11 +4,21 @@
 //! time; runs at the lowest priority.
 
 pub mod depacket;
+pub mod focus;
 pub mod job;
 pub mod layout;
+pub mod line;
+pub mod mask;
 pub mod media;
 pub mod people;
 pub mod picture;
+pub mod portraits;
+pub mod scene;
+pub mod signals;
 pub mod sound;
+pub mod still;
+pub mod symbol;
+pub mod theme;
+pub mod tile;
 pub mod track;
 pub mod video;

@@ -1,86 +1,35 @@
-//! Drawing on a 4:2:0 frame: rectangles, scaled pictures, names.
+//! Drawing on a 4:2:0 frame: rectangles, scaled pictures, and colours through masks.
 
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::frame::Video;
-use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
 use super::layout::{Canvas, Rect};
-
-/// A colour as luma and the two chromas (BT.601, limited range, as browsers encode).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Colour {
-    y: u8,
-    u: u8,
-    v: u8,
-}
-
-/// Behind everything.
-pub const BACKGROUND: Colour = Colour::rgb(0x12, 0x15, 0x1b);
-/// A tile without a camera.
-pub const TILE: Colour = Colour::rgb(0x2a, 0x30, 0x3c);
-/// Around who is speaking.
-pub const SPEAKING: Colour = Colour::rgb(0x3d, 0xd6, 0x8c);
-/// Behind a name.
-pub const LABEL: Colour = Colour::rgb(0x05, 0x07, 0x0a);
-/// Text.
-pub const TEXT: Colour = Colour::rgb(0xf4, 0xf6, 0xf8);
-
-impl Colour {
-    /// From red, green, blue.
-    pub const fn rgb(r: u8, g: u8, b: u8) -> Self {
-        let (r, g, b) = (r as i32, g as i32, b as i32);
-        Self {
-            y: (((66 * r + 129 * g + 25 * b + 128) >> 8) + 16) as u8,
-            u: (((-38 * r - 74 * g + 112 * b + 128) >> 8) + 128) as u8,
-            v: (((112 * r - 94 * g - 18 * b + 128) >> 8) + 128) as u8,
-        }
-    }
-}
-
-/// Text size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Size {
-    /// In a label.
-    Small,
-    /// In the middle of a tile.
-    Large,
-}
-
-impl Size {
-    fn raster(self) -> RasterHeight {
-        match self {
-            Self::Small => RasterHeight::Size20,
-            Self::Large => RasterHeight::Size32,
-        }
-    }
-
-    /// Height of a line.
-    pub fn height(self) -> u32 {
-        self.raster().val() as u32
-    }
-
-    /// Width of a character.
-    pub fn width(self) -> u32 {
-        get_raster_width(FontWeight::Regular, self.raster()) as u32
-    }
-}
+use super::mask::Mask;
+use super::theme::Colour;
 
 /// The frame that is drawn on.
 pub struct Picture {
     frame: Video,
+    /// What goes through masks stays in here.
+    clip: Rect,
 }
 
 impl Picture {
-    /// An empty picture.
-    pub fn new(canvas: Canvas) -> Self {
-        let mut picture = Self { frame: Video::new(Pixel::YUV420P, canvas.width, canvas.height) };
-        picture.fill(Rect { x: 0, y: 0, width: canvas.width, height: canvas.height }, BACKGROUND);
+    /// A picture of one colour.
+    pub fn new(canvas: Canvas, ground: Colour) -> Self {
+        let mut picture = Self { frame: Video::new(Pixel::YUV420P, canvas.width, canvas.height), clip: canvas.whole() };
+        picture.fill(canvas.whole(), ground);
         picture
     }
 
     /// For the encoder.
-    pub fn into_frame(self) -> Video {
-        self.frame
+    pub fn frame(&self) -> &Video {
+        &self.frame
+    }
+
+    /// From now on letters and shapes stay within this.
+    pub fn clip(&mut self, to: Rect) {
+        self.clip = to;
     }
 
     /// A rectangle of one colour.
@@ -119,87 +68,90 @@ impl Picture {
 
     /// A frame around a rectangle, inside it.
     pub fn border(&mut self, rect: Rect, thickness: u32, colour: Colour) {
-        let t = thickness.min(rect.width / 2).min(rect.height / 2);
+        let t = thickness.min(rect.width / 2).min(rect.height / 2) & !1;
         self.fill(Rect { height: t, ..rect }, colour);
         self.fill(Rect { y: rect.y + rect.height - t, height: t, ..rect }, colour);
         self.fill(Rect { width: t, ..rect }, colour);
         self.fill(Rect { x: rect.x + rect.width - t, width: t, ..rect }, colour);
     }
 
-    /// A name on a dark strip in the lower left corner of a tile.
-    pub fn label(&mut self, tile: Rect, name: &str) {
-        let width = tile.width.saturating_sub(24) / Size::Small.width();
-        let text = shorten(name, width as usize);
-        if text.is_empty() {
+    /// A colour where the mask covers.
+    pub fn paint(&mut self, mask: &Mask, colour: Colour) {
+        self.blend(mask, |x, y| (mask.at(x, y), colour));
+    }
+
+    /// A picture with red, green, blue and alpha, as large as the mask, where the mask covers.
+    pub fn paste(&mut self, mask: &Mask, source: &Video) {
+        let area = mask.area();
+        if source.format() != Pixel::RGBA || source.width() != area.width || source.height() != area.height {
             return;
         }
-        let strip_width = (text.chars().count() as u32 * Size::Small.width() + 16).next_multiple_of(2).min(tile.width);
-        let height = (Size::Small.height() + 8).min(tile.height) & !1;
-        let strip = Rect { x: tile.x, y: tile.y + tile.height - height, width: strip_width, height };
-        self.fill(strip, LABEL);
-        self.text(strip.x + 8, strip.y + 4, &text, Size::Small);
+        let (stride, data) = (source.stride(0), source.data(0));
+        self.blend(mask, |x, y| {
+            let at = y as usize * stride + x as usize * 4;
+            match data.get(at..at + 4) {
+                Some(&[r, g, b, alpha]) => ((u16::from(mask.at(x, y)) * u16::from(alpha) / 255) as u8, Colour::rgb(r, g, b)),
+                _ => (0, Colour::rgb(0, 0, 0)),
+            }
+        });
     }
 
-    /// Text from its upper left corner. Characters that the font lacks become a box.
-    pub fn text(&mut self, x: u32, y: u32, text: &str, size: Size) {
-        let (width, height, stride) = (self.frame.width() as usize, self.frame.height() as usize, self.frame.stride(0));
-        let mut left = x as usize;
-        for c in text.chars() {
-            let glyph = get_raster(c, FontWeight::Regular, size.raster())
-                .or_else(|| get_raster('\u{fffd}', FontWeight::Regular, size.raster()))
-                .or_else(|| get_raster('?', FontWeight::Regular, size.raster()));
-            let Some(glyph) = glyph else { continue };
-            let data = self.frame.data_mut(0);
-            for (row, line) in glyph.rows().enumerate() {
-                for (column, &cover) in line.iter().enumerate() {
-                    let (px, py) = (left + column, y as usize + row);
-                    if px >= width || py >= height {
-                        continue;
-                    }
-                    if let Some(pixel) = data.get_mut(py * stride + px) {
-                        let (below, cover) = (u32::from(*pixel), u32::from(cover));
-                        *pixel = ((below * (255 - cover) + u32::from(TEXT.y) * cover) / 255) as u8;
-                    }
+    /// Two by two pixels at a time: they have four lumas and one chroma.
+    fn blend(&mut self, mask: &Mask, pixel: impl Fn(u32, u32) -> (u8, Colour)) {
+        let (area, clip) = (mask.area(), self.clip);
+        let (right, bottom) = ((clip.x + clip.width).min(self.frame.width()), (clip.y + clip.height).min(self.frame.height()));
+        for (y, x) in (0..area.height).step_by(2).flat_map(|y| (0..area.width).step_by(2).map(move |x| (y, x))) {
+            let (left, top) = (area.x + x, area.y + y);
+            if left < clip.x || top < clip.y || left + 1 >= right || top + 1 >= bottom {
+                continue;
+            }
+            let (mut covered, mut u, mut v) = (0_u32, 0_u32, 0_u32);
+            for (dx, dy) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+                let (cover, colour) = pixel(x + dx, y + dy);
+                if cover > 0 {
+                    self.mix(0, left + dx, top + dy, colour.y, u32::from(cover));
+                    covered += u32::from(cover);
+                    u += u32::from(cover) * u32::from(colour.u);
+                    v += u32::from(cover) * u32::from(colour.v);
                 }
             }
-            left += size.width() as usize;
+            if let (Some(u), Some(v)) = (u.checked_div(covered), v.checked_div(covered)) {
+                self.mix(1, left / 2, top / 2, u as u8, covered / 4);
+                self.mix(2, left / 2, top / 2, v as u8, covered / 4);
+            }
         }
     }
-}
 
-/// A name on one line of at most so many characters.
-pub fn shorten(name: &str, most: usize) -> String {
-    let clean: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let clean = clean.split_whitespace().collect::<Vec<_>>().join(" ");
-    if clean.chars().count() <= most {
-        return clean;
+    fn mix(&mut self, plane: usize, x: u32, y: u32, value: u8, cover: u32) {
+        let stride = self.frame.stride(plane);
+        if let Some(pixel) = self.frame.data_mut(plane).get_mut(y as usize * stride + x as usize) {
+            *pixel = ((u32::from(*pixel) * (255 - cover) + u32::from(value) * cover + 127) / 255) as u8;
+        }
     }
-    clean.chars().take(most.saturating_sub(1)).chain(['.']).take(most).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::theme::{DARK, SPEAKING, STRIP, WHITE};
 
     #[test]
     fn drawing_at_the_edges_stays_inside() {
         let (width, height) = (1_280, 720);
-        let mut picture = Picture::new(Canvas { width, height });
+        let mut picture = Picture::new(Canvas { width, height }, DARK.ground);
         let corner = Rect { x: width - 40, y: height - 20, width: 40, height: 20 };
-        picture.label(corner, "A very long name indeed, with Ümläuts and 日本語");
-        picture.text(width - 3, height - 3, "xyz", Size::Large);
+        picture.paint(&Mask::text(width - 3, height - 3, "xyz", 32), WHITE);
+        picture.paint(&Mask::disc(Rect { x: width - 20, y: height - 20, width: 40, height: 40 }), SPEAKING);
         picture.border(corner, 30, SPEAKING);
-        assert_eq!(shorten("Ada\nLovelace", 20), "Ada Lovelace");
-        assert_eq!(shorten("Ada Lovelace", 5), "Ada .");
-        assert_eq!(shorten("Ada", 0), "");
+        picture.fill(Rect { x: width - 2, y: height - 2, width: 2, height: 2 }, STRIP);
     }
 
     #[test]
-    fn a_name_is_readable_on_its_strip() {
-        let mut picture = Picture::new(Canvas { width: 1_280, height: 720 });
-        picture.label(Rect { x: 0, y: 0, width: 400, height: 300 }, "Zoë");
-        let frame = picture.into_frame();
-        let strip: Vec<u8> = (276..296).flat_map(|row| frame.data(0)[row * frame.stride(0)..][..60].to_vec()).collect();
-        assert!(strip.contains(&TEXT.y) && strip.contains(&LABEL.y));
+    fn a_colour_arrives_whole_in_the_middle_of_a_disc_and_not_at_all_outside() {
+        let mut picture = Picture::new(Canvas { width: 64, height: 64 }, DARK.ground);
+        picture.paint(&Mask::disc(Rect { x: 8, y: 8, width: 48, height: 48 }), SPEAKING);
+        let at = |plane: usize, x: usize, y: usize| picture.frame().data(plane)[y * picture.frame().stride(plane) + x];
+        assert_eq!((at(0, 32, 32), at(1, 16, 16), at(2, 16, 16)), (SPEAKING.y, SPEAKING.u, SPEAKING.v));
+        assert_eq!((at(0, 8, 8), at(1, 4, 4), at(2, 4, 4)), (DARK.ground.y, DARK.ground.u, DARK.ground.v));
     }
 }

@@ -36,6 +36,8 @@ struct Voice<'r> {
     filled_to: i64,
     done: bool,
     identity: String,
+    /// The sound of a shared screen, which nobody says.
+    of_screen: bool,
 }
 
 /// Mixes a recording's audio tracks.
@@ -66,6 +68,7 @@ impl<'r> Mixer<'r> {
                 filled_to: 0,
                 done: false,
                 identity: track.info.identity.clone(),
+                of_screen: track.info.source == "screen_share_audio",
             })
         };
         let audio = recording.tracks().iter().filter(|track| track.info.kind == "audio");
@@ -73,7 +76,7 @@ impl<'r> Mixer<'r> {
         Ok(Self { voices, origin_us, position: 0, gain: 1.0 })
     }
 
-    /// The next samples of all voices together, and who was heard.
+    /// The next samples of all voices together, and who spoke.
     pub fn block(&mut self, samples: usize) -> Result<(Vec<f32>, Vec<Level>), SoundError> {
         let mut mix = vec![0.0; samples];
         let mut levels = Vec::new();
@@ -81,7 +84,7 @@ impl<'r> Mixer<'r> {
         for voice in &mut self.voices {
             voice.read_to(to, self.origin_us)?;
             let energy = voice.add(from, &mut mix);
-            if energy > 0.0 {
+            if energy > 0.0 && !voice.of_screen {
                 levels.push(Level { identity: voice.identity.clone(), rms: (energy / samples.max(1) as f32).sqrt() });
             }
         }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "test support; not every test uses all of it")]
 
 pub mod call;
+pub mod film;
 pub mod recording;
 pub mod servers;
 pub mod wer;

@@ -7,6 +7,7 @@ use archive::capture::{CaptureWriter, StartInfo};
 use archive::keys::{DataKey, SiteKey, SiteSigner};
 use archive::manifest::{Consent, TrackInfo};
 use archive::record::Packet;
+use offload_worker::notes::{self, Sign};
 
 pub struct Writer {
     pub writer: CaptureWriter,
@@ -56,6 +57,22 @@ impl Writer {
             ..TrackInfo::default()
         };
         self.writer.track(self.start_us, info).unwrap();
+    }
+
+    /// What somebody signals at a moment.
+    pub fn sign(&mut self, at_us: i64, identity: &str, sign: &Sign) -> Vec<Timed> {
+        let info = notes::signs_track(identity, identity);
+        let sid = info.track_sid.clone();
+        self.writer.track(at_us, info).unwrap();
+        notes::sign_packets(at_us, sign).into_iter().map(|packet| Timed { sid: sid.clone(), packet }).collect()
+    }
+
+    /// Somebody's portrait, which came at a moment.
+    pub fn portrait(&mut self, at_us: i64, identity: &str, picture: Vec<u8>) -> Vec<Timed> {
+        let info = notes::portrait_track(identity, identity, &picture).unwrap();
+        let sid = info.track_sid.clone();
+        self.writer.track(at_us, info).unwrap();
+        notes::packets(at_us, &picture.into()).into_iter().map(|packet| Timed { sid: sid.clone(), packet }).collect()
     }
 
     /// Stores packets in order of arrival and ends the recording at `end_us`.

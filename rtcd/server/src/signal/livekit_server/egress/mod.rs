@@ -37,7 +37,7 @@ use crate::signal::seam::{RoomAnswer, RoomFault, RoomRequest, Vouched};
 const UNSUPPORTED: [(&str, &str); 4] = [
     ("StartWebEgress", "web pages are not recorded; use StartRoomCompositeEgress"),
     ("StartEgress", "this form of request is not supported yet; use StartRoomCompositeEgress or another call of its kind"),
-    ("UpdateLayout", "the layout is fixed: a shared screen in full, else a grid"),
+    ("UpdateLayout", "the layout stays as it was when the egress began; start another one"),
     ("UpdateStream", "there are no streams to change; egress writes files"),
 ];
 

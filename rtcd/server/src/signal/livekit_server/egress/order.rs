@@ -2,6 +2,7 @@
 
 use livekit_protocol as lk;
 use offloader_jobs::egress::{EgressKind, FileForm, S3Bucket};
+use offloader_jobs::layout::Layout;
 use offloader_jobs::mattermost::PictureProfile;
 use offloader_jobs::selection::MediaKinds;
 use serde_json::Value;
@@ -70,12 +71,12 @@ impl Request for lk::RoomCompositeEgressRequest {
         use lk::room_composite_egress_request::{Options, Output};
         refuse(&[
             (!self.custom_base_url.is_empty(), "there is no browser here that could show a page of yours; leave custom_base_url out"),
-            (
-                !["", "grid", "grid-dark"].contains(&self.layout.as_str()),
-                "the layout is a grid, and a shared screen in full; leave layout out",
-            ),
             (self.audio_mixing() != lk::AudioMixing::DefaultMixing, "everybody is mixed into both channels; leave audio_mixing out"),
         ])?;
+        let layout = match self.layout.as_str() {
+            "" => Layout::default(),
+            name => name.parse().map_err(|_| RoomFault::Unsupported(LAYOUTS))?,
+        };
         let media = match (self.audio_only, self.video_only) {
             (false, false) => MediaKinds::Both,
             (true, false) => MediaKinds::Sound,
@@ -95,7 +96,8 @@ impl Request for lk::RoomCompositeEgressRequest {
             Some(Options::Preset(preset)) => Encoding::Preset(*preset),
             Some(Options::Advanced(wanted)) => Encoding::Advanced(wanted),
         };
-        encoded(self, EgressKind::RoomComposite, &self.room_name, Of::Room, media, &outputs, &encoding)
+        let wanted = encoded(self, EgressKind::RoomComposite, &self.room_name, Of::Room, media, &outputs, &encoding)?;
+        Ok(Wanted { picture: PictureProfile { layout, ..wanted.picture }, ..wanted })
     }
 }
 
@@ -184,6 +186,7 @@ impl Request for lk::TrackEgressRequest {
     }
 }
 
+const LAYOUTS: &str = "the layouts are grid, speaker and single-speaker, each also with -light or -dark";
 const NO_WEBHOOKS: &str = "webhooks are those of the settings; leave webhooks out";
 const OTHER_STORES: &str = "files go to the offloader's folder or to S3; leave gcp, azure and ali_oss out";
 
@@ -411,6 +414,7 @@ fn or(wanted: i32, default: u32) -> u32 {
 mod tests {
     use super::*;
     use lk::room_composite_egress_request::Options;
+    use offloader_jobs::layout::Arrangement;
 
     fn file() -> lk::EncodedFileOutput {
         lk::EncodedFileOutput { filepath: "a.mp4".to_owned(), ..lk::EncodedFileOutput::default() }
@@ -445,9 +449,16 @@ mod tests {
     }
 
     #[test]
+    fn a_room_is_laid_out_as_it_was_asked_for() {
+        let layout = |name: &str| request(|request| request.layout = name.to_owned()).expect("fine").picture.layout;
+        assert_eq!((layout(""), layout("grid-dark")), (Layout::default(), Layout::default()));
+        assert_eq!(layout("single-speaker-light"), Layout { arrangement: Arrangement::SingleSpeaker, light: true });
+    }
+
+    #[test]
     fn what_would_come_to_nothing_is_refused() {
         let unsupported: [fn(&mut lk::RoomCompositeEgressRequest); 8] = [
-            |request| request.layout = "speaker".to_owned(),
+            |request| request.layout = "mosaic".to_owned(),
             |request| request.custom_base_url = "https://page.example".to_owned(),
             |request| request.stream_outputs.push(lk::StreamOutput::default()),
             |request| request.segment_outputs.push(lk::SegmentedFileOutput::default()),
