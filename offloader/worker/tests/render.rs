@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use archive::keys::DataKey;
-use common::film::{Still, still};
+use common::film::{Still, sound, still};
 use common::recording::{Writer, moving, pictures, voice};
 use offload_worker::render::job::render;
 use offloader_jobs::egress::FileForm;
@@ -72,18 +72,6 @@ fn frames(file: &Path) -> Vec<i64> {
     let text = String::from_utf8(out.stdout).unwrap();
     let seconds = text.lines().filter_map(|line| line.trim_end_matches(',').parse::<f64>().ok());
     seconds.map(|seconds| (seconds * 1_000.0).round() as i64).collect()
-}
-
-/// The file's sound at 16 kHz.
-fn sound(file: &Path) -> Vec<f32> {
-    let out = Command::new("ffmpeg")
-        .args(["-v", "error", "-i"])
-        .arg(file)
-        .args(["-f", "f32le", "-ac", "1", "-ar", "16000", "-"])
-        .output()
-        .unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    out.stdout.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
 fn energy(samples: &[f32], from: f32, to: f32) -> f32 {

@@ -3,6 +3,7 @@
 //! One visit serves everything that the server asked for of a call: the file, the words, the live captions. Time zero of all of
 //! them is the moment at which the plugin took the word that the recording has started.
 
+mod notes;
 mod people;
 mod tracks;
 mod way_in;
@@ -17,6 +18,7 @@ use offloader_jobs::order::{BotOrder, RecordOrder};
 use rtc_client::mattermost::{self as mm, Address, Bot, JobStatus, JobType, Site};
 use tokio::sync::mpsc;
 
+use self::notes::{Notes, Portrait};
 use self::people::{NAMES_MAX, Named, Who, came};
 use self::tracks::Track;
 use self::way_in::{enter, job_of, tell_started};
@@ -100,6 +102,9 @@ struct Visit {
     names: mpsc::Receiver<Named>,
     tell_name: mpsc::Sender<Named>,
     captions: Option<Captions>,
+    /// What the picture shows besides.
+    notes: Notes,
+    portraits: mpsc::Receiver<Portrait>,
     /// The call's recording has started, by the plugin's own word.
     recording_started: bool,
     /// When, by the plugin's clock: tells this recording's end from another's.
@@ -148,6 +153,7 @@ impl Visit {
 
     fn new(bot: Bot, site: Site, order: &BotOrder) -> Self {
         let (tell_name, names) = mpsc::channel(NAMES_MAX);
+        let (notes, portraits) = Notes::new();
         Self {
             bot,
             site,
@@ -159,6 +165,8 @@ impl Visit {
             names,
             tell_name,
             captions: None,
+            notes,
+            portraits,
             recording_started: false,
             start_at: 0,
             model: order.model.clone(),
@@ -243,6 +251,7 @@ impl Visit {
                 }
                 _ = tick.tick() => {
                     self.flush(commands, false).await;
+                    self.note(commands).await;
                     pass(commands, Command::Tick).await;
                 }
                 _ = show.tick() => self.show(),
@@ -252,6 +261,7 @@ impl Visit {
                 }
                 Some(begun) = words.recv() => self.words_begun(address, begun).await,
                 Some(named) = self.names.recv() => self.known(commands, named.session, named.member).await,
+                Some(portrait) = self.portraits.recv() => self.portrait(commands, portrait).await,
                 Some(caption) = next_caption(&mut self.captions) => self.heard(&caption, lease),
                 event = events.recv() => {
                     let Some(event) = event else { return Last::End("connection_lost") };
@@ -288,11 +298,17 @@ impl Visit {
                 if let Some(job) = state.recording.as_ref().filter(|job| job.start_at > 0 && job.end_at == 0) {
                     (self.recording_started, self.start_at) = (true, job.start_at);
                 }
+                self.notes.state(&state);
                 for session in &state.sessions {
                     self.ask_who(&session.session_id);
                 }
             }
-            mm::Event::User { change, session_id, .. } => self.changed(commands, change, &session_id).await,
+            mm::Event::User { change, session_id, .. } => {
+                self.notes.changed(change, &session_id);
+                self.changed(commands, change, &session_id).await;
+            }
+            mm::Event::HostChanged { user_id } => self.notes.host(user_id),
+            mm::Event::Reacted { session_id, user_id, emoji } => self.notes.reacted(session_id, user_id, emoji),
             mm::Event::JobState(state) => {
                 if state.job_type == Some(JobType::Recording) && state.start_at > 0 {
                     if state.end_at == 0 {
@@ -315,12 +331,7 @@ impl Visit {
                 tracing::warn!("out of the call: {reason}");
                 return Some(Last::End("connection_lost"));
             }
-            mm::Event::Joined(_)
-            | mm::Event::Ids(_)
-            | mm::Event::Media(_)
-            | mm::Event::HostChanged { .. }
-            | mm::Event::Reacted { .. }
-            | mm::Event::Caption { .. } => {}
+            mm::Event::Joined(_) | mm::Event::Ids(_) | mm::Event::Media(_) | mm::Event::Caption { .. } => {}
         }
         None
     }

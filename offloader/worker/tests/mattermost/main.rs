@@ -10,6 +10,7 @@ mod stage;
 
 use std::time::Duration;
 
+use common::film::{self, Still, still};
 use common::wer;
 use fake_mattermost::{JobKind, Wants};
 use people::{Camera, Screen, Talker};
@@ -85,6 +86,111 @@ async fn a_call_becomes_one_file_one_transcript_and_captions_of_one_visit() {
     assert!(captions.iter().all(|caption| caption.new_audio_len_ms >= 0.0));
     let statuses = stage.fake.statuses();
     assert!(statuses.len() == 2 && statuses.iter().all(|status| status.status == "started" && status.answer == 200), "{statuses:?}");
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn portraits_hosts_hands_and_reactions_of_a_call_are_on_its_picture() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Town Square");
+    let (ada, grace) = (stage.fake.person("ada-lovelace"), stage.fake.person("grace-hopper"));
+    stage.fake.portray(&ada, film::portrait("red"));
+    // No picture at all: initials, and the job goes on.
+    stage.fake.portray(&grace, b"<svg xmlns='http://www.w3.org/2000/svg'/>".to_vec());
+    let mut ada = Talker::join_as(&stage.fake, &channel, ada, 0).await;
+    let grace = Talker::join_as(&stage.fake, &channel, grace, 1).await;
+    let asked = stage.record(&channel, Wants::default()).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    let (tracks, _) = common::meeting();
+    ada.say(&tracks[0].1[..16_000 * 2]).await;
+    grace.bot.act("raise_hand", serde_json::Value::Null).unwrap();
+    let heart = serde_json::json!({ "name": "heart", "unified": "2764-fe0f", "literal": "❤️" }).to_string();
+    grace.bot.act("react", serde_json::json!({ "data": heart })).unwrap();
+    stage.fake.hand_over(&channel, &grace.person);
+    // As long as a reaction stands; then Ada is silent, and mutes.
+    ada.say(&tracks[0].1[16_000 * 2..16_000 * 8]).await;
+    ada.bot.act("mute", serde_json::Value::Null).unwrap();
+    grace.bot.act("unraise_hand", serde_json::Value::Null).unwrap();
+    // What comes after it in order has come too, so that is noted.
+    let (mut cem, speech) = (Talker::join(&stage.fake, &channel, "cem", 2).await, &tracks[1].1[..16_000 * 4]);
+    cem.say(speech).await;
+    stage.fake.stop_recording(&channel);
+    eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    stage.idle().await;
+
+    let media = stage.fake.file(&stage.fake.posts()[0].file_ids[0]).unwrap();
+    stage.keep("signals.mp4", &media.bytes);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &media.bytes).unwrap();
+    let length: f64 = probe(&media.bytes).split("\"duration\": \"").last().unwrap().split('"').next().unwrap().parse().unwrap();
+    let stills: Vec<Still> = (0..length as u32).map(|second| still(file.path(), second as f32 + 0.5)).collect();
+    let red = |still: &Still| still.at(322, 280);
+    let portrait = stills.iter().filter(|still| red(still)[0] > 200 && red(still)[1] < 60).count();
+    assert!(portrait > 5, "Ada's portrait in {portrait} of {length} seconds");
+    let seen = |what: &dyn Fn(&Still) -> bool| stills.iter().map(what).collect::<Vec<bool>>();
+    let yellow = [0xff, 0xbc, 0x1f];
+    let hand = seen(&|still| still.count(1_020..1_092, 188..260, yellow) > 800);
+    let (up, down) = (hand.iter().position(|is| *is), hand.iter().rposition(|is| *is));
+    assert!(up.is_some_and(|up| up > 0) && down.is_some_and(|down| down + 1 < hand.len()), "Grace's hand is up for a while: {hand:?}");
+    let heart = seen(&|still| still.count(640..1_280, 690..720, [0xf0, 0x43, 0x5a]) > 80);
+    assert!((2..=5).contains(&heart.iter().filter(|is| **is).count()), "a reaction for some seconds: {heart:?}");
+    // Two people in a row: whose name is marked is host.
+    let crown = |x: std::ops::Range<usize>| seen(&|still| still.count(x.clone(), 455..485, yellow) > 60);
+    let (of_ada, of_grace) = (crown(180..400), crown(820..1_060));
+    assert!(of_ada.contains(&true), "who began the call is its host: {of_ada:?}");
+    let first = of_grace.iter().position(|is| *is);
+    assert!(first.is_some_and(|first| first > 0 && !of_ada[first]), "then Grace is: {of_ada:?} {of_grace:?}");
+    let initials = stills[1].count(920..1_000, 290..360, [0xf4, 0xf6, 0xf8]);
+    assert!(initials > 100, "Grace's initials, {initials}");
+    // At the end there are three of them, Ada in the first tile, and muted.
+    let (muted, last) = ([0xe8, 0x5b, 0x6b], stills.last().unwrap());
+    assert!(stills[3].count(8..636, 455..485, muted) == 0 && last.count(8..636, 255..300, muted) > 30, "Ada mutes");
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sound_of_a_shared_screen_is_heard_and_its_words_are_its_sharers() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Town Square");
+    let (tracks, turns) = common::meeting();
+    let mut ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let mut grace = Talker::join(&stage.fake, &channel, "grace-hopper", 1).await;
+    let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
+    eventually("both jobs have started", async || {
+        let started = |id: &str| stage.fake.job(id).is_some_and(|job| job.start_at > 0);
+        started(&asked.recording.id) && started(&asked.transcription.as_ref().unwrap().id)
+    })
+    .await;
+    let screen = Screen::share(&mut ada).await;
+    // Grace's microphone is open and silent, Ada says nothing: what is heard is the film that she shows.
+    let silence = vec![0.0; tracks[0].1.len()];
+    tokio::join!(screen.play(&ada, &tracks[0].1), grace.say(&silence));
+    screen.stop(&ada).await;
+    stage.fake.stop_recording(&channel);
+    eventually("both posts", async || stage.fake.posts().len() >= 2).await;
+    stage.idle().await;
+
+    let posts = stage.fake.posts();
+    let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
+    let said = turns.iter().filter(|turn| turn.speaker == "lj").map(|turn| turn.text.clone()).collect::<Vec<_>>().join(" ");
+    let heard = words_of(&vtt, "Ada Lovelace");
+    let (wrong, words) = wer::errors(&said, &heard);
+    println!("the screen's sound: {wrong} of {words} words wrong");
+    assert!(wrong * 4 < words, "{wrong} of {words}\n{said}\n{heard}");
+    assert_eq!(words_of(&vtt, "Grace Hopper"), "", "{vtt}");
+    // And it is in the mix, as loud as it was played.
+    let media = stage.fake.file(&posts[0].file_ids[0]).unwrap();
+    stage.keep("screen_sound.mp4", &media.bytes);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &media.bytes).unwrap();
+    let loud = film::sound(file.path()).iter().filter(|sample| sample.abs() > 0.05).count();
+    let of_speech = tracks[0].1.iter().filter(|sample| sample.abs() > 0.05).count();
+    assert!(loud * 10 > of_speech * 8 && loud * 8 < of_speech * 10, "{loud} loud samples in the mix, {of_speech} in what was played");
+    // Nobody speaks: a film is no speaker, so nobody has the green frame.
+    let length: f64 = probe(&media.bytes).split("\"duration\": \"").last().unwrap().split('"').next().unwrap().parse().unwrap();
+    for second in (0..length as u32).step_by(5) {
+        assert_eq!(still(file.path(), second as f32).count(1_008..1_272, 0..688, [0x3d, 0xd6, 0x8c]), 0, "at {second} s");
+    }
     assert_eq!(stage.fake.violations(), Vec::<String>::new());
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use fake_mattermost::Fake;
+use fake_mattermost::{Fake, Person};
 use rtc_client::mattermost::{Address, Bot, BotDial, Codec, Event, MediaState, Publication};
 
 use super::common::{call, recording};
@@ -11,6 +11,8 @@ use super::common::{call, recording};
 /// Somebody with a microphone.
 pub(crate) struct Talker {
     pub(crate) bot: Bot,
+    #[allow(dead_code, reason = "not for the bench")]
+    pub(crate) person: Person,
     pub(crate) session: String,
     voice: Publication,
     timestamp: u32,
@@ -19,9 +21,14 @@ pub(crate) struct Talker {
 impl Talker {
     /// Joins and unmutes.
     pub(crate) async fn join(fake: &Fake, channel: &str, name: &str, number: u32) -> Self {
-        let person = fake.person(name);
+        Self::join_as(fake, channel, fake.person(name), number).await
+    }
+
+    /// The same for somebody who is known already.
+    pub(crate) async fn join_as(fake: &Fake, channel: &str, person: Person, number: u32) -> Self {
+        let name = &person.username;
         let dial = BotDial {
-            address: Address { site_url: fake.url.clone(), token: person.token, ca_file: None },
+            address: Address { site_url: fake.url.clone(), token: person.token.clone(), ca_file: None },
             channel_id: channel.to_owned(),
             job_id: None,
             resume: None,
@@ -44,20 +51,24 @@ impl Talker {
         let session = bot.ids().original_conn_id;
         let voice = bot.publish(&format!("mic{number}"), Codec::Opus, 0x1000 + number).await.expect("a microphone");
         bot.act("unmute", serde_json::Value::Null).expect("unmuted");
-        Self { bot, session, voice, timestamp: 0 }
+        Self { bot, person, session, voice, timestamp: 0 }
     }
 
     /// Says it at the pace of speech. Samples at 16 kHz.
     pub(crate) async fn say(&mut self, samples: &[f32]) {
-        let packets = call::opus_packets(samples);
-        let mut pace = tokio::time::interval(Duration::from_millis(20));
-        // A busy machine makes speech slower, never faster.
-        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for packet in packets {
-            pace.tick().await;
-            self.voice.send(Bytes::from(packet), self.timestamp, false, Some(30)).await.expect("sent");
-            self.timestamp = self.timestamp.wrapping_add(960);
-        }
+        play(&mut self.voice, &mut self.timestamp, samples).await;
+    }
+}
+
+async fn play(track: &mut Publication, timestamp: &mut u32, samples: &[f32]) {
+    let packets = call::opus_packets(samples);
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    // A busy machine makes speech slower, never faster.
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    for packet in packets {
+        pace.tick().await;
+        track.send(Bytes::from(packet), *timestamp, false, Some(30)).await.expect("sent");
+        *timestamp = timestamp.wrapping_add(960);
     }
 }
 
@@ -141,6 +152,14 @@ impl Screen {
         talker.bot.announce_screen("screen").expect("announced");
         let track = talker.bot.publish("screen", Codec::Vp8, 0x9999).await.expect("a screen");
         Self(Pictures::send(track, pictures))
+    }
+
+    /// Plays something that has sound, at its pace. Samples at 16 kHz.
+    #[allow(dead_code, reason = "not for the bench")]
+    pub(crate) async fn play(&self, talker: &Talker, samples: &[f32]) {
+        let mut sound = talker.bot.publish("screen", Codec::Opus, 0x9998).await.expect("a screen's sound");
+        play(&mut sound, &mut 0, samples).await;
+        talker.bot.unpublish(sound).await.expect("taken down");
     }
 
     pub(crate) async fn stop(self, talker: &Talker) {

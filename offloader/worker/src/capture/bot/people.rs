@@ -115,6 +115,7 @@ impl Visit {
             self.members.insert(session.clone(), Who::Asked);
         }
         came(commands, &member).await;
+        self.ask_portrait(&session, &member);
         self.members.insert(session.clone(), Who::Known(member));
         let ids: Vec<Arc<str>> =
             self.tracks.iter().filter(|(_, track)| track.info.session_id == session).map(|(id, _)| Arc::clone(id)).collect();
