@@ -432,6 +432,11 @@ impl Manifest {
         self.tracks.iter().flat_map(|track| &track.segments)
     }
 
+    /// Whether sound or pictures were stored: notes about people alone are nothing that could be heard or shown.
+    pub fn has_media(&self) -> bool {
+        self.tracks.iter().any(|track| matches!(track.info.kind.as_str(), "audio" | "video") && !track.segments.is_empty())
+    }
+
     /// The latest arrival that any line tells of, Unix µs.
     pub fn ended_at_us(&self) -> i64 {
         let media = self.segments().map(|segment| segment.to_us).max();

@@ -208,7 +208,7 @@ impl App {
 fn follow_ups(job: &Job, manifest: &Manifest, now_ms: i64) -> Vec<Job> {
     // What was saved of a lost recording is worth as much.
     let done = Job { state: State::Done, ..job.clone() };
-    let media = manifest.segments().next().is_some();
+    let media = manifest.has_media();
     // Nobody said or showed anything: there are no words, but who asked for a file gets one.
     let wanted = |spec: &Spec| media || matches!(spec.kind, Kind::Render | Kind::PublishRecording) && done.answers_another_server();
     let specs: Vec<Spec> = done.follow_ups().into_iter().filter(wanted).collect();
