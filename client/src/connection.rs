@@ -14,6 +14,7 @@ use webrtc::peer_connection::{
 };
 
 use crate::ClientError;
+use crate::gathering::Gathering;
 
 /// What a peer connection tells.
 pub(crate) enum ConnectionEvent {
@@ -70,6 +71,7 @@ impl Connection {
         let registry = register_default_interceptors(Registry::new(), &mut media)?;
         let (events, queue) = mpsc::unbounded_channel();
         let inner = PeerConnectionBuilder::new()
+            .with_runtime(Arc::new(Gathering))
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(media)
             .with_setting_engine(settings)

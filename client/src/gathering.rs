@@ -1,0 +1,234 @@
+//! Reading in rounds: a stack that is woken for each packet spends most of its time on waking.
+//!
+//! Three talkers are 150 packets a second, and a round of the `webrtc` driver costs several times what a packet in it does. Nobody
+//! listens here: a recording waits longer for late packets than a round lasts, captions are a second behind in any case.
+
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::time::{Sleep, sleep};
+use webrtc::runtime::{
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime, TokioRuntime, Transmit,
+};
+
+/// How long sounds gather: two frames of a talker. A fraction of what a recording waits for a late sound.
+const ROUND: Duration = Duration::from_millis(40);
+
+/// A longer media datagram is a picture's (sounds at the highest rate of Mattermost's and LiveKit's clients stay below).
+const SOUND_MAX: usize = 500;
+
+/// For so long after a picture every datagram is read at once: the sender's bandwidth estimate lives on when each came.
+const PICTURES: Duration = Duration::from_secs(2);
+
+/// Tokio, with UDP sockets that are read in rounds while only sounds arrive.
+#[derive(Debug)]
+pub(crate) struct Gathering;
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+impl Runtime for Gathering {
+    fn spawn(&self, future: Boxed<'static, ()>) -> Box<dyn JoinHandle> {
+        TokioRuntime.spawn(future)
+    }
+
+    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        Ok(Arc::new(Rounds::of(TokioRuntime.wrap_udp_socket(socket)?)))
+    }
+
+    fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
+        TokioRuntime.wrap_tcp_listener(listener)
+    }
+
+    fn connect_tcp<'a>(&'a self, remote: SocketAddr) -> Boxed<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
+        TokioRuntime.connect_tcp(remote)
+    }
+
+    fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
+        TokioRuntime.resolve_host(host)
+    }
+
+    fn sleep(&self, duration: Duration) -> Boxed<'static, ()> {
+        TokioRuntime.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
+        TokioRuntime.interval(period)
+    }
+
+    fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + '_>>) {
+        TokioRuntime.block_on(future);
+    }
+
+    fn yield_now(&self) -> Boxed<'static, ()> {
+        TokioRuntime.yield_now()
+    }
+
+    fn name(&self) -> &'static str {
+        "tokio, gathering"
+    }
+}
+
+#[derive(Debug)]
+struct Rounds {
+    socket: Arc<dyn AsyncUdpSocket>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    round: Round,
+    rest: Option<Pin<Box<Sleep>>>,
+}
+
+/// When a socket is looked at again.
+#[derive(Debug, Default)]
+struct Round {
+    /// Sounds were read since the socket was last found empty.
+    sounds: bool,
+    /// When the last picture came.
+    picture: Option<Instant>,
+}
+
+impl Rounds {
+    fn of(socket: Arc<dyn AsyncUdpSocket>) -> Self {
+        Self { socket, state: Mutex::default() }
+    }
+}
+
+impl Round {
+    /// Notes what a datagram says about those that follow. Only media waits (RFC 7983): checks and handshakes are answered at once.
+    fn note(&mut self, now: Instant, first: Option<&u8>, length: usize) {
+        if first.is_some_and(|byte| (128..=191).contains(byte)) {
+            if length > SOUND_MAX {
+                self.picture = Some(now);
+            } else {
+                self.sounds = true;
+            }
+        }
+    }
+
+    /// The socket is empty: how long to rest before it is looked at again.
+    fn ends(&mut self, now: Instant) -> Option<Duration> {
+        let sounds_alone = std::mem::take(&mut self.sounds) && self.picture.is_none_or(|at| now.duration_since(at) > PICTURES);
+        sounds_alone.then_some(ROUND)
+    }
+}
+
+impl AsyncUdpSocket for Rounds {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        self.socket.poll_send(cx, transmit)
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Poll<io::Result<usize>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = &mut state.rest {
+            ready!(rest.as_mut().poll(cx));
+            state.rest = None;
+        }
+        let read = self.socket.poll_recv(cx, bufs, meta);
+        match &read {
+            Poll::Ready(Ok(count)) => {
+                let now = Instant::now();
+                for (buffer, meta) in bufs.iter().zip(meta.iter()).take(*count) {
+                    state.round.note(now, buffer.first(), meta.stride.min(meta.len));
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                if let Some(rest) = state.round.ends(Instant::now()) {
+                    let mut rest = Box::pin(sleep(rest));
+                    // Who asks may be looking only whether there is more; who waits is woken by the end of the rest.
+                    let _ = rest.as_mut().poll(cx);
+                    state.rest = Some(rest);
+                }
+            }
+        }
+        read
+    }
+
+    fn max_gso_segments(&self) -> usize {
+        self.socket.max_gso_segments()
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.socket.max_gro_segments()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reader does that is asleep while nothing comes: gives how often it had to be woken, and the longest that a datagram lay.
+    /// `due`: when each comes, its first byte, its length.
+    fn read(mut due: Vec<(Duration, u8, usize)>) -> (usize, Duration) {
+        due.sort();
+        let start = Instant::now();
+        let (mut round, mut woken, mut longest, mut rest_until) = (Round::default(), 0, Duration::ZERO, Duration::ZERO);
+        let mut due = due.into_iter().peekable();
+        while let Some((first, ..)) = due.peek() {
+            let now = rest_until.max(*first);
+            woken += 1;
+            while let Some((came, kind, length)) = due.next_if(|(at, ..)| *at <= now) {
+                longest = longest.max(now - came);
+                round.note(start + now, Some(&kind), length);
+            }
+            rest_until = now + round.ends(start + now).unwrap_or_default();
+        }
+        (woken, longest)
+    }
+
+    /// `count` datagrams of this kind, one each `every` ms from `first` ms on.
+    fn train(first: u64, every: u64, count: u64, kind: u8, length: usize) -> impl Iterator<Item = (Duration, u8, usize)> {
+        (0..count).map(move |n| (Duration::from_millis(first + every * n), kind, length))
+    }
+
+    #[test]
+    fn three_talkers_wake_a_reader_once_a_round() {
+        let (woken, longest) = read([1, 8, 15].into_iter().flat_map(|first| train(first, 20, 100, 0x90, 120)).collect());
+        assert!(woken <= 51, "two seconds are 50 rounds: {woken}");
+        assert!(longest <= ROUND, "{longest:?}");
+    }
+
+    #[test]
+    fn nothing_but_sounds_waits_and_beside_pictures_they_do_not_either() {
+        for (kind, length) in [(0x01, 100), (0x16, 300), (0x90, 1100)] {
+            assert_eq!(read(train(1, 10, 100, kind, length).collect()), (100, Duration::ZERO), "{kind:#x}");
+        }
+        let pictures_and_sounds = train(1, 100, 20, 0x90, 1100).chain(train(5, 20, 100, 0x90, 120));
+        assert_eq!(read(pictures_and_sounds.collect()), (120, Duration::ZERO));
+        // Once the pictures have ended, sounds gather again.
+        let (woken, _) = read(train(1, 100, 1, 0x90, 1100).chain(train(5, 20, 500, 0x90, 120)).collect());
+        assert!(woken.abs_diff(1 + 100 + 400 / 2) <= 2, "{woken}");
+    }
+
+    #[tokio::test]
+    async fn a_rested_socket_gives_every_datagram_in_its_order() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
+        receiver.set_nonblocking(true).expect("sets");
+        let address = receiver.local_addr().expect("is bound");
+        let socket = Gathering.wrap_udp_socket(receiver).expect("wraps");
+        let sender = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+        let sending = tokio::spawn(async move {
+            for n in 0..50 {
+                sender.send_to(&[0x90, n, 0, 0], address).await.expect("sends");
+                sleep(Duration::from_millis(2)).await;
+            }
+        });
+        let mut buffer = [0; 64];
+        for n in 0..50 {
+            let (length, _) = socket.recv_from(&mut buffer).await.expect("reads");
+            assert_eq!(buffer[..length], [0x90, n, 0, 0]);
+        }
+        sending.await.expect("sent all");
+    }
+}
