@@ -12,11 +12,10 @@ use ffmpeg_next::{Dictionary, Error, Packet, Rational, decoder};
 use offloader_jobs::mattermost::PictureProfile;
 
 use super::depacket::{Codec, Frame};
+use super::effort::Content;
 use super::layout::Rect;
 use super::sound::RATE;
 
-/// Constant quality: text on a shared screen stays sharp, and a still picture costs next to nothing.
-const CRF: &str = "24";
 /// Seconds between key frames: a jump in the player decodes at most that.
 const KEY_FRAME_EVERY: u32 = 4;
 
@@ -157,18 +156,18 @@ pub struct Film {
 
 impl Film {
     /// Opens the file and writes its header.
-    pub fn create(path: &Path, title: &str, profile: &PictureProfile, streams: Streams) -> Result<Self, MediaError> {
+    pub fn create(path: &Path, title: &str, profile: &PictureProfile, content: Content, streams: Streams) -> Result<Self, MediaError> {
         let container = if streams == Streams::OggSound { "ogg" } else { "mp4" };
         let mut output = ffmpeg_next::format::output_as(path, container).map_err(failed("cannot create the file"))?;
         let audio = match streams {
-            Streams::Sound | Streams::Both => Some(aac_encoder(profile)?),
-            Streams::OggSound => Some(opus_encoder(profile)?),
+            Streams::Sound | Streams::Both if !profile.opus => Some(aac_encoder(profile)?),
+            Streams::Sound | Streams::Both | Streams::OggSound => Some(opus_encoder(profile)?),
             Streams::Pictures => None,
         };
         if let Some(audio) = &audio {
             add_stream(&mut output, audio, Rational::new(1, RATE as i32))?;
         }
-        let video = if streams.has_pictures() { Some(video_encoder(profile)?) } else { None };
+        let video = if streams.has_pictures() { Some(video_encoder(profile, content)?) } else { None };
         let frame_rate = profile.frame_rate.max(1);
         if let Some(video) = &video {
             add_stream(&mut output, video, Rational::new(1, frame_rate as i32))?;
@@ -394,7 +393,7 @@ fn audio_encoder(
     audio.open_with(options).map_err(failed("cannot open the encoder of sound"))
 }
 
-fn video_encoder(profile: &PictureProfile) -> Result<encoder::Video, MediaError> {
+fn video_encoder(profile: &PictureProfile, content: Content) -> Result<encoder::Video, MediaError> {
     let found = encoder::find_by_name("libx264").ok_or_else(|| missing("no libx264 in this FFmpeg"))?;
     let mut video = codec::Context::new_with_codec(found).encoder().video().map_err(failed("cannot make an H.264 encoder"))?;
     video.set_width(profile.width);
@@ -410,8 +409,12 @@ fn video_encoder(profile: &PictureProfile) -> Result<encoder::Video, MediaError>
     video.set_color_transfer_characteristic(color::TransferCharacteristic::SMPTE170M);
     video.set_flags(codec::Flags::GLOBAL_HEADER | codec::Flags::CLOSED_GOP);
     let mut options = Dictionary::new();
-    options.set("preset", &profile.preset);
-    options.set("crf", CRF);
+    let effort = content.effort(&profile.preset);
+    options.set("preset", effort.preset);
+    options.set("crf", effort.crf);
+    if let Some(b_frames) = effort.b_frames {
+        video.set_max_b_frames(b_frames);
+    }
     if profile.video_kbps > 0 {
         // Quality up to the bound: what is asked for as an average is here the most, over two seconds.
         options.set("maxrate", &format!("{}k", profile.video_kbps));

@@ -4,6 +4,7 @@
 //! time; runs at the lowest priority.
 
 pub mod depacket;
+pub mod effort;
 pub mod focus;
 pub mod job;
 pub mod layout;
