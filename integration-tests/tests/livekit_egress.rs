@@ -57,7 +57,7 @@ async fn a_room_is_recorded_to_a_file_and_webhooks_tell_of_it() {
 
     let mut told: Vec<(String, String)> = Vec::new();
     while told.last().is_none_or(|(name, _)| name != "egress_ended") {
-        let event = tokio::time::timeout(Duration::from_secs(60), stage.events.recv()).await.expect("in time").expect("an event");
+        let event = tokio::time::timeout(Duration::from_secs(60), stage.events.recv()).await.expect("in time").expect("an event").event;
         let Some(info) = event.get("egressInfo") else { continue };
         assert_eq!(&info["egressId"], egress);
         let status = info["status"].as_str().unwrap_or("EGRESS_STARTING");

@@ -80,7 +80,7 @@ async fn a_file_goes_to_a_bucket_that_the_operator_permits_and_a_failure_says_wh
 
     let mut ended = Vec::new();
     while ended.len() < 2 {
-        let event = tokio::time::timeout(Duration::from_secs(60), stage.events.recv()).await.expect("in time").expect("an event");
+        let event = tokio::time::timeout(Duration::from_secs(60), stage.events.recv()).await.expect("in time").expect("an event").event;
         if event["event"] == "egress_ended" {
             ended.push((event["egressInfo"]["egressId"].clone(), event["egressInfo"]["status"].clone()));
         }

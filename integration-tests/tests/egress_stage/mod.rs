@@ -22,8 +22,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-const KEY: &str = "APIone";
-const SECRET: &str = "secret-of-the-first-key";
+pub const KEY: &str = "APIone";
+pub const SECRET: &str = "secret-of-the-first-key";
 const OFFLOADER_TOKEN: &str = "an integration test's offloader token";
 
 fn token(video: Value, identity: &str) -> String {
@@ -32,8 +32,16 @@ fn token(video: Value, identity: &str) -> String {
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
-/// Collects webhooks. Their signatures are checked where they are tested by themselves.
-async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
+/// A webhook as it came.
+pub struct Hook {
+    pub event: Value,
+    pub body: String,
+    /// What stood behind `Authorization`. It is checked where webhooks are tested by themselves.
+    pub token: String,
+}
+
+/// Collects webhooks.
+async fn receiver() -> (String, mpsc::UnboundedReceiver<Hook>) {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let (send, events) = mpsc::unbounded_channel();
@@ -44,13 +52,18 @@ async fn receiver() -> (String, mpsc::UnboundedReceiver<Value>) {
                 let mut bytes = Vec::new();
                 while stream.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {
                     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-                    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse::<usize>().unwrap();
+                    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+                    let header = |wanted: &str| {
+                        let headers = head.lines().filter_map(|line| line.split_once(": "));
+                        headers.filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.to_owned()).next().unwrap()
+                    };
+                    let length = header("content-length").parse::<usize>().unwrap();
                     if bytes.len() < end + 4 + length {
                         continue;
                     }
-                    let body: Vec<u8> = bytes.drain(..end + 4 + length).skip(end + 4).collect();
-                    let _ = send.send(serde_json::from_slice(&body).unwrap());
+                    let body = String::from_utf8(bytes.drain(..end + 4 + length).skip(end + 4).collect()).unwrap();
+                    let event = serde_json::from_str(&body).unwrap();
+                    let _ = send.send(Hook { event, body, token: header("authorization") });
                     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
                 }
             });
@@ -86,7 +99,7 @@ pub struct Stage {
     node: Rtcd,
     client: reqwest::Client,
     /// What webhooks were told.
-    pub events: mpsc::UnboundedReceiver<Value>,
+    pub events: mpsc::UnboundedReceiver<Hook>,
     data: TempDir,
     _offloader: Child,
 }
@@ -112,10 +125,15 @@ impl Stage {
         Self { node, client: http_client().unwrap(), events, data, _offloader }
     }
 
+    /// Where LiveKit's clients find the media node.
+    pub fn url(&self) -> String {
+        self.node.url.replace("http://", "ws://")
+    }
+
     /// Somebody joins a room.
     pub async fn join(&self, room: &str, identity: &str) -> Participant {
         let ticket = token(json!({ "roomJoin": true, "room": room }), identity);
-        Participant::join_room(&self.node.url.replace("http://", "ws://"), &ticket, "127.0.0.1").await.unwrap().0
+        Participant::join_room(&self.url(), &ticket, "127.0.0.1").await.unwrap().0
     }
 
     /// The file of that name in the folder for egress.

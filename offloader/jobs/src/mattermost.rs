@@ -92,6 +92,8 @@ pub struct PictureProfile {
     pub video_kbps: u32,
     /// Sound, kbit/s.
     pub audio_kbps: u32,
+    /// Sound of an MP4 as Opus instead of AAC.
+    pub opus: bool,
     /// x264's preset.
     pub preset: String,
     /// Pictures even where nobody showed any: who is there, and who speaks.
@@ -113,6 +115,7 @@ impl Default for PictureProfile {
             frame_rate: 15,
             video_kbps: 0,
             audio_kbps: 96,
+            opus: false,
             preset: "veryfast".into(),
             always: false,
             cameras: true,

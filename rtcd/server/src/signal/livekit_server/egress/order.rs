@@ -381,14 +381,15 @@ impl Encoding<'_> {
             },
             Self::Advanced(wanted) => {
                 let video = matches!(wanted.video_codec(), lk::VideoCodec::DefaultVc | lk::VideoCodec::H264Main);
-                let (codec, audio) = match form {
-                    FileForm::Ogg => (lk::AudioCodec::Opus, "files of sound alone have Opus in Ogg, or AAC with file_type MP4"),
+                let sound = wanted.audio_codec();
+                let (codecs, which): (&[lk::AudioCodec], _) = match form {
+                    FileForm::Ogg => (&[lk::AudioCodec::Opus], "files of sound alone have Opus in Ogg, or AAC with file_type MP4"),
                     FileForm::Mp4 | FileForm::SilentMp4 | FileForm::Track => {
-                        (lk::AudioCodec::Aac, "files have H.264 (main) and AAC; leave the codecs out")
+                        (&[lk::AudioCodec::Aac, lk::AudioCodec::Opus], "files have H.264 (main), and AAC or Opus; leave the codecs out")
                     }
                 };
-                if !video || (wanted.audio_codec() != lk::AudioCodec::DefaultAc && wanted.audio_codec() != codec) {
-                    return Err(RoomFault::Unsupported(audio));
+                if !video || (sound != lk::AudioCodec::DefaultAc && !codecs.contains(&sound)) {
+                    return Err(RoomFault::Unsupported(which));
                 }
                 let (width, height) = (or(wanted.width, 1920), or(wanted.height, 1080));
                 let (frame_rate, video_kbps, audio_kbps) =
@@ -400,7 +401,8 @@ impl Encoding<'_> {
                 if !(100..=20_000).contains(&video_kbps) || !(16..=512).contains(&audio_kbps) {
                     return bad("video_bitrate is 100 to 20000, audio_bitrate 16 to 512 kbit/s");
                 }
-                Ok(PictureProfile { audio_kbps, ..of(width, height, frame_rate, video_kbps) })
+                let opus = sound == lk::AudioCodec::Opus;
+                Ok(PictureProfile { audio_kbps, opus, ..of(width, height, frame_rate, video_kbps) })
             }
         }
     }
@@ -443,6 +445,15 @@ mod tests {
             })
         };
         assert_eq!(size(&advanced(640, 0).expect("fine")), (640, 1080, 30));
+        let sound = |audio_codec: lk::AudioCodec| {
+            request(|request| {
+                let options = lk::EncodingOptions { audio_codec: audio_codec.into(), ..lk::EncodingOptions::default() };
+                request.options = Some(Options::Advanced(options));
+            })
+        };
+        assert!(sound(lk::AudioCodec::Opus).expect("fine").picture.opus);
+        assert!(!sound(lk::AudioCodec::Aac).expect("fine").picture.opus);
+        assert!(matches!(sound(lk::AudioCodec::AcMp3), Err(RoomFault::Unsupported(_))));
         for (width, framerate) in [(641, 0), (-2, 0), (100_000, 0), (640, 1000), (640, -1)] {
             assert!(matches!(advanced(width, framerate), Err(RoomFault::Invalid(_))), "{width} {framerate}");
         }
