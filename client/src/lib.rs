@@ -6,6 +6,7 @@
 //! Never linked into `rtcd`.
 
 mod connection;
+mod dial;
 mod gathering;
 mod link;
 pub mod mattermost;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::ClientError;
+use crate::dial::DialError;
 use crate::socket;
 
 /// Frames waiting for the stream: signalling is sparse, this many mean that the node no longer reads.
@@ -198,6 +199,9 @@ pub(crate) async fn open(dial: &Dial) -> Result<(LinkSender, LinkReceiver), Clie
 
 /// Opens LiveKit's WebSocket, which joins by itself.
 pub(crate) async fn open_socket(url: &str, token: &str) -> Result<(LinkSender, LinkReceiver), ClientError> {
-    let (sender, incoming) = socket::open(url, token).await?;
+    let (sender, incoming) = socket::open(url, token, None).await.map_err(|error| match error {
+        DialError::Refused { status, message } => ClientError::Refused(format!("{status} {message}")),
+        DialError::Address(_) | DialError::Unreachable(_) => ClientError::Unreachable(url.to_owned()),
+    })?;
     Ok((LinkSender::Socket(sender), LinkReceiver::Socket(incoming)))
 }

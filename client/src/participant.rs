@@ -65,6 +65,7 @@ pub struct Participant {
 
 enum Command {
     Publish { cid: String, track: Arc<TrackLocalStaticRTP>, done: oneshot::Sender<Result<(), ClientError>> },
+    Unpublish { track: Arc<TrackLocalStaticRTP>, done: oneshot::Sender<Result<(), ClientError>> },
     Data { reliable: bool, payload: Vec<u8>, done: oneshot::Sender<Result<(), ClientError>> },
 }
 
@@ -127,6 +128,14 @@ impl Participant {
     /// # Errors
     /// When the session is over, or no answer comes within 10 s.
     pub async fn publish_opus(&self, cid: &str, ssrc: u32) -> Result<OpusTrack, ClientError> {
+        self.publish_sound(cid, lk::TrackSource::Microphone, ssrc).await
+    }
+
+    /// As [`Participant::publish_opus`], of another source: the sound of a shared screen, say.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn publish_sound(&self, cid: &str, source: lk::TrackSource, ssrc: u32) -> Result<OpusTrack, ClientError> {
         let codec = RTCRtpCodec {
             mime_type: MIME_TYPE_OPUS.to_owned(),
             clock_rate: 48_000,
@@ -134,7 +143,7 @@ impl Participant {
             sdp_fmtp_line: "minptime=10;useinbandfec=1".to_owned(),
             rtcp_feedback: Vec::new(),
         };
-        let track = self.publish(cid, RtpCodecKind::Audio, codec, lk::TrackSource::Microphone, ssrc).await?;
+        let track = self.publish(cid, RtpCodecKind::Audio, codec, source, ssrc).await?;
         Ok(OpusTrack { track, ssrc, sequence: 0, timestamp: 0 })
     }
 
@@ -152,6 +161,23 @@ impl Participant {
         };
         let track = self.publish(cid, RtpCodecKind::Video, codec, source, ssrc).await?;
         Ok(Vp8Track { track, ssrc, sequence: 0 })
+    }
+
+    /// Ends a track; returns when the server has answered.
+    ///
+    /// # Errors
+    /// When the session is over, or no answer comes within 10 s.
+    pub async fn unpublish(&self, track: OpusTrack) -> Result<(), ClientError> {
+        let (done, answered) = oneshot::channel();
+        self.agree(Command::Unpublish { track: track.track, done }, answered).await
+    }
+
+    async fn agree(&self, command: Command, answered: oneshot::Receiver<Result<(), ClientError>>) -> Result<(), ClientError> {
+        let over = || ClientError::Signalling("the session is over".to_owned());
+        self.commands.send(command).await.map_err(|_| over())?;
+        let limit = Duration::from_secs(10);
+        let answered = tokio::time::timeout(limit, answered).await;
+        answered.map_err(|_| ClientError::Late(limit, "the answer to our offer"))?.map_err(|_| over())?
     }
 
     async fn publish(
@@ -176,13 +202,7 @@ impl Participant {
         };
         self.link.request(Request::AddTrack(add)).await?;
         let (done, answered) = oneshot::channel();
-        let command = Command::Publish { cid: cid.to_owned(), track: track.clone(), done };
-        self.commands.send(command).await.map_err(|_| ClientError::Signalling("the session is over".to_owned()))?;
-        let limit = Duration::from_secs(10);
-        tokio::time::timeout(limit, answered)
-            .await
-            .map_err(|_| ClientError::Late(limit, "the answer to our offer"))?
-            .map_err(|_| ClientError::Signalling("the session is over".to_owned()))??;
+        self.agree(Command::Publish { cid: cid.to_owned(), track: track.clone(), done }, answered).await?;
         Ok(track)
     }
 
@@ -369,6 +389,16 @@ impl Session {
                     self.open_channels().await?;
                 }
                 self.publisher.inner().add_track(track as Arc<dyn TrackLocal>).await?;
+                self.waiting.push(done);
+                self.offer().await
+            }
+            Command::Unpublish { track, done } => {
+                let track = track as Arc<dyn TrackLocal>;
+                for sender in self.publisher.inner().get_senders().await {
+                    if Arc::ptr_eq(sender.track(), &track) {
+                        self.publisher.inner().remove_track(&sender).await?;
+                    }
+                }
                 self.waiting.push(done);
                 self.offer().await
             }

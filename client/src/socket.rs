@@ -1,33 +1,41 @@
 //! LiveKit's own signalling: a WebSocket with an access token.
 
+use std::sync::Arc;
+
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, StreamExt as _};
 use livekit_protocol as lk;
 use prost::Message as _;
-use tokio::net::TcpStream;
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+use rustls::ClientConfig;
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::ClientError;
+use crate::dial::{self, DialError};
 
 /// Frames waiting for the socket.
 const QUEUE_MAX: usize = 256;
+/// Largest frame: the participants of a room of 2000 with their tracks have a quarter of it.
+const FRAME_MAX: usize = 4 << 20;
 
 /// The receiving half.
-pub(crate) type Incoming = SplitStream<WebSocketStream<MaybeTlsStream<TcpStream>>>;
+pub(crate) type Incoming = SplitStream<dial::Stream>;
 
-/// Opens it. `url`: as LiveKit's clients have it, `ws://host:port`.
-pub(crate) async fn open(url: &str, token: &str) -> Result<(mpsc::Sender<lk::SignalRequest>, Incoming), ClientError> {
-    let request = format!("{}/rtc?access_token={token}&auto_subscribe=1&sdk=rust&version=1&protocol=16", url.trim_end_matches('/'));
-    let stream = match tokio_tungstenite::connect_async(request).await {
-        Ok((stream, _)) => stream,
-        Err(Error::Http(response)) => {
-            let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-            return Err(ClientError::Refused(format!("{} {text}", response.status())));
-        }
-        Err(_) => return Err(ClientError::Unreachable(url.to_owned())),
-    };
+/// Opens it. `url`: as LiveKit's clients have it, `ws://host:port`, or with `http`.
+pub(crate) async fn open(
+    url: &str,
+    token: &str,
+    tls: Option<&Arc<ClientConfig>>,
+) -> Result<(mpsc::Sender<lk::SignalRequest>, Incoming), DialError> {
+    let mut address = Url::parse(url.trim()).map_err(|_| DialError::Address("it is no address of a web server"))?;
+    address.path_segments_mut().map_err(|()| DialError::Address("it has no host"))?.pop_if_empty().push("rtc");
+    address.set_query(Some("auto_subscribe=1&sdk=rust&version=1&protocol=16"));
+    // In a header, not in the address: addresses stand in the logs of proxies.
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| DialError::Address("its token is no token"))?;
+    bearer.set_sensitive(true);
+    let stream = dial::open(address, Some(bearer), tls, FRAME_MAX).await?;
     let (mut sink, incoming) = stream.split();
     let (sender, mut queue) = mpsc::channel::<lk::SignalRequest>(QUEUE_MAX);
     tokio::spawn(async move {

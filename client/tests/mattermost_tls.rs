@@ -63,6 +63,8 @@ fn dial(address: Address) -> BotDial {
         job_id: None,
         resume: None,
         local: "127.0.0.1".to_owned(),
+        livekit_url: None,
+        pictures: true,
         av1: false,
         dc_signaling: true,
     }

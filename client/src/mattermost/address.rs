@@ -80,6 +80,14 @@ impl Address {
     }
 }
 
+/// Where everything is on this machine media is too; from elsewhere loopback cannot be reached. `url`: of the site, or of the media server.
+#[must_use]
+pub fn local_for(url: &str) -> &'static str {
+    let url = Url::parse(url.trim()).ok();
+    let here = url.as_ref().and_then(Url::host_str).is_some_and(|host| host == "localhost" || host.starts_with("127."));
+    if here { "127.0.0.1" } else { "0.0.0.0" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +103,17 @@ mod tests {
         assert_eq!(of(" http://chat.example.org:8065/sub/ "), Ok("http://chat.example.org:8065/sub/api/v4/a%20b".to_owned()));
         for wrong in ["chat.example.org", "ftp://chat.example.org", "", "https://"] {
             assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn media_stays_on_this_machine_only_where_its_server_is() {
+        for url in ["http://localhost:8065/chat", "ws://127.0.0.1:7880", "https://127.1.2.3"] {
+            assert_eq!(local_for(url), "127.0.0.1", "{url}");
+        }
+        for url in ["https://chat.example.org", "wss://localhost.example.org", "https://10.0.0.1/127.0.0.1", "no address", "https://[::1]/"]
+        {
+            assert_eq!(local_for(url), "0.0.0.0", "{url}");
         }
     }
 

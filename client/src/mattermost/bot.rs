@@ -10,10 +10,11 @@ use tokio::time::timeout;
 
 use super::event::{Calls, Event, Ids, Said};
 use super::limits::{ACTIONS_MAX, ANSWER_WITHIN, EVENTS_RESERVED, FAREWELL, JOIN_WITHIN, LOCK_WITHIN};
-use super::outlet::Outlet;
+use super::livekit::{Beginning, LiveKitSession};
+use super::outlet::{LastWord, Outlet};
 use super::session::Session;
 use super::socket::{Action, Socket, SocketEvent};
-use super::{Address, Codec, Publication, media};
+use super::{Address, Codec, Publication, Site, media};
 use crate::ClientError;
 
 /// Where to go and as what.
@@ -27,8 +28,12 @@ pub struct BotDial {
     pub job_id: Option<String>,
     /// Instead of a join: go on with this session of a process that ended without a word, over a media connection of our own.
     pub resume: Option<Ids>,
-    /// The address of this machine that media goes over; `0.0.0.0` for all that are not loopback.
+    /// The address of this machine that media goes over; `0.0.0.0` for all that are not loopback. Of a LiveKit room its own address tells.
     pub local: String,
+    /// Where LiveKit is, instead of what the plugin says.
+    pub livekit_url: Option<String>,
+    /// Pictures are wanted too, where the media server can be told.
+    pub pictures: bool,
     /// AV1 is wanted where somebody shares it.
     pub av1: bool,
     /// The media node's offers come over the data channel, not through the site.
@@ -56,10 +61,11 @@ pub(super) enum Command {
 pub(super) type Done = oneshot::Sender<Result<(), ClientError>>;
 
 impl Bot {
-    /// Joins, or resumes. Returns when the plugin has let us in; media follows ([`Event::Media`]).
+    /// Joins, or resumes. Returns when the plugin has let us in; media follows ([`Event::Media`]), or the word that there is no way to it
+    /// ([`Event::Lost`]).
     ///
     /// # Errors
-    /// When the site cannot be reached, the plugin says no, or the WebRTC stack fails.
+    /// When the site cannot be reached, or the plugin says no.
     pub async fn join(dial: BotDial) -> Result<(Self, mpsc::Receiver<Event>), ClientError> {
         let (socket, mut said, ids) = Socket::open(&dial.address, &dial.channel_id, dial.resume.clone()).await?;
         let mut early = Vec::new();
@@ -74,13 +80,11 @@ impl Bot {
             let answered = timeout(JOIN_WITHIN, admitted(&mut said, &dial.channel_id, &ids, &mut early));
             answered.await.map_err(|_| ClientError::Late(JOIN_WITHIN, "the plugin's answer to our join"))??;
         }
-        let (connection, from_connection) = media::open(&dial.local, dial.av1).await?;
         let (outlet, events, last) = Outlet::new();
         let (commands, inbox) = mpsc::channel(ACTIONS_MAX);
         let bot = Self { commands, ids: Arc::new(Mutex::new(ids.clone())), dropped: outlet.dropped(), node_offers: Arc::default() };
-        let shown = (Arc::clone(&bot.ids), Arc::clone(&bot.node_offers));
-        let session = Session::begin(dial, ids, shown, socket, connection, outlet).await?;
-        tokio::spawn(session.run(early, said, from_connection, inbox, last));
+        let shown = Shown { ids: Arc::clone(&bot.ids), node_offers: Arc::clone(&bot.node_offers) };
+        tokio::spawn(Admitted { dial, ids, shown, socket, early, said, inbox, outlet, last }.go_on());
         Ok((bot, events))
     }
 
@@ -171,7 +175,7 @@ impl Bot {
         self.agree(|done| Command::Unpublish(publication.track(), done)).await
     }
 
-    /// Leaves for good; returns when that is said, or after 2 s.
+    /// Leaves for good; returns when that is said, or after 2 s. After [`Event::Lost`] too, where the plugin still thinks that we are there.
     ///
     /// # Errors
     /// When the session is over already.
@@ -191,6 +195,95 @@ impl Bot {
 
     fn command(&self, command: Command) -> Result<(), ClientError> {
         self.commands.try_send(command).map_err(|_| over())
+    }
+}
+
+/// What the owner of a session can look up.
+pub(super) struct Shown {
+    ids: Arc<Mutex<Ids>>,
+    node_offers: Arc<AtomicU64>,
+}
+
+impl Shown {
+    pub(super) fn rename(&self, ids: &Ids) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).clone_from(ids);
+    }
+
+    pub(super) fn answered(&self) {
+        self.node_offers.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The plugin has let us in. What goes wrong from here on is told by the last event.
+struct Admitted {
+    dial: BotDial,
+    ids: Ids,
+    shown: Shown,
+    socket: Socket,
+    early: Vec<Calls>,
+    said: mpsc::Receiver<SocketEvent>,
+    inbox: mpsc::Receiver<Command>,
+    outlet: Outlet,
+    last: LastWord,
+}
+
+impl Admitted {
+    /// To the media server that the plugin in use has: it alone knows, and says it by whether it gives out tokens of rooms.
+    async fn go_on(self) {
+        let asked = match Site::new(&self.dial.address) {
+            Ok(site) => {
+                site.ticket(&self.dial.channel_id, &self.ids.original_conn_id).await.map(|ticket| ticket.map(|ticket| (site, ticket)))
+            }
+            Err(error) => Err(error.into()),
+        };
+        let Self { dial, ids, shown, socket, early, said, inbox, outlet, last } = self;
+        match asked {
+            Ok(None) => {
+                let begun = async {
+                    let (connection, from_connection) = media::open(&dial.local, dial.av1).await?;
+                    Ok::<_, ClientError>((Session::begin(dial, ids, shown, socket, connection, outlet).await?, from_connection))
+                };
+                match begun.await {
+                    Ok((session, from_connection)) => session.run(early, said, from_connection, inbox, last).await,
+                    Err(error) => last.lost(error.to_string()),
+                }
+            }
+            Ok(Some((site, ticket))) => match LiveKitSession::new(Beginning { dial, ids, shown, socket, site, ticket, outlet }) {
+                Ok(session) => session.run(early, said, inbox, last).await,
+                Err(error) => last.lost(error.to_string()),
+            },
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::warn!(reason, "out of the call");
+                last.lost(reason);
+                until_left(socket, said, inbox).await;
+            }
+        }
+    }
+}
+
+/// The call is lost, and its owner is told; it may still have something to tell the plugin before everybody sees it leave.
+pub(super) async fn until_left(socket: Socket, mut said: mpsc::Receiver<SocketEvent>, mut inbox: mpsc::Receiver<Command>) {
+    loop {
+        tokio::select! {
+            command = inbox.recv() => match command {
+                None => return,
+                Some(Command::Leave(done)) => {
+                    if socket.say(Action::new("leave", Value::Null)) {
+                        let _ = timeout(FAREWELL, socket.close()).await;
+                    }
+                    let _ = done.send(());
+                    return;
+                }
+                Some(_) => {}
+            },
+            // The WebSocket lives for as long as somebody reads it.
+            event = said.recv() => {
+                if event.is_none() {
+                    return;
+                }
+            }
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use super::limits::SECTIONS_MAX;
 
 /// Codecs that carry something: the rest repairs or wraps.
-const CODECS: [&str; 3] = ["opus", "VP8", "AV1"];
+const CODECS: [&str; 5] = ["opus", "VP8", "VP9", "H264", "AV1"];
+
+/// Formats of one section that are looked at: browsers and servers name a dozen of H.264.
+const CODECS_MAX: usize = 32;
 
 /// A codec of a section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +25,8 @@ pub(super) struct Incoming {
     pub(super) mid: String,
     pub(super) stream: String,
     pub(super) track: String,
-    pub(super) codec: Codec,
+    /// At least one; the first is what a server with one format for each track sends.
+    pub(super) codecs: Vec<Codec>,
 }
 
 /// What the other end sends by its description, in the sections' order.
@@ -65,9 +69,10 @@ fn section(text: &str) -> Option<Incoming> {
         }
     }
     let (stream, track) = msid.split_once(' ')?;
-    let codec = payload_types.iter().find_map(|number| codecs.iter().find(|codec| codec.payload_type == *number))?;
-    let wanted = sends && !mid.is_empty() && !track.is_empty();
-    wanted.then(|| Incoming { mid: mid.to_owned(), stream: stream.to_owned(), track: track.trim().to_owned(), codec: codec.clone() })
+    let offered = payload_types.iter().filter_map(|number| codecs.iter().find(|codec| codec.payload_type == *number));
+    let codecs: Vec<Codec> = offered.take(CODECS_MAX).cloned().collect();
+    let wanted = sends && !mid.is_empty() && !track.is_empty() && !codecs.is_empty();
+    wanted.then(|| Incoming { mid: mid.to_owned(), stream: stream.to_owned(), track: track.trim().to_owned(), codecs })
 }
 
 fn codec(kind: &str, rtpmap: &str) -> Option<Codec> {
@@ -122,8 +127,8 @@ mod tests {
         assert_eq!(told, [("1", "voice_sessA_abcdefgh"), ("2", "screen_sessB_abcdefgh")]);
         let fmtp = "minptime=10;useinbandfec=1".to_owned();
         let opus = Codec { payload_type: 111, mime: "audio/opus".to_owned(), clock_rate: 48_000, channels: 2, fmtp };
-        assert_eq!((&incoming[0].codec, incoming[0].stream.as_str()), (&opus, "sessA"));
-        assert_eq!((incoming[1].codec.mime.as_str(), incoming[1].codec.channels), ("video/VP8", 0));
+        assert_eq!((&incoming[0].codecs[..], incoming[0].stream.as_str()), (&[opus][..], "sessA"));
+        assert_eq!((incoming[1].codecs[0].mime.as_str(), incoming[1].codecs[0].channels), ("video/VP8", 0));
     }
 
     #[test]

@@ -30,8 +30,20 @@ pub enum Event {
     Ids(Ids),
     /// The media connection.
     Media(MediaState),
-    /// A track comes; before its first packet.
+    /// A track comes; before its first packet. Told again for one that is known: its packets come over a new connection and are
+    /// counted anew.
     Track(TrackInfo),
+    /// Nothing comes of a track for as long as it is muted. Only of rooms, where the media server says so.
+    TrackMuted {
+        /// Which.
+        track_id: Arc<str>,
+        /// What it carries.
+        kind: TrackKind,
+        /// Whose.
+        session_id: String,
+        /// It is, or no longer.
+        muted: bool,
+    },
     /// A packet of a track, authenticated and decrypted, in the order of arrival.
     Rtp {
         /// Whose.
@@ -63,6 +75,15 @@ pub enum Event {
         session_id: String,
         /// Whose, if it said so.
         user_id: String,
+    },
+    /// Somebody is there, by the media server's word: what it calls them, in case the site cannot say.
+    Present {
+        /// Which session.
+        session_id: String,
+        /// Whose; empty: of nobody whom the site knows, as of somebody on a telephone.
+        user_id: String,
+        /// A name, or nothing.
+        name: String,
     },
     /// Somebody else is the host.
     HostChanged {
@@ -364,7 +385,8 @@ impl Calls {
             "join" if ours && not_elsewhere => Some(Said::Joined),
             "error" if ours && not_elsewhere => Some(Said::Error(text(&["data", "error", "message"]))),
             "signal" if ours && not_elsewhere => Some(Said::Signal(text(&["data"]))),
-            "call_end" if here => Some(Said::Event(Event::CallEnded)),
+            // Version 2 of the plugin says it by the second name.
+            "call_end" | "call_ended" if here => Some(Said::Event(Event::CallEnded)),
             "job_stop" => Some(Said::Event(Event::JobStop { job_id: text(&["job_id"]) })),
             "call_job_state" if not_elsewhere => {
                 Some(Said::Event(Event::JobState(JobState::deserialize(nested(self.data.get("jobState")?)?).ok()?)))
@@ -470,6 +492,8 @@ mod tests {
     fn a_calls_end_is_only_that_of_this_channel() {
         assert!(matches!(said("call_end", &json!({}), &json!({ "channel_id": CHANNEL })), Some(Said::Event(Event::CallEnded))));
         assert!(matches!(event("call_end", &json!({ "channelID": CHANNEL })), Some(Event::CallEnded)));
+        assert!(matches!(said("call_ended", &json!({}), &json!({ "channel_id": CHANNEL })), Some(Said::Event(Event::CallEnded))));
+        assert!(event("call_ended", &json!({ "channelID": "elsewhere" })).is_none());
         assert!(event("call_end", &json!({ "channelID": "elsewhere" })).is_none());
         assert!(event("call_end", &json!({})).is_none());
     }

@@ -27,13 +27,34 @@ pub(crate) const EMOJI_NAME_MAX: usize = 64;
 /// Sessions told of in the state of a call.
 pub(crate) const SESSIONS_MAX: usize = 10_000;
 
+/// Participants of a LiveKit room that are followed, and tracks of them all.
+pub(crate) const PARTICIPANTS_MAX: usize = SESSIONS_MAX;
+/// See [`PARTICIPANTS_MAX`].
+pub(crate) const PUBLICATIONS_MAX: usize = SECTIONS_MAX;
+/// Tracks of a LiveKit room that came before it was said what they are.
+pub(crate) const STRANGERS_MAX: usize = 256;
+
 /// The site's WebSocket and its first words.
 pub(crate) const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// From the join to the plugin's answer.
 pub(crate) const JOIN_WITHIN: Duration = Duration::from_secs(15);
 /// From our first offer until media can flow. The page has as long.
 pub(crate) const MEDIA_WITHIN: Duration = Duration::from_secs(15);
-/// How long a lost WebSocket is tried again.
+/// How often a LiveKit token is asked for, as the original does …
+pub(crate) const TICKET_TRIES: u32 = 5;
+/// … with this between …
+pub(crate) const TICKET_PAUSE: Duration = Duration::from_secs(1);
+/// … and how long in all.
+pub(crate) const TICKET_WITHIN: Duration = Duration::from_secs(20);
+/// A way into a LiveKit room: connection and first words.
+pub(crate) const ROOM_WITHIN: Duration = Duration::from_secs(10);
+/// A room that was lost and held for so long is as new.
+pub(crate) const ROOM_STEADY: Duration = Duration::from_secs(10);
+/// Where LiveKit does not say how often it wants to be pinged and when it is lost …
+pub(crate) const ROOM_PINGS: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(15));
+/// … and the most that it may say.
+pub(crate) const ROOM_PINGS_MAX: Duration = Duration::from_secs(60);
+/// How long a lost WebSocket or room is tried again.
 pub(crate) const RECONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// The first wait of those tries, and by how much it grows …
 pub(crate) const RECONNECT_STEP: Duration = Duration::from_secs(1);

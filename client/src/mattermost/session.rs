@@ -1,17 +1,14 @@
-//! The session itself: one task that hears the site, the media node and the owner, and answers each.
+//! A session with a media node, with the plugin's version 1: one task that hears the site, the node and the owner, and answers each.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use rmpv::Value as Packed;
 use rtc::data_channel::RTCDataChannelInit;
-use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_local::TrackLocal;
@@ -19,12 +16,14 @@ use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{RTCIceCandidateInit, RTCPeerConnectionState};
 
-use super::bot::{BotDial, Command, Done};
+use super::bot::{BotDial, Command, Done, Shown, until_left};
 use super::channel::{self, FromServer, Mapped};
 use super::description::{self, Incoming};
+use super::ending::End;
 use super::event::{Calls, Event, Ids, MediaState, Said, TrackInfo, TrackKind, UserChange};
 use super::limits::{ANSWER_WITHIN, CANDIDATES_MAX, CHANNEL_PING_EVERY, EVENTS_RESERVED, FAREWELL, LOCK_RETRY, LOCK_WITHIN, MEDIA_WITHIN};
-use super::outlet::{LastWord, Outlet, Stuck};
+use super::outlet::{LastWord, Outlet};
+use super::reader::Reader;
 use super::socket::{Action, Socket, SocketEvent};
 use crate::ClientError;
 use crate::connection::{Connection, ConnectionEvent};
@@ -66,46 +65,11 @@ struct Track {
     key_frame_wanted: bool,
 }
 
-/// Who reads it, since its first packet.
-struct Reader {
-    remote: Arc<dyn TrackRemote>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// A change of what we send, waiting for the lock.
 enum Change {
     Publish(Arc<TrackLocalStaticRTP>),
     Unpublish(Arc<TrackLocalStaticRTP>),
 }
-
-/// Why the session ends.
-enum End {
-    /// As its owner wanted.
-    Left,
-    /// For this reason.
-    Lost(String),
-}
-
-impl From<Stuck> for End {
-    fn from(_: Stuck) -> Self {
-        Self::Lost("nobody takes our events any more".to_owned())
-    }
-}
-
-impl From<ClientError> for End {
-    fn from(error: ClientError) -> Self {
-        Self::Lost(error.to_string())
-    }
-}
-
-/// Our names, and how many offers of the media node we answered.
-type Shown = (Arc<Mutex<Ids>>, Arc<AtomicU64>);
 
 pub(super) struct Session {
     dial: BotDial,
@@ -172,14 +136,14 @@ impl Session {
     pub(super) async fn run(
         mut self,
         early: Vec<Calls>,
-        said: mpsc::Receiver<SocketEvent>,
+        mut said: mpsc::Receiver<SocketEvent>,
         from_connection: mpsc::UnboundedReceiver<ConnectionEvent>,
-        inbox: mpsc::Receiver<Command>,
+        mut inbox: mpsc::Receiver<Command>,
         last: LastWord,
     ) {
         let (messages, from_channel) = mpsc::channel(EVENTS_RESERVED);
         let reading = tokio::spawn(read_channel(Arc::clone(&self.channel), messages));
-        let end = match self.serve(early, said, from_connection, from_channel, inbox).await {
+        let end = match self.serve(early, &mut said, from_connection, from_channel, &mut inbox).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
@@ -192,16 +156,20 @@ impl Session {
         if let End::Lost(reason) = end {
             tracing::warn!(reason, "out of the call");
             last.lost(reason);
+            // Later somebody may be going on with the session.
+            if self.media_until.is_some() {
+                until_left(self.socket, said, inbox).await;
+            }
         }
     }
 
     async fn serve(
         &mut self,
         early: Vec<Calls>,
-        mut said: mpsc::Receiver<SocketEvent>,
+        said: &mut mpsc::Receiver<SocketEvent>,
         mut from_connection: mpsc::UnboundedReceiver<ConnectionEvent>,
         mut from_channel: mpsc::Receiver<ChannelEvent>,
-        mut inbox: mpsc::Receiver<Command>,
+        inbox: &mut mpsc::Receiver<Command>,
     ) -> Result<std::convert::Infallible, End> {
         self.outlet.tell(Event::Joined(self.ids.clone()))?;
         for calls in early {
@@ -231,7 +199,7 @@ impl Session {
 
     fn renamed(&mut self, ids: Ids) -> Result<(), End> {
         self.ids = ids;
-        self.shown.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.ids);
+        self.shown.rename(&self.ids);
         Ok(self.outlet.tell(Event::Ids(self.ids.clone()))?)
     }
 
@@ -328,7 +296,7 @@ impl Session {
         self.end(&ended)?;
         let sdp = description::keeping_role(&answer, self.dtls_server);
         self.describe("answer", sdp, by_channel).await?;
-        self.shown.1.fetch_add(1, Ordering::Relaxed);
+        self.shown.answered();
         if crossed { self.offer(false).await.map_err(End::from) } else { Ok(()) }
     }
 
@@ -358,7 +326,7 @@ impl Session {
         // The map's sender is the receiver's own session on older servers; the stream is the sender's.
         let by_map = || Some((TrackKind::named(&mapped?.kind)?, section.stream.as_str()));
         let (kind, session) = by_name.or_else(by_map)?;
-        let codec = section.codec.clone();
+        let codec = section.codecs.first()?.clone();
         Some(TrackInfo {
             track_id: Arc::from(section.track.as_str()),
             kind,
@@ -397,7 +365,7 @@ impl Session {
                 let id = Arc::clone(id);
                 let task = tokio::spawn(read_track(Arc::clone(&remote), Arc::clone(&id), self.outlet.clone()));
                 let Some(track) = self.tracks.get_mut(&id) else { return Ok(()) };
-                track.reader = Some(Reader { remote, task });
+                track.reader = Some(Reader::new(remote, task));
                 if track.key_frame_wanted { self.key_frame(&id).await } else { Ok(()) }
             }
             // All there is we have made.
@@ -470,7 +438,7 @@ impl Session {
             }
             Command::Leave(done) => {
                 self.say(Action::new("leave", serde_json::Value::Null))?;
-                let _ = timeout(FAREWELL, self.socket.flush()).await;
+                let _ = timeout(FAREWELL, self.socket.close()).await;
                 let _ = done.send(());
                 Err(End::Left)
             }
@@ -596,12 +564,7 @@ impl Session {
             return Ok(());
         };
         track.key_frame_wanted = false;
-        for media_ssrc in reader.remote.ssrcs().await {
-            let wish = PictureLossIndication { sender_ssrc: 0, media_ssrc };
-            if let Err(error) = reader.remote.write_rtcp(vec![Box::new(wish)]).await {
-                tracing::debug!(%error, "no key frame can be asked for");
-            }
-        }
+        reader.request_key_frame().await;
         Ok(())
     }
 }

@@ -362,9 +362,16 @@ impl Site {
     }
 
     fn request(&self, method: Method, segments: &[&str]) -> Result<RequestBuilder, SiteError> {
-        let mut path = vec!["plugins", PLUGIN, "bot"];
-        path.extend_from_slice(segments);
-        Ok(self.http.request(method, self.address.url(&path)?).timeout(ANSWER_WITHIN))
+        self.plugin(method, &[&["bot"], segments].concat(), &[])
+    }
+
+    /// A route of the plugin that is not for bots alone.
+    pub(super) fn plugin(&self, method: Method, segments: &[&str], query: &[(&str, &str)]) -> Result<RequestBuilder, SiteError> {
+        let mut url = self.address.url(&[&["plugins", PLUGIN], segments].concat())?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        Ok(self.http.request(method, url).timeout(ANSWER_WITHIN))
     }
 
     async fn post(&self, segments: &[&str], body: &impl Serialize) -> Result<(), SiteError> {
@@ -373,7 +380,7 @@ impl Site {
     }
 }
 
-async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, SiteError> {
+pub(super) async fn json<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, SiteError> {
     parsed(accepted(request.send().await?).await?).await
 }
 

@@ -7,16 +7,10 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use rmpv::Value as Packed;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use serde_json::{Map, Value};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, Message, http};
-use tokio_tungstenite::{WebSocketStream, client_async_with_config};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::event::{Calls, Frame, Ids, PREFIX};
 use super::limits::{
@@ -24,11 +18,7 @@ use super::limits::{
     SOCKET_MESSAGE_MAX,
 };
 use super::{Address, SiteError};
-
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-type Stream = WebSocketStream<Box<dyn Io>>;
+use crate::dial::{self, DialError, Stream};
 
 /// What an action carries.
 #[derive(Debug)]
@@ -93,8 +83,8 @@ pub(super) enum SocketEvent {
 
 enum Command {
     Say(Action),
-    /// Answered when all before is written.
-    Flush(oneshot::Sender<()>),
+    /// Answered when all before is written and the site has heard that it was the last.
+    Close(oneshot::Sender<()>),
 }
 
 /// The sending half. Without it the socket closes.
@@ -129,11 +119,12 @@ impl Socket {
         self.commands.try_send(Command::Say(action)).is_ok()
     }
 
-    /// Waits until everything is written.
-    pub(super) async fn flush(&self) {
-        let (done, written) = oneshot::channel();
-        if self.commands.send(Command::Flush(done)).await.is_ok() {
-            let _ = written.await;
+    /// Says nothing after what was said, and waits until the site has heard that: a line that is cut with something unread on it may
+    /// take with it what was written last.
+    pub(super) async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Close(done)).await.is_ok() {
+            let _ = closed.await;
         }
     }
 }
@@ -157,34 +148,13 @@ impl Dialer {
     }
 
     async fn connect(&self) -> Result<Stream, SiteError> {
-        let mut url = self.address.url(&["api", "v4", "websocket"])?;
-        let secure = url.scheme() == "https";
-        let wrong = || SiteError::Configuration("the site's address has no host".to_owned());
-        let host = url.host_str().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
-        let port = url.port_or_known_default().ok_or_else(wrong)?;
-        url.set_scheme(if secure { "wss" } else { "ws" }).map_err(|()| wrong())?;
-        let unreachable = |error: &dyn std::fmt::Display| SiteError::Unreachable(error.to_string());
-        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(|error| unreachable(&error))?;
-        tcp.set_nodelay(true).map_err(|error| unreachable(&error))?;
-        let io: Box<dyn Io> = if secure {
-            let name = ServerName::try_from(host).map_err(|_| wrong())?;
-            let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
-            Box::new(connector.connect(name, tcp).await.map_err(|error| unreachable(&error))?)
-        } else {
-            Box::new(tcp)
-        };
-        let mut request = url.as_str().into_client_request().map_err(|error| SiteError::Configuration(error.to_string()))?;
-        request.headers_mut().insert(http::header::AUTHORIZATION, self.address.authorization()?);
-        let config = WebSocketConfig::default().max_message_size(Some(SOCKET_MESSAGE_MAX)).max_frame_size(Some(SOCKET_MESSAGE_MAX));
-        match client_async_with_config(request, io, Some(config)).await {
-            Ok((stream, _)) => Ok(stream),
-            Err(Error::Http(answer)) => {
-                let words = answer.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-                let message = words.trim().chars().take(200).collect();
-                Err(SiteError::Refused { status: answer.status().as_u16(), message })
-            }
-            Err(error) => Err(unreachable(&error)),
-        }
+        let url = self.address.url(&["api", "v4", "websocket"])?;
+        let opened = dial::open(url, Some(self.address.authorization()?), Some(&self.tls), SOCKET_MESSAGE_MAX).await;
+        opened.map_err(|error| match error {
+            DialError::Address(why) => SiteError::Configuration(format!("the site's address cannot work: {why}")),
+            DialError::Unreachable(why) => SiteError::Unreachable(why),
+            DialError::Refused { status, message } => SiteError::Refused { status, message },
+        })
     }
 }
 
@@ -204,8 +174,8 @@ async fn hello(stream: &mut Stream) -> Result<String, SiteError> {
 
 /// Why serving a socket ended.
 enum End {
-    /// Nobody needs it any more.
-    Done,
+    /// Nobody needs it any more; somebody may wait for its end.
+    Done(Option<oneshot::Sender<()>>),
     /// It is lost.
     Broken(String),
 }
@@ -220,15 +190,15 @@ struct Line {
 
 impl Line {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>, events: mpsc::Sender<SocketEvent>) {
-        loop {
+        let waits = loop {
             let reason = match self.serve(&mut inbox, &events).await {
-                End::Done => break,
+                End::Done(waits) => break waits,
                 End::Broken(reason) => reason,
             };
             tracing::warn!(reason, "the WebSocket to the Mattermost site is lost, trying again");
             let found = tokio::select! {
                 found = self.another() => found,
-                () = events.closed() => break,
+                () = events.closed() => break None,
             };
             let event = match found {
                 Ok(()) => SocketEvent::Another(self.ids.clone()),
@@ -238,8 +208,20 @@ impl Line {
             if events.send(event).await.is_err() || lost {
                 return;
             }
+        };
+        let closed = async {
+            self.stream.close(None).await?;
+            while let Some(message) = self.stream.next().await {
+                message?;
+            }
+            Ok::<(), Error>(())
+        };
+        if !matches!(timeout(Duration::from_secs(1), closed).await, Ok(Ok(()))) {
+            tracing::debug!("the Mattermost site did not say that it has heard the end");
         }
-        let _ = timeout(Duration::from_secs(1), self.stream.close(None)).await;
+        if let Some(waits) = waits {
+            let _ = waits.send(());
+        }
     }
 
     async fn serve(&mut self, inbox: &mut mpsc::Receiver<Command>, events: &mpsc::Sender<SocketEvent>) -> End {
@@ -256,7 +238,7 @@ impl Line {
                             if let Some(event) = heard_of(&text)
                                 && events.send(event).await.is_err()
                             {
-                                return End::Done;
+                                return End::Done(None);
                             }
                             Ok(())
                         }
@@ -265,12 +247,9 @@ impl Line {
                     }
                 }
                 command = inbox.recv() => match command {
-                    None => return End::Done,
+                    None => return End::Done(None),
                     Some(Command::Say(action)) => self.say(action).await,
-                    Some(Command::Flush(done)) => {
-                        let _ = done.send(());
-                        Ok(())
-                    }
+                    Some(Command::Close(done)) => return End::Done(Some(done)),
                 },
                 _ = pings.tick() => {
                     if heard.elapsed() > SILENCE_MAX {

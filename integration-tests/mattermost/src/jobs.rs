@@ -215,7 +215,7 @@ impl State {
 }
 
 /// `POST /jobs` for the recording, then for the transcription, as the plugin does.
-pub(crate) async fn submit(site: &str, service: &Service, channel: &str, asked: &Asked) -> anyhow::Result<()> {
+pub(crate) async fn submit(site: &str, transcriber: &str, service: &Service, channel: &str, asked: &Asked) -> anyhow::Result<()> {
     let base = |job: &Job| json!({ "site_url": site, "call_id": channel, "post_id": job.post, "auth_token": job.auth_token });
     let recording = &asked.recording;
     let mut input = base(recording);
@@ -234,7 +234,7 @@ pub(crate) async fn submit(site: &str, service: &Service, channel: &str, asked: 
             "live_captions_model_size": "tiny", "live_captions_num_transcribers": 1, "live_captions_num_threads_per_transcriber": 2,
             "live_captions_language": "en" }),
         );
-        post(service, "transcribing", 7_200, "mattermost/calls-transcriber:v0.7.2", input).await?;
+        post(service, "transcribing", 7_200, transcriber, input).await?;
     }
     Ok(())
 }

@@ -1,13 +1,15 @@
 //! A Mattermost server with the Calls plugin, as far as calls, recordings and transcripts see it: for tests.
 //!
 //! People and bots connect to it as to the real one (WebSocket, bot routes); media goes through a real rtcd, to which this is
-//! the plugin. It enforces what the plugin enforces (who may join, the states of jobs, types of fields) and writes down every
+//! the plugin, or, as with the plugin's version 2, through rooms of a real LiveKit server, for which it gives out tokens. It enforces what the plugin enforces (who may join, the states of jobs, types of fields) and writes down every
 //! breach of the contract; it can be told to misbehave as real servers and the proxies before them do.
 //!
 //! It is strict where the plugin is lenient by accident: what it takes, the plugin takes.
 
 mod jobs;
+mod livekit;
 mod plugin;
+mod proxy;
 mod rest;
 mod rtcd;
 mod socket;
@@ -16,6 +18,7 @@ mod world;
 use std::sync::Arc;
 
 pub use jobs::{Asked, Job, JobKind, Service, Wants};
+pub use livekit::{LiveKit, Ticket};
 pub use world::{Caption, Faults, File, Person, Post, Status};
 
 use world::World;
@@ -49,24 +52,59 @@ impl Fake {
     /// As [`Fake::start`].
     pub async fn start_under(rtcd: &str, path: &str) -> anyhow::Result<Self> {
         let (to_rtcd, queue) = tokio::sync::mpsc::unbounded_channel();
-        let world = Arc::new(World::new(to_rtcd));
+        let world = Arc::new(World::new(to_rtcd, None));
         let link = rtcd::Link::connect(rtcd).await?;
+        let mut fake = Self::serve(world, path).await?;
+        fake.tasks.push(tokio::spawn(link.run(Arc::clone(&fake.world), queue)));
+        Ok(fake)
+    }
+
+    /// With version 2 of the plugin, whose calls are rooms of that LiveKit server.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub async fn start_v2(livekit: LiveKit) -> anyhow::Result<Self> {
+        // Nobody listens at the other end.
+        let (to_rtcd, _) = tokio::sync::mpsc::unbounded_channel();
+        Self::serve(Arc::new(World::new(to_rtcd, Some(livekit))), "").await
+    }
+
+    async fn serve(world: Arc<World>, path: &str) -> anyhow::Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}{path}", listener.local_addr()?);
-        let routes = rest::routes(Arc::clone(&world)).merge(socket::routes(Arc::clone(&world)));
+        let routes = rest::routes(Arc::clone(&world)).merge(socket::routes(Arc::clone(&world))).merge(livekit::routes(Arc::clone(&world)));
+        let routes = routes.layer(axum::middleware::from_fn_with_state(Arc::clone(&world), proxy::pass));
         let routes = if path.is_empty() { routes } else { axum::Router::new().nest(path, routes) };
         let server = tokio::spawn(async move {
             let _ = axum::serve(listener, routes).await;
         });
-        let carrier = tokio::spawn(link.run(Arc::clone(&world), queue));
         let clock = tokio::spawn(Arc::clone(&world).keep_time());
-        Ok(Self { url, world, tasks: vec![server, carrier, clock] })
+        Ok(Self { url, world, tasks: vec![server, clock] })
     }
 
     /// Somebody who may join calls.
     #[must_use]
     pub fn person(&self, name: &str) -> Person {
         self.world.add_person(name)
+    }
+
+    /// With version 2: somebody comes into a channel's call, which is begun where there is none. What their page would be given.
+    ///
+    /// # Errors
+    /// With version 1.
+    pub fn admit(&self, person: &Person, channel: &str) -> anyhow::Result<Ticket> {
+        self.world.admit(person, channel)
+    }
+
+    /// With version 2: a session leaves its call.
+    pub fn dismiss(&self, session: &str) {
+        self.world.dismiss(session);
+    }
+
+    /// How often a LiveKit token was asked for.
+    #[must_use]
+    pub fn tokens_asked(&self) -> u64 {
+        self.world.lock().tokens_asked
     }
 
     /// A channel of that name; its id is what the plugin calls the call's.
@@ -88,7 +126,9 @@ impl Fake {
     /// # Errors
     /// With the service's own text when it refuses.
     pub async fn submit(&self, service: &Service, channel: &str, asked: &Asked) -> anyhow::Result<()> {
-        jobs::submit(&self.url, service, channel, asked).await
+        // What each version of the plugin has in its manifest.
+        let version = if self.world.livekit.is_some() { "v1.0.0-dev1" } else { "v0.7.2" };
+        jobs::submit(&self.url, &format!("mattermost/calls-transcriber:{version}"), service, channel, asked).await
     }
 
     /// Gives somebody a portrait. Who has none is one grey pixel.

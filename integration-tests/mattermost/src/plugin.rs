@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::jobs::JobKind;
+use crate::livekit::Ticket;
 use crate::rtcd::ToRtcd;
-use crate::world::{Call, Caption, Member, Out, State, World, new_id, now_ms};
+use crate::world::{Call, Caption, Member, Out, Person, State, World, new_id, now_ms};
 
 /// Somebody whose socket is lost is out of the call after this.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,6 +55,9 @@ impl World {
     }
 
     fn media(&self, state: &mut State, index: usize, session: &str, channel: &str, action: &str, blob: Option<Vec<u8>>) {
+        if self.livekit.is_some() {
+            return state.breach(format!("{action}: with version 2 media is LiveKit's"));
+        }
         let user = state.members[index].user.clone();
         let about = json!({ "session_id": session, "userID": user });
         let (kind, event) = match action {
@@ -124,11 +128,12 @@ impl World {
                 host: user.to_owned(),
             });
         }
+        let there = state.connections.contains_key(connection);
         state.members.push(Member {
             session: connection.to_owned(),
             user: user.to_owned(),
             channel: channel.clone(),
-            connection: Some(connection.to_owned()),
+            connection: there.then(|| connection.to_owned()),
             lost: None,
             unmuted: false,
             video: false,
@@ -155,6 +160,20 @@ impl World {
         }
     }
 
+    /// Somebody whose page is not played comes into a call of version 2; what the page would be given.
+    pub(crate) fn admit(&self, person: &Person, channel: &str) -> anyhow::Result<Ticket> {
+        let Some(livekit) = &self.livekit else { anyhow::bail!("with version 1 people join by their WebSocket") };
+        let session = new_id();
+        self.join(&mut self.lock(), &session, &person.id, &json!({ "channelID": channel }));
+        let token = livekit.token(person, &session, channel, &livekit.secret);
+        Ok(Ticket { session, url: livekit.url.clone(), token })
+    }
+
+    /// They go.
+    pub(crate) fn dismiss(&self, session: &str) {
+        self.leave(&mut self.lock(), session);
+    }
+
     fn reconnect(&self, state: &mut State, connection: &str, user: &str, data: &Value) {
         let text = |key: &str| data[key].as_str().unwrap_or_default();
         let (channel, original, previous) = (text("channelID"), text("originalConnID"), text("prevConnID"));
@@ -175,7 +194,7 @@ impl World {
 
     fn leave(&self, state: &mut State, session: &str) {
         let _ = self.to_rtcd.send(ToRtcd::Leave { session: session.to_owned() });
-        state.gone(session);
+        state.gone(session, self.end_event());
     }
 
     /// A WebSocket ended.
@@ -198,7 +217,7 @@ impl World {
 
     pub(crate) fn end_call(&self, channel: &str) {
         let mut state = self.lock();
-        state.tell_call(channel, "call_end", &json!({ "channelID": channel }));
+        state.tell_call(channel, self.end_event(), &json!({ "channelID": channel }));
         let sessions: Vec<String> = state.members.iter().filter(|one| one.channel == channel).map(|one| one.session.clone()).collect();
         for session in sessions {
             self.leave(&mut state, &session);
@@ -221,7 +240,7 @@ impl World {
                 let event = if number == 7 { "user_voice_on" } else { "user_voice_off" };
                 state.tell_call(&channel, event, &json!({ "session_id": session, "userID": user }));
             }
-            ("close", _) => state.gone(session),
+            ("close", _) => state.gone(session, self.end_event()),
             _ => {}
         }
     }
@@ -250,7 +269,7 @@ impl Member {
 
 impl State {
     /// Takes a session out of its call.
-    fn gone(&mut self, session: &str) {
+    fn gone(&mut self, session: &str, end_event: &str) {
         let Some(index) = self.members.iter().position(|one| one.session == session) else { return };
         let member = self.members.remove(index);
         let channel = member.channel;
@@ -266,7 +285,7 @@ impl State {
         let humans = self.members.iter().filter(|one| one.channel == channel && one.user != bot).count();
         if humans == 0 {
             self.stop_jobs(&channel, "");
-            self.tell_bots("call_end", &json!({ "channelID": channel }));
+            self.tell_bots(end_event, &json!({ "channelID": channel }));
             self.calls.retain(|call| call.channel != channel);
         }
     }

@@ -32,11 +32,14 @@ pub(crate) fn routes(world: Arc<World>) -> Router {
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&world), bots_only))
         .layer(axum::extract::DefaultBodyLimit::disable())
         .with_state(world);
-    let server = Router::new().route("/api/v4/files/{id}/info", get(file_info)).with_state(server_world);
+    let server = Router::new()
+        .route("/api/v4/files/{id}/info", get(file_info))
+        .route("/api/v4/system/ping", get(|| async { Json(json!({ "status": "OK", "AndroidLatestVersion": "" })) }))
+        .with_state(server_world);
     Router::new().nest("/plugins/com.mattermost.calls/bot", bot).merge(server)
 }
 
-fn failure(status: u16, message: &str) -> Response {
+pub(crate) fn failure(status: u16, message: &str) -> Response {
     let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (code, Json(json!({ "message": message, "detailed_error": "", "status_code": status }))).into_response()
 }

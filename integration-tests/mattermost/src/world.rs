@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::jobs::Job;
+use crate::livekit::LiveKit;
 use crate::rtcd::ToRtcd;
 
 /// Somebody.
@@ -44,6 +45,16 @@ pub struct Faults {
     pub double_stop: bool,
     /// A status is refused so many times with 500.
     pub status_failures: u32,
+    /// So many requests for a LiveKit token answer 502, from now on.
+    pub token_failures: u32,
+    /// The proxy before the server refuses longer bodies.
+    pub body_limit: Option<usize>,
+    /// The proxy before the server drops the headers of WebSockets.
+    pub no_websockets: bool,
+    /// The plugin is not active.
+    pub no_plugin: bool,
+    /// LiveKit tokens are signed with a secret that is not that server's.
+    pub wrong_secret: bool,
 }
 
 /// A file that came whole.
@@ -166,17 +177,20 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     pub(crate) violations: Vec<String>,
     pub(crate) upload_bytes: u64,
+    pub(crate) tokens_asked: u64,
 }
 
 pub(crate) struct World {
     state: Mutex<State>,
+    /// Where media is with version 2 of the plugin; none: in rtcd, with version 1.
+    pub(crate) livekit: Option<LiveKit>,
     pub(crate) to_rtcd: mpsc::UnboundedSender<ToRtcd>,
 }
 
 impl World {
-    pub(crate) fn new(to_rtcd: mpsc::UnboundedSender<ToRtcd>) -> Self {
+    pub(crate) fn new(to_rtcd: mpsc::UnboundedSender<ToRtcd>, livekit: Option<LiveKit>) -> Self {
         let state = State::default();
-        let world = Self { state: Mutex::new(state), to_rtcd };
+        let world = Self { state: Mutex::new(state), livekit, to_rtcd };
         let bot = Person { bot: true, ..world.add_person("calls") };
         world.lock().people = vec![bot];
         world
@@ -197,6 +211,11 @@ impl World {
         let id = new_id();
         self.lock().channels.insert(id.clone(), name.to_owned());
         id
+    }
+
+    /// What the plugin calls the end of a call.
+    pub(crate) fn end_event(&self) -> &'static str {
+        if self.livekit.is_some() { "call_ended" } else { "call_end" }
     }
 
     pub(crate) fn sessions(&self, channel: &str) -> Vec<(String, String)> {

@@ -26,6 +26,9 @@ pub struct MattermostCall {
     pub transcription: Option<MattermostTranscription>,
     /// Certificates (PEM) that the server's may be signed by, besides the machine's own.
     pub ca_file: Option<PathBuf>,
+    /// Where LiveKit is for this bot, instead of what the plugin (version 2) says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub livekit_url: Option<String>,
 }
 
 /// The plugin's recording job. No `Debug`: it holds a token.

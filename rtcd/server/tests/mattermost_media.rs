@@ -64,6 +64,8 @@ impl Place {
             job_id: None,
             resume: None,
             local: "127.0.0.1".to_owned(),
+            livekit_url: None,
+            pictures: true,
             av1: false,
             dc_signaling,
         }

@@ -37,8 +37,9 @@ pub(super) fn read(kind: Kind, input: &Map<String, Value>) -> Result<Asked, Stri
     let (site_url, channel_id, post_id) = (input.site_url()?, input.id("call_id")?, input.id("post_id")?);
     let auth_token = input.id("auth_token")?;
     let ca_file = input.ca_file();
+    let livekit_url = input.livekit_url();
     let language = input.language("language");
-    let mut call = MattermostCall { site_url, channel_id, post_id, ca_file, ..MattermostCall::default() };
+    let mut call = MattermostCall { site_url, channel_id, post_id, ca_file, livekit_url, ..MattermostCall::default() };
     let piece_id = match kind {
         Kind::Recording => {
             let id = input.id("recording_id")?;
@@ -115,6 +116,20 @@ impl Input<'_> {
             return Some(path);
         }
         self.note("tls_ca_cert_file names no file of the offloader's machine by its full path: the machine's own certificates hold".into());
+        None
+    }
+
+    /// `MM_CALLS_RECORDER_LIVEKIT_URL` of the Mattermost server.
+    fn livekit_url(&mut self) -> Option<String> {
+        let text = self.text("livekit_url")?;
+        let parsed: Option<axum::http::Uri> = text.parse().ok();
+        let known = |uri: &axum::http::Uri| {
+            matches!(uri.scheme_str(), Some("ws" | "wss" | "http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+        };
+        if text.len() <= URL_LEN_MAX && parsed.as_ref().is_some_and(known) && !text.contains(['#', '@']) {
+            return Some(text.trim_end_matches('/').to_owned());
+        }
+        self.note("livekit_url should be ws:// or wss:// and a host: the plugin's own address of LiveKit holds".into());
         None
     }
 
@@ -341,6 +356,21 @@ mod tests {
             let asked = read(Kind::Recording, &recording(json!({ "tls_ca_cert_file": other }))).unwrap();
             assert_eq!((asked.call.ca_file, asked.notes.len()), (None, 1), "{other}");
         }
+    }
+
+    #[test]
+    fn livekit_may_be_elsewhere_for_the_bot() {
+        let read = |url: &str| {
+            let asked = read(Kind::Recording, &recording(json!({ "livekit_url": url }))).unwrap();
+            (asked.call.livekit_url, asked.notes.len())
+        };
+        for (url, taken) in [("wss://livekit.internal/", "wss://livekit.internal"), (" http://10.0.0.7:7880 ", "http://10.0.0.7:7880")] {
+            assert_eq!(read(url), (Some(taken.to_owned()), 0));
+        }
+        for wrong in ["livekit.internal", "ftp://livekit.internal", "ws://", "ws://user:secret@livekit.internal"] {
+            assert_eq!(read(wrong), (None, 1), "{wrong}");
+        }
+        assert_eq!(read(""), (None, 0));
     }
 
     #[test]

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use offloader_jobs::mattermost::{BotCheckpoint, MattermostCall};
 use offloader_jobs::order::{BotOrder, RecordOrder};
-use rtc_client::mattermost::{self as mm, Address, Bot, JobStatus, JobType, Site};
+use rtc_client::mattermost::{self as mm, Address, Bot, JobStatus, JobType, Site, UserChange};
 use tokio::sync::mpsc;
 
 use self::notes::{Notes, Portrait};
-use self::people::{NAMES_MAX, Named, Who, came};
+use self::people::{Hints, NAMES_MAX, Named, Who, came};
 use self::tracks::Track;
-use self::way_in::{enter, job_of, tell_started};
+use self::way_in::{Entered, NoWayIn, enter, job_of, tell_started};
 use self::words::{CAPTION_EVERY, Captions, next_caption, watch_order};
 use super::{Command, KeyFrames, Last, Writing, told};
 use crate::job::{JobAddress, Lease, Outcome, Word};
@@ -66,7 +66,7 @@ pub(super) async fn run(address: &JobAddress, order: &RecordOrder, bot: BotOrder
     };
     drop(commands);
     // A successor goes on with this session; otherwise people see at once that nobody records any more.
-    if matches!(last, Last::End(_)) {
+    if matches!(last, Last::End(reason) if reason != "call_ended") {
         let _ = visit.bot.leave().await;
     }
     writing.end(last, lease).await
@@ -96,6 +96,7 @@ struct Visit {
     call: Box<MattermostCall>,
     checkpoint: BotCheckpoint,
     members: HashMap<String, Who>,
+    hints: Hints,
     tracks: HashMap<Arc<str>, Track>,
     key_frames: KeyFrames,
     /// Answers to who sessions are.
@@ -121,15 +122,17 @@ impl Visit {
         let site = Site::new(&at).map_err(|error| NotBegun::No(error.to_string()))?;
         let mut word = lease.watch();
         let begun = async {
-            let (bot, mut events, early) = enter(&at, order, &job).await?;
+            let Entered { bot, mut events, early } = enter(&at, order, &job).await?;
             let mut visit = Self::new(bot, site.clone(), order);
             visit.note_ids();
             visit.save(address).await;
             for event in early {
                 visit.take(event, None).await;
             }
-            visit.started(address, job_type, &job, &mut events).await?;
-            Ok::<_, String>((visit, events))
+            match visit.started(address, job_type, &job, &mut events).await {
+                Ok(()) => Ok((visit, events)),
+                Err(error) => Err(NoWayIn { error, bot: Some(visit.bot) }),
+            }
         };
         let begun = tokio::select! {
             biased;
@@ -138,13 +141,17 @@ impl Visit {
         };
         match begun {
             Ok(begun) => Ok(begun),
-            Err(error) => {
+            Err(NoWayIn { error, bot }) => {
                 if order.checkpoint.started.is_empty() {
                     // The plugin tells people at once, instead of after its minute. It may be as far away as the call was.
                     let failed = JobStatus::Failed(error.clone());
                     if let Err(status) = site.status(&call.channel_id, &job, job_type, &failed).await {
                         tracing::debug!("the failure could not be told: {status}");
                     }
+                }
+                // Not before: a job that its bot has left is over, and nobody would read why.
+                if let Some(bot) = bot {
+                    let _ = bot.leave().await;
                 }
                 Err(NotBegun::No(error))
             }
@@ -160,6 +167,7 @@ impl Visit {
             call: order.call.clone(),
             checkpoint: order.checkpoint.clone(),
             members: HashMap::new(),
+            hints: Hints::new(),
             tracks: HashMap::new(),
             key_frames: KeyFrames::default(),
             names,
@@ -260,7 +268,10 @@ impl Visit {
                     self.begin_words(transcription, ready.clone());
                 }
                 Some(begun) = words.recv() => self.words_begun(address, begun).await,
-                Some(named) = self.names.recv() => self.known(commands, named.session, named.member).await,
+                Some(Named { session, member }) = self.names.recv() => {
+                    let member = member.unwrap_or_else(|| self.unnamed(&session));
+                    self.known(commands, session, member).await;
+                }
                 Some(portrait) = self.portraits.recv() => self.portrait(commands, portrait).await,
                 Some(caption) = next_caption(&mut self.captions) => self.heard(&caption, lease),
                 event = events.recv() => {
@@ -294,6 +305,15 @@ impl Visit {
                 }
                 self.tracks.remove(&track_id);
             }
+            mm::Event::TrackMuted { kind: mm::TrackKind::Voice, session_id, muted, .. } => {
+                self.notes.changed(if muted { UserChange::Muted } else { UserChange::Unmuted }, &session_id);
+            }
+            mm::Event::TrackMuted { track_id, muted, .. } => {
+                if let Some(commands) = commands {
+                    self.track_muted(commands, &track_id, muted).await;
+                }
+            }
+            mm::Event::Present { session_id, user_id, name } => self.present(&session_id, user_id, name),
             mm::Event::CallState(state) => {
                 if let Some(job) = state.recording.as_ref().filter(|job| job.start_at > 0 && job.end_at == 0) {
                     (self.recording_started, self.start_at) = (true, job.start_at);

@@ -56,6 +56,8 @@ pub struct Sequence {
     /// The next number to go on.
     next: u64,
     held: BTreeMap<u64, Packet>,
+    /// What comes next was counted by somebody else, whatever its number.
+    anew: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -70,11 +72,17 @@ struct Newest {
 impl Sequence {
     /// For a track with this clock that waits so long for late packets.
     pub fn new(clock_rate: u32, wait_us: i64) -> Self {
-        Self { wait_us, clock_rate: i64::from(clock_rate.max(1)), newest: None, next: 0, held: BTreeMap::new() }
+        Self { wait_us, clock_rate: i64::from(clock_rate.max(1)), newest: None, next: 0, held: BTreeMap::new(), anew: false }
+    }
+
+    /// The track goes on over another connection, whose sender counts anew.
+    pub fn begin_anew(&mut self) {
+        self.anew = true;
     }
 
     /// Takes a packet.
     pub fn push(&mut self, arrived: Arrived) {
+        let anew = std::mem::take(&mut self.anew) && self.newest.is_some();
         let newest = match self.newest {
             // One cycle of room for packets older than the first.
             None => Newest {
@@ -90,7 +98,7 @@ impl Sequence {
             self.next = newest.seq;
         }
         let step = i64::from(arrived.sequence.wrapping_sub(newest.sequence).cast_signed());
-        let (seq, timestamp) = if step.abs() > JUMP {
+        let (seq, timestamp) = if anew || step.abs() > JUMP {
             // Numbered anew: it goes on where the track stopped, at the time that has gone by.
             let gone_by = (arrived.at_us - newest.at_us).max(0).saturating_mul(self.clock_rate) / 1_000_000;
             (newest.seq + 1, newest.whole_timestamp + gone_by.unsigned_abs().max(1))
@@ -179,6 +187,21 @@ mod tests {
         let stamps: Vec<u64> =
             out.iter().map(|one| if let Ordered::Packet(packet) = one { packet.timestamp - (1 << 32) } else { 0 }).collect();
         assert_eq!(stamps, [0, 96_000, 96_960]);
+    }
+
+    #[test]
+    fn over_another_connection_it_goes_on_where_it_stopped_whatever_its_first_number_is() {
+        // One that looks late, one that looks lost, and by chance the next.
+        for first in [50_u16, 103, 101, 100] {
+            let mut order = Sequence::new(48_000, 60_000);
+            order.push(arrived(100, 5_000, 0));
+            order.begin_anew();
+            order.push(arrived(first, 900_000, 1_000_000));
+            order.push(arrived(first + 1, 900_960, 1_020_000));
+            let out = drain(&mut order, 1_020_000);
+            assert_eq!(seqs(&out), [0, 1, 2], "{first}");
+            assert!(matches!(&out[2], Ordered::Packet(packet) if packet.timestamp == (1 << 32) + 48_960), "{first}: {out:?}");
+        }
     }
 
     proptest! {

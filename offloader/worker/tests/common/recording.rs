@@ -120,7 +120,12 @@ pub fn moving(sid: &str, codec: &str, size: &str, seconds: u32, start_us: i64) -
     filmed(sid, codec, &format!("testsrc2=s={size}:r=10:d={seconds}"), 1_150, seconds, start_us)
 }
 
-fn filmed(sid: &str, codec: &str, source: &str, payload: usize, seconds: u32, start_us: i64) -> Vec<Timed> {
+/// VP8 frames of one colour, ten a second, as an encoder gives them.
+pub fn vp8_frames(colour: &str, size: &str, seconds: u32) -> Vec<Vec<u8>> {
+    frames("VP8", &format!("color={colour}:s={size}:r=10:d={seconds}"), seconds)
+}
+
+fn frames(codec: &str, source: &str, seconds: u32) -> Vec<Vec<u8>> {
     let dir = tempfile::tempdir().unwrap();
     let (encoder, format, file): (&[&str], _, _) = match codec {
         "VP8" => (&["libvpx", "-b:v", "500k"], "ivf", "x.ivf"),
@@ -141,6 +146,11 @@ fn filmed(sid: &str, codec: &str, source: &str, payload: usize, seconds: u32, st
     let bytes = std::fs::read(&path).unwrap();
     let frames = if codec == "H264" { annex_b(&bytes) } else { ivf(&bytes) };
     assert_eq!(frames.len() as u32, seconds * 10);
+    frames
+}
+
+fn filmed(sid: &str, codec: &str, source: &str, payload: usize, seconds: u32, start_us: i64) -> Vec<Timed> {
+    let frames = frames(codec, source, seconds);
     let mut seq = 40;
     let mut timed = Vec::new();
     for (n, frame) in frames.iter().enumerate() {

@@ -3,10 +3,12 @@
 #![cfg(test)]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test waits for what it names")]
 
+mod callers;
 #[path = "../common/mod.rs"]
 mod common;
 mod people;
 mod stage;
+mod v2;
 
 use std::time::Duration;
 

@@ -33,6 +33,8 @@ impl Talker {
             job_id: None,
             resume: None,
             local: "127.0.0.1".to_owned(),
+            livekit_url: None,
+            pictures: true,
             av1: false,
             dc_signaling: true,
         };

@@ -5,18 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use fake_mattermost::{Asked, Fake, Service, Wants};
+use fake_mattermost::{Asked, Fake, LiveKit, Service, Wants};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 /// Everything that a test needs.
 pub(crate) struct Stage {
     pub(crate) fake: Fake,
+    /// The same rtcd, as a LiveKit server.
+    pub(crate) livekit: LiveKit,
     pub(crate) service: Service,
     pub(crate) dir: TempDir,
     offloader: Child,
     _rtcd: Child,
 }
+
+/// rtcd's key for LiveKit's clients.
+const KEY: (&str, &str) = ("APItest", "a secret that is long enough for a test");
 
 /// What the offloader and its workers said; shown when the test fails.
 impl Drop for Stage {
@@ -62,7 +67,18 @@ async fn answers(url: &str) {
 }
 
 impl Stage {
+    /// With version 1 of the plugin.
     pub(crate) async fn open() -> Self {
+        Self::open_with(false).await
+    }
+
+    /// With its version 2.
+    #[allow(dead_code, reason = "not for the bench")]
+    pub(crate) async fn open_v2() -> Self {
+        Self::open_with(true).await
+    }
+
+    async fn open_with(v2: bool) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (control, media, jobs) = (free_port(), free_port(), free_port());
@@ -75,6 +91,8 @@ impl Stage {
             .env("RTCD_RTC_ICEPORTTCP", media.to_string())
             .env("RTCD_STORE_DATASOURCE", dir.path().join("rtcd-store"))
             .env("RTCD_LOGGER_ENABLEFILE", "false")
+            .env("RTCD_MATTERMOST_ENABLE", "true")
+            .env("LIVEKIT_KEYS", format!("{}: {}", KEY.0, KEY.1))
             .current_dir(&dir)
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -82,11 +100,12 @@ impl Stage {
             .unwrap();
         let rtcd_url = format!("http://127.0.0.1:{control}");
         answers(&format!("{rtcd_url}/version")).await;
-        let fake = Fake::start(&rtcd_url).await.unwrap();
+        let livekit = LiveKit { url: rtcd_url.replace("http", "ws"), key: KEY.0.to_owned(), secret: KEY.1.to_owned() };
+        let fake = if v2 { Fake::start_v2(livekit.clone()).await } else { Fake::start(&rtcd_url).await }.unwrap();
         let offloader = start_offloader(dir.path(), jobs);
         let url = format!("http://127.0.0.1:{jobs}");
         answers(&format!("{url}/version")).await;
-        Self { fake, service: Service::new(&url), dir, offloader, _rtcd: rtcd }
+        Self { fake, livekit, service: Service::new(&url), dir, offloader, _rtcd: rtcd }
     }
 
     /// The host presses the button: rows of jobs, before the service is asked.

@@ -1,5 +1,6 @@
 //! Who is in the call: the plugin says by which name; who comes, stays and goes is told to the writer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::job::now_us;
 /// Who somebody is, is asked so often; then they are recorded without a name.
 const PROFILE_TRIES: u32 = 5;
 const PROFILE_PAUSE: Duration = Duration::from_secs(1);
+/// Sessions of which the media server's word is kept: as many as a call has.
+const HINTS_MAX: usize = 10_000;
 /// Answers that may wait to be read.
 pub(super) const NAMES_MAX: usize = 256;
 
@@ -25,11 +28,20 @@ pub(super) struct Member {
     pub(super) name: String,
 }
 
-/// Whose session it is.
+/// Whose session it is; `None`: the site cannot say.
 pub(super) struct Named {
     pub(super) session: String,
-    pub(super) member: Member,
+    pub(super) member: Option<Member>,
 }
+
+/// What the media server calls somebody.
+pub(super) struct Hint {
+    user_id: String,
+    name: String,
+}
+
+/// Those of a call's sessions: by them people are recorded whom the site does not name.
+pub(super) type Hints = HashMap<String, Hint>;
 
 /// What is known of a session's owner.
 pub(super) enum Who {
@@ -97,15 +109,30 @@ impl Visit {
         self.members.insert(session.to_owned(), Who::Asked);
         let (site, channel, session, answer) =
             (self.site.clone(), self.call.channel_id.clone(), session.to_owned(), self.tell_name.clone());
+        // Nobody's user is nobody whom the site could name: somebody on a telephone.
+        let a_user = self.hints.get(&session).is_none_or(|hint| !hint.user_id.is_empty());
         tokio::spawn(async move {
-            let profile = ask(&site, &channel, &session).await;
-            let member = match profile {
-                Some(profile) => Member { name: profile.display_name().to_owned(), identity: profile.user_id },
-                // Recorded all the same.
-                None => Member { identity: session.clone(), name: "Unknown participant".to_owned() },
-            };
+            let profile = if a_user { ask(&site, &channel, &session).await } else { None };
+            let member = profile.map(|profile| Member { name: profile.display_name().to_owned(), identity: profile.user_id });
             let _ = answer.send(Named { session, member }).await;
         });
+    }
+
+    /// Somebody is there, by the media server's word.
+    pub(super) fn present(&mut self, session: &str, user_id: String, name: String) {
+        if self.hints.len() < HINTS_MAX {
+            self.hints.insert(session.to_owned(), Hint { user_id, name });
+        }
+        self.ask_who(session);
+    }
+
+    /// Recorded all the same.
+    pub(super) fn unnamed(&self, session: &str) -> Member {
+        let said = |text: fn(&Hint) -> &String| self.hints.get(session).map(text).filter(|text| !text.is_empty()).cloned();
+        Member {
+            identity: said(|hint| &hint.user_id).unwrap_or_else(|| session.to_owned()),
+            name: said(|hint| &hint.name).unwrap_or_else(|| "Unknown participant".to_owned()),
+        }
     }
 
     /// Somebody's name came.
@@ -153,6 +180,6 @@ async fn ask(site: &Site, channel: &str, session: &str) -> Option<Profile> {
             Err(error) => tracing::debug!("{error}"),
         }
     }
-    tracing::warn!(session, "nobody could say who this is: recorded without a name");
+    tracing::warn!(session, "the site cannot say who this is: recorded by the media server's name for them, if any");
     None
 }

@@ -9,7 +9,7 @@ use rtc_client::mattermost::{self as mm, TrackKind};
 use rtc_client::rtp;
 use tokio::sync::mpsc;
 
-use super::people::{Member, Who};
+use super::people::Who;
 use super::{Visit, pass};
 use crate::capture::Command;
 use crate::capture::sequence::{Arrived, Ordered, Sequence};
@@ -32,13 +32,20 @@ pub(super) struct Track {
 }
 
 impl Visit {
-    /// A track comes; what it holds is handed on from its first packet.
+    /// A track comes, or goes on over a new connection; what it holds is handed on from its first packet.
     pub(super) fn track_came(&mut self, info: mm::TrackInfo) {
         // Where only words are wanted nobody needs the pictures.
         if !info.kind.is_audio() && self.call.recording.is_none() {
             return;
         }
         self.ask_who(&info.session_id);
+        if let Some(track) = self.tracks.get_mut(&info.track_id) {
+            track.order.begin_anew();
+            if track.info.mime != info.mime {
+                (track.info, track.announced) = (info, false);
+            }
+            return;
+        }
         let wait_us = if info.kind.is_audio() { AUDIO_WAIT_US } else { VIDEO_WAIT_US };
         let order = Sequence::new(info.clock_rate, wait_us);
         self.tracks.insert(Arc::clone(&info.track_id), Track { info, order, announced: false, waiting: Vec::new() });
@@ -67,7 +74,7 @@ impl Visit {
         if all {
             // Names that did not come in time do not cost anybody's words.
             for session in self.members.iter().filter(|(_, who)| matches!(who, Who::Asked)).map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-                let member = Member { identity: session.clone(), name: "Unknown participant".to_owned() };
+                let member = self.unnamed(&session);
                 self.known(commands, session, member).await;
             }
         }
@@ -118,6 +125,12 @@ impl Visit {
             }
         }
         pass(commands, Command::Event(event)).await;
+    }
+
+    pub(super) async fn track_muted(&mut self, commands: &mpsc::Sender<Command>, id: &Arc<str>, muted: bool) {
+        if self.tracks.get(id).is_some_and(|track| track.announced) {
+            pass(commands, Command::Event(Event::Muted { track_sid: id.to_string(), at_us: now_us(), muted })).await;
+        }
     }
 
     pub(super) async fn track_ended(&mut self, commands: &mpsc::Sender<Command>, id: &Arc<str>) {

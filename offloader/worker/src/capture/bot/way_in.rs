@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use super::BEGIN_WITHIN;
 use crate::limits;
 
-/// Without media after this a call cannot be recorded.
-const MEDIA_WITHIN: Duration = Duration::from_secs(20);
+/// Without media after this a call cannot be recorded. The client gives up earlier, and says why.
+const MEDIA_WITHIN: Duration = Duration::from_secs(45);
 /// A status is told so often.
 const STATUS_TRIES: u32 = 3;
 const STATUS_PAUSE: Duration = Duration::from_secs(2);
@@ -23,8 +23,28 @@ pub(super) fn job_of(call: &MattermostCall) -> Option<(String, JobType, String)>
     recording.or_else(|| call.transcription.as_ref().map(|job| (job.id.clone(), JobType::Transcribing, job.auth_token.clone())))
 }
 
+/// In the call.
+pub(super) struct Entered {
+    pub(super) bot: Bot,
+    pub(super) events: mpsc::Receiver<mm::Event>,
+    /// What happened until there was media.
+    pub(super) early: Vec<mm::Event>,
+}
+
+/// Why there is no way in; with the bot, where the plugin has let it in: it leaves when that is told.
+pub(super) struct NoWayIn {
+    pub(super) error: String,
+    pub(super) bot: Option<Bot>,
+}
+
+impl From<String> for NoWayIn {
+    fn from(error: String) -> Self {
+        Self { error, bot: None }
+    }
+}
+
 /// Into the call, with media: until that is so, what happens is kept.
-pub(super) async fn enter(at: &Address, order: &BotOrder, job: &str) -> Result<(Bot, mpsc::Receiver<mm::Event>, Vec<mm::Event>), String> {
+pub(super) async fn enter(at: &Address, order: &BotOrder, job: &str) -> Result<Entered, NoWayIn> {
     let until = Instant::now() + BEGIN_WITHIN;
     let checkpoint = &order.checkpoint;
     let resume = (!checkpoint.started.is_empty())
@@ -35,35 +55,28 @@ pub(super) async fn enter(at: &Address, order: &BotOrder, job: &str) -> Result<(
             channel_id: order.call.channel_id.clone(),
             job_id: Some(job.to_owned()),
             resume: resume.clone(),
-            local: local(&at.site_url).to_owned(),
+            local: mm::local_for(&at.site_url).to_owned(),
+            livekit_url: order.call.livekit_url.clone(),
+            // Where only words are wanted nobody needs the pictures.
+            pictures: order.call.recording.is_some(),
             av1: true,
             dc_signaling: true,
         };
         let error = match Bot::join(dial).await {
             Ok((bot, mut events)) => match connected(&mut events).await {
-                Ok(early) => return Ok((bot, events, early)),
-                Err(error) => {
-                    let _ = bot.leave().await;
-                    return Err(error);
-                }
+                Ok(early) => return Ok(Entered { bot, events, early }),
+                Err(error) => return Err(NoWayIn { error, bot: Some(bot) }),
             },
             // The plugin's own word: it does not change its mind.
-            Err(error @ ClientError::Refused(_)) => return Err(error.to_string()),
+            Err(error @ ClientError::Refused(_)) => return Err(error.to_string().into()),
             Err(error) => error.to_string(),
         };
         if Instant::now() > until || resume.is_some() && until.saturating_duration_since(Instant::now()) < BEGIN_WITHIN / 2 {
-            return Err(error);
+            return Err(error.into());
         }
         tracing::warn!("{error}; trying again");
         tokio::time::sleep(limits::SITE_BACKOFF.0).await;
     }
-}
-
-/// Where everything is on this machine, media is too; from elsewhere loopback cannot be reached.
-fn local(site_url: &str) -> &'static str {
-    let host = site_url.split_once("://").map_or(site_url, |(_, rest)| rest).split(['/', '?']).next().unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    if host == "localhost" || host.starts_with("localhost:") || host.starts_with("127.") { "127.0.0.1" } else { "0.0.0.0" }
 }
 
 async fn connected(events: &mut mpsc::Receiver<mm::Event>) -> Result<Vec<mm::Event>, String> {
@@ -73,7 +86,7 @@ async fn connected(events: &mut mpsc::Receiver<mm::Event>) -> Result<Vec<mm::Eve
         match tokio::time::timeout_at(until, events.recv()).await {
             Err(_) => {
                 return Err(format!(
-                    "no media within {} s: can this machine reach rtcd's UDP and TCP port (8443), and does rtcd advertise an address of its own?",
+                    "no media within {} s: can this machine reach the media server's ports (rtcd's 8443, LiveKit's 7880 and 7882, UDP and TCP), and does it advertise an address of its own?",
                     MEDIA_WITHIN.as_secs()
                 ));
             }
