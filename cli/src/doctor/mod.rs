@@ -1,6 +1,7 @@
 //! `conclave doctor`: goes the way that a browser goes, from the machine where it is run, and names the hop that fails and the fix.
 
 mod finding;
+mod mattermost;
 mod media;
 
 use std::net::ToSocketAddrs as _;
@@ -9,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use conclave_proto::v1;
+use reqwest::Url;
 
 use crate::node::NodeAddress;
 use crate::site::{Session, Site};
@@ -21,6 +23,8 @@ pub(crate) struct Settings {
     site: Site,
     #[command(flatten)]
     node: NodeAddress,
+    #[command(flatten)]
+    mattermost: mattermost::Mattermost,
     /// Print what was found as JSON
     #[arg(long)]
     json: bool,
@@ -39,7 +43,10 @@ struct Probe {
 
 /// 0: nothing failed; 1: something did.
 pub(crate) async fn run(settings: &Settings) -> ExitCode {
-    let found = findings(&settings.site, &settings.node).await;
+    let found = match settings.mattermost.examine().await {
+        Some(found) => found,
+        None => findings(&settings.site, &settings.node).await,
+    };
     let failed = found.iter().any(|finding| finding.outcome == Outcome::Fail);
     if settings.json {
         println!("{}", serde_json::json!({ "ok": !failed, "findings": found }));
@@ -60,7 +67,7 @@ pub(crate) async fn findings(site: &Site, node: &NodeAddress) -> Vec<Finding> {
 }
 
 async fn examine(site: &Site, node: &NodeAddress, found: &mut Vec<Finding>) {
-    if !resolves(site, found) || !answers(site, found).await {
+    if !resolves(&site.server, found) || !answers(site, found).await {
         return;
     }
     let probe = if site.user.is_some() {
@@ -101,9 +108,9 @@ async fn examine(site: &Site, node: &NodeAddress, found: &mut Vec<Finding>) {
     }
 }
 
-fn resolves(site: &Site, found: &mut Vec<Finding>) -> bool {
-    let (Some(host), Some(port)) = (site.server.host_str(), site.server.port_or_known_default()) else {
-        found.push(Finding::fail("address", &site.server, "names no host", "give --server as https://name:port"));
+fn resolves(server: &Url, found: &mut Vec<Finding>) -> bool {
+    let (Some(host), Some(port)) = (server.host_str(), server.port_or_known_default()) else {
+        found.push(Finding::fail("address", server, "names no host", "give it as https://name:port"));
         return false;
     };
     match (host.trim_matches(['[', ']']), port).to_socket_addrs() {
@@ -113,7 +120,7 @@ fn resolves(site: &Site, found: &mut Vec<Finding>) -> bool {
             true
         }
         Err(error) => {
-            let fix = "the name server of this network does not know the name: add it there, or try another --server";
+            let fix = "the name server of this network does not know the name: add it there, or try another address";
             found.push(Finding::fail("address", host, error.to_string(), fix));
             false
         }
