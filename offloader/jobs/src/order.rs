@@ -236,6 +236,9 @@ pub struct TranscribeOrder {
     /// Threads; 0: as many as help.
     #[serde(default)]
     pub threads: u32,
+    /// After a failure of this attempt the job is given up: what cannot be read is left out, and whose it is said.
+    #[serde(default)]
+    pub last_try: bool,
 }
 
 /// What came of a recording.
@@ -297,6 +300,23 @@ pub struct Transcript {
     pub model: String,
     /// Sentences in order of time.
     pub segments: Vec<TranscriptSegment>,
+    /// Whose words are not here, or not all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<MissingTrack>,
+}
+
+/// A track that could not be read, or not all of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MissingTrack {
+    /// Whose.
+    pub identity: String,
+    /// Name for people.
+    pub display_name: String,
+    /// Where the first of it is missing, counted from the recording's start.
+    pub from_ms: i64,
+    /// Why, for the operator.
+    pub reason: String,
 }
 
 /// What one person said in one go. Times count from the recording's start.

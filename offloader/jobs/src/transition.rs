@@ -192,6 +192,13 @@ impl Job {
         self.end(State::Failed, now_ms);
     }
 
+    /// Whether a failure of the attempt that runs is the last one. A job whose attempts live long is never given up for its failures
+    /// alone, so twice as many attempts are enough too.
+    pub fn is_last_try(&self) -> bool {
+        let tries = failures_max(self.spec.kind);
+        self.failures + 1 >= tries || self.attempt >= tries * 2
+    }
+
     /// A stopped recording is a whole one; a stopped rendering is none.
     fn stopped_state(&self) -> State {
         if self.spec.kind.is_derived() { State::Failed } else { State::Done }

@@ -182,12 +182,15 @@ proptest! {
 fn poison_job_is_given_up_after_its_tries_and_says_why() {
     let mut job = job(Kind::Render);
     let mut now = 0;
+    let mut last_tries = Vec::new();
     while job.lease("w", now).is_ok() {
+        last_tries.push(job.is_last_try());
         job.exited(job.fence, "signal 11", now, 1).unwrap();
         now = job.run_after_ms;
     }
     assert_eq!((job.state, job.attempt), (State::Failed, 3));
     assert!(job.error.contains("signal 11"), "{}", job.error);
+    assert_eq!(last_tries, [false, false, true], "its worker knows when nobody comes after it");
 }
 
 #[test]

@@ -107,6 +107,7 @@ impl App {
                     language: asked.language.or(params.language),
                     model: self.model(Kind::Transcribe),
                     threads: asked.threads,
+                    last_try: job.is_last_try(),
                 }))
             }
             Kind::PublishRecording => self.publish_order(job, Piece::Recording).await,

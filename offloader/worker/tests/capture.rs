@@ -124,6 +124,7 @@ async fn a_call_is_recorded_untouched_and_its_transcript_has_the_right_words() {
         language: Some("en-GB".into()),
         model: ModelOrder { path: files.model, sha256: None, vad_path: files.vad, vad_sha256: None },
         threads: 0,
+        last_try: false,
     };
     world.state.send_modify(|s| s.order_json = serde_json::to_string(&WorkOrder::Transcribe(order)).unwrap());
     world.seen.lock().unwrap().finished = None;

@@ -3,9 +3,12 @@
 
 mod common;
 
+use common::recording::{Writer, voice};
 use common::wer;
 use offload_worker::recognise::transcribe;
 use offload_worker::speech::model::Purpose;
+use offload_worker::transcribe::job::transcript;
+use offloader_jobs::order::{ModelOrder, TranscribeOrder};
 
 #[test]
 fn clean_utterances_have_few_wrong_words() {
@@ -96,4 +99,61 @@ fn a_meeting_is_heard_speaker_by_speaker_at_the_right_times() {
     let rate = wrong as f64 / all as f64;
     println!("meeting: WER {:.1} %", rate * 100.0);
     assert!(rate <= 0.10, "word error rate {rate}");
+}
+
+#[test]
+fn a_track_that_cannot_be_read_costs_nobody_elses_words_and_is_named() {
+    const START_US: i64 = 1_795_000_000_000_000;
+    let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (tracks, turns) = common::meeting();
+    let mut writer = Writer::new(dir.path(), START_US);
+    let mut packets = Vec::new();
+    for (identity, samples) in &tracks[..2] {
+        writer.person(identity, &identity.to_uppercase());
+        writer.track(identity, identity, &identity.to_uppercase(), "microphone", "audio/opus");
+        packets.extend(voice(identity, START_US, samples));
+    }
+    let data_key = writer.finish(packets, START_US + 38_000_000).to_hex();
+    // A byte of the first one's third piece is another.
+    let spoil = |prefix: &str| {
+        let segment = dir.path().join("segments").join(format!("{prefix}-1.seg"));
+        let mut bytes = std::fs::read(&segment).unwrap_or_else(|error| panic!("{}: {error}", segment.display()));
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&segment, bytes).unwrap();
+    };
+    spoil("00000-0000002");
+    let model = common::model(Purpose::Transcript);
+    let order = |last_try| TranscribeOrder {
+        recording_id: "rec-1".into(),
+        dir: dir.path().into(),
+        data_key: data_key.clone(),
+        output_dir: out.path().into(),
+        language: Some("en".into()),
+        model: ModelOrder::default(),
+        threads: 0,
+        last_try,
+    };
+    let error = format!("{:#}", transcript(&order(false), &model, &mut |_| true).unwrap_err());
+    assert!(error.contains("LJ") && error.contains("has been changed"), "tried again as long as there are tries: {error}");
+    let made = transcript(&order(true), &model, &mut |_| true).unwrap().unwrap();
+    let missing: Vec<(&str, bool)> =
+        made.missing.iter().map(|track| (track.display_name.as_str(), track.reason.contains("changed"))).collect();
+    assert_eq!(missing, [("LJ", true)]);
+    assert!((1_000..=4_500).contains(&made.missing[0].from_ms), "it begins before the piece: {:?}", made.missing);
+    let wrong = |speaker: &str| {
+        let said = turns.iter().filter(|turn| turn.speaker == speaker).map(|turn| turn.text.clone()).collect::<Vec<_>>().join(" ");
+        let heard: String = made.segments.iter().filter(|s| s.identity == speaker).map(|s| format!("{} ", s.text)).collect();
+        wer::errors(&said, &heard)
+    };
+    let ((of_other, words), (of_spoilt, all)) = (wrong("ls27"), wrong("lj"));
+    assert!(of_other * 5 < words, "the other's words: {of_other} of {words} wrong");
+    assert!(of_spoilt * 2 < all, "two seconds of sound are missing, not all of it: {of_spoilt} of {all}");
+    // Where nothing at all can be read, there is nothing to publish.
+    let pieces: Vec<String> = std::fs::read_dir(dir.path().join("segments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().trim_end_matches("-1.seg").to_owned())
+        .collect();
+    pieces.iter().filter(|piece| *piece != "00000-0000002").for_each(|piece| spoil(piece));
+    assert!(transcript(&order(true), &model, &mut |_| true).is_err());
 }

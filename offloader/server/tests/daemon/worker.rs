@@ -171,7 +171,7 @@ async fn transcribe(mut client: Client, id: &str, fence: u64, order: TranscribeO
         confidence: 0.9,
         words: Vec::new(),
     });
-    let transcript = Transcript { language: "en".into(), model: "test".into(), segments: segments.collect() };
+    let transcript = Transcript { language: "en".into(), model: "test".into(), segments: segments.collect(), ..Transcript::default() };
     std::fs::write(order.output_dir.join("transcript.json"), serde_json::to_vec(&transcript).unwrap()).unwrap();
     std::fs::write(order.output_dir.join("transcript.vtt"), "WEBVTT\n").unwrap();
     std::fs::write(order.output_dir.join("transcript.txt"), SENTENCES.join("\n")).unwrap();

@@ -88,7 +88,7 @@ async fn contents(address: &JobAddress, order: &PublishOrder) -> Result<Option<(
     let bytes = response.bytes().await.map_err(|error| error.to_string())?;
     let transcript: Transcript = serde_json::from_slice(&bytes).map_err(|error| format!("the transcript cannot be read: {error}"))?;
     let wanted = order.call.transcription.clone().unwrap_or_default();
-    if transcript.segments.is_empty() {
+    if transcript.segments.is_empty() && transcript.missing.is_empty() {
         return Ok(None);
     }
     let vtt = Bytes::from(words::vtt(&transcript, wanted.omit_speaker));

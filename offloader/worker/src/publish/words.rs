@@ -2,7 +2,7 @@
 
 use offloader_jobs::mattermost::MattermostTranscription;
 
-use crate::transcribe::transcript::{Segment, Transcript};
+use crate::transcribe::transcript::{Segment, Transcript, missing};
 
 /// Bounds of the original where the site says nothing.
 const COMPACT_SILENCE_MS: u32 = 2_000;
@@ -11,6 +11,9 @@ const COMPACT_SEGMENT_MS: u32 = 10_000;
 /// WebVTT: `<v NAME>(NAME) TEXT` in each cue, or the text alone.
 pub fn vtt(transcript: &Transcript, omit_speaker: bool) -> String {
     let mut out = String::from("WEBVTT\n");
+    for line in missing(transcript) {
+        out.push_str(&format!("\nNOTE {}\n", escaped(&line)));
+    }
     for segment in &transcript.segments {
         let (name, text) = (escaped(&plain_name(&segment.display_name)), escaped(&one_line(&segment.text)));
         // A cue without length is not shown by players.
@@ -47,7 +50,7 @@ pub fn text(transcript: &Transcript, wanted: &MattermostTranscription) -> String
             format!("{} -> {}\n{name}\n{text}\n", clock(block.start_ms), clock(block.end_ms))
         })
         .collect();
-    blocks.join("\n")
+    blocks.into_iter().chain(missing(transcript).map(|line| format!("{line}\n"))).collect::<Vec<_>>().join("\n")
 }
 
 /// Letters, digits and what names have besides; anything else could be taken for a tag or a path.
@@ -89,6 +92,7 @@ fn clock(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transcribe::transcript::MissingTrack;
 
     fn segment(identity: &str, start_ms: i64, end_ms: i64, text: &str) -> Segment {
         Segment {
@@ -102,7 +106,18 @@ mod tests {
     }
 
     fn transcript(segments: Vec<Segment>) -> Transcript {
-        Transcript { language: "en".into(), model: "m".into(), segments }
+        Transcript { language: "en".into(), model: "m".into(), segments, ..Transcript::default() }
+    }
+
+    #[test]
+    fn who_is_missing_is_named_in_both() {
+        let track = MissingTrack { display_name: "Ada <x>".into(), ..MissingTrack::default() };
+        let said = Transcript { missing: vec![track], ..transcript(vec![segment("Bob", 0, 900, "hello")]) };
+        assert!(vtt(&said, false).starts_with("WEBVTT\n\nNOTE Words of Ada &lt;x&gt; are missing, from 00:00:00 on: "));
+        assert!(
+            text(&said, &MattermostTranscription::default())
+                .ends_with("hello\n\nWords of Ada <x> are missing, from 00:00:00 on: their recording cannot be read.\n")
+        );
     }
 
     #[test]

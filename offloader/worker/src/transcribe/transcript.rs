@@ -1,6 +1,6 @@
 //! The speakers' words in one order, and the forms that people and players read them in.
 
-pub use offloader_jobs::order::{Transcript, TranscriptSegment as Segment, TranscriptWord as TimedWord};
+pub use offloader_jobs::order::{MissingTrack, Transcript, TranscriptSegment as Segment, TranscriptWord as TimedWord};
 
 /// Puts the speakers' segments into one order and numbers them.
 pub fn merge(language: String, model: String, mut segments: Vec<Segment>) -> Transcript {
@@ -8,7 +8,16 @@ pub fn merge(language: String, model: String, mut segments: Vec<Segment>) -> Tra
     for (n, segment) in segments.iter_mut().enumerate() {
         segment.id = format!("s{}", n + 1);
     }
-    Transcript { language, model, segments }
+    Transcript { language, model, segments, missing: Vec::new() }
+}
+
+/// A line for people about each track that is missing.
+pub fn missing(transcript: &Transcript) -> impl Iterator<Item = String> {
+    transcript.missing.iter().map(|track| {
+        let seconds = track.from_ms.max(0) / 1_000;
+        let clock = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        format!("Words of {} are missing, from {clock} on: their recording cannot be read.", one_line(&track.display_name))
+    })
 }
 
 /// How many words there are.
@@ -19,6 +28,9 @@ pub fn words(transcript: &Transcript) -> u64 {
 /// WebVTT with a voice span a cue (<https://www.w3.org/TR/webvtt1/>).
 pub fn vtt(transcript: &Transcript) -> String {
     let mut out = String::from("WEBVTT\n");
+    for line in missing(transcript) {
+        out.push_str(&format!("\nNOTE {}\n", escape(&line)));
+    }
     for segment in &transcript.segments {
         out.push_str(&format!(
             "\n{}\n{} --> {}\n<v {}>{}</v>\n",
@@ -41,6 +53,7 @@ pub fn text(transcript: &Transcript) -> String {
         let clock = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
         out.push_str(&format!("[{clock}] {}: {}\n", one_line(&segment.display_name), segment.text));
     }
+    missing(transcript).for_each(|line| out.push_str(&format!("{line}\n")));
     out
 }
 
@@ -83,6 +96,15 @@ mod tests {
         assert_eq!(transcript.segments[0].identity, "a");
         assert_eq!(super::words(&transcript), 4);
         assert!(super::text(&transcript).contains("[01:01:01] <b> --> & Co: later"));
+    }
+
+    #[test]
+    fn who_is_missing_is_named_in_every_form() {
+        let track = MissingTrack { display_name: "Ada\n-->".into(), from_ms: 61_000, ..MissingTrack::default() };
+        let transcript = Transcript { missing: vec![track], ..merge("en".into(), "m".into(), vec![segment("b", 500, "x")]) };
+        let line = "Words of Ada --> are missing, from 00:01:01 on: their recording cannot be read.\n";
+        assert!(super::text(&transcript).ends_with(line));
+        assert!(super::vtt(&transcript).starts_with(&format!("WEBVTT\n\nNOTE {}\ns1\n", line.replace('>', "&gt;"))));
     }
 
     #[test]
