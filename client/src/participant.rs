@@ -18,7 +18,7 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_local::TrackLocal;
 use webrtc::media_stream::track_local::static_rtp::TrackLocalStaticRTP;
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
-use webrtc::peer_connection::RTCPeerConnectionState;
+use webrtc::peer_connection::{RTCIceCandidateInit, RTCPeerConnectionState};
 
 use crate::ClientError;
 use crate::connection::{Connection, ConnectionEvent};
@@ -29,6 +29,8 @@ const FRAME_SAMPLES: u32 = 960;
 /// Bytes of a VP8 frame in one packet: with all headers below the 1200 that every way carries.
 const VP8_PART: usize = 1_100;
 
+/// Candidates of a server that wait for its description.
+const CANDIDATES_MAX: usize = 64;
 /// How long a leaving participant waits for the server's word: without it the leave may be cut off with the stream.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -117,7 +119,16 @@ impl Participant {
         let (publisher, from_publisher) = Connection::open(local).await?;
         let (subscriber, from_subscriber) = Connection::open(local).await?;
         let (commands, inbox) = mpsc::channel(64);
-        let session = Session { link: link.clone(), publisher, subscriber, events, channels: Vec::new(), offers: 0, waiting: Vec::new() };
+        let session = Session {
+            link: link.clone(),
+            publisher,
+            subscriber,
+            events,
+            channels: Vec::new(),
+            offers: 0,
+            waiting: Vec::new(),
+            candidates: Vec::new(),
+        };
         let (leave, leaving) = oneshot::channel();
         tokio::spawn(session.run(signals, from_publisher, from_subscriber, inbox, leaving));
         Ok((Self { link, leave, commands, sid }, queue))
@@ -302,6 +313,7 @@ struct Session {
     channels: Vec<(String, Arc<dyn DataChannel>)>,
     offers: u32,
     waiting: Vec<oneshot::Sender<Result<(), ClientError>>>,
+    candidates: Vec<(lk::SignalTarget, RTCIceCandidateInit)>,
 }
 
 impl Session {
@@ -360,6 +372,7 @@ impl Session {
         match message {
             Response::Answer(answer) => {
                 let taken = self.publisher.take_answer(answer.sdp).await;
+                self.late(lk::SignalTarget::Publisher).await;
                 for waiting in self.waiting.drain(..) {
                     let _ = waiting.send(Ok(()));
                 }
@@ -367,8 +380,22 @@ impl Session {
             }
             Response::Offer(offer) => {
                 let sdp = self.subscriber.answer(offer.sdp).await?;
+                self.late(lk::SignalTarget::Subscriber).await;
                 let answer = lk::SessionDescription { r#type: "answer".to_owned(), sdp, id: offer.id, ..Default::default() };
                 self.link.request(Request::Answer(answer)).await
+            }
+            Response::Trickle(trickle) => {
+                // Our own server never says this: its candidates are in its descriptions. LiveKit's says it as early as it likes.
+                if let Ok(candidate) = serde_json::from_str::<RTCIceCandidateInit>(&trickle.candidate_init) {
+                    let of = if trickle.target() == lk::SignalTarget::Publisher { &self.publisher } else { &self.subscriber };
+                    if let Err(error) = of.inner().add_ice_candidate(candidate.clone()).await {
+                        tracing::debug!(%error, "a candidate comes before its description, or is not understood");
+                        if self.candidates.len() < CANDIDATES_MAX {
+                            self.candidates.push((trickle.target(), candidate));
+                        }
+                    }
+                }
+                Ok(())
             }
             Response::Update(update) => {
                 let _ = self.events.send(Event::Participants(update.participants));
@@ -377,6 +404,16 @@ impl Session {
             other => {
                 let _ = self.events.send(Event::Signal(Box::new(other)));
                 Ok(())
+            }
+        }
+    }
+
+    /// Candidates that came before their description.
+    async fn late(&mut self, target: lk::SignalTarget) {
+        let of = if target == lk::SignalTarget::Publisher { &self.publisher } else { &self.subscriber };
+        for (_, candidate) in self.candidates.extract_if(.., |(its, _)| *its == target) {
+            if let Err(error) = of.inner().add_ice_candidate(candidate).await {
+                tracing::debug!(%error, "a candidate is passed over");
             }
         }
     }

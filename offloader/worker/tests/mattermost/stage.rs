@@ -100,7 +100,9 @@ impl Stage {
             .unwrap();
         let rtcd_url = format!("http://127.0.0.1:{control}");
         answers(&format!("{rtcd_url}/version")).await;
-        let livekit = LiveKit { url: rtcd_url.replace("http", "ws"), key: KEY.0.to_owned(), secret: KEY.1.to_owned() };
+        // The address of LiveKit's own server with the same key, to see what the same bot finds there.
+        let livekit_url = std::env::var("TEST_LIVEKIT_URL").unwrap_or_else(|_| rtcd_url.replace("http", "ws"));
+        let livekit = LiveKit { url: livekit_url, key: KEY.0.to_owned(), secret: KEY.1.to_owned() };
         let fake = if v2 { Fake::start_v2(livekit.clone()).await } else { Fake::start(&rtcd_url).await }.unwrap();
         let offloader = start_offloader(dir.path(), jobs);
         let url = format!("http://127.0.0.1:{jobs}");
