@@ -96,15 +96,22 @@ impl Core {
                 self.reached(key, Step::IceChecked, format!("first valid check over {protocol}"));
                 self.enter(now, key, if secured { State::Live } else { State::Securing });
                 self.begin_dtls(now, key);
-            }
-            IceEvent::Moved(_) => {
-                if let Some(transport) = self.transports.get_mut(key) {
-                    transport.congestion.moved(now);
+                if secured {
+                    // Back after a silence of half a minute and more: from wherever it is now.
+                    self.way_changed(now, key);
                 }
-                self.choose_layers(now, key);
             }
+            IceEvent::Moved(_) => self.way_changed(now, key),
             IceEvent::ConsentLost => self.enter(now, key, State::Quiet),
         }
+    }
+
+    /// A viewer's pictures are chosen by what its new way carries, not by what the old one did.
+    fn way_changed(&mut self, now: Instant, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.congestion.moved(now);
+        }
+        self.choose_layers(now, key);
     }
 
     /// A TCP connection is gone.

@@ -1,8 +1,10 @@
 //! Networks change and fail.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rtcd_core::Input;
+use rtcd_core::ids::{Kind, Source};
 use rtcd_core::output::{EndReason, Event, Signal, Step};
 
 use crate::world::{End, MS, Profile, World, holes};
@@ -22,6 +24,54 @@ fn address_change_needs_a_valid_check() {
     world.run(Duration::from_secs(1));
     assert!(world.sent_to.contains(&new));
     assert!(world.heard(ben, "TR_ann").len() > 45, "{}", world.heard(ben, "TR_ann").len());
+}
+
+/// Ann shares a page that moves ten times a second, and Ben sees it over a link of 64 kbit/s: slides. Answers what Ben sees of it in the
+/// five seconds after `change`.
+fn pictures_after(change: impl FnOnce(&mut World, usize)) -> usize {
+    let mut world = World::new(68);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    let share = world.publish(ann, "share", Kind::Video, Source::ScreenShare, &[], false);
+    world.producers[share].every = 100 * MS;
+    world.producers[share].key_packets = 30;
+    world.run(Duration::from_secs(3));
+    world.set_link(ben, &link_model::named("ddil-64k").unwrap());
+    world.run(Duration::from_secs(20));
+    change(&mut world, ben);
+    world.clients[ben].heard.clear();
+    world.run(Duration::from_secs(5));
+    let shown: BTreeSet<u32> = world.heard(ben, "TR_share").iter().map(|heard| heard.timestamp).collect();
+    shown.len()
+}
+
+/// The client is on another network, which is wide.
+fn move_away(world: &mut World, client: usize) {
+    world.clear_link(client);
+    world.move_address(client, End::Subscribe, 33_332);
+    // Its next checks come from there.
+    world.run(Duration::from_secs(12));
+}
+
+#[test]
+fn who_comes_to_a_wider_way_is_not_judged_by_the_old_one() {
+    let stayed = pictures_after(|_, _| ());
+    let moved = pictures_after(move_away);
+    assert!(moved >= 45, "{moved} of 50 after it moved, {stayed} of 50 where it stayed");
+    // Gone so long that nothing may be sent any more, and back from elsewhere.
+    let back = pictures_after(|world, ben| {
+        world.set_profile(ben, Profile { loss_up: 1000, ..Profile::default() });
+        world.clear_link(ben);
+        world.run(Duration::from_secs(32));
+        assert!(world.events.iter().any(|event| matches!(event, Event::Step { step: Step::Lost, .. })));
+        world.set_profile(ben, Profile::default());
+        // As clients do then.
+        let peer = world.peer(ben);
+        world.tell(Input::RestartIce { peer });
+        move_away(world, ben);
+    });
+    assert!(back >= 45, "{back} of 50 after it was gone");
+    assert!(stayed < 25, "{stayed}");
 }
 
 #[test]

@@ -908,6 +908,11 @@ impl World {
         });
     }
 
+    /// From now on nothing is between the client and the server.
+    pub fn clear_link(&mut self, client: usize) {
+        self.clients[client].link = None;
+    }
+
     fn fly(&mut self, client: usize, end: End, to_server: bool, from: SocketAddr, mut bytes: Vec<u8>) {
         if let Some(link) = &mut self.clients[client].link {
             let elapsed = self.now - link.since;
