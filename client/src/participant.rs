@@ -346,6 +346,10 @@ impl Session {
             };
             if let Err(error) = done {
                 tracing::warn!(%error, "the participant's session ends");
+                // Who waits for an answer reads why there is none.
+                for waiting in self.waiting.drain(..) {
+                    let _ = waiting.send(Err(ClientError::Signalling(format!("the session is over: {error}"))));
+                }
                 break;
             }
         }
@@ -422,21 +426,21 @@ impl Session {
         match command {
             Command::Publish { cid, track, done } => {
                 tracing::debug!(cid, "publishing");
+                self.waiting.push(done);
                 if self.channels.is_empty() {
                     self.open_channels().await?;
                 }
                 self.publisher.inner().add_track(track as Arc<dyn TrackLocal>).await?;
-                self.waiting.push(done);
                 self.offer().await
             }
             Command::Unpublish { track, done } => {
+                self.waiting.push(done);
                 let track = track as Arc<dyn TrackLocal>;
                 for sender in self.publisher.inner().get_senders().await {
                     if Arc::ptr_eq(sender.track(), &track) {
                         self.publisher.inner().remove_track(&sender).await?;
                     }
                 }
-                self.waiting.push(done);
                 self.offer().await
             }
             Command::Data { reliable, payload, done } => {
