@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder, RTCPeerConnectionIceEvent,
-    RTCPeerConnectionState, RTCSessionDescription, Registry, register_default_interceptors,
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder, RTCIceCandidateInit,
+    RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSessionDescription, Registry, register_default_interceptors,
 };
 
 use crate::ClientError;
@@ -47,9 +47,16 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
+/// Candidates of the other end that wait for its description.
+const CANDIDATES_MAX: usize = 64;
+
 /// A peer connection bound to one local address.
 pub(crate) struct Connection {
     inner: Arc<dyn PeerConnection>,
+    /// The other end has described itself.
+    described: bool,
+    /// Its candidates before that.
+    candidates: Vec<RTCIceCandidateInit>,
 }
 
 impl Connection {
@@ -80,7 +87,7 @@ impl Connection {
             .with_udp_addrs(vec![with_any_port(local)])
             .build()
             .await?;
-        Ok((Self { inner: Arc::new(inner) }, queue))
+        Ok((Self { inner: Arc::new(inner), described: false, candidates: Vec::new() }, queue))
     }
 
     pub(crate) fn inner(&self) -> &Arc<dyn PeerConnection> {
@@ -94,8 +101,39 @@ impl Connection {
         Ok(self.inner.local_description().await.map_or(offer.sdp, |description| description.sdp))
     }
 
-    pub(crate) async fn take_answer(&self, sdp: String) -> Result<(), ClientError> {
-        Ok(self.inner.set_remote_description(RTCSessionDescription::answer(sdp)?).await?)
+    pub(crate) async fn take_answer(&mut self, sdp: String) -> Result<(), ClientError> {
+        self.inner.set_remote_description(RTCSessionDescription::answer(sdp)?).await?;
+        self.take_candidates().await;
+        Ok(())
+    }
+
+    /// Whether an answer or an offer of the other end was taken.
+    pub(crate) fn is_described(&self) -> bool {
+        self.described
+    }
+
+    /// A candidate of the other end: it may come before the description that it belongs to.
+    pub(crate) async fn add_candidate(&mut self, candidate: RTCIceCandidateInit) {
+        if candidate.candidate.is_empty() {
+            return;
+        }
+        if !self.described {
+            if self.candidates.len() < CANDIDATES_MAX {
+                self.candidates.push(candidate);
+            }
+            return;
+        }
+        // One that is not understood leaves the others.
+        if let Err(error) = self.inner.add_ice_candidate(candidate).await {
+            tracing::debug!(%error, "a candidate of the media server is passed over");
+        }
+    }
+
+    async fn take_candidates(&mut self) {
+        self.described = true;
+        for candidate in std::mem::take(&mut self.candidates) {
+            self.add_candidate(candidate).await;
+        }
     }
 
     /// Takes our offer back, since one of the other end crossed it.
@@ -104,10 +142,11 @@ impl Connection {
     }
 
     /// Our answer to an offer, already set as local description.
-    pub(crate) async fn answer(&self, offer: String) -> Result<String, ClientError> {
+    pub(crate) async fn answer(&mut self, offer: String) -> Result<String, ClientError> {
         self.inner.set_remote_description(RTCSessionDescription::offer(offer)?).await?;
         let answer = self.inner.create_answer(None).await?;
         self.inner.set_local_description(answer.clone()).await?;
+        self.take_candidates().await;
         Ok(self.inner.local_description().await.map_or(answer.sdp, |description| description.sdp))
     }
 }

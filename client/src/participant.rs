@@ -29,8 +29,6 @@ const FRAME_SAMPLES: u32 = 960;
 /// Bytes of a VP8 frame in one packet: with all headers below the 1200 that every way carries.
 const VP8_PART: usize = 1_100;
 
-/// Candidates of a server that wait for its description.
-const CANDIDATES_MAX: usize = 64;
 /// How long a leaving participant waits for the server's word: without it the leave may be cut off with the stream.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -119,16 +117,7 @@ impl Participant {
         let (publisher, from_publisher) = Connection::open(local).await?;
         let (subscriber, from_subscriber) = Connection::open(local).await?;
         let (commands, inbox) = mpsc::channel(64);
-        let session = Session {
-            link: link.clone(),
-            publisher,
-            subscriber,
-            events,
-            channels: Vec::new(),
-            offers: 0,
-            waiting: Vec::new(),
-            candidates: Vec::new(),
-        };
+        let session = Session { link: link.clone(), publisher, subscriber, events, channels: Vec::new(), offers: 0, waiting: Vec::new() };
         let (leave, leaving) = oneshot::channel();
         tokio::spawn(session.run(signals, from_publisher, from_subscriber, inbox, leaving));
         Ok((Self { link, leave, commands, sid }, queue))
@@ -313,7 +302,6 @@ struct Session {
     channels: Vec<(String, Arc<dyn DataChannel>)>,
     offers: u32,
     waiting: Vec<oneshot::Sender<Result<(), ClientError>>>,
-    candidates: Vec<(lk::SignalTarget, RTCIceCandidateInit)>,
 }
 
 impl Session {
@@ -376,7 +364,6 @@ impl Session {
         match message {
             Response::Answer(answer) => {
                 let taken = self.publisher.take_answer(answer.sdp).await;
-                self.late(lk::SignalTarget::Publisher).await;
                 for waiting in self.waiting.drain(..) {
                     let _ = waiting.send(Ok(()));
                 }
@@ -384,20 +371,14 @@ impl Session {
             }
             Response::Offer(offer) => {
                 let sdp = self.subscriber.answer(offer.sdp).await?;
-                self.late(lk::SignalTarget::Subscriber).await;
                 let answer = lk::SessionDescription { r#type: "answer".to_owned(), sdp, id: offer.id, ..Default::default() };
                 self.link.request(Request::Answer(answer)).await
             }
             Response::Trickle(trickle) => {
                 // Our own server never says this: its candidates are in its descriptions. LiveKit's says it as early as it likes.
                 if let Ok(candidate) = serde_json::from_str::<RTCIceCandidateInit>(&trickle.candidate_init) {
-                    let of = if trickle.target() == lk::SignalTarget::Publisher { &self.publisher } else { &self.subscriber };
-                    if let Err(error) = of.inner().add_ice_candidate(candidate.clone()).await {
-                        tracing::debug!(%error, "a candidate comes before its description, or is not understood");
-                        if self.candidates.len() < CANDIDATES_MAX {
-                            self.candidates.push((trickle.target(), candidate));
-                        }
-                    }
+                    let of = if trickle.target() == lk::SignalTarget::Publisher { &mut self.publisher } else { &mut self.subscriber };
+                    of.add_candidate(candidate).await;
                 }
                 Ok(())
             }
@@ -408,16 +389,6 @@ impl Session {
             other => {
                 let _ = self.events.send(Event::Signal(Box::new(other)));
                 Ok(())
-            }
-        }
-    }
-
-    /// Candidates that came before their description.
-    async fn late(&mut self, target: lk::SignalTarget) {
-        let of = if target == lk::SignalTarget::Publisher { &self.publisher } else { &self.subscriber };
-        for (_, candidate) in self.candidates.extract_if(.., |(its, _)| *its == target) {
-            if let Err(error) = of.inner().add_ice_candidate(candidate).await {
-                tracing::debug!(%error, "a candidate is passed over");
             }
         }
     }

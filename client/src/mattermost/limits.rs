@@ -20,8 +20,6 @@ pub(crate) const CA_FILE_MAX: u64 = 4 << 20;
 pub(crate) const DESCRIPTION_MAX: usize = 1 << 20;
 /// Sections of a description: what a node forwards to one participant.
 pub(crate) const SECTIONS_MAX: usize = 4096;
-/// Candidates of the media node that wait for its description, and all that is taken of them.
-pub(crate) const CANDIDATES_MAX: usize = 64;
 /// Longest name of an emoji: Mattermost's own bound.
 pub(crate) const EMOJI_NAME_MAX: usize = 64;
 /// Sessions told of in the state of a call.

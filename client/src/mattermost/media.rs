@@ -107,7 +107,7 @@ mod tests {
         a=rtpmap:97 rtx/90000\r\na=fmtp:97 apt=96\r\na=sendonly\r\na=msid:s screen_s_abcdefgh\r\na=ssrc:7 cname:s\r\n";
 
     async fn answer(av1: bool) -> String {
-        let (connection, _events) = open("127.0.0.1", av1).await.expect("opens");
+        let (mut connection, _events) = open("127.0.0.1", av1).await.expect("opens");
         let answer = connection.answer(OFFER.to_owned()).await.expect("an answer");
         connection.inner().close().await.expect("closes");
         answer

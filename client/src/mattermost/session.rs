@@ -21,7 +21,7 @@ use super::channel::{self, FromServer, Mapped};
 use super::description::{self, Incoming};
 use super::ending::End;
 use super::event::{Calls, Event, Ids, MediaState, Said, TrackInfo, TrackKind, UserChange};
-use super::limits::{ANSWER_WITHIN, CANDIDATES_MAX, CHANNEL_PING_EVERY, EVENTS_RESERVED, FAREWELL, LOCK_RETRY, LOCK_WITHIN, MEDIA_WITHIN};
+use super::limits::{ANSWER_WITHIN, CHANNEL_PING_EVERY, EVENTS_RESERVED, FAREWELL, LOCK_RETRY, LOCK_WITHIN, MEDIA_WITHIN};
 use super::outlet::{LastWord, Outlet};
 use super::reader::Reader;
 use super::socket::{Action, Socket, SocketEvent};
@@ -83,9 +83,6 @@ pub(super) struct Session {
     outlet: Outlet,
     tracks: HashMap<Arc<str>, Track>,
     map: HashMap<String, Mapped>,
-    /// Before the media node's first description.
-    candidates: Vec<RTCIceCandidateInit>,
-    described: bool,
     /// In the first exchange the node sent the ClientHello.
     dtls_server: bool,
     offer: Offer,
@@ -120,8 +117,6 @@ impl Session {
             outlet,
             tracks: HashMap::new(),
             map: HashMap::new(),
-            candidates: Vec::new(),
-            described: false,
             dtls_server: false,
             offer: Offer::None,
             changes: Vec::new(),
@@ -227,24 +222,14 @@ impl Session {
             }
         };
         match signal.kind.as_str() {
-            "candidate" => self.candidate(signal.candidate).await,
+            "candidate" => {
+                if let Some(candidate) = signal.candidate {
+                    self.connection.add_candidate(candidate).await;
+                }
+                Ok(())
+            }
             kind => self.described(kind, &signal.sdp, false).await,
         }
-    }
-
-    async fn candidate(&mut self, candidate: Option<RTCIceCandidateInit>) -> Result<(), End> {
-        let Some(candidate) = candidate.filter(|candidate| !candidate.candidate.is_empty()) else { return Ok(()) };
-        if !self.described {
-            if self.candidates.len() < CANDIDATES_MAX {
-                self.candidates.push(candidate);
-            }
-            return Ok(());
-        }
-        // One that is not understood leaves the others.
-        if let Err(error) = self.connection.inner().add_ice_candidate(candidate).await {
-            tracing::debug!(%error, "a candidate of the media node is passed over");
-        }
-        Ok(())
     }
 
     async fn described(&mut self, kind: &str, sdp: &str, by_channel: bool) -> Result<(), End> {
@@ -263,15 +248,11 @@ impl Session {
             tracing::debug!("an answer to nothing is passed over");
             return Ok(());
         };
-        if !self.described {
+        if !self.connection.is_described() {
             self.dtls_server = description::is_active(sdp);
         }
         self.announce(sdp)?;
         self.connection.take_answer(sdp.to_owned()).await?;
-        self.described = true;
-        for candidate in std::mem::take(&mut self.candidates) {
-            self.candidate(Some(candidate)).await?;
-        }
         if locked {
             self.tell_node(&channel::unlock()).await?;
         }
@@ -283,7 +264,7 @@ impl Session {
 
     /// The node's offer wins over ours.
     async fn offered(&mut self, sdp: &str, by_channel: bool) -> Result<(), End> {
-        if !self.described {
+        if !self.connection.is_described() {
             tracing::debug!("an offer before the answer to our first one is passed over");
             return Ok(());
         }
@@ -468,7 +449,7 @@ impl Session {
                 self.tell_node(&channel::lock()).await
             }
             // An offer that crossed another one gets no answer, and the other one may have been lost.
-            Offer::Sent { at, locked } if self.described && now >= at + ANSWER_WITHIN => {
+            Offer::Sent { at, locked } if self.connection.is_described() && now >= at + ANSWER_WITHIN => {
                 tracing::debug!("an offer without an answer is made again");
                 self.connection.roll_back().await?;
                 Ok(self.offer(locked).await?)

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use webrtc::peer_connection::RTCIceCandidateInit;
 
 use super::super::description;
-use super::super::limits::{CANDIDATES_MAX, ROOM_PINGS, ROOM_PINGS_MAX, ROOM_WITHIN};
+use super::super::limits::{ROOM_PINGS, ROOM_PINGS_MAX, ROOM_WITHIN};
 use super::super::local_for;
 use super::super::ticket::Ticket;
 use crate::ClientError;
@@ -38,9 +38,6 @@ pub(super) struct Room {
     incoming: Incoming,
     connection: Connection,
     from_connection: mpsc::UnboundedReceiver<ConnectionEvent>,
-    /// Before the server's first offer.
-    candidates: Vec<RTCIceCandidateInit>,
-    described: bool,
     /// The last offer: what formats its sections have.
     pub(super) sections: Vec<description::Incoming>,
     /// What the server wants to hear, and how long it may be silent.
@@ -81,17 +78,7 @@ impl Room {
         };
         let pings = (said(join.ping_interval, ROOM_PINGS.0), said(join.ping_timeout, ROOM_PINGS.1));
         let offers_at_once = join.subscriber_primary;
-        let room = Self {
-            requests,
-            incoming,
-            connection,
-            from_connection,
-            candidates: Vec::new(),
-            described: false,
-            sections: Vec::new(),
-            pings,
-            offers_at_once,
-        };
+        let room = Self { requests, incoming, connection, from_connection, sections: Vec::new(), pings, offers_at_once };
         Ok((room, join))
     }
 
@@ -113,10 +100,6 @@ impl Room {
     pub(super) async fn offered(&mut self, offer: lk::SessionDescription) -> Result<bool, ClientError> {
         self.sections = description::incoming(&offer.sdp);
         let sdp = self.connection.answer(description::without_stops(&offer.sdp)).await?;
-        self.described = true;
-        for candidate in std::mem::take(&mut self.candidates) {
-            self.add(candidate).await;
-        }
         let answer = lk::SessionDescription { r#type: "answer".to_owned(), sdp, id: offer.id, ..Default::default() };
         Ok(self.ask(Request::Answer(answer)))
     }
@@ -128,18 +111,8 @@ impl Room {
             return;
         }
         match serde_json::from_str::<RTCIceCandidateInit>(&trickle.candidate_init) {
-            Ok(candidate) if candidate.candidate.is_empty() => {}
-            Ok(candidate) if self.described => self.add(candidate).await,
-            Ok(candidate) if self.candidates.len() < CANDIDATES_MAX => self.candidates.push(candidate),
-            Ok(_) => {}
+            Ok(candidate) => self.connection.add_candidate(candidate).await,
             Err(error) => tracing::debug!(%error, "a candidate of LiveKit is passed over"),
-        }
-    }
-
-    async fn add(&mut self, candidate: RTCIceCandidateInit) {
-        // One that is not understood leaves the others.
-        if let Err(error) = self.connection.inner().add_ice_candidate(candidate).await {
-            tracing::debug!(%error, "a candidate of LiveKit is passed over");
         }
     }
 

@@ -8,6 +8,7 @@ use ffmpeg_next::frame::Video;
 use super::depacket::{Codec, Depacketiser, Frame};
 use super::layout::Rect;
 use super::media::{Decoder, MediaError, Scaler};
+use super::people::Changes;
 use crate::audio::clock::RtpClock;
 
 /// A camera that gives no picture for so long is off, whatever else was said. A shared screen may stand still.
@@ -26,7 +27,7 @@ pub struct VideoTrack<'r> {
     picture_us: i64,
     scaled: Option<(Rect, Video)>,
     ended_us: Option<i64>,
-    muted: Vec<(i64, bool)>,
+    muted: Changes,
     /// Whose.
     pub identity: String,
     /// A shared screen, not a camera.
@@ -37,7 +38,8 @@ impl<'r> VideoTrack<'r> {
     /// Opens a track; `None` for a codec that we do not know.
     pub fn open(recording: &'r Recording, track: &Track) -> Result<Option<Self>, MediaError> {
         let Some(codec) = Codec::from_mime(&track.info.mime) else { return Ok(None) };
-        let muted = recording.manifest().muted.iter().filter(|(_, m)| m.track == track.number).map(|(at, m)| (*at, m.muted)).collect();
+        let mut muted = Changes::default();
+        recording.manifest().muted.iter().filter(|(_, m)| m.track == track.number).for_each(|(at, m)| muted.note(*at, m.muted));
         Ok(Some(Self {
             records: recording.records(track.number),
             depacketiser: Depacketiser::new(codec),
@@ -96,7 +98,7 @@ impl<'r> VideoTrack<'r> {
 
     /// Whether it is to be seen now.
     pub fn visible(&self, now_us: i64) -> bool {
-        let muted = self.muted.iter().take_while(|(at, _)| *at <= now_us).last().is_some_and(|(_, muted)| *muted);
+        let muted = self.muted.at(now_us).unwrap_or(false);
         let ended = self.ended_us.is_some_and(|at| now_us >= at);
         let stale = !self.screen && now_us - self.picture_us > CAMERA_STALE_US;
         self.picture.is_some() && !muted && !ended && !stale

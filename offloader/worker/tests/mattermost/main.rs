@@ -24,6 +24,26 @@ fn words_of(vtt: &str, name: &str) -> String {
     vtt.lines().filter_map(|line| line.strip_prefix(&mark)).collect::<Vec<_>>().join(" ")
 }
 
+/// Words wrong, and words said.
+fn wrong_words(vtt: &str, name: &str, said: &str) -> (usize, usize) {
+    let (wrong, words) = wer::errors(said, &words_of(vtt, name));
+    println!("{name}: {wrong} of {words} words wrong");
+    (wrong, words)
+}
+
+fn said_by(turns: &[common::Turn], speaker: &str) -> String {
+    turns.iter().filter(|turn| turn.speaker == speaker).map(|turn| turn.text.clone()).collect::<Vec<_>>().join(" ")
+}
+
+/// A film of the medium profile. The shared screen is red, the third tile beside it Grace's camera, blue: people stand by their names.
+fn shows_screen_and_camera(film: &[u8]) {
+    let streams = probe(film);
+    assert!(streams.contains("h264") && streams.contains("aac") && streams.contains("\"width\": 1280"), "{streams}");
+    let [red, _, _] = pixel(film, 20, 500, 300);
+    let [_, _, blue] = pixel(film, 20, 1_140, 390);
+    assert!(red > 180 && blue > 180, "{red} {blue}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_becomes_one_file_one_transcript_and_captions_of_one_visit() {
     let stage = Stage::open().await;
@@ -65,13 +85,8 @@ async fn a_call_becomes_one_file_one_transcript_and_captions_of_one_visit() {
     assert_eq!((&posts[0].job_id, &posts[1].job_id), (&asked.recording.id, &asked.transcription.as_ref().unwrap().id));
     let media = stage.fake.file(&posts[0].file_ids[0]).unwrap();
     assert_eq!(media.name, "Call_Town_Square_2026-11-22_04-05-06.mp4");
-    let streams = probe(&media.bytes);
-    assert!(streams.contains("h264") && streams.contains("aac") && streams.contains("\"width\": 1280"), "{streams}");
     stage.keep("whole.mp4", &media.bytes);
-    // The shared screen is red, the third tile beside it Grace's camera, blue: people stand by their names.
-    let [red, _, _] = pixel(&media.bytes, 20, 500, 300);
-    let [_, _, blue] = pixel(&media.bytes, 20, 1_140, 390);
-    assert!(red > 180 && blue > 180, "{red} {blue}");
+    shows_screen_and_camera(&media.bytes);
 
     let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
     let text = stage.fake.file(&posts[1].file_ids[1]).unwrap();
@@ -79,9 +94,8 @@ async fn a_call_becomes_one_file_one_transcript_and_captions_of_one_visit() {
     assert_eq!(text.name, "Call_Town_Square_2026-11-22_04-05-06.txt");
     assert_eq!((posts[1].title.as_str(), posts[1].language.as_str()), ("English", "en"));
     for (speaker, name) in [("lj", "Ada Lovelace"), ("ls27", "Grace Hopper"), ("ls19", "Alan Turing")] {
-        let said = turns.iter().filter(|turn| turn.speaker == speaker).map(|turn| turn.text.clone()).collect::<Vec<_>>().join(" ");
-        let (wrong, words) = wer::errors(&said, &words_of(&vtt, name));
-        println!("{name}: {wrong} of {words} words wrong");
+        let said = said_by(&turns, speaker);
+        let (wrong, words) = wrong_words(&vtt, name, &said);
         assert!(wrong * 4 < words, "{name}: {wrong} of {words}\n{said}\n{}", words_of(&vtt, name));
     }
     let captions = stage.fake.captions();
