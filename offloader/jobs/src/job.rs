@@ -154,7 +154,7 @@ pub struct Job {
     pub state: State,
     /// How many times it was leased.
     pub attempt: u32,
-    /// Failures in a row.
+    /// Failures in a row without getting on in between.
     pub failures: u32,
     /// Grows with every lease, never falls. Whoever writes must name the latest.
     pub fence: u64,
@@ -170,6 +170,8 @@ pub struct Job {
     pub error: String,
     /// Where the next attempt may go on.
     pub checkpoint: String,
+    /// What that was when an attempt last failed: who stands there again has come no further.
+    pub failed_checkpoint: String,
     /// Numbers that the worker tells while it runs.
     pub stats: String,
     /// What the worker gave at the end.
@@ -196,6 +198,7 @@ impl Job {
             progress: 0.0,
             error: String::new(),
             checkpoint: String::new(),
+            failed_checkpoint: String::new(),
             stats: String::new(),
             result: String::new(),
             created_at_ms: now_ms,

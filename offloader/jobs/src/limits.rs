@@ -8,10 +8,12 @@ pub const LEASE_MS: i64 = 10_000;
 /// How often a worker renews: a third, so that two may be lost.
 pub const RENEW_MS: i64 = 3_000;
 
-/// Attempts of one job altogether. A recording that is handed over every few minutes for hours stays below.
+/// Attempts of one job altogether, those that got on and those that were given back among them. A recording that is handed over every few
+/// minutes for hours stays below.
 pub const ATTEMPTS_MAX: u32 = 100;
 
-/// An attempt that lived this long was healthy: the failures before it are forgotten.
+/// A capture or captions that lived this long got on with their call: the failures before are forgotten. How long other work lived says
+/// nothing: what fails at the end of an hour fails there each time.
 pub const HEALTHY_MS: i64 = 60_000;
 
 /// Longest wait before another try.
@@ -35,7 +37,7 @@ pub const JSON_BYTES_MAX: usize = 256 * 1024;
 /// Error text kept in the row.
 pub const ERROR_BYTES_MAX: usize = 2_000;
 
-/// Failures in a row before a job is given up.
+/// Failures in a row, without getting on in between, before a job is given up.
 pub fn failures_max(kind: Kind) -> u32 {
     match kind {
         // A call cannot be recorded later: try for as long as the disk or the node may need to come back.

@@ -192,11 +192,19 @@ impl Job {
         self.end(State::Failed, now_ms);
     }
 
-    /// Whether a failure of the attempt that runs is the last one. A job whose attempts live long is never given up for its failures
-    /// alone, so twice as many attempts are enough too.
+    /// Whether the job is given up when the attempt that runs fails, as far as it has got.
     pub fn is_last_try(&self) -> bool {
-        let tries = failures_max(self.spec.kind);
-        self.failures + 1 >= tries || self.attempt >= tries * 2
+        self.failures + 1 >= failures_max(self.spec.kind) || self.attempt >= ATTEMPTS_MAX
+    }
+
+    /// Whether the attempt that fails now got further than those before it.
+    fn got_on(&self, now_ms: i64) -> bool {
+        match self.spec.kind {
+            // The call goes on meanwhile: nobody has to go back to what was captured, or captioned, of it.
+            Kind::Record | Kind::Caption => self.lease.as_ref().is_some_and(|lease| now_ms - lease.since_ms >= HEALTHY_MS),
+            // Without a checkpoint everything begins anew, and ends at the same place.
+            Kind::Render | Kind::Transcribe | Kind::PublishRecording | Kind::PublishTranscript => self.checkpoint != self.failed_checkpoint,
+        }
     }
 
     /// A stopped recording is a whole one; a stopped rendering is none.
@@ -212,14 +220,13 @@ impl Job {
     }
 
     fn fail(&mut self, error: String, now_ms: i64, random: u32) {
-        let lived_ms = self.lease.as_ref().map_or(0, |lease| now_ms - lease.since_ms);
-        if lived_ms >= HEALTHY_MS {
+        if self.got_on(now_ms) {
             self.failures = 0;
         }
+        self.checkpoint.clone_into(&mut self.failed_checkpoint);
         self.failures += 1;
         if self.failures >= failures_max(self.spec.kind) {
-            self.error = bounded(format!("given up after {} attempts: {error}", self.attempt));
-            self.end(State::Failed, now_ms);
+            self.give_up(&error, now_ms);
         } else {
             let wait = backoff_ms(self.spec.kind, self.failures, random);
             self.again(error, wait, now_ms);
@@ -232,13 +239,20 @@ impl Job {
             // A stop is never lost: nobody has to take it only to be told.
             self.end(self.stopped_state(), now_ms);
         } else if self.attempt >= ATTEMPTS_MAX {
-            self.end(State::Failed, now_ms);
+            let error = std::mem::take(&mut self.error);
+            self.give_up(if error.is_empty() { "each machine that had it gave it back" } else { &error }, now_ms);
         } else {
             self.state = State::Queued;
             self.lease = None;
             self.run_after_ms = now_ms + wait_ms;
             self.updated_at_ms = now_ms;
         }
+    }
+
+    fn give_up(&mut self, error: &str, now_ms: i64) {
+        let failures = if self.failures > 1 { format!(", the last {} without getting on", self.failures) } else { String::new() };
+        self.error = bounded(format!("given up after {} attempts{failures}: {error}", self.attempt));
+        self.end(State::Failed, now_ms);
     }
 
     fn end(&mut self, state: State, now_ms: i64) {

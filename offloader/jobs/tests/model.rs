@@ -165,6 +165,37 @@ proptest! {
         }
     }
 
+    /// Whatever its attempts live for, work that does not ride on a call ends after its tries from the last place that it got to.
+    #[test]
+    fn who_comes_no_further_is_given_up_after_its_tries(
+        kind in prop::sample::select(vec![Kind::Render, Kind::Transcribe, Kind::PublishRecording, Kind::PublishTranscript]),
+        lives in prop::collection::vec((0i64..7_200_000, 0u8..3), 1..60),
+    ) {
+        let mut job = job(kind);
+        // What a watcher counts: failures since the place at the end of an attempt was last another one.
+        let (mut now, mut place, mut failed_here) = (0, String::new(), 0);
+        for (life_ms, steps) in lives {
+            if job.lease("w", now).is_err() {
+                break;
+            }
+            let last = job.is_last_try();
+            let mut reached = place.clone();
+            for step in 0..steps {
+                // There and back, or further.
+                reached = if step == 0 { "asking".to_owned() } else { format!("{place}+") };
+                job.note_checkpoint(job.fence, &reached, now).unwrap();
+            }
+            now += life_ms;
+            job.renew(job.fence, 0.7, "", now).unwrap();
+            job.exited(job.fence, "signal 11", now, 1).unwrap();
+            failed_here = if reached == place { failed_here + 1 } else { 1 };
+            prop_assert_eq!(job.failures, failed_here);
+            prop_assert_eq!(job.state == State::Failed, failed_here == failures_max(kind));
+            prop_assert!(last || job.state == State::Queued, "its worker knows when nobody comes after it");
+            (place, now) = (reached, now.max(job.run_after_ms));
+        }
+    }
+
     #[test]
     fn worker_that_only_gives_back_is_not_asked_forever(kind in kind()) {
         let mut job = job(kind);
@@ -175,6 +206,7 @@ proptest! {
         }
         prop_assert_eq!(leases, ATTEMPTS_MAX);
         prop_assert_eq!(job.state, State::Failed);
+        prop_assert_eq!(job.error, "given up after 100 attempts: each machine that had it gave it back");
     }
 }
 
@@ -191,6 +223,65 @@ fn poison_job_is_given_up_after_its_tries_and_says_why() {
     assert_eq!((job.state, job.attempt), (State::Failed, 3));
     assert!(job.error.contains("signal 11"), "{}", job.error);
     assert_eq!(last_tries, [false, false, true], "its worker knows when nobody comes after it");
+}
+
+#[test]
+fn work_that_fails_at_the_end_of_an_hour_is_given_up_after_its_tries_and_says_why() {
+    for kind in [Kind::Render, Kind::Transcribe] {
+        let mut job = job(kind);
+        let mut now = 0;
+        let mut last_tries = Vec::new();
+        while job.lease("w", now).is_ok() {
+            last_tries.push(job.is_last_try());
+            now += 3_600_000;
+            job.renew(job.fence, 0.99, "", now).unwrap();
+            job.finish(job.fence, Outcome::Failed { error: "a bad frame".into(), retry: true }, now, 1).unwrap();
+            now = job.run_after_ms;
+        }
+        assert_eq!((job.state, last_tries), (State::Failed, vec![false, false, true]), "{kind:?}");
+        assert_eq!(job.error, "given up after 3 attempts, the last 3 without getting on: a bad frame");
+    }
+}
+
+#[test]
+fn attempts_that_were_given_back_take_no_try_away() {
+    let mut job = job(Kind::Transcribe);
+    for _ in 0..10 {
+        job.lease("w", 0).unwrap();
+        assert!(!job.is_last_try(), "attempt {}", job.attempt);
+        job.finish(job.fence, Outcome::Released, 0, 0).unwrap();
+    }
+    let mut now = 0;
+    for last in [false, false, true] {
+        job.lease("w", now).unwrap();
+        assert_eq!(job.is_last_try(), last);
+        job.exited(job.fence, "signal 9", now, 1).unwrap();
+        now = job.run_after_ms;
+    }
+    assert_eq!((job.state, job.attempt), (State::Failed, 13));
+}
+
+#[test]
+fn publication_that_gets_on_each_time_goes_on_and_one_that_stands_still_does_not() {
+    let mut job = job(Kind::PublishRecording);
+    let mut now = 0;
+    let mut fail = |job: &mut Job, places: &[&str]| {
+        job.lease("w", now).unwrap();
+        places.iter().for_each(|place| job.note_checkpoint(job.fence, place, now).unwrap());
+        job.exited(job.fence, "signal 9", now, 1).unwrap();
+        now = job.run_after_ms;
+    };
+    for n in 0..30 {
+        fail(&mut job, &[&format!("piece {n}")]);
+    }
+    assert_eq!((job.state, job.failures), (State::Queued, 1));
+    // It asks, is told no, and stands where it stood.
+    for _ in 1..failures_max(Kind::PublishRecording) {
+        assert_eq!(job.state, State::Queued);
+        fail(&mut job, &["asking", "piece 29"]);
+    }
+    assert_eq!((job.state, job.attempt), (State::Failed, 41));
+    assert!(job.error.contains("the last 12 without getting on"), "{}", job.error);
 }
 
 #[test]

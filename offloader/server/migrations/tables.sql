@@ -18,6 +18,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   progress DOUBLE PRECISION NOT NULL,
   error TEXT NOT NULL,
   checkpoint TEXT NOT NULL,
+  -- what that was at the latest failure
+  failed_checkpoint TEXT NOT NULL DEFAULT '',
   stats TEXT NOT NULL,
   result TEXT NOT NULL,
   created_at_ms BIGINT NOT NULL,

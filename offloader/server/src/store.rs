@@ -84,9 +84,11 @@ impl Store {
         }
         if self.dialect == Dialect::Sqlite {
             // Its ALTER TABLE knows no IF EXISTS. The column told of one machine's folder; each looks into its own now.
-            let old = "SELECT 1 FROM pragma_table_info('recordings') WHERE name = 'local'";
-            if sqlx::query(old).fetch_optional(&mut *transaction).await?.is_some() {
+            if has_column(&mut transaction, "recordings", "local").await? {
                 transaction.execute("ALTER TABLE recordings DROP COLUMN local").await?;
+            }
+            if !has_column(&mut transaction, "jobs", "failed_checkpoint").await? {
+                transaction.execute("ALTER TABLE jobs ADD COLUMN failed_checkpoint TEXT NOT NULL DEFAULT ''").await?;
             }
         }
         transaction.commit().await?;
@@ -121,6 +123,12 @@ impl Store {
     async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
         Ok(self.write.begin().await?)
     }
+}
+
+/// Whether a table of SQLite's has that column.
+async fn has_column(transaction: &mut Transaction<'static, Any>, table: &str, column: &str) -> Result<bool, StoreError> {
+    let told = sqlx::query("SELECT 1 FROM pragma_table_info($1) WHERE name = $2").bind(table).bind(column);
+    Ok(told.fetch_optional(&mut **transaction).await?.is_some())
 }
 
 const POSTGRES_NOW: &str = "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS now_ms";
@@ -163,12 +171,30 @@ mod tests {
         )
         .await
         .unwrap();
+        old.execute(
+            "CREATE TABLE jobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, tenant TEXT NOT NULL, call_id TEXT NOT NULL, recording_id TEXT NOT NULL, \
+             idempotency_key TEXT NOT NULL, params TEXT NOT NULL, state TEXT NOT NULL, attempt BIGINT NOT NULL, failures BIGINT NOT NULL, \
+             fence BIGINT NOT NULL, lease_owner TEXT NOT NULL, lease_since_ms BIGINT NOT NULL, lease_until_ms BIGINT NOT NULL, \
+             run_after_ms BIGINT NOT NULL, progress DOUBLE PRECISION NOT NULL, error TEXT NOT NULL, checkpoint TEXT NOT NULL, \
+             stats TEXT NOT NULL, result TEXT NOT NULL, created_at_ms BIGINT NOT NULL, updated_at_ms BIGINT NOT NULL, \
+             version BIGINT NOT NULL, settled BIGINT NOT NULL, UNIQUE (tenant, idempotency_key))",
+        )
+        .await
+        .unwrap();
+        old.execute(
+            "INSERT INTO jobs VALUES ('job-1', 'publish_recording', 't', 'c', 'rec-2', 'k', '{}', 'queued', 3, 2, 3, 'w', 0, 0, 0, 0, \
+             'why', 'here', '', '', 1, 2, 3, 0)",
+        )
+        .await
+        .unwrap();
         old.execute("INSERT INTO recordings VALUES ('rec-1', 't', 'c', 'Old', '', '', 1, 2, 'sealed', '', '', '', 0, 0, 1)").await.unwrap();
         old.close().await;
         for _ in 0..2 {
             let store = Store::open(&url).await.unwrap();
             assert_eq!(store.recording("rec-1").await.unwrap().unwrap().title, "Old");
             assert!(store.is_finished("rec-1").await.unwrap());
+            let job = store.job("job-1").await.unwrap().unwrap();
+            assert_eq!((job.failures, job.checkpoint.as_str(), job.failed_checkpoint.as_str()), (2, "here", ""));
         }
     }
 }

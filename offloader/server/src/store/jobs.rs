@@ -48,9 +48,9 @@ impl Store {
     /// Adds a job, or gives the one that was asked for with the same key.
     pub(super) async fn insert_job(transaction: &mut Transaction<'static, Any>, job: &Job) -> Result<bool, StoreError> {
         let sql = "INSERT INTO jobs (id, kind, tenant, call_id, recording_id, idempotency_key, params, state, attempt, failures, fence, \
-                   lease_owner, lease_since_ms, lease_until_ms, run_after_ms, progress, error, checkpoint, stats, result, created_at_ms, \
-                   updated_at_ms, version, settled) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, '', 0, 0, $9, 0, '', '', '', '', $10, $11, 0, 0) \
+                   lease_owner, lease_since_ms, lease_until_ms, run_after_ms, progress, error, checkpoint, failed_checkpoint, stats, result, \
+                   created_at_ms, updated_at_ms, version, settled) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, '', 0, 0, $9, 0, '', '', '', '', '', $10, $11, 0, 0) \
                    ON CONFLICT (tenant, idempotency_key) DO NOTHING";
         let done = sqlx::query(sql)
             .bind(&job.id)
@@ -143,7 +143,7 @@ impl Store {
         let (since_ms, until_ms) = job.lease.as_ref().map_or((0, 0), |lease| (lease.since_ms, lease.until_ms));
         let sql = "UPDATE jobs SET state = $1, attempt = $2, failures = $3, fence = $4, lease_owner = $5, lease_since_ms = $6, \
                    lease_until_ms = $7, run_after_ms = $8, progress = $9, error = $10, checkpoint = $11, stats = $12, result = $13, \
-                   updated_at_ms = $14, params = $15, version = version + 1 WHERE id = $16 AND version = $17";
+                   updated_at_ms = $14, params = $15, failed_checkpoint = $16, version = version + 1 WHERE id = $17 AND version = $18";
         let done = sqlx::query(sql)
             .bind(job.state.name())
             .bind(i64::from(job.attempt))
@@ -160,6 +160,7 @@ impl Store {
             .bind(&job.result)
             .bind(job.updated_at_ms)
             .bind(&job.spec.params)
+            .bind(&job.failed_checkpoint)
             .bind(id)
             .bind(version)
             .execute(&mut **transaction)
@@ -207,6 +208,7 @@ fn job_of(row: &AnyRow) -> Result<Job, StoreError> {
         progress: row.try_get::<f64, _>("progress")? as f32,
         error: text("error")?,
         checkpoint: text("checkpoint")?,
+        failed_checkpoint: text("failed_checkpoint")?,
         stats: text("stats")?,
         result: text("result")?,
         created_at_ms: number("created_at_ms")?,
