@@ -95,7 +95,8 @@ const segments = sentences.map(([identity, text], i) => {
   return { id: `s-${i}`, identity, display_name: person(identity).display_name, start_ms: start, end_ms: end, text, confidence: 0.93, words: list }
 })
 export const DURATION = at + 6_000
-export const transcript = { language: 'en', model: 'ggml-base.en', segments }
+const missing = [{ identity: 'u-samuel', display_name: person('u-samuel').display_name, from_ms: at - 2_000, reason: 'the sound of Samuel (track 3): segment 41 has been changed: its hash is not the one in the manifest' }]
+export const transcript = { language: 'en', model: 'ggml-base.en', segments, missing }
 
 const START = NOW - 3 * 24 * 60 * MIN
 const who = ['u-maria', 'u-jonas', 'u-aylin', 'u-samuel'].map((id) => ({ identity: id, display_name: person(id).display_name }))

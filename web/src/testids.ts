@@ -6,7 +6,7 @@
  * - remote-audio: data-identity, data-source (an <audio> whose srcObject holds the sound)
  * - caption-line: data-identity, data-segment; children caption-committed and caption-pending
  * - channel-item, channel-call: data-channel; person-row: data-identity
- * - recording-row: data-id; transcript-sentence: data-segment; transcript-word: data-start
+ * - recording-row: data-id; transcript-sentence: data-segment; transcript-word: data-start; transcript-missing: data-identity, data-from
  * - mic-toggle, camera-toggle, share-toggle, hand-toggle, captions-toggle: aria-pressed
  * - call-page: data-phase (loading|prejoin|joining|in|rejoining|ended|missing), data-media (idle|connecting|connected|…)
  *
@@ -114,12 +114,14 @@ export const ID = {
   transcript: 'transcript',
   transcriptSentence: 'transcript-sentence',
   transcriptWord: 'transcript-word',
+  transcriptMissing: 'transcript-missing',
   lane: 'lane',
   verify: 'verify',
   verifyResult: 'verify-result',
   downloadMedia: 'download-media',
   downloadVtt: 'download-vtt',
   downloadTxt: 'download-txt',
+  downloadJson: 'download-json',
   downloadBundle: 'download-bundle',
   consentRow: 'consent-row',
   accessRow: 'access-row',

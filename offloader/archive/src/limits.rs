@@ -46,5 +46,8 @@ pub const LOCK_WAIT_MS: u64 = 5_000;
 /// Index of a bundle: 400 bytes for each of up to 800 000 files.
 pub const INDEX_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
+/// A picture that is noted of somebody, put together in memory. Longer ones are exported piece by piece.
+pub const IMAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Plain bytes of one chunk of a derived file: the unit of random access for players.
 pub const CHUNK_BYTES: usize = 64 * 1024;

@@ -29,6 +29,16 @@ fn signer() -> SiteSigner {
 
 /// A sealed recording of one voice and one screen.
 fn recorded(seconds: u64) -> Made {
+    recorded_with(seconds, &[])
+}
+
+/// A picture of one pixel.
+const PNG: &[u8] = b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00\x00\x0dIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\
+    \x00\x00\x00\x0dIDATx\xdacd\xf8\xcfP\x0f\x00\x03\x86\x01\x80Z4}k\x00\x00\x00\x00IEND\
+    \xaeB`\x82";
+
+/// The same with pieces of portraits: moment, number of the piece, whether it is the last, its bytes.
+fn recorded_with(seconds: u64, portraits: &[(u64, u64, bool, &[u8])]) -> Made {
     let dir = tempfile::tempdir().unwrap();
     let (site, signer, data_key) = (SiteKey::generate().unwrap(), signer(), DataKey::generate().unwrap());
     let wrapped = site.wrap("rec-1", &data_key).unwrap();
@@ -66,10 +76,27 @@ fn recorded(seconds: u64) -> Made {
                 mime: "video/H264".into(),
                 clock_rate: 90_000,
                 payload_type: 102,
-                ..base
+                ..base.clone()
             },
         )
         .unwrap();
+    if !portraits.is_empty() {
+        let (track_sid, mime) = ("portrait_u-1".into(), "image/png".into());
+        let info = TrackInfo { track_sid, kind: "data".into(), source: "portrait".into(), mime, clock_rate: 1_000_000, ..base };
+        writer.track(T0, info).unwrap();
+    }
+    for (moment, piece, marker, bytes) in portraits {
+        let packet = Packet {
+            at_us: T0 + *moment as i64,
+            seq: moment + piece,
+            timestamp: *moment,
+            marker: *marker,
+            key_frame: false,
+            audio_level: 255,
+            payload: Bytes::copy_from_slice(bytes),
+        };
+        writer.push("portrait_u-1", packet).unwrap();
+    }
     for i in 0..seconds * 50 {
         let at_us = T0 + i as i64 * 20_000;
         // The shortest silent Opus packet: CELT, 20 ms, mono.
@@ -242,4 +269,62 @@ fn standard_tools_check_and_open_it() {
     assert!(probe.contains("opus"), "{probe}");
     let duration: f64 = probe.lines().last().unwrap().trim().parse().unwrap();
     assert!((duration - made.seconds as f64).abs() < 0.1, "{duration} s");
+}
+
+/// Names of the files in a folder that begin so.
+fn names(folder: &Path, begin: &str) -> Vec<String> {
+    let all = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = all.filter(|name| name.starts_with(begin)).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn portraits_leave_as_the_pictures_that_they_are() {
+    let jpeg = [&b"\xff\xd8\xff\xe0"[..], &[7; 100]].concat();
+    // Two pieces; the same again from the next attempt; then the person has another one, of another type.
+    let pieces = [
+        (1_000, 0, false, &PNG[..20]),
+        (1_000, 1, true, &PNG[20..]),
+        (500_000, 0, true, PNG),
+        (900_000, 0, false, &jpeg[..50]),
+        (900_000, 1, true, &jpeg[50..]),
+    ];
+    let made = recorded_with(2, &pieces);
+    let bytes = bundle(&made);
+    let to = unpack(&made, &bytes);
+    let tracks = to.join("tracks");
+    assert_eq!(names(&tracks, "00002"), ["00002-u-1-portrait-2.jpg", "00002-u-1-portrait.png"]);
+    assert_eq!(std::fs::read(tracks.join("00002-u-1-portrait.png")).unwrap(), PNG);
+    assert_eq!(std::fs::read(tracks.join("00002-u-1-portrait-2.jpg")).unwrap(), jpeg);
+    let manifest = std::fs::read_to_string(to.join("manifest.jsonl")).unwrap();
+    assert!(manifest.lines().any(|line| line.contains("\"image/png\"") && line.contains("portrait_u-1")), "{manifest}");
+    run(&to, "sha256sum", &["-c", "--quiet", "SHA256SUMS"]);
+    let report = check(&bytes);
+    assert!(report.ok, "{report}");
+    // A pixel of it is another.
+    let at = bytes.windows(PNG.len()).position(|window| window == PNG).unwrap();
+    let mut changed = bytes;
+    changed[at + 50] ^= 1;
+    assert_eq!(check(&changed).first_bad.unwrap().segment, "tracks/00002-u-1-portrait.png");
+}
+
+#[test]
+fn what_is_no_whole_picture_leaves_piece_by_piece() {
+    // One whose second piece never came, one without an end, and what is no picture; beside them a whole one.
+    let cut: [(u64, u64, bool, &[u8]); 5] = [
+        (1_000, 0, false, &PNG[..20]),
+        (1_000, 2, true, &PNG[40..]),
+        (400_000, 0, true, b"<svg/>"),
+        (600_000, 0, true, PNG),
+        (900_000, 0, false, &PNG[..20]),
+    ];
+    let made = recorded_with(2, &cut);
+    let bytes = bundle(&made);
+    let tracks = unpack(&made, &bytes).join("tracks");
+    assert_eq!(names(&tracks, "00002"), ["00002-u-1-portrait.png", "00002-u-1-portrait.rtpdump"]);
+    assert_eq!(std::fs::read(tracks.join("00002-u-1-portrait.png")).unwrap(), PNG);
+    let dump = std::fs::read(tracks.join("00002-u-1-portrait.rtpdump")).unwrap();
+    assert!(dump.windows(6).any(|window| window == b"<svg/>"), "nothing that was kept is left out");
+    assert!(check(&bytes).ok);
 }

@@ -6,6 +6,7 @@
 use archive::manifest::TrackInfo;
 use archive::read::{ReadError, Recording};
 use archive::record::{Packet, Record};
+use archive::tracks::{Images, image_type};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -55,17 +56,6 @@ fn track(source: &str, identity: &str, name: &str, mime: &str) -> TrackInfo {
     }
 }
 
-/// By its first bytes: what a server says of a picture need not be true.
-pub fn image_type(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
-        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
-        [b'G', b'I', b'F', b'8', ..] => Some("image/gif"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
-        _ => None,
-    }
-}
-
 /// Records of a note that was made at a moment. The moment is the sequence number too, so that a successor's never count anew.
 pub fn packets(at_us: i64, note: &Bytes) -> Vec<Packet> {
     let pieces = note.len().div_ceil(PIECE_BYTES);
@@ -94,22 +84,8 @@ pub fn portraits(recording: &Recording) -> impl Iterator<Item = (&str, u32)> {
 
 /// The first whole picture of a portrait's track.
 pub fn portrait(recording: &Recording, track: u32) -> Result<Option<Vec<u8>>, ReadError> {
-    let (mut picture, mut made_at) = (Vec::new(), None);
-    for record in recording.records(track) {
-        let Record::Packet(packet) = record? else { continue };
-        if made_at != Some(packet.timestamp) {
-            // Another one begins: the one before was cut off.
-            (made_at, picture) = (Some(packet.timestamp), Vec::new());
-        }
-        picture.extend_from_slice(&packet.payload);
-        if picture.len() > PORTRAIT_BYTES_MAX {
-            return Ok(None);
-        }
-        if packet.marker {
-            return Ok(Some(picture));
-        }
-    }
-    Ok(None)
+    let picture = Images::of(recording, track).next().transpose()?;
+    Ok(picture.filter(|picture| picture.len() <= PORTRAIT_BYTES_MAX))
 }
 
 /// All that people signalled, in the order of time: when, who, what. A track that cannot be read is left out, with a line in the log.
@@ -159,13 +135,5 @@ mod tests {
         ] {
             assert_eq!(sign_packets(1, &sign)[0].payload, json.as_bytes());
         }
-    }
-
-    #[test]
-    fn pictures_are_known_by_their_first_bytes() {
-        assert_eq!(image_type(b"\x89PNG\r\n\x1a\n"), Some("image/png"));
-        assert_eq!(image_type(b"RIFF....WEBPVP8 "), Some("image/webp"));
-        assert_eq!(image_type(b"<svg xmlns"), None);
-        assert_eq!(image_type(b""), None);
     }
 }

@@ -252,10 +252,20 @@ export interface TranscriptSegment {
   words: Word[]
 }
 
+/** Somebody whose words are not in the transcript, or not all of them. */
+export interface MissingWords {
+  identity: string
+  display_name: string
+  from_ms: number
+  reason: string
+}
+
 export interface Transcript {
   language: string
   model: string
   segments: TranscriptSegment[]
+  /** Not there where nothing is missing. */
+  missing?: MissingWords[]
 }
 
 export interface VerifyResult {

@@ -1,7 +1,7 @@
 //! Making a bundle: everything is prepared and hashed first, then written in one go.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -12,7 +12,7 @@ use crate::keys::{DataKey, SiteSigner};
 use crate::manifest::Track;
 use crate::read::{ReadError, Recording, read_bounded};
 use crate::seal::{Seal, SealError};
-use crate::tracks::{TrackError, extension, write_track};
+use crate::tracks::{TrackError, write_files};
 use crate::tree::{finish, sha256};
 use crate::{FORMAT, MANIFEST_FILE, SEAL_FILE, SEGMENTS_DIR, limits};
 
@@ -85,10 +85,9 @@ pub fn prepare(
         files.push((entry, Source::File(dir.join(SEGMENTS_DIR).join(&file))));
     }
     for track in recording.tracks().iter().filter(|track| !track.segments.is_empty()) {
-        let name = track_name(track);
-        let path = work.join(format!("track-{}", track.number));
-        write_track(&recording, track, &mut BufWriter::new(File::create(&path)?))?;
-        files.push(file_entry(&name, path)?);
+        for (end, path) in write_files(&recording, track, work)? {
+            files.push(file_entry(&format!("{}{end}", track_name(track)), path)?);
+        }
     }
     for extra in derived {
         let entry = file_entry(&derived_name(&extra.statement.name), extra.path)?;
@@ -164,5 +163,5 @@ fn file_entry(name: &str, path: PathBuf) -> io::Result<(IndexFile, Source)> {
 /// Number, person and kind, in letters that no file system minds.
 fn track_name(track: &Track) -> String {
     let plain = |text: &str| -> String { text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).take(32).collect() };
-    format!("tracks/{:05}-{}-{}.{}", track.number, plain(&track.info.identity), plain(&track.info.source), extension(track))
+    format!("tracks/{:05}-{}-{}", track.number, plain(&track.info.identity), plain(&track.info.source))
 }

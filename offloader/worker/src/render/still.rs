@@ -1,5 +1,6 @@
 //! A portrait's picture, from whatever format it came in. What cannot be decoded is no portrait, and costs nothing else.
 
+use archive::tracks::image_type;
 use ffmpeg_next::codec::{self, Id, threading};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::software::scaling;
@@ -7,7 +8,6 @@ use ffmpeg_next::{Dictionary, Packet, Rational, decoder, frame};
 
 use super::layout::{Rect, even};
 use crate::limits::PORTRAIT_PIXELS_MAX;
-use crate::notes::image_type;
 
 /// Decodes a picture into a square with red, green, blue and alpha: its middle, all of its shorter side.
 pub fn square(bytes: &[u8], side: u32) -> Option<frame::Video> {

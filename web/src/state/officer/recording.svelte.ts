@@ -30,6 +30,7 @@ export class RecordingModel {
   }
 
   segments = $derived(this.transcript?.segments ?? [])
+  missing = $derived(this.transcript?.missing ?? [])
   terms = $derived(termsOf(this.query))
   lanes = $derived(this.detail ? lanesOf(this.detail.tracks, this.segments, this.detail.participants) : [])
   duration = $derived(Math.max(this.detail?.duration_ms ?? 0, this.segments.at(-1)?.end_ms ?? 0))
