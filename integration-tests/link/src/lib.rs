@@ -7,10 +7,10 @@ mod link;
 mod profile;
 
 pub use link::{Fate, Link};
-pub use profile::{Burst, Cut, Profile, ProfileError, Way};
+pub use profile::{Burst, Cut, Profile, ProfileError, Squeeze, Way};
 
 /// The profiles of this repository, by name: what `integration-tests/profiles` holds.
-pub const PROFILES: [(&str, &str); 8] = [
+pub const PROFILES: [(&str, &str); 10] = [
     ("wifi", include_str!("../../profiles/wifi.toml")),
     ("lte-moving", include_str!("../../profiles/lte-moving.toml")),
     ("satellite", include_str!("../../profiles/satellite.toml")),
@@ -18,6 +18,8 @@ pub const PROFILES: [(&str, &str); 8] = [
     ("lossy-20", include_str!("../../profiles/lossy-20.toml")),
     ("burst", include_str!("../../profiles/burst.toml")),
     ("cut-30s", include_str!("../../profiles/cut-30s.toml")),
+    ("stall-3s", include_str!("../../profiles/stall-3s.toml")),
+    ("collapse-20s", include_str!("../../profiles/collapse-20s.toml")),
     ("shared-line", include_str!("../../profiles/shared-line.toml")),
 ];
 

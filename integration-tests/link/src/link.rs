@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::profile::Way;
+use crate::profile::{Squeeze, Way};
 
 /// IP and UDP headers, which a bottleneck carries too.
 const HEADERS: usize = 28;
@@ -22,6 +22,8 @@ pub enum Fate {
 #[derive(Clone, Debug)]
 pub struct Link {
     way: Way,
+    /// When less passes, one after the other.
+    squeezes: Vec<Squeeze>,
     dice: Dice,
     bad: bool,
     /// Until when the bottleneck works on what it has.
@@ -34,7 +36,14 @@ impl Link {
     /// `seed`: the same one has the same losses.
     #[must_use]
     pub fn new(way: Way, seed: u64) -> Self {
-        Self { way, dice: Dice::new(seed), bad: false, busy_until: Duration::ZERO, newest: Duration::ZERO }
+        Self { way, squeezes: Vec::new(), dice: Dice::new(seed), bad: false, busy_until: Duration::ZERO, newest: Duration::ZERO }
+    }
+
+    /// Less passes at times.
+    #[must_use]
+    pub fn squeezed(mut self, squeezes: &[Squeeze]) -> Self {
+        self.squeezes = squeezes.to_vec();
+        self
     }
 
     /// From now on the direction is like this; what waits before its bottleneck was let in by the old one.
@@ -45,13 +54,14 @@ impl Link {
     /// A datagram of `len` bytes goes in at `now`.
     pub fn pass(&mut self, now: Duration, len: usize) -> Fate {
         let mut out = now;
-        // Bits by kbit/s are milliseconds. Without a rate there is no bottleneck.
-        if let Some(takes_ns) = ((len + HEADERS) as u64 * 8_000_000).checked_div(self.way.rate_kbit) {
+        // Without a rate, now or while something waits, there is no bottleneck.
+        if self.way.rate_kbit > 0 || !self.squeezes.is_empty() {
             let begin = self.busy_until.max(now);
-            if begin - now > Duration::from_millis(self.way.queue_ms) {
+            let queue_ms = self.squeeze_at(now).map_or(self.way.queue_ms, |squeeze| squeeze.queue_ms);
+            if begin - now > Duration::from_millis(queue_ms) {
                 return Fate::Dropped;
             }
-            out = begin + Duration::from_nanos(takes_ns);
+            out = self.through(begin, len + HEADERS);
             self.busy_until = out;
         }
         // Lost behind the bottleneck: what is lost has used the link.
@@ -65,6 +75,37 @@ impl Link {
         }
         self.newest = self.newest.max(at);
         Fate::Arrives(self.newest)
+    }
+
+    fn squeeze_at(&self, at: Duration) -> Option<&Squeeze> {
+        self.squeezes.iter().find(|squeeze| (squeeze.begin()..squeeze.end()).contains(&at))
+    }
+
+    /// When the bottleneck is through with so many bytes that it begins with then.
+    fn through(&self, begin: Duration, bytes: usize) -> Duration {
+        // Bits by kbit/s are milliseconds.
+        let (mut at, mut left) = (begin, bytes as u64 * 8_000_000);
+        loop {
+            let squeeze = self.squeeze_at(at);
+            let changes = match squeeze {
+                Some(squeeze) => Some(squeeze.end()),
+                None => self.squeezes.iter().map(Squeeze::begin).find(|begin| *begin > at),
+            };
+            let done = match squeeze.map_or(self.way.rate_kbit, |squeeze| squeeze.rate_kbit) {
+                0 if squeeze.is_none() => return at,
+                0 => None,
+                rate_kbit => Some((at + Duration::from_nanos(left / rate_kbit), rate_kbit)),
+            };
+            match (done, changes) {
+                (Some((done, _)), None) => return done,
+                (Some((done, _)), Some(changes)) if done <= changes => return done,
+                (Some((_, rate_kbit)), Some(changes)) => {
+                    left = left.saturating_sub((changes - at).as_nanos() as u64 * rate_kbit);
+                    at = changes;
+                }
+                (None, changes) => at = changes.unwrap_or(at),
+            }
+        }
     }
 
     fn is_lost(&mut self) -> bool {
@@ -164,5 +205,38 @@ mod tests {
                 assert!(*at - TICK * n <= Duration::from_millis(500 + 33));
             }
         }
+    }
+
+    #[test]
+    fn what_is_squeezed_waits_and_comes_as_fast_as_it_is_let() {
+        let ms = Duration::from_millis;
+        let squeeze = |rate_kbit, queue_ms| Squeeze { after_s: 1.0, for_s: 2.0, rate_kbit, queue_ms };
+        let arrivals = |way, squeeze: Squeeze| {
+            let mut link = Link::new(way, 6).squeezed(&[squeeze]);
+            (0..200).map(|n| link.pass(TICK * n, 100)).collect::<Vec<_>>()
+        };
+        // A stall: everything of it comes at once.
+        let held = arrivals(Way::default(), squeeze(0, 5000));
+        for (n, fate) in (0..).zip(&held) {
+            let now = TICK * n;
+            let at = if (ms(1000)..ms(3000)).contains(&now) { ms(3000) } else { now };
+            assert_eq!(*fate, Fate::Arrives(at), "{n}");
+        }
+        // 51.2 kbit/s are offered, half of that passes, and the whole way is through with the rest at once.
+        for (n, fate) in (0..).zip(arrivals(Way::default(), squeeze(26, 5000))) {
+            let Fate::Arrives(at) = fate else { panic!("{n}: {fate:?}") };
+            let waited = at - TICK * n;
+            match n {
+                ..50 | 150.. => assert_eq!(waited, Duration::ZERO, "{n}"),
+                // Each is through 39 ms after the one before, or at the end.
+                50..150 => assert_eq!(at, (ms(1000) + Duration::from_nanos(1_024_000_000 / 26) * (n - 49)).min(ms(3000)), "{n}"),
+            }
+        }
+        // A way with a rate of its own carries what is left of a datagram at that.
+        let mut link = Link::new(Way { rate_kbit: 1024, queue_ms: 500, ..Way::default() }, 6).squeezed(&[squeeze(64, 5000)]);
+        assert_eq!(link.pass(ms(2992), 100), Fate::Arrives(ms(3000) + Duration::from_micros(500)));
+        // What finds the queue full is dropped.
+        let dropped = arrivals(Way::default(), squeeze(0, 500)).iter().filter(|fate| **fate == Fate::Dropped).count();
+        assert_eq!(dropped, 74, "those of the first second and a half that find two seconds to go, but the first");
     }
 }

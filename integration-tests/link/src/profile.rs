@@ -11,8 +11,9 @@ const TEXT_LEN_MAX: usize = 16 * 1024;
 const MS_MAX: u64 = 10_000;
 /// A queue needs a rate to be a bottleneck; faster than this is none.
 const RATE_KBIT_MAX: u64 = 10_000_000;
-/// Latest end of a cut: an hour of test.
+/// Latest end of a cut or a squeeze: an hour of test.
 const CUT_S_MAX: f64 = 3_600.0;
+/// Of cuts, and of squeezes.
 const CUTS_MAX: usize = 64;
 
 /// Why a profile cannot be used.
@@ -49,6 +50,9 @@ pub struct Profile {
     /// When nothing passes, in either direction.
     #[serde(rename = "cut")]
     pub cuts: Vec<Cut>,
+    /// When less passes, in either direction.
+    #[serde(rename = "squeeze")]
+    pub squeezes: Vec<Squeeze>,
 }
 
 /// One direction.
@@ -95,6 +99,34 @@ pub struct Cut {
     pub for_s: f64,
 }
 
+/// Less passes for a while, and the rest waits: a microwave oven, a busy machine, a cell full of people. Squeezes do not overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Squeeze {
+    /// From when on, seconds after the profile took force.
+    pub after_s: f64,
+    /// For how long, seconds.
+    pub for_s: f64,
+    /// So much passes meanwhile, with IP and UDP headers; 0: nothing, and all that waits comes at once when it is over.
+    pub rate_kbit: u64,
+    /// How long a datagram waits meanwhile at most; longer, and it is dropped.
+    pub queue_ms: u64,
+}
+
+impl Squeeze {
+    /// When it begins.
+    #[must_use]
+    pub fn begin(&self) -> Duration {
+        Duration::from_secs_f64(self.after_s)
+    }
+
+    /// When the link is as it was.
+    #[must_use]
+    pub fn end(&self) -> Duration {
+        Duration::from_secs_f64(self.after_s + self.for_s)
+    }
+}
+
 impl Cut {
     /// Is the link cut then?
     #[must_use]
@@ -122,6 +154,22 @@ impl Profile {
         for cut in &profile.cuts {
             within("cut.after_s", cut.after_s, 0.0, CUT_S_MAX, "0 to 3600 s")?;
             within("cut.for_s", cut.for_s, 0.0, CUT_S_MAX, "0 to 3600 s")?;
+        }
+        within("number of squeezes", profile.squeezes.len() as f64, 0.0, CUTS_MAX as f64, "at most 64")?;
+        for squeeze in &profile.squeezes {
+            within("squeeze.after_s", squeeze.after_s, 0.0, CUT_S_MAX, "0 to 3600 s")?;
+            within("squeeze.for_s", squeeze.for_s, 0.0, CUT_S_MAX, "0 to 3600 s")?;
+            within("squeeze.rate_kbit", squeeze.rate_kbit as f64, 0.0, RATE_KBIT_MAX as f64, "0 (nothing) to 10000000 kbit/s")?;
+            within("squeeze.queue_ms", squeeze.queue_ms as f64, 1.0, MS_MAX as f64, "1 to 10000 ms")?;
+        }
+        for (before, after) in profile.squeezes.iter().zip(profile.squeezes.iter().skip(1)) {
+            within(
+                "squeeze.after_s",
+                after.after_s,
+                before.after_s + before.for_s,
+                CUT_S_MAX,
+                "not before the end of the squeeze before it",
+            )?;
         }
         for way in [&profile.up, &profile.down] {
             way.check()?;
@@ -181,7 +229,8 @@ mod tests {
         for (name, text) in crate::PROFILES {
             let profile = Profile::parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(!profile.about.is_empty(), "{name}");
-            assert_ne!((profile.up, profile.down, profile.cuts.len()), (Way::default(), Way::default(), 0), "{name}");
+            let changes = profile.cuts.len() + profile.squeezes.len();
+            assert_ne!((profile.up, profile.down, changes), (Way::default(), Way::default(), 0), "{name}");
         }
         assert!(crate::named("nowhere").unwrap_err().to_string().contains("integration-tests/profiles"));
     }
@@ -196,6 +245,12 @@ mod tests {
             ("[up]\nrate_kbit = 64", "queue_ms"),
             ("[up]\nreorder = 0.1", "reorder_ms"),
             ("[[cut]]\nafter_s = 1.0\nfor_s = 4000.0", "cut.for_s"),
+            ("[[squeeze]]\nafter_s = 1.0\nfor_s = 3.0\nrate_kbit = 0\nqueue_ms = 0", "squeeze.queue_ms"),
+            (
+                "[[squeeze]]\nafter_s = 1.0\nfor_s = 3.0\nrate_kbit = 0\nqueue_ms = 10\n\
+                 [[squeeze]]\nafter_s = 2.0\nfor_s = 3.0\nrate_kbit = 0\nqueue_ms = 10",
+                "squeeze.after_s",
+            ),
             ("[up]\nlos = 0.1", "los"),
             ("[up]\nloss = \"much\"", "loss"),
             (&"#".repeat(20_000), "length"),

@@ -83,8 +83,8 @@ async fn main() -> anyhow::Result<()> {
     let (from_node, mut to_clients) = mpsc::channel(1024);
     let profile = Profile::default();
     let mut proxy = Proxy {
-        up: Link::new(profile.up, seed),
-        down: Link::new(profile.down, seed ^ u64::MAX),
+        up: Link::new(profile.up, seed).squeezed(&profile.squeezes),
+        down: Link::new(profile.down, seed ^ u64::MAX).squeezed(&profile.squeezes),
         front: front.clone(),
         node,
         backs: HashMap::new(),
@@ -136,7 +136,8 @@ fn print_line(line: &str) {
 
 impl Proxy {
     fn take(&mut self, profile: Profile) {
-        (self.up, self.down) = (Link::new(profile.up, self.seed), Link::new(profile.down, self.seed ^ u64::MAX));
+        self.up = Link::new(profile.up, self.seed).squeezed(&profile.squeezes);
+        self.down = Link::new(profile.down, self.seed ^ u64::MAX).squeezed(&profile.squeezes);
         (self.profile, self.since, self.tallies) = (profile, Instant::now(), [Tally::default(); 2]);
     }
 

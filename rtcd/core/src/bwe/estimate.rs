@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::acked_rate::AckedRate;
 use super::arrival::ArrivalGroups;
 use super::inherent::InherentLoss;
-use super::probe::Probes;
+use super::probe::{Care, Padding, Probes, Question};
 use super::trend::{Trend, Usage};
 use crate::rtcp::{Acked, SendHistory};
 
@@ -55,6 +55,17 @@ struct LossCount {
     lost: u32,
 }
 
+/// What would be sent if the way carried it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// All of it, bit/s; 0: nothing is held back.
+    pub bps: u64,
+    /// Who judges the way by other means knows this of it.
+    pub known_bps: Option<u64>,
+    /// How it may be asked.
+    pub care: Care,
+}
+
 /// What one viewer's way carries.
 #[derive(Clone, Debug, Default)]
 pub struct BandwidthEstimate {
@@ -64,8 +75,8 @@ pub struct BandwidthEstimate {
     loss: LossCount,
     inherent: InherentLoss,
     probes: Probes,
-    // What would be sent if the way carried it; `None`: no padding can be sent.
-    wanted_bps: Option<f64>,
+    // `None`: no padding can be sent.
+    wanted: Option<Wanted>,
     // Last judgement of loss, 0…1.
     loss_share: f64,
     // None: nothing ever said that the way is narrow.
@@ -116,13 +127,12 @@ impl BandwidthEstimate {
             }
         }
         // Also where nothing but the probe flows, which is too short to be a rate.
-        if let (Some(found_bps), Some(estimate_bps)) = (found, self.estimate_bps)
-            && !over
-            && found_bps > estimate_bps
-        {
-            self.estimate_bps = Some(found_bps.min(WIDE_BPS as f64));
+        if let Some(found_bps) = found.filter(|_| !over) {
             self.found_bps = Some(found_bps as u64);
-            (self.congested_bps, self.hold_until) = (None, None);
+            if self.estimate_bps.is_some_and(|estimate_bps| found_bps > estimate_bps) {
+                self.estimate_bps = Some(found_bps.min(WIDE_BPS as f64));
+                (self.congested_bps, self.hold_until) = (None, None);
+            }
         }
         let lossy = self.judge_loss(now);
         let Some(acked_bps) = self.rate.bps().map(|bps| bps as f64) else { return false };
@@ -147,28 +157,41 @@ impl BandwidthEstimate {
     }
 
     /// What would be sent now if the way carried it; `None`: the viewer takes no padding, so nothing can be probed.
-    pub fn handle_wanted(&mut self, wanted_bps: Option<u64>) {
-        self.wanted_bps = wanted_bps.map(|bps| bps as f64 * WANTED_ROOM);
+    pub fn handle_wanted(&mut self, wanted: Option<Wanted>) {
+        self.wanted = wanted;
     }
 
-    /// Bytes of padding to send now beside the media, to see whether the way carries more.
-    pub fn poll_padding(&mut self, now: Instant, history: &SendHistory) -> usize {
-        let (Some(estimate_bps), Some(wanted_bps)) = (self.estimate_bps, self.wanted_bps) else {
+    /// Padding to send now beside the media, to see whether the way carries more.
+    pub fn poll_padding(&mut self, now: Instant, history: &SendHistory) -> Padding {
+        let Some(question) = self.question() else {
             self.probes.cancel();
-            return 0;
+            return Padding::default();
         };
         // What was judged before a silence says nothing any more: without a probe nothing would ever break it.
         let is_recent = self.heard.is_some_and(|heard| now.saturating_duration_since(heard) <= SILENCE);
         if is_recent && (self.trend.usage() == Usage::Over || self.inherent.beyond(self.loss_share) > LOSS_HIGH) {
             self.probes.cancel();
-            return 0;
+            return Padding::default();
         }
-        self.probes.poll(now, history, estimate_bps, wanted_bps)
+        self.probes.poll(now, history, question)
     }
 
-    /// What a probe showed the way to carry, more than was known; once.
+    /// What a probe is to find out; `None`: nothing says that the way is narrow, or it cannot be asked.
+    fn question(&self) -> Option<Question> {
+        let wanted = self.wanted?;
+        let known_bps = wanted.known_bps.map(|bps| bps as f64);
+        let has_bps = self.estimate_bps.into_iter().chain(known_bps).reduce(f64::min)?;
+        Some(Question { has_bps, wanted_bps: wanted.bps as f64 * WANTED_ROOM, care: wanted.care })
+    }
+
+    /// What a probe showed the way to carry; once.
     pub fn take_found_bps(&mut self) -> Option<u64> {
         self.found_bps.take()
+    }
+
+    /// Did a probe show that there is more? Once: the next one, which tells how much more, need not wait.
+    pub fn take_news(&mut self) -> bool {
+        self.probes.take_news()
     }
 
     /// When to ask for more padding; `None`: no probe runs.
@@ -178,7 +201,7 @@ impl BandwidthEstimate {
     }
 
     fn is_probed(&self) -> bool {
-        self.wanted_bps.is_some() && self.probes.are_answered()
+        self.wanted.is_some() && self.probes.are_answered()
     }
 
     /// A viewer's report block, for viewers without transport-wide feedback; `sent_bps` is what we send it now. True: the
@@ -246,6 +269,7 @@ impl BandwidthEstimate {
             self.loss_share = 0.0;
             self.loss = LossCount::default();
             (self.groups, self.trend) = (ArrivalGroups::default(), Trend::default());
+            self.probes.handle_return(now);
         }
         self.heard = Some(now);
         if since > SILENCE { Duration::ZERO } else { since }

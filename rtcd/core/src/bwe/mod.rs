@@ -11,7 +11,7 @@
 //!
 //! **What is different from a sender with an encoder.** A forwarder cannot send a little more: it has layers. So the
 //! estimate starts as "wide". After congestion padding tells whether the way carries more ([`BandwidthEstimate::poll_padding`], a
-//! probe of 40 ms every 4 to 16 s), for as long as more is wanted. Where no padding can be sent, or nobody answers it, the
+//! probe of 40 ms every 4 to 16 s; on a thin way first a glimpse of 10 ms every 3 to 5 s), for as long as more is wanted. Where no padding can be sent, or nobody answers it, the
 //! estimate grows by time alone, past what is being sent, until the next layer fits: that layer is the probe. One that fails makes the
 //! next wait longer (3 s, doubled up to 48 s), so that a viewer at the edge of a layer is not shaken every few seconds.
 //!
@@ -32,4 +32,5 @@ mod probe;
 mod stories;
 mod trend;
 
-pub use estimate::BandwidthEstimate;
+pub use estimate::{BandwidthEstimate, Wanted};
+pub use probe::{Care, Padding};

@@ -3,8 +3,17 @@
 use std::time::{Duration, Instant};
 
 use super::narrow::{Narrow, on_wire};
-use crate::bwe::BandwidthEstimate;
+use crate::bwe::{BandwidthEstimate, Care, Padding, Wanted};
 use crate::rtcp::{Acked, RtcpWriter, SendHistory, TwccFeedback, TwccRecorder};
+
+/// Who talks on a narrow way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Voices {
+    /// Somebody is heard.
+    pub(crate) flow: bool,
+    /// Somebody is not, because others are.
+    pub(crate) wait: bool,
+}
 
 /// Both directions of one transport.
 #[derive(Default)]
@@ -46,13 +55,16 @@ impl Congestion {
         self.history.send(now, len)
     }
 
-    /// So much would be sent if the way carried it; `None`: nothing can be probed. On a way that sounds alone may fill, time tells.
-    pub(crate) fn want(&mut self, now: Instant, wanted_bps: Option<u64>) {
-        self.estimate.handle_wanted(wanted_bps.filter(|_| !self.narrow.is_thin(now)));
+    /// So much would be sent if the way carried it; `None`: nothing can be probed. `voices`: who is heard on it, where it is narrow.
+    pub(crate) fn want(&mut self, now: Instant, wanted_bps: Option<u64>, voices: Voices) {
+        let is_careful = self.narrow.is_thin(now) || voices.wait;
+        let care = if is_careful { Care::Careful { silent: !voices.flow } } else { Care::Usual };
+        let known_bps = self.narrow.whole_bps(now);
+        self.estimate.handle_wanted(wanted_bps.map(|bps| Wanted { bps, known_bps, care }));
     }
 
-    /// Bytes of padding to send now.
-    pub(crate) fn padding(&mut self, now: Instant) -> usize {
+    /// Padding to send now.
+    pub(crate) fn padding(&mut self, now: Instant) -> Padding {
         self.estimate.poll_padding(now, &self.history)
     }
 
@@ -72,6 +84,11 @@ impl Congestion {
             self.narrow.handle_found(now, found_bps);
         }
         fell
+    }
+
+    /// Did a probe just show that there is more? Once.
+    pub(crate) fn take_news(&mut self) -> bool {
+        self.estimate.take_news()
     }
 
     /// The viewer is somewhere else. What was learned of the way before says nothing of this one, and what was lost while nobody knew of

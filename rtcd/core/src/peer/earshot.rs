@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::AUDIO_TOP_MAX;
 use crate::loudest::{Loudest, Meter};
+use crate::peer::congestion::Voices;
 use crate::rtp::AudioLevel;
 use crate::track::LayerKey;
 
@@ -16,6 +17,8 @@ const TALKER_BPS: u64 = 50_000;
 const BACKGROUND: u8 = 60;
 /// Background is let through for so long after the last word: pauses in a sentence are shorter.
 const LINGERS: Duration = Duration::from_millis(800);
+/// Who sent nothing for so long is silent.
+const SPEAKS: Duration = Duration::from_millis(200);
 /// Whoever sent nothing for so long is forgotten.
 const FORGET: Duration = Duration::from_secs(10);
 
@@ -27,6 +30,13 @@ struct Voice {
     heard: Instant,
     sounded: Option<Instant>,
     is_let_in: bool,
+}
+
+impl Voice {
+    /// Is this a talker, and no background?
+    fn talks(&self, now: Instant) -> bool {
+        self.sounded.is_some_and(|sounded| now.saturating_duration_since(sounded) < LINGERS)
+    }
 }
 
 /// What becomes of a packet.
@@ -77,15 +87,16 @@ impl Earshot {
         if loud < BACKGROUND {
             voice.sounded = Some(now);
         }
-        let talks = voice.sounded.is_some_and(|sounded| now.saturating_duration_since(sounded) < LINGERS);
-        let is_let_in = talks && self.loudest.admit(now, layer, &voice.meter, true);
+        let is_let_in = voice.talks(now) && self.loudest.admit(now, layer, &voice.meter, true);
         let was_let_in = std::mem::replace(&mut voice.is_let_in, is_let_in);
         if is_let_in { Heard::Yes { anew: !was_let_in } } else { Heard::No }
     }
 
-    /// Is anybody's sound held back?
-    pub(crate) fn shuts_out(&self) -> bool {
-        self.shut_out().next().is_some()
+    /// Who talks just now. Background that is held back is nobody.
+    pub(crate) fn voices(&self, now: Instant) -> Voices {
+        let talking = self.voices.iter().filter(|voice| now.saturating_duration_since(voice.heard) < SPEAKS && voice.talks(now));
+        talking
+            .fold(Voices::default(), |voices, voice| Voices { flow: voices.flow || voice.is_let_in, wait: voices.wait || !voice.is_let_in })
     }
 
     /// Those whose last packet was not let in.
@@ -154,6 +165,24 @@ mod tests {
     #[test]
     fn as_many_talkers_as_fit() {
         assert_eq!([20_000, 57_600, 120_000, 400_000, u64::MAX].map(Earshot::talkers), [1, 1, 2, 8, AUDIO_TOP_MAX]);
+    }
+
+    #[test]
+    fn who_waits_talks_and_background_is_nobody() {
+        let mut stage = Stage::new(1);
+        let voices = |stage: &Stage| stage.earshot.voices(stage.now);
+        stage.rounds(&[ROOM, ROOM], 100);
+        assert_eq!(voices(&stage), Voices::default());
+        stage.rounds(&[TALK, ROOM], 100);
+        assert_eq!(voices(&stage), Voices { flow: true, wait: false });
+        stage.rounds(&[TALK, TALK], 100);
+        assert_eq!(voices(&stage), Voices { flow: true, wait: true });
+        // In a breath nobody is heard, and whoever is muted does not wait.
+        stage.rounds(&[ROOM, ROOM], 60);
+        assert_eq!(voices(&stage), Voices::default());
+        stage.rounds(&[TALK, TALK], 10);
+        stage.now += Duration::from_millis(300);
+        assert_eq!(voices(&stage), Voices::default());
     }
 
     #[test]

@@ -39,7 +39,7 @@ const GROWTH: f64 = 1.04;
 const USED: f64 = 0.9;
 /// From here on a way is not narrow.
 const WIDE_BPS: f64 = 1_000_000.0;
-/// Below this the five packets that a probe takes at least would hold a sound up for more than 80 ms.
+/// Below this the five packets that a whole probe takes at least would hold a sound up for more than 80 ms.
 const THIN_BPS: f64 = 150_000.0;
 /// A sound packet carries a third of its size in IP and UDP headers (28 bytes of 100).
 const SOUND_ON_WIRE_PERCENT: u64 = 130;
@@ -248,7 +248,7 @@ impl Narrow {
         self.whole_bps(now).is_none_or(|whole_bps| whole_bps > on_wire(sounds_bps))
     }
 
-    /// Is it known to carry so little that a probe would hold sounds up?
+    /// Is it known to carry so little that a whole probe would hold sounds up?
     pub(crate) fn is_thin(&self, now: Instant) -> bool {
         self.whole.is_some_and(|whole| whole.bps < THIN_BPS && now.saturating_duration_since(whole.trouble) < FORGIVE)
     }
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_probe_found_is_known_and_a_thin_way_is_not_probed() {
+    fn what_a_probe_found_is_known_and_a_thin_way_is_called_thin() {
         let mut way = Way::new(300_000.0);
         assert!(!way.narrow.is_thin(way.now));
         way.offer(100_000.0, Duration::from_secs(2));

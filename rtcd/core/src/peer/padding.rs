@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::TransportKey;
-use super::earshot::Earshot;
+use super::congestion::Voices;
 use crate::core::Core;
 use crate::counters::Count;
 use crate::rtp::{Extensions, Fixed, OwnExtensions, abs_send_time, write_forwarded};
@@ -17,11 +17,7 @@ use crate::timers::Timer;
 /// In the first byte of an RTP header.
 const PADDING_BIT: u8 = 0x20;
 /// As much as RTP's last byte can say.
-const PADDING: [u8; 255] = {
-    let mut padding = [0; 255];
-    padding[254] = 255;
-    padding
-};
+const PADDING_MAX: usize = 255;
 /// However late a wake-up came, the next one is not at once.
 const APART_MIN: Duration = Duration::from_millis(2);
 /// Header, extensions and tag.
@@ -37,12 +33,19 @@ impl Core {
         let Some(subscription) = carrier.and_then(|carrier| subscriptions.get_mut(carrier)) else { return };
         let (Some(link), Some(keys), Some(sending)) = (transport.ice.selected(), &transport.keys, &subscription.sending) else { return };
         let Some(payload_type) = sending.rtx else { return };
-        let mut left = transport.congestion.padding(now);
+        let due = transport.congestion.padding(now);
+        let mut left = due.bytes;
         if let Some(at) = transport.congestion.padding_due() {
             timers.set(&mut transport.alarms.padding, Timer::Padding(key), at.max(now + APART_MIN));
         }
         if left == 0 {
             return;
+        }
+        let padding_len = due.packet_len.saturating_sub(AROUND).clamp(1, PADDING_MAX);
+        let mut padding = [0; PADDING_MAX];
+        let Some(padding) = padding.get_mut(..padding_len) else { return };
+        if let Some(last) = padding.last_mut() {
+            *last = padding_len as u8;
         }
         let timestamp = subscription.rewrite.last_sent().map_or(0, |(timestamp, _)| timestamp);
         let (mut packets, mut bytes) = (0, 0);
@@ -50,18 +53,18 @@ impl Core {
             subscription.rtx_seq += 1;
             let index = subscription.rtx_seq;
             let fixed = Fixed { marker: false, payload_type, seq: index as u16, timestamp, ssrc: subscription.rtx_ssrc };
-            let number = transport.congestion.sent(now, PADDING.len() + AROUND);
+            let number = transport.congestion.sent(now, padding_len + AROUND);
             let own = OwnExtensions { transport_cc: Some(number), abs_send_time: Some(send_time), ..OwnExtensions::default() };
             let slot = outbox.slot();
             let Some(header_len) = write_forwarded(slot, &fixed, &sending.extensions, &Extensions::default(), &[], &own) else { break };
             if let Some(first) = slot.first_mut() {
                 *first |= PADDING_BIT;
             }
-            let Ok(len) = keys.outbound.protect(slot, header_len, &[], &PADDING, index) else { break };
+            let Ok(len) = keys.outbound.protect(slot, header_len, &[], padding, index) else { break };
             outbox.commit(link, len);
             packets += 1;
             bytes += len;
-            left = left.saturating_sub(PADDING.len() + AROUND);
+            left = left.saturating_sub(padding_len + AROUND);
         }
         // The way is judged by all that left, and slides give way to it as to sounds.
         transport.traffic.rate_out.note(now, bytes);
@@ -73,13 +76,13 @@ impl Core {
         counters.add(Count::PacketsPadding, packets);
     }
 
-    /// What all of a viewer's pictures would take. Looked for only while some of it is held back, and never where sounds are.
+    /// What all of a viewer's pictures would take. Looked for only while some of it is held back.
     pub(crate) fn want(&mut self, now: Instant, key: TransportKey, wanted_bps: u64, is_held_back: bool) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let takes = transport.subscriptions.iter().any(|key| self.subscriptions.get(*key).is_some_and(takes_padding));
-        let sounds_wait = transport.earshot.as_deref().is_some_and(Earshot::shuts_out);
+        let voices = transport.earshot.as_deref().map_or_else(Voices::default, |earshot| earshot.voices(now));
         let wanted_bps = if is_held_back { wanted_bps } else { 0 };
-        transport.congestion.want(now, (takes && !sounds_wait).then_some(wanted_bps));
+        transport.congestion.want(now, takes.then_some(wanted_bps), voices);
     }
 }
 

@@ -57,8 +57,12 @@ impl Core {
                 if transport.congestion.is_congested(now, transport.traffic.bytes_out, transport.traffic.packets_out) {
                     narrower |= self.congested(now, key, 0.0);
                 }
-                if narrower {
+                let is_wider = self.transports.get_mut(key).is_some_and(|transport| transport.congestion.take_news());
+                if narrower || is_wider {
                     self.choose_layers(now, key);
+                }
+                if is_wider {
+                    self.pad(now, key);
                 }
             }
             Packet::Remb(remb) => {

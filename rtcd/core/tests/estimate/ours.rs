@@ -3,14 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rtcd_core::bwe::BandwidthEstimate;
+use rtcd_core::bwe::{BandwidthEstimate, Care, Wanted};
 use rtcd_core::rtcp::{Packet, RtcpWriter, SendHistory, TwccRecorder, parse};
 
 use crate::source::{FRAME, Frames, OVERHEAD, Source};
 use crate::way::Ends;
-
-/// As long as RTP can say.
-const PADDING_MAX: usize = 255;
 
 pub struct Ours {
     begun: Instant,
@@ -71,14 +68,15 @@ impl Ends for Ours {
             for len in self.frames.next(rate_bps) {
                 self.send(moment, len + OVERHEAD, false);
             }
-            self.estimate.handle_wanted(Some(self.source.probed_bps()));
+            self.estimate.handle_wanted(Some(Wanted { bps: self.source.probed_bps(), known_bps: None, care: Care::Usual }));
             self.next_frame += FRAME;
         }
-        let mut padding = self.estimate.poll_padding(moment, &self.history);
-        while padding > 0 {
-            let len = padding.clamp(OVERHEAD + 8, OVERHEAD + PADDING_MAX);
+        let padding = self.estimate.poll_padding(moment, &self.history);
+        let mut left = padding.bytes;
+        while left > 0 {
+            let len = left.clamp(OVERHEAD + 8, padding.packet_len);
             self.send(moment, len, true);
-            padding = padding.saturating_sub(len);
+            left = left.saturating_sub(len);
         }
     }
 

@@ -88,6 +88,9 @@ pub fn all() -> Vec<Trace> {
         download,
         Trace::like("satellite", "satellite", 90, &[(0, 1500)]),
         Trace::like("lossy-20", "lossy-20", 60, &[(0, 3000)]),
+        // A moment in which nothing passes, and a link of which hardly anything is left for a while.
+        Trace::of("stall", 60, &[(0, 2200), (20, 1), (23, 2200)]),
+        Trace::of("collapse", 90, &[(0, 2200), (20, 60), (40, 5000)]),
         Trace::like("narrow-64k", "ddil-64k", 90, &[(0, 64)]),
     ]
 }

@@ -17,6 +17,7 @@ mod mutual;
 mod names;
 mod network;
 mod raw;
+mod recovery;
 mod replay;
 mod shards;
 mod sound;

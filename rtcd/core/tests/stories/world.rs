@@ -903,8 +903,8 @@ impl World {
         self.clients[client].link = Some(ClientLink {
             profile: profile.clone(),
             since: self.now,
-            up: link_model::Link::new(profile.up, up),
-            down: link_model::Link::new(profile.down, down),
+            up: link_model::Link::new(profile.up, up).squeezed(&profile.squeezes),
+            down: link_model::Link::new(profile.down, down).squeezed(&profile.squeezes),
         });
     }
 
