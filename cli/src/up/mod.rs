@@ -36,6 +36,12 @@ pub(crate) struct UpSettings {
     /// Address browsers reach the media port at; default: this machine's own addresses
     #[arg(long, env = "CONCLAVE_ADVERTISE")]
     advertise: Option<String>,
+    /// TURN servers of your own, for browsers that reach the media port neither by UDP nor by TCP: turn:host:3478, turns:host:5349
+    #[arg(long, env = "CONCLAVE_TURN", value_delimiter = ',', requires = "turn_secret")]
+    turn: Vec<String>,
+    /// What those servers check credentials with (coturn: static-auth-secret)
+    #[arg(long, env = "CONCLAVE_TURN_SECRET", hide_env_values = true, requires = "turn")]
+    turn_secret: Option<String>,
     /// Control port of the media node, local only
     #[arg(long, env = "CONCLAVE_RTCD_PORT", default_value_t = 8045)]
     rtcd_port: u16,
@@ -147,6 +153,10 @@ fn parts(settings: &UpSettings) -> anyhow::Result<Vec<Part>> {
     ];
     if let Some(address) = &settings.advertise {
         rtcd.push(("RTCD_RTC_ICEHOSTOVERRIDE", address.clone()));
+    }
+    if let Some(secret) = &settings.turn_secret {
+        rtcd.push(("RTCD_RTC_ICESERVERS", serde_json::json!([{ "urls": settings.turn }]).to_string()));
+        rtcd.push(("RTCD_RTC_TURNCONFIG_STATICAUTHSECRET", secret.clone()));
     }
     let mut offloader = vec![
         ("OFFLOADER_LISTEN", format!("127.0.0.1:{}", settings.offloader_port)),

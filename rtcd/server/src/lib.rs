@@ -19,3 +19,4 @@ mod recent;
 pub mod shard;
 pub mod signal;
 pub mod tap;
+pub mod turn_servers;

@@ -31,6 +31,7 @@ use crate::signal::mattermost::reception::Reception;
 use crate::signal::mattermost::sessions::Sessions;
 use crate::signal::media::Media;
 use crate::signal::seam::{AdapterInput, AdapterSettings, RoomAnswer, RoomAsk, RoomDefaults, RoomFault, RoomRequest};
+use crate::turn_servers::TurnServers;
 
 /// How often broken links and the clients' figures are looked at.
 const JANITOR: Duration = Duration::from_secs(1);
@@ -93,7 +94,8 @@ pub struct Running {
 /// See [`StartError`].
 pub fn start(config: &Config) -> anyhow::Result<Running> {
     let certificate = crate::certificate::generate()?;
-    let (shards, notes, listening) = shard::start(config, &certificate).map_err(|error: StartError| anyhow::anyhow!(error))?;
+    let (shards, notes, mut listening) = shard::start(config, &certificate).map_err(|error: StartError| anyhow::anyhow!(error))?;
+    listening.warnings.extend(TurnServers::warnings(config));
     let (desks, desk_inputs): (Vec<_>, Vec<_>) = notes.iter().map(|_| mpsc::channel(DESK_INPUTS_MAX)).unzip();
     let reception = config.serves_mattermost().then(|| Arc::new(Reception::new(Connections::new(Arc::default()), desks.clone())));
     let mattermost = match &reception {
@@ -197,6 +199,7 @@ impl Node {
                 remote_unmute: config.livekit_remote_unmute,
             },
             webhooks: self.webhooks.is_some(),
+            turn_servers: TurnServers::of(config),
         };
         Some(tokio::spawn(desk.run(settings, inputs, notes)))
     }

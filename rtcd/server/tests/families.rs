@@ -1,4 +1,4 @@
-//! IPv6 beside IPv4, over UDP and TCP, in one call.
+//! IPv6 beside IPv4, over UDP and TCP, in one call; and what an address is outside.
 
 #![cfg(test)]
 
@@ -35,5 +35,35 @@ async fn participants_of_both_families_hear_each_other_over_udp_and_tcp() {
     ann.hears("cid at ann", 3_000_000..4_000_000, 50).await;
     bobs.abort();
     drop((ann, cid, bob));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stun_server_tells_is_offered_with_the_port_that_is_forwarded() {
+    use rtcd_core::stun::{BINDING, Class, Message, StunWriter};
+    let server = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+    let entry = format!("[\"stun:{}\"]", server.local_addr().expect("an address"));
+    let asked = tokio::spawn(async move {
+        let (mut bytes, mut slot) = ([0; 1500], [0; 1500]);
+        loop {
+            let (len, from) = server.recv_from(&mut bytes).await.expect("a question");
+            let transaction = Message::parse(&bytes[..len]).expect("STUN").transaction;
+            let mut answer = StunWriter::new(&mut slot, Class::Success, BINDING, transaction);
+            answer.mapped_address("203.0.113.5:30443".parse().expect("an address"));
+            let len = answer.finish().expect("room");
+            server.send_to(&slot[..len], from).await.expect("sends");
+        }
+    });
+    let settings = [("RTCD_RTC_ICESERVERS", entry.as_str()), ("RTCD_RTC_ICEHOSTPORTOVERRIDE", "30443")];
+    let node = TestNode::start(&settings).await;
+    for offered in [&node.node.listening.udp, &node.node.listening.tcp] {
+        assert_eq!(offered.iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.113.5:30443"]);
+    }
+    node.stop().await;
+    // Who sets the address asks nobody.
+    asked.abort();
+    let node = TestNode::start(&[settings[0], ("RTCD_RTC_ICEHOSTOVERRIDE", "203.0.113.9")]).await;
+    assert!(node.node.listening.udp.iter().all(|address| address.ip().to_string() == "203.0.113.9"));
+    assert!(!node.node.listening.warnings.iter().any(|warning| warning.contains("stun:")), "{:?}", node.node.listening.warnings);
     node.stop().await;
 }

@@ -96,12 +96,13 @@ settings! {
     /// Port offered to clients instead of the ones bound, where an address is offered that is not this machine's own: one port, or
     /// `address/port,address/port`, of which the entry with an address of this machine holds. Empty: the bound ports.
     ice_host_port_override: Option<PortOverride> = ("rtc.ice_host_port_override", "RTCD_RTC_ICEHOSTPORTOVERRIDE", "", parse::port_override);
-    /// STUN and TURN servers of this node itself: URLs, or tables `{ urls, username, credential }`; in the environment as JSON. Nothing
-    /// is asked of them: set rtc.ice_host_override where the node has another address outside.
-    ice_servers: Vec<IceServer> = ("rtc.ice_servers", "RTCD_RTC_ICESERVERS", "", parse::ice_servers);
-    /// Accepted for Mattermost's sake, without effect: this node uses no TURN server; its clients have theirs from the plugin.
+    /// STUN and TURN servers of the site: URLs, or tables `{ urls, username, credential }`; in the environment as JSON. Where
+    /// rtc.ice_host_override is not set, the first STUN server is asked at start what this node's addresses are outside. TURN servers are
+    /// given to clients that join by LiveKit's protocol, our own pages among them; Mattermost's have theirs from the plugin.
+    ice_servers: Vec<IceServer> = ("rtc.ice_servers", "RTCD_RTC_ICESERVERS", "", parse::ice_servers, secret);
+    /// Secret of the TURN servers (coturn: static-auth-secret), from which clients get credentials of their own.
     turn_secret: Option<Secret> = ("rtc.turn.static_auth_secret", "RTCD_RTC_TURNCONFIG_STATICAUTHSECRET", "", parse::any_secret, secret);
-    /// Accepted for Mattermost's sake, without effect.
+    /// How long such credentials hold, at most a week.
     turn_minutes: i64 = ("rtc.turn.credentials_expiration_minutes", "RTCD_RTC_TURNCONFIG_CREDENTIALSEXPIRATIONMINUTES", "1440", parse::integer);
     /// Accepted for Mattermost's sake, without effect: one socket per media thread does it.
     udp_sockets_count: Option<i64> = ("rtc.udp_sockets_count", "RTCD_RTC_UDPSOCKETSCOUNT", "", parse::optional_positive);

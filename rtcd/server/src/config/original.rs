@@ -13,14 +13,7 @@ const DEFAULTS: &[(&str, &str)] = &[
 ];
 
 /// Settings that are taken, checked and then not needed.
-pub(super) const WITHOUT_EFFECT: &[&str] = &[
-    "rtc.ice_servers",
-    "rtc.turn.static_auth_secret",
-    "rtc.turn.credentials_expiration_minutes",
-    "rtc.udp_sockets_count",
-    "rtc.nack_buffer_size",
-    "rtc.nack_disable_copy",
-];
+pub(super) const WITHOUT_EFFECT: &[&str] = &["rtc.udp_sockets_count", "rtc.nack_buffer_size", "rtc.nack_disable_copy"];
 
 /// Puts its defaults in place of ours, where its clients are served.
 pub(super) fn defaults(texts: &mut Texts) {

@@ -60,10 +60,14 @@ pub enum PortOverride {
 }
 
 /// STUN or TURN servers that belong together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct IceServer {
     /// All of one family: `stun:` and `stuns:`, or `turn:` and `turns:`.
     pub urls: Vec<String>,
+    /// For long-term credentials; empty where there are none.
+    pub username: String,
+    /// The password to it.
+    pub credential: Option<Secret>,
 }
 
 pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
@@ -128,11 +132,10 @@ pub(super) fn ice_servers(text: &str) -> Result<Vec<IceServer>, String> {
     #[derive(serde::Deserialize)]
     struct Entry {
         urls: Urls,
-        // Checked to be texts; nothing asks these servers.
-        #[serde(default, rename = "username")]
-        _username: String,
-        #[serde(default, rename = "credential")]
-        _credential: String,
+        #[serde(default)]
+        username: String,
+        #[serde(default)]
+        credential: String,
     }
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
@@ -147,12 +150,16 @@ pub(super) fn ice_servers(text: &str) -> Result<Vec<IceServer>, String> {
         .map_err(|_| "is neither a list of URLs nor one of { urls, username, credential }; write for example [\"stun:host:3478\"]")?;
     let servers: Vec<IceServer> = match form {
         Form::Urls(urls) if urls.is_empty() => Vec::new(),
-        Form::Urls(urls) => vec![IceServer { urls }],
+        Form::Urls(urls) => vec![IceServer { urls, username: String::new(), credential: None }],
         Form::Entries(entries) => entries
             .into_iter()
-            .map(|entry| match entry.urls {
-                Urls::One(url) => IceServer { urls: vec![url] },
-                Urls::Several(urls) => IceServer { urls },
+            .map(|entry| IceServer {
+                urls: match entry.urls {
+                    Urls::One(url) => vec![url],
+                    Urls::Several(urls) => urls,
+                },
+                username: entry.username,
+                credential: (!entry.credential.is_empty()).then(|| Secret::new(entry.credential.as_bytes())),
             })
             .collect(),
     };

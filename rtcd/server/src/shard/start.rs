@@ -6,13 +6,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rtcd_core::CoreConfig;
 use rtcd_core::config::Certificate;
+use rtcd_core::limits::CANDIDATES_MAX;
 use tokio::sync::mpsc;
 
 use super::neighbours::Neighbours;
 use super::run::{Shard, ShardParts};
 use super::{Command, Note, Pulse, ShardHandle};
-use crate::addresses;
-use crate::config::Config;
+use crate::addresses::outside::ANSWER_WITHIN;
+use crate::addresses::{self, LocalAddress};
+use crate::config::{Config, HostOverride};
 use crate::limits::{COMMANDS_MAX, NOTES_MAX};
 use crate::net::poller::Waker;
 use crate::net::tcp::TcpListener;
@@ -88,10 +90,12 @@ pub struct Listening {
 /// See [`StartError`].
 pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<mpsc::Receiver<Note>>, Listening), StartError> {
     let local = addresses::local().map_err(StartError::Interfaces)?;
-    let udp_plan = addresses::plan(&local, &config.ice_address_udp, config).map_err(StartError::NoAddress)?;
-    let tcp_plan = addresses::plan(&local, &config.ice_address_tcp, config).map_err(StartError::NoAddress)?;
-    let count = config.shard_count();
     let mut warnings = Vec::new();
+    let instead = config.ice_host_override.clone().or_else(|| learnt_outside(&local, config, &mut warnings));
+    let plan = |listen: &[IpAddr]| addresses::plan(&local, listen, config.enable_ipv6, instead.as_ref()).map_err(StartError::NoAddress);
+    let udp_plan = plan(&config.ice_address_udp)?;
+    let tcp_plan = plan(&config.ice_address_tcp)?;
+    let count = config.shard_count();
 
     let udp = bind_udp(&udp_plan.listen, config, count, &mut warnings)?;
     let tcp = bind_tcp(&tcp_plan.listen, config, count, &mut warnings)?;
@@ -171,6 +175,16 @@ pub fn start(config: &Config, certificate: &Certificate) -> Result<(Shards, Vec<
         shards.handles.push(ShardHandle { commands: command_sender, waker, pulse });
     }
     Ok((shards, notes, listening))
+}
+
+/// What a STUN server of the site says that this machine's addresses are outside. Before the sockets are bound: it is asked from
+/// their port.
+fn learnt_outside(local: &[LocalAddress], config: &Config, warnings: &mut Vec<String>) -> Option<HostOverride> {
+    let mut own = addresses::reachable(local, &config.ice_address_udp, config.enable_ipv6);
+    own.truncate(CANDIDATES_MAX);
+    let outside = addresses::outside::ask(&config.ice_servers, &own, config.ice_port_udp, ANSWER_WITHIN);
+    warnings.extend(outside.warnings);
+    (!outside.pairs.is_empty()).then_some(HostOverride::Map(outside.pairs))
 }
 
 /// One socket per shard and address, all on one port.

@@ -13,6 +13,7 @@ use rtcd_core::ids::{CallId, PeerId};
 use tokio::sync::oneshot;
 
 use crate::shard::Command;
+use crate::turn_servers::TurnServers;
 
 /// Now, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,8 @@ pub struct AdapterSettings {
     pub rooms: RoomDefaults,
     /// Somebody wants [`AdapterOutput::Webhook`].
     pub webhooks: bool,
+    /// For clients whose network does not let them reach this node.
+    pub turn_servers: TurnServers,
 }
 
 /// LiveKit's `room` settings.

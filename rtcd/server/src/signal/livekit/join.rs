@@ -152,7 +152,7 @@ impl Adapter {
             server_info,
             client_configuration: Some(lk::ClientConfiguration::default()),
             last_message_seq: participant.data_sequence,
-            ..lk::ReconnectResponse::default()
+            ice_servers: turn.ice_servers(participant),
         };
         turn.frame(&session, Message::Reconnect(response));
         let Some(participant) = call.participant(&peer) else { return };
@@ -286,8 +286,8 @@ fn join_response(turn: &Turn<'_>, call: &Call, participant: &Participant) -> lk:
         server_version: server_info.version.clone(),
         server_region: server_info.region.clone(),
         server_info: Some(server_info),
-        // Our own addresses are in the SDP, and there is nothing else to ask.
-        ice_servers: Vec::new(),
+        // Our own addresses are in the SDP; the site's TURN servers are the only others.
+        ice_servers: turn.ice_servers(participant),
         // With one transport there is no subscriber; a client without rights to receive connects its publisher.
         subscriber_primary: !participant.single && participant.grants.can_subscribe,
         client_configuration: Some(lk::ClientConfiguration::default()),

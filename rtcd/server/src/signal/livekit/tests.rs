@@ -15,9 +15,11 @@ use rtcd_core::output::{EndReason, Event, Quality, Signal, Step};
 use super::*;
 use crate::shard::Command;
 use crate::signal::seam::{Fault, RoomDefaults};
+use crate::turn_servers::TurnServers;
 
 mod asked;
 mod foreign;
+mod relayed;
 mod vouch;
 
 /// What the world sees of an adapter: its outputs sorted by whom they are for.
@@ -40,6 +42,10 @@ const ROOMS: RoomDefaults = RoomDefaults { empty: Duration::from_secs(300), part
 
 impl World {
     fn new() -> Self {
+        Self::with(TurnServers::default())
+    }
+
+    fn with(turn_servers: TurnServers) -> Self {
         let settings = AdapterSettings {
             node_id: "node-1".to_owned(),
             version: "0.1.0",
@@ -48,6 +54,7 @@ impl World {
             region: String::new(),
             rooms: ROOMS,
             webhooks: true,
+            turn_servers,
         };
         Self {
             adapter: Adapter::new(settings),

@@ -1,10 +1,12 @@
 //! Which addresses this node offers to clients as ICE candidates, and which it listens on.
 //!
-//! From configuration where given, otherwise from the local interfaces. Never asks anybody outside (no STUN server).
+//! From configuration where given, otherwise from the local interfaces, and what a STUN server of the site says they are outside.
+
+pub mod outside;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::{Config, HostOverride, PortOverride};
+use crate::config::{HostOverride, PortOverride};
 
 /// An address of a local interface that is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,22 +49,23 @@ pub fn local() -> std::io::Result<Vec<LocalAddress>> {
 
 /// Decides what to bind and offer.
 ///
-/// `listen` is what the configuration names for this protocol (empty: every interface).
+/// `listen` is what the configuration names for this protocol (empty: every interface); `instead` is what is offered in place of
+/// own addresses, as configured or learnt ([`outside`]).
 ///
 /// # Errors
 /// Text for the operator when no address is left to offer.
-pub fn plan(local: &[LocalAddress], listen: &[IpAddr], config: &Config) -> Result<Plan, String> {
+pub fn plan(local: &[LocalAddress], listen: &[IpAddr], ipv6: bool, instead: Option<&HostOverride>) -> Result<Plan, String> {
     let bind = if listen.is_empty() {
         let mut wildcards = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
-        if config.enable_ipv6 && local.iter().any(|address| address.ip.is_ipv6()) {
+        if ipv6 && local.iter().any(|address| address.ip.is_ipv6()) {
             wildcards.push(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         }
         wildcards
     } else {
         listen.to_vec()
     };
-    let own = reachable(local, listen, config.enable_ipv6).into_iter();
-    let mut offered: Vec<Offered> = match &config.ice_host_override {
+    let own = reachable(local, listen, ipv6).into_iter();
+    let mut offered: Vec<Offered> = match instead {
         None => own.map(|ip| Offered { ip, external: false }).collect(),
         Some(HostOverride::Single(ip)) => vec![Offered { ip: *ip, external: true }],
         Some(HostOverride::Map(pairs)) => own
@@ -84,7 +87,8 @@ pub fn plan(local: &[LocalAddress], listen: &[IpAddr], config: &Config) -> Resul
 
 /// Addresses clients might reach: configured ones as they are, otherwise those of the interfaces; loopback only when
 /// there is nothing else (a machine without network, a hermetic test).
-fn reachable(local: &[LocalAddress], listen: &[IpAddr], ipv6: bool) -> Vec<IpAddr> {
+#[must_use]
+pub fn reachable(local: &[LocalAddress], listen: &[IpAddr], ipv6: bool) -> Vec<IpAddr> {
     let named: Vec<IpAddr> = listen.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
     if !named.is_empty() {
         return named;
@@ -136,6 +140,7 @@ pub fn warnings(candidates: &[SocketAddr]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
         IpAddr::V4(Ipv4Addr::new(a, b, c, d))
@@ -158,9 +163,13 @@ mod tests {
             .config
     }
 
+    fn planned(local: &[LocalAddress], listen: &[IpAddr], config: &Config) -> Result<Plan, String> {
+        plan(local, listen, config.enable_ipv6, config.ice_host_override.as_ref())
+    }
+
     #[test]
     fn interfaces_are_offered_ipv4_first_without_loopback_and_link_local() {
-        let plan = plan(&machine(), &[], &config(&[])).expect("a plan");
+        let plan = planned(&machine(), &[], &config(&[])).expect("a plan");
         assert_eq!(plan.advertise, own(&[v4(10, 1, 1, 1), "2001:db8::5".parse::<IpAddr>().expect("an address")]));
         assert_eq!(plan.listen.len(), 2, "both wildcards");
     }
@@ -168,14 +177,14 @@ mod tests {
     #[test]
     fn a_machine_with_only_loopback_offers_loopback() {
         let only = [LocalAddress { ip: v4(127, 0, 0, 1), loopback: true }];
-        let plan = plan(&only, &[], &config(&[])).expect("a plan");
+        let plan = planned(&only, &[], &config(&[])).expect("a plan");
         assert_eq!(plan.advertise, own(&[v4(127, 0, 0, 1)]));
         assert_eq!(warnings(&candidates(&plan, 8443, None)).len(), 1);
     }
 
     #[test]
     fn a_configured_address_is_bound_and_offered_as_it_is() {
-        let plan = plan(&machine(), &[v4(127, 0, 0, 1)], &config(&[])).expect("a plan");
+        let plan = planned(&machine(), &[v4(127, 0, 0, 1)], &config(&[])).expect("a plan");
         assert_eq!(plan, Plan { listen: vec![v4(127, 0, 0, 1)], advertise: own(&[v4(127, 0, 0, 1)]) });
     }
 
@@ -189,10 +198,10 @@ mod tests {
 
     #[test]
     fn an_override_replaces_and_a_map_translates() {
-        let single = plan(&machine(), &[], &config(&[("RTCD_RTC_ICEHOSTOVERRIDE", "192.0.2.7")])).expect("a plan");
+        let single = planned(&machine(), &[], &config(&[("RTCD_RTC_ICEHOSTOVERRIDE", "192.0.2.7")])).expect("a plan");
         assert_eq!(single.advertise, external(v4(192, 0, 2, 7)));
         let mapped = config(&[("RTCD_RTC_ICEHOSTOVERRIDE", "192.0.2.7/10.1.1.1"), ("RTCD_RTC_ENABLEIPV6", "false")]);
-        assert_eq!(plan(&machine(), &[], &mapped).expect("a plan").advertise, external(v4(192, 0, 2, 7)));
+        assert_eq!(planned(&machine(), &[], &mapped).expect("a plan").advertise, external(v4(192, 0, 2, 7)));
         assert_eq!(candidates(&single, 8443, Some(443)), ["192.0.2.7:443".parse::<SocketAddr>().expect("an address")]);
     }
 
@@ -203,7 +212,7 @@ mod tests {
             let config =
                 config(&[("RTCD_RTC_ICEHOSTOVERRIDE", host), ("RTCD_RTC_ICEHOSTPORTOVERRIDE", port), ("RTCD_RTC_ENABLEIPV6", "0")]);
             let machine = [machine(), vec![LocalAddress { ip: v4(10, 1, 1, 2), loopback: false }]].concat();
-            let plan = plan(&machine, &[], &config).expect("a plan");
+            let plan = planned(&machine, &[], &config).expect("a plan");
             let port = announced_port(&machine, config.ice_host_port_override.as_ref());
             candidates(&plan, 8443, port).iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" ")
         };
@@ -223,9 +232,19 @@ mod tests {
         }
     }
 
+    /// Chapter 4.3 of the contract: what a STUN server told of one address; the other keeps its own.
+    #[test]
+    fn what_was_learnt_outside_is_offered_in_place_of_the_own_address() {
+        let machine = [machine(), vec![LocalAddress { ip: v4(10, 1, 1, 2), loopback: false }]].concat();
+        let learnt = HostOverride::Map(vec![(v4(1, 1, 1, 1), v4(10, 1, 1, 1))]);
+        let plan = plan(&machine, &[], false, Some(&learnt)).expect("a plan");
+        let expected = ["1.1.1.1:30443", "10.1.1.2:8443"].map(|text| text.parse::<SocketAddr>().expect("an address"));
+        assert_eq!(candidates(&plan, 8443, Some(30443)), expected);
+    }
+
     #[test]
     fn nothing_to_offer_is_said_with_the_setting_that_helps() {
-        let error = plan(&[], &[], &config(&[])).expect_err("no address");
+        let error = planned(&[], &[], &config(&[])).expect_err("no address");
         assert!(error.contains("RTCD_RTC_ICEHOSTOVERRIDE"), "{error}");
     }
 }
