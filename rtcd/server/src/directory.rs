@@ -26,7 +26,19 @@ struct Entry {
     /// By the core's peer id.
     people: FxHashMap<String, Person>,
     consents: FxHashMap<String, v1::TapConsent>,
-    watchers: broadcast::Sender<TapItem>,
+    /// Made with the first tap: its places cost some 300 KiB, and most calls are watched by nobody.
+    watchers: Option<broadcast::Sender<TapItem>>,
+}
+
+impl Entry {
+    fn tell(&mut self, item: impl FnOnce() -> TapItem) {
+        // Without taps there is nobody to tell, and nothing to keep places for.
+        match &self.watchers {
+            Some(watchers) if watchers.receiver_count() > 0 => drop(watchers.send(item())),
+            Some(_) => self.watchers = None,
+            None => {}
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -65,7 +77,7 @@ impl Directory {
             started_at_us: at_ms.saturating_mul(1000),
             people: FxHashMap::default(),
             consents: FxHashMap::default(),
-            watchers: broadcast::channel(WATCH_MAX).0,
+            watchers: None,
         });
         if entry.people.len() >= PEOPLE_MAX {
             entry.people.retain(|_, person| person.present);
@@ -75,7 +87,7 @@ impl Directory {
         if !before.is_some_and(|before| before.present) {
             self.present.fetch_add(1, Ordering::Relaxed);
         }
-        let _ = entry.watchers.send(participant(&person, at_ms));
+        entry.tell(|| participant(&person, at_ms));
     }
 
     /// Somebody left.
@@ -85,7 +97,8 @@ impl Directory {
         let Some(person) = entry.people.get_mut(&left.participant_sid) else { return };
         if std::mem::replace(&mut person.present, false) {
             self.present.fetch_sub(1, Ordering::Relaxed);
-            let _ = entry.watchers.send(participant(&person.clone(), at_ms));
+            let person = person.clone();
+            entry.tell(|| participant(&person, at_ms));
         }
     }
 
@@ -100,26 +113,27 @@ impl Directory {
             notice_version: consent.notice_version.clone(),
         };
         entry.consents.insert(consent.identity.clone(), answer.clone());
-        let _ = entry.watchers.send(item(at_ms, tap_item::Item::Consent(answer)));
+        entry.tell(|| item(at_ms, tap_item::Item::Consent(answer)));
     }
 
     /// The call is over.
     pub fn ended(&self, call: &CallId, at_ms: i64) {
-        let Some(entry) = self.lock().remove(call) else { return };
+        let Some(mut entry) = self.lock().remove(call) else { return };
         let present = entry.people.values().filter(|person| person.present).count();
         self.present.fetch_sub(present, Ordering::Relaxed);
-        let _ = entry.watchers.send(item(at_ms, tap_item::Item::CallEnded(v1::TapCallEnded {})));
+        entry.tell(|| item(at_ms, tap_item::Item::CallEnded(v1::TapCallEnded {})));
     }
 
     /// For a new tap. `None`: no such call.
     #[must_use]
     pub fn watch(&self, call: &CallId, at_ms: i64) -> Option<Watch> {
-        let calls = self.lock();
-        let entry = calls.get(call)?;
+        let mut calls = self.lock();
+        let entry = calls.get_mut(call)?;
         let mut now: Vec<TapItem> =
             entry.people.values().filter(|person| person.present).map(|person| participant(person, at_ms)).collect();
         now.extend(entry.consents.values().map(|consent| item(at_ms, tap_item::Item::Consent(consent.clone()))));
-        Some(Watch { call_started_at_us: entry.started_at_us, now, changes: entry.watchers.subscribe() })
+        let watchers = entry.watchers.get_or_insert_with(|| broadcast::channel(WATCH_MAX).0);
+        Some(Watch { call_started_at_us: entry.started_at_us, now, changes: watchers.subscribe() })
     }
 
     /// `(identity, display name)` of a peer, also shortly after it left.
@@ -217,8 +231,14 @@ mod tests {
             &v1::ParticipantJoined { identity: "u-1".into(), participant_sid: "PA_1".into(), display_name: "Ann".into() },
             1,
         );
+        // A tap that is gone takes nothing from the next one.
+        drop(directory.watch(&call, 2).expect("a call"));
+        let other = |sid: &str| v1::ParticipantJoined { identity: "u-2".into(), participant_sid: sid.into(), display_name: "Ben".into() };
+        directory.joined(&call, &other("PA_2"), 2);
+        assert!(directory.lock()[&call].watchers.is_none(), "nobody watches: no places are kept");
         let mut watch = directory.watch(&call, 2).expect("a call");
-        assert!(matches!(&watch.now[0].item, Some(tap_item::Item::Participant(person)) if person.display_name == "Ann" && person.present));
+        let ann = |item: &TapItem| matches!(&item.item, Some(tap_item::Item::Participant(person)) if person.display_name == "Ann" && person.present);
+        assert!(watch.now.len() == 2 && watch.now.iter().any(ann));
         directory.consented(&call, &v1::RecordingConsent { identity: "u-1".into(), granted: true, ..v1::RecordingConsent::default() }, 3);
         directory.ended(&call, 4);
         assert!(matches!(watch.changes.try_recv().expect("a change").item, Some(tap_item::Item::Consent(_))));
