@@ -111,7 +111,8 @@ pub(crate) fn pinned(program: &std::path::Path, place: Place) -> std::process::C
     if place.realtime && allowed("chrt", &["-r", "10"]) {
         words.extend(["chrt", "-r", "10"]);
     } else if !place.realtime && nix::unistd::geteuid().is_root() {
-        words.extend(["nice", "-n", "-15"]);
+        // The thread that starts it may be real-time itself, which is inherited.
+        words.extend(["chrt", "-o", "0", "nice", "-n", "-15"]);
     }
     words.extend(["taskset", "-c"]);
     let mut command = std::process::Command::new(words.remove(0));
