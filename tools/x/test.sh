@@ -44,13 +44,24 @@ browser_stories() { # browser_stories [NAME-BEGINS-WITH]
   # The same selection as for the Rust tests: another one has other features, and builds half of the tree again.
   cargo build --locked --workspace --bins || return 1
   (cd integration-tests/browser && { [ -d node_modules ] && fresh_stories; } || npm_stories) || return 1
-  say "browser stories"
+  say "browser stories, two at a time"
   local isolate=(unshare -n); [ "$(id -u)" = 0 ] || isolate=(unshare -rn)
-  local story failed=0
+  local story logs again=() failed=0
+  logs=$(mktemp -d)
+  # Most of a story is people who speak in real time: two of them fit on two cores. What one prints comes when it is over.
   for story in integration-tests/browser/stories/"${1:-}"*.test.mjs; do
-    # As with the Rust tests: a second try, and the last line tells that it was needed.
-    run_story "$story" || run_story "$story" || failed=1
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+    (
+      log=$logs/$(basename "$story")
+      run_story "$story" > "$log" 2>&1 || touch "$log.failed"
+      flock "$logs" cat "$log"
+    ) &
   done
+  wait
+  # As with the Rust tests: a second try, alone, and the last line tells that it was needed.
+  for story in "$logs"/*.failed; do [ ! -e "$story" ] || again+=("$(basename "$story" .failed)"); done
+  rm -r "$logs"
+  for story in "${again[@]}"; do run_story "integration-tests/browser/stories/$story" || failed=1; done
   return $failed
 }
 run_story() {
