@@ -97,8 +97,8 @@ pub struct Scaler {
 }
 
 impl Scaler {
-    /// A copy of the picture in 4:2:0 of the rectangle's size.
-    pub fn scale(&mut self, picture: &frame::Video, to: Rect) -> Option<frame::Video> {
+    /// A copy of the picture in 4:2:0 of the rectangle's size, on `used` where that has this size.
+    pub fn scale(&mut self, picture: &frame::Video, to: Rect, used: Option<frame::Video>) -> Option<frame::Video> {
         let fits = self.context.as_ref().is_some_and(|c| {
             let (from, into) = (c.input(), c.output());
             (from.format, from.width, from.height) == (picture.format(), picture.width(), picture.height())
@@ -109,7 +109,7 @@ impl Scaler {
             self.context =
                 scaling::Context::get(picture.format(), picture.width(), picture.height(), Pixel::YUV420P, to.width, to.height, flags).ok();
         }
-        let mut out = frame::Video::empty();
+        let mut out = used.filter(|used| (used.width(), used.height()) == (to.width, to.height)).unwrap_or_else(frame::Video::empty);
         self.context.as_mut()?.run(picture, &mut out).ok()?;
         Some(out)
     }
@@ -196,26 +196,26 @@ impl Film {
 
     /// A picture that stands from the `number`th of a frame's length on, until the next one. What does not change need not be
     /// encoded again: a call where nobody shows anything costs a picture a second instead of twenty.
-    pub fn add_picture(&mut self, number: i64, picture: &frame::Video) -> Result<(), MediaError> {
+    pub fn add_picture(&mut self, number: i64, picture: &mut frame::Video) -> Result<(), MediaError> {
         self.last = Some(number);
         self.encode_picture(number, picture)
     }
 
-    fn encode_picture(&mut self, number: i64, picture: &frame::Video) -> Result<(), MediaError> {
+    /// The picture can be drawn on again afterwards: x264 has its own copy when this is back.
+    fn encode_picture(&mut self, number: i64, picture: &mut frame::Video) -> Result<(), MediaError> {
         let Some(video) = &mut self.video else { return Ok(()) };
         let due = self.key_picture.is_none_or(|key| number - key >= i64::from(KEY_FRAME_EVERY * self.frame_rate));
         if due {
             self.key_picture = Some(number);
         }
-        let mut picture = picture.clone();
         picture.set_pts(Some(number));
         picture.set_kind(if due { ffmpeg_next::picture::Type::I } else { ffmpeg_next::picture::Type::None });
-        video.send_frame(&picture).map_err(failed("cannot encode a picture"))?;
+        video.send_frame(picture).map_err(failed("cannot encode a picture"))?;
         self.drain_video()
     }
 
     /// Writes what is left and the index; `pictures`: how many there would be if each had its frame's length; `last`: the latest.
-    pub fn finish(mut self, pictures: i64, last: &frame::Video) -> Result<(), MediaError> {
+    pub fn finish(mut self, pictures: i64, last: &mut frame::Video) -> Result<(), MediaError> {
         // The last picture stands to the end.
         if self.last.is_some_and(|number| number + 1 < pictures) {
             self.encode_picture(pictures - 1, last)?;
@@ -412,6 +412,9 @@ fn video_encoder(profile: &PictureProfile, content: Content) -> Result<encoder::
     let effort = content.effort(&profile.preset);
     options.set("preset", effort.preset);
     options.set("crf", effort.crf);
+    if !effort.params.is_empty() {
+        options.set("x264-params", effort.params);
+    }
     if let Some(b_frames) = effort.b_frames {
         video.set_max_b_frames(b_frames);
     }

@@ -22,7 +22,13 @@ impl Picture {
         picture
     }
 
-    /// For the encoder.
+    /// For the encoder, which notes a picture's time on it.
+    pub fn frame_mut(&mut self) -> &mut Video {
+        &mut self.frame
+    }
+
+    /// As it was drawn.
+    #[cfg(test)]
     pub fn frame(&self) -> &Video {
         &self.frame
     }
@@ -44,6 +50,16 @@ impl Picture {
                 }
             }
         }
+    }
+
+    /// A colour around a rectangle that lies inside another.
+    pub fn fill_around(&mut self, inner: Rect, outer: Rect, colour: Colour) {
+        let (right, bottom) = (outer.x + outer.width, outer.y + outer.height);
+        let (inner_right, inner_bottom) = (inner.x + inner.width, inner.y + inner.height);
+        self.fill(Rect { height: inner.y.saturating_sub(outer.y), ..outer }, colour);
+        self.fill(Rect { y: inner_bottom, height: bottom.saturating_sub(inner_bottom), ..outer }, colour);
+        self.fill(Rect { x: outer.x, width: inner.x.saturating_sub(outer.x), ..inner }, colour);
+        self.fill(Rect { x: inner_right, width: right.saturating_sub(inner_right), ..inner }, colour);
     }
 
     /// A frame of exactly the rectangle's size.

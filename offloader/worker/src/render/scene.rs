@@ -13,7 +13,7 @@ use super::picture::Picture;
 use super::portraits::Portraits;
 use super::signals::Signals;
 use super::sound::Level;
-use super::theme::{DARK, LIGHT};
+use super::theme::{Colour, DARK, LIGHT};
 use super::tile::{Face, Painter};
 use super::video::VideoTrack;
 
@@ -94,7 +94,7 @@ impl<'r> Scene<'r> {
     }
 
     /// The picture at a moment, if it is another than the one before.
-    pub fn look(&mut self, now: i64) -> Option<&Video> {
+    pub fn look(&mut self, now: i64) -> Option<&mut Video> {
         let parts = self.parts(now);
         let before = self.shown.take();
         let changed = before.as_ref() != Some(&parts);
@@ -112,12 +112,12 @@ impl<'r> Scene<'r> {
             }
         }
         self.shown = Some(parts);
-        changed.then(|| self.picture.frame())
+        changed.then(|| self.picture.frame_mut())
     }
 
     /// The picture as it stands.
-    pub fn picture(&self) -> &Video {
-        self.picture.frame()
+    pub fn picture(&mut self) -> &mut Video {
+        self.picture.frame_mut()
     }
 
     /// What is to be seen at a moment, and where.
@@ -194,8 +194,7 @@ impl<'r> Scene<'r> {
         let (painter, area) = (self.painter, part.area);
         match &part.what {
             What::Video { video, sharer, .. } => {
-                self.picture.fill(area, painter.theme.ground);
-                draw_video(&mut self.picture, &mut self.videos, area, *video);
+                draw_video(&mut self.picture, &mut self.videos, area, *video, painter.theme.ground);
                 if let Some(sharer) = sharer.and_then(|sharer| self.people.get(sharer)) {
                     painter.label(&mut self.picture, area, &format!("{} is sharing", sharer.name));
                 }
@@ -217,8 +216,7 @@ impl<'r> Scene<'r> {
         };
         let painter = self.painter;
         if let Some((camera, _)) = tile.camera {
-            self.picture.fill(area, painter.theme.tile);
-            draw_video(&mut self.picture, &mut self.videos, area, camera);
+            draw_video(&mut self.picture, &mut self.videos, area, camera, painter.theme.tile);
             painter.over_camera(&mut self.picture, area, &face);
         } else {
             let portrait = painter.disc(area).and_then(|disc| self.portraits.get(face.identity, disc.width));
@@ -227,11 +225,17 @@ impl<'r> Scene<'r> {
     }
 }
 
-/// A video's picture as large as it fits.
-fn draw_video(picture: &mut Picture, videos: &mut [VideoTrack<'_>], area: Rect, video: usize) {
-    let Some(video) = videos.get_mut(video) else { return };
-    let Some(into) = video.size().map(|(width, height)| fit(width, height, area)) else { return };
-    if let Some(scaled) = video.scaled(into) {
-        picture.draw(into, scaled);
+/// A video's picture as large as it fits, on a ground.
+fn draw_video(picture: &mut Picture, videos: &mut [VideoTrack<'_>], area: Rect, video: usize, ground: Colour) {
+    let placed = videos.get_mut(video).and_then(|video| {
+        let into = video.size().map(|(width, height)| fit(width, height, area))?;
+        Some((into, video.scaled(into)?))
+    });
+    match placed {
+        Some((into, scaled)) => {
+            picture.fill_around(into, area, ground);
+            picture.draw(into, scaled);
+        }
+        None => picture.fill(area, ground),
     }
 }

@@ -3,6 +3,7 @@
 use archive::manifest::Track;
 use archive::read::{ReadError, Recording, Records};
 use archive::record::{GapReason, Record};
+use ffmpeg_next::format::Pixel;
 use ffmpeg_next::frame::Video;
 
 use super::depacket::{Codec, Depacketiser, Frame};
@@ -25,7 +26,10 @@ pub struct VideoTrack<'r> {
     next: Option<(i64, Frame)>,
     picture: Option<Video>,
     picture_us: i64,
-    scaled: Option<(Rect, Video)>,
+    /// A picture at the size of its place.
+    scaled: Option<Video>,
+    /// That is the one that is on now.
+    is_scaled: bool,
     ended_us: Option<i64>,
     muted: Changes,
     /// Whose.
@@ -50,6 +54,7 @@ impl<'r> VideoTrack<'r> {
             picture: None,
             picture_us: 0,
             scaled: None,
+            is_scaled: false,
             ended_us: track.ended_at_us,
             muted,
             identity: track.info.identity.clone(),
@@ -68,7 +73,7 @@ impl<'r> VideoTrack<'r> {
             if let Some((at, frame)) = self.next.take()
                 && let Some(picture) = self.decoder.decode(&frame)
             {
-                (self.picture, self.picture_us, self.scaled) = (Some(picture), at, None);
+                (self.picture, self.picture_us, self.is_scaled) = (Some(picture), at, false);
             }
             let Some(frame) = self.read()? else { return Ok(()) };
             let at = self.clock.handle_packet(frame.at_us, frame.timestamp);
@@ -114,12 +119,17 @@ impl<'r> VideoTrack<'r> {
         self.picture.as_ref().map(|p| (p.width(), p.height()))
     }
 
-    /// The picture at a tile's size, scaled once.
+    /// The picture at a tile's size: as it is where it is of that size, else scaled once.
     pub fn scaled(&mut self, to: Rect) -> Option<&Video> {
         let picture = self.picture.as_ref()?;
-        if self.scaled.as_ref().is_none_or(|(rect, _)| (rect.width, rect.height) != (to.width, to.height)) {
-            self.scaled = Some((to, self.scaler.scale(picture, to)?));
+        let fits = |frame: &Video| (frame.width(), frame.height()) == (to.width, to.height);
+        if picture.format() == Pixel::YUV420P && fits(picture) {
+            return Some(picture);
         }
-        self.scaled.as_ref().map(|(_, video)| video)
+        if !self.is_scaled || !self.scaled.as_ref().is_some_and(fits) {
+            self.scaled = self.scaler.scale(picture, to, self.scaled.take());
+            self.is_scaled = true;
+        }
+        self.scaled.as_ref()
     }
 }
