@@ -142,7 +142,12 @@ describe("ways of a call of Mattermost's plugin that change", { concurrency: fal
     const before = await way();
     const begun = Date.now();
     ip("link", "del", before === "10.98.0.1" ? "first0" : "second0");
-    await flowing("after the change");
+    try {
+      await flowing("after the change");
+    } catch (error) {
+      const states = await Promise.all(Object.values(people).map((page) => page.evaluate(async () => [globalThis.calls.state(), await globalThis.calls.way()])));
+      throw new Error(`${error.message}: ${JSON.stringify({ before, states })}`);
+    }
     console.log(`# from ${before} to ${await way()}: everything flows again after ${((Date.now() - begun) / 1_000).toFixed(1)} s`);
     assert.notEqual(await way(), before);
     await goesOn();
