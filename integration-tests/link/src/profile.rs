@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::link::Link;
+
 /// Longest file: a profile is a screenful.
 const TEXT_LEN_MAX: usize = 16 * 1024;
 /// Longest delay, jitter, hold-back or queue. Nobody talks over a link worse than this.
@@ -143,6 +145,13 @@ impl Cut {
 }
 
 impl Profile {
+    /// Both directions of a link that is like this, up and down, each with its seed.
+    #[must_use]
+    pub fn links(&self, up: u64, down: u64) -> (Link, Link) {
+        let link = |way, seed| Link::new(way, seed).squeezed(&self.squeezes);
+        (link(self.up, up), link(self.down, down))
+    }
+
     /// Reads and checks one.
     ///
     /// # Errors

@@ -82,9 +82,10 @@ async fn main() -> anyhow::Result<()> {
     print_line(&format!("{{\"port\":{}}}", front.local_addr()?.port()));
     let (from_node, mut to_clients) = mpsc::channel(1024);
     let profile = Profile::default();
+    let (up, down) = profile.links(seed, seed ^ u64::MAX);
     let mut proxy = Proxy {
-        up: Link::new(profile.up, seed).squeezed(&profile.squeezes),
-        down: Link::new(profile.down, seed ^ u64::MAX).squeezed(&profile.squeezes),
+        up,
+        down,
         front: front.clone(),
         node,
         backs: HashMap::new(),
@@ -136,8 +137,7 @@ fn print_line(line: &str) {
 
 impl Proxy {
     fn take(&mut self, profile: Profile) {
-        self.up = Link::new(profile.up, self.seed).squeezed(&profile.squeezes);
-        self.down = Link::new(profile.down, self.seed ^ u64::MAX).squeezed(&profile.squeezes);
+        (self.up, self.down) = profile.links(self.seed, self.seed ^ u64::MAX);
         (self.profile, self.since, self.tallies) = (profile, Instant::now(), [Tally::default(); 2]);
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use livekit_protocol as lk;
 
 use crate::config::{Config, IceServer, Secret};
 
@@ -17,33 +18,19 @@ pub struct TurnServers {
     life: Duration,
 }
 
-/// A server as a client is told of it (`RTCIceServer`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForClient {
-    /// `turn:` and `turns:` URLs.
-    pub urls: Vec<String>,
-    /// For the server's long-term credentials.
-    pub username: String,
-    /// The password to it.
-    pub credential: String,
-}
-
 impl TurnServers {
     /// The TURN entries of `rtc.ice_servers` that clients can use: with a user and a password, or with a secret from which each
     /// client gets its own.
     #[must_use]
     pub fn of(config: &Config) -> Self {
-        let secret = config.turn_secret.clone();
-        let usable = |server: &&IceServer| is_turn(server) && (server.credential.is_some() || secret.is_some());
-        let servers = config.ice_servers.iter().filter(usable).cloned().collect();
+        let servers = turn_servers(config).filter(|server| is_usable(server, config)).cloned().collect();
         let minutes = u64::try_from(config.turn_minutes).unwrap_or_default();
-        Self { servers, secret, life: Duration::from_secs(minutes * 60) }
+        Self { servers, secret: config.turn_secret.clone(), life: Duration::from_secs(minutes * 60) }
     }
 
     /// What an operator should know of entries that cannot be used.
     #[must_use]
     pub fn warnings(config: &Config) -> Vec<String> {
-        let unusable = |server: &&IceServer| is_turn(server) && server.credential.is_none() && config.turn_secret.is_none();
         let text = |server: &IceServer| {
             format!(
                 "rtc.ice_servers: clients are not told of {}, which has no credential: set rtc.turn.static_auth_secret \
@@ -51,7 +38,7 @@ impl TurnServers {
                 server.urls.join(", ")
             )
         };
-        config.ice_servers.iter().filter(unusable).map(text).collect()
+        turn_servers(config).filter(|server| !is_usable(server, config)).map(text).collect()
     }
 
     /// For one client, now. `name` tells it from others in the server's log; it should say nothing of the person.
@@ -59,7 +46,7 @@ impl TurnServers {
     /// Made credentials are those of coturn's `use-auth-secret` (draft-uberti-behave-turn-rest-00): the user is
     /// `expiry:name` in Unix seconds, the password the Base64 of its HMAC-SHA1 with the secret.
     #[must_use]
-    pub fn for_client(&self, unix_ms: i64, name: &str) -> Vec<ForClient> {
+    pub fn for_client(&self, unix_ms: i64, name: &str) -> Vec<lk::IceServer> {
         let expiry = unix_ms / 1000 + i64::try_from(self.life.as_secs()).unwrap_or(i64::MAX / 2);
         let made = self.secret.as_ref().map(|secret| {
             let username = format!("{expiry}:{name}");
@@ -71,14 +58,19 @@ impl TurnServers {
             let own =
                 server.credential.as_ref().map(|secret| (server.username.clone(), String::from_utf8_lossy(secret.bytes()).into_owned()));
             let (username, credential) = own.or_else(|| made.clone())?;
-            Some(ForClient { urls: server.urls.clone(), username, credential })
+            Some(lk::IceServer { urls: server.urls.clone(), username, credential })
         };
         self.servers.iter().filter_map(one).collect()
     }
 }
 
-fn is_turn(server: &IceServer) -> bool {
-    server.urls.first().is_some_and(|url| url.starts_with("turn"))
+fn turn_servers(config: &Config) -> impl Iterator<Item = &IceServer> {
+    config.ice_servers.iter().filter(|server| server.urls.first().is_some_and(|url| url.starts_with("turn")))
+}
+
+/// Whether there is something that a client can be let in with.
+fn is_usable(server: &IceServer, config: &Config) -> bool {
+    server.credential.is_some() || config.turn_secret.is_some()
 }
 
 #[cfg(test)]
@@ -101,7 +93,7 @@ mod tests {
     fn credentials_are_coturns_and_end() {
         let config = config(r#"[{"urls":["turn:a:3478","turns:a"]},{"urls":["stun:b"]}]"#, "secret");
         let given = TurnServers::of(&config).for_client(1_700_000_000_999, "PA_1");
-        let expected = ForClient {
+        let expected = lk::IceServer {
             urls: vec!["turn:a:3478".to_owned(), "turns:a".to_owned()],
             username: "1700000600:PA_1".to_owned(),
             credential: "31HPgVNxzTT7J7ave7xUxkTFtr4=".to_owned(),
@@ -114,7 +106,7 @@ mod tests {
     fn an_entry_with_its_own_user_keeps_it_and_one_without_anything_is_told_of() {
         let config = config(r#"[{"urls":["turn:a"],"username":"u","credential":"c"},{"urls":["turn:b"]}]"#, "");
         let given = TurnServers::of(&config).for_client(0, "PA_1");
-        assert_eq!(given, [ForClient { urls: vec!["turn:a".to_owned()], username: "u".to_owned(), credential: "c".to_owned() }]);
+        assert_eq!(given, [lk::IceServer { urls: vec!["turn:a".to_owned()], username: "u".to_owned(), credential: "c".to_owned() }]);
         let warnings = TurnServers::warnings(&config);
         assert!(warnings.len() == 1 && warnings[0].contains("turn:b") && warnings[0].contains("static_auth_secret"), "{warnings:?}");
     }

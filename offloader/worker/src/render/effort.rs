@@ -51,7 +51,7 @@ impl Content {
     }
 }
 
-/// No arithmetic coding, and no motion between pixels: a quarter less CPU for a seventh more bytes, as sharp within a tenth of a decibel.
+/// No arithmetic coding, and no motion between pixels: a quarter less CPU for a seventh more bytes, at most half a decibel less sharp.
 /// Pages scroll by whole pixels, or change.
 const SCREENS: &str = "cabac=0:subme=0";
 

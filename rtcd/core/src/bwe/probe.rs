@@ -24,7 +24,7 @@ const AFTER_FALL: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// So many without an answer, and the viewer takes no padding.
 const UNANSWERED_MAX: u32 = 3;
-/// On a thin way a probe of the usual length would be heard. A glimpse is five packets as short as they may be, which 64 kbit/s carry in 60 ms.
+/// On a thin way a probe of the usual length would be heard. A glimpse is six packets as short as they may be, which 64 kbit/s carry in 75 ms.
 const GLIMPSE_BPS: f64 = 300_000.0;
 const GLIMPSE_LEN: usize = 72;
 /// So often, where nobody is heard just then; where somebody is, it waits this much longer for a pause.

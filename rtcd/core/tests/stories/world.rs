@@ -899,13 +899,8 @@ impl World {
 
     /// From now on the client is behind this link, with both its connections.
     pub fn set_link(&mut self, client: usize, profile: &link_model::Profile) {
-        let (up, down) = (self.dice.next(), self.dice.next());
-        self.clients[client].link = Some(ClientLink {
-            profile: profile.clone(),
-            since: self.now,
-            up: link_model::Link::new(profile.up, up).squeezed(&profile.squeezes),
-            down: link_model::Link::new(profile.down, down).squeezed(&profile.squeezes),
-        });
+        let (up, down) = profile.links(self.dice.next(), self.dice.next());
+        self.clients[client].link = Some(ClientLink { profile: profile.clone(), since: self.now, up, down });
     }
 
     /// From now on nothing is between the client and the server.

@@ -9,7 +9,6 @@ use super::call::{Call, Participant};
 use super::encode;
 use crate::shard::Command;
 use crate::signal::seam::{AdapterOutput, AdapterSettings, Fault, Moment, RoomAnswer, RoomFault, RoomReply, SessionKey};
-use crate::turn_servers::ForClient;
 
 /// One input being handled.
 pub(super) struct Turn<'a> {
@@ -90,9 +89,7 @@ impl Turn<'_> {
 
     /// With credentials made for this participant, now.
     pub(super) fn ice_servers(&self, participant: &Participant) -> Vec<lk::IceServer> {
-        let given = self.settings.turn_servers.for_client(self.now.unix_ms, participant.peer.as_str());
-        let told = |server: ForClient| lk::IceServer { urls: server.urls, username: server.username, credential: server.credential };
-        given.into_iter().map(told).collect()
+        self.settings.turn_servers.for_client(self.now.unix_ms, participant.peer.as_str())
     }
 
     pub(super) fn server_info(&self) -> lk::ServerInfo {
