@@ -1,4 +1,7 @@
 //! Tables whose keys outlive their entries safely: a key of something that ended finds nothing, never its successor.
+//!
+//! A thread that slept between two packets finds its caches cold: then a packet costs as much as it touches cache lines. So entries begin
+//! on one, and their fields stand in the order in which packets need them (docs/decisions/0029).
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -60,34 +63,36 @@ impl<T> fmt::Debug for Key<T> {
     }
 }
 
-struct Place<T> {
-    generation: u32,
-    entry: Option<T>,
-}
+/// An entry that begins on a cache line.
+#[repr(C, align(64))]
+struct OwnLine<T>(T);
 
 /// A table with stable keys and reused places.
 pub(crate) struct Arena<T> {
-    places: Vec<Place<T>>,
+    /// Apart from the entries, so that sixteen share a cache line.
+    generations: Vec<u32>,
+    entries: Vec<Option<OwnLine<T>>>,
     free: Vec<u32>,
 }
 
 impl<T> Arena<T> {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self { generations: Vec::new(), entries: Vec::new(), free: Vec::new() }
     }
 
     /// Makes an entry that may want to know its own key.
     pub(crate) fn insert_with(&mut self, make: impl FnOnce(Key<T>) -> T) -> Key<T> {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { generation: 0, entry: None });
+            self.generations.push(0);
+            self.entries.push(None);
             // 2^32 peers do not fit in memory.
-            (self.places.len() - 1) as u32
+            (self.entries.len() - 1) as u32
         });
-        let generation = self.places.get(index as usize).map_or(0, |place| place.generation);
+        let generation = self.generations.get(index as usize).copied().unwrap_or_default();
         let key = Key { index, generation, kind: PhantomData };
         let entry = make(key);
-        if let Some(place) = self.places.get_mut(index as usize) {
-            place.entry = Some(entry);
+        if let Some(place) = self.entries.get_mut(index as usize) {
+            *place = Some(OwnLine(entry));
         }
         key
     }
@@ -97,39 +102,47 @@ impl<T> Arena<T> {
     }
 
     #[inline]
+    fn is_of(&self, key: Key<T>) -> bool {
+        self.generations.get(key.index as usize) == Some(&key.generation)
+    }
+
+    #[inline]
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
-        self.places.get(key.index as usize).filter(|place| place.generation == key.generation)?.entry.as_ref()
+        let entry = self.entries.get(key.index as usize).filter(|_| self.is_of(key))?;
+        entry.as_ref().map(|line| &line.0)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?.entry.as_mut()
+        if !self.is_of(key) {
+            return None;
+        }
+        self.entries.get_mut(key.index as usize)?.as_mut().map(|line| &mut line.0)
     }
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
-        let place = self.places.get_mut(key.index as usize).filter(|place| place.generation == key.generation)?;
-        let entry = place.entry.take()?;
-        place.generation = place.generation.wrapping_add(1);
+        let generation = self.generations.get_mut(key.index as usize).filter(|generation| **generation == key.generation)?;
+        let entry = self.entries.get_mut(key.index as usize)?.take()?;
+        *generation = generation.wrapping_add(1);
         self.free.push(key.index);
-        Some(entry)
+        Some(entry.0)
     }
 
     /// The key of the entry now at a place.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key<T>> {
-        let place = self.places.get(index as usize)?;
-        place.entry.as_ref()?;
-        Some(Key { index, generation: place.generation, kind: PhantomData })
+        self.entries.get(index as usize)?.as_ref()?;
+        Some(Key { index, generation: *self.generations.get(index as usize)?, kind: PhantomData })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
-        self.places.iter().enumerate().filter_map(|(index, place)| {
-            let entry = place.entry.as_ref()?;
-            Some((Key { index: index as u32, generation: place.generation, kind: PhantomData }, entry))
+        self.entries.iter().zip(&self.generations).enumerate().filter_map(|(index, (entry, generation))| {
+            let OwnLine(entry) = entry.as_ref()?;
+            Some((Key { index: index as u32, generation: *generation, kind: PhantomData }, entry))
         })
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.entries.len() - self.free.len()
     }
 }
 

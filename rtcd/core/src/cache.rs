@@ -61,6 +61,7 @@ pub(crate) enum Stored {
 
 /// The ring. Empty until the first packet.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Cache {
     entries: Vec<Option<Entry>>,
     bytes: Vec<u8>,

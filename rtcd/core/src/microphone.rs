@@ -32,12 +32,13 @@ pub(crate) enum Kept {
 
 /// One microphone.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Microphone {
     meter: Meter,
+    kept: Kept,
     sounded_at: Option<Instant>,
     passed_at: Option<Instant>,
     numbers: Thinning,
-    kept: Kept,
 }
 
 impl Microphone {

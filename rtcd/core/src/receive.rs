@@ -8,12 +8,13 @@ use crate::rtcp::{Arrival, NackTracker, ReceiverStats, ReportBlock};
 const RATE_WINDOW: Duration = Duration::from_millis(500);
 
 /// One incoming stream.
+#[repr(C)]
 pub(crate) struct Arrivals {
-    stats: ReceiverStats,
-    nacks: NackTracker,
     rate: Rate,
     highest: Option<u64>,
     last_at: Option<Instant>,
+    nacks: NackTracker,
+    stats: ReceiverStats,
     /// Lost share of the last report interval, 0…1.
     pub(crate) fraction_lost: f32,
 }

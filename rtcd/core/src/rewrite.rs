@@ -8,8 +8,8 @@ use std::time::Instant;
 use crate::codec::Vp8Offsets;
 use crate::track::LayerKey;
 
-/// Stretches remembered. A retransmission reaches back half a second; nobody switches eight times in that.
-const SPANS: usize = 8;
+/// Stretches remembered beside the one that goes on. A retransmission reaches back half a second; nobody switches eight times in that.
+const SPANS: usize = 7;
 
 #[derive(Clone, Copy)]
 struct Span {
@@ -36,21 +36,24 @@ pub(crate) struct Place {
     pub(crate) pictures: Vp8Offsets,
 }
 
-/// The state.
+/// The state. What every packet needs stands in front.
+#[repr(C)]
 pub(crate) struct Rewrite {
-    spans: [Option<Span>; SPANS],
-    /// Index of the newest span.
-    newest: usize,
     /// Number the next new packet would get.
     next_seq: u64,
     last_timestamp: Option<u32>,
     last_at: Option<Instant>,
+    newest: Option<Span>,
+    /// Those before it, as a ring.
+    earlier: [Option<Span>; SPANS],
+    /// The last of them.
+    last: usize,
 }
 
 impl Rewrite {
     /// `first_seq`: random, below 2^15.
     pub(crate) fn new(first_seq: u64) -> Self {
-        Self { spans: [None; SPANS], newest: 0, next_seq: first_seq, last_timestamp: None, last_at: None }
+        Self { next_seq: first_seq, last_timestamp: None, last_at: None, newest: None, earlier: [None; SPANS], last: 0 }
     }
 
     /// Where a packet goes that lies in a known stretch. `None`: it belongs to none (too old, or before its layer's turn).
@@ -67,12 +70,12 @@ impl Rewrite {
     /// The layer now followed.
     #[inline]
     pub(crate) fn layer(&self) -> Option<LayerKey> {
-        self.spans.get(self.newest)?.filter(|span| span.in_end.is_none()).map(|span| span.layer)
+        self.newest.filter(|span| span.in_end.is_none()).map(|span| span.layer)
     }
 
     /// The layer followed last, even when the stretch is over.
     pub(crate) fn last_layer(&self) -> Option<LayerKey> {
-        self.spans.get(self.newest)?.map(|span| span.layer)
+        self.newest.map(|span| span.layer)
     }
 
     /// A packet with this place leaves.
@@ -88,7 +91,7 @@ impl Rewrite {
     /// Ends the current stretch after what was sent: the next begins without a hole.
     pub(crate) fn close(&mut self) {
         let next_seq = self.next_seq;
-        if let Some(span) = self.spans.get_mut(self.newest).and_then(Option::as_mut)
+        if let Some(span) = &mut self.newest
             && span.in_end.is_none()
         {
             span.in_end = Some(span.in_start + next_seq.saturating_sub(span.out_start));
@@ -98,17 +101,19 @@ impl Rewrite {
     /// Begins a stretch with this packet, without a hole. `timestamp_out`: what its timestamp becomes.
     pub(crate) fn begin(&mut self, layer: LayerKey, seq: u64, timestamp: u32, timestamp_out: u32, pictures: Vp8Offsets) {
         self.close();
-        self.newest = (self.newest + 1) % SPANS;
-        if let Some(place) = self.spans.get_mut(self.newest) {
-            *place = Some(Span {
-                layer,
-                in_start: seq,
-                in_end: None,
-                out_start: self.next_seq,
-                timestamp_shift: timestamp_out.wrapping_sub(timestamp),
-                timestamp_known: true,
-                pictures,
-            });
+        self.last = (self.last + 1) % SPANS;
+        let newest = Span {
+            layer,
+            in_start: seq,
+            in_end: None,
+            out_start: self.next_seq,
+            timestamp_shift: timestamp_out.wrapping_sub(timestamp),
+            timestamp_known: true,
+            pictures,
+        };
+        let before = self.newest.replace(newest);
+        if let Some(place) = self.earlier.get_mut(self.last) {
+            *place = before;
         }
     }
 
@@ -118,7 +123,7 @@ impl Rewrite {
         if self.last_layer() == Some(layer) {
             self.close();
         }
-        for span in self.spans.iter_mut().flatten().filter(|span| span.layer == layer) {
+        for span in self.newest.iter_mut().chain(self.earlier.iter_mut().flatten()).filter(|span| span.layer == layer) {
             span.in_end = Some(span.in_start);
             span.timestamp_known = false;
         }
@@ -149,7 +154,8 @@ impl Rewrite {
 
     #[inline]
     fn newest_first(&self) -> impl Iterator<Item = &Span> {
-        (0..SPANS).filter_map(move |back| self.spans.get((self.newest + SPANS - back) % SPANS)?.as_ref())
+        let earlier = (0..SPANS).filter_map(move |back| self.earlier.get((self.last + SPANS - back) % SPANS)?.as_ref());
+        self.newest.iter().chain(earlier)
     }
 }
 

@@ -22,34 +22,35 @@ pub(crate) type SubscriptionKey = Key<Subscription>;
 pub(crate) const EVERYTHING: TrackSettings =
     TrackSettings { disabled: false, layer_max: u8::MAX, width: 0, height: 0, fps: 0, priority: 0 };
 
-/// One subscription.
+/// One subscription. What every packet needs stands in front (`repr(C)`; see [`crate::arena`]).
+#[repr(C)]
 pub(crate) struct Subscription {
-    pub(crate) track: TrackKey,
-    pub(crate) viewer: PeerKey,
-    pub(crate) transport: TransportKey,
+    /// Negotiated with the viewer.
+    pub(crate) sending: Option<Sending>,
     /// Ours, random, unique on the transport; never the publisher's.
     pub(crate) ssrc: u32,
     pub(crate) rtx_ssrc: u32,
-    pub(crate) settings: TrackSettings,
-    /// Negotiated with the viewer.
-    pub(crate) sending: Option<Sending>,
+    /// The layer it should get: followed at once for sound, from its next key frame on for pictures.
+    pub(crate) target: Option<LayerKey>,
     pub(crate) kind: Kind,
-    pub(crate) rewrite: Rewrite,
     pub(crate) vp8: Vp8Rewriter,
     /// Which of the layers inside of it leave; `None`: all.
     pub(crate) selection: Option<Box<Selection>>,
-    /// The layer it should get: followed at once for sound, from its next key frame on for pictures.
-    pub(crate) target: Option<LayerKey>,
+    pub(crate) redundancy: Redundancy,
+    pub(crate) resend: Ration,
+    pub(crate) rate: Rate,
+    pub(crate) sent: SenderStats,
+    pub(crate) rewrite: Rewrite,
+    pub(crate) track: TrackKey,
+    pub(crate) viewer: PeerKey,
+    pub(crate) transport: TransportKey,
+    pub(crate) settings: TrackSettings,
     /// The viewer was told that its stream is paused.
     pub(crate) paused: bool,
     pub(crate) rtx_seq: u64,
-    pub(crate) sent: SenderStats,
-    pub(crate) rate: Rate,
     /// The last sender reports: for the round trip.
     pub(crate) reports: SentReports,
     pub(crate) feedback: Feedback,
-    pub(crate) resend: Ration,
-    pub(crate) redundancy: Redundancy,
     /// When its first packet left.
     pub(crate) first_sent: Option<Instant>,
     /// A picture that cannot begin without a key frame waits since then.
@@ -60,17 +61,18 @@ pub(crate) struct Subscription {
 
 /// What leaves, as the viewer's m-line says.
 #[derive(Clone)]
+#[repr(C)]
 pub(crate) struct Sending {
-    pub(crate) codecs: Vec<Codec>,
+    pub(crate) extensions: ExtensionMap,
     pub(crate) kind: CodecKind,
     pub(crate) payload_type: u8,
     pub(crate) rtx: Option<u8>,
     /// Payload type of redundant sound.
     pub(crate) red: Option<u8>,
-    pub(crate) clock_rate: u32,
-    pub(crate) extensions: ExtensionMap,
     /// Packets carry transport-wide numbers: pictures only, since each answer costs more than a sound packet.
     pub(crate) transport_cc: bool,
+    pub(crate) clock_rate: u32,
+    pub(crate) codecs: Vec<Codec>,
 }
 
 /// What the viewer reports of the stream.

@@ -20,14 +20,15 @@ struct Stretch {
 
 /// The stretches of one source.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Thinning<const STRETCHES: usize = MICROPHONE> {
-    stretches: [Stretch; STRETCHES],
-    newest: usize,
     highest: Option<u64>,
     /// First number of the shut stretch that goes on now.
     shut_at: Option<u64>,
     /// Numbers left out so far.
     dropped: u64,
+    newest: usize,
+    stretches: [Stretch; STRETCHES],
 }
 
 impl<const STRETCHES: usize> Default for Thinning<STRETCHES> {

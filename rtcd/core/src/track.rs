@@ -30,27 +30,30 @@ pub(crate) type LayerKey = Key<Layer>;
 /// A layer that sent nothing for so long is not there: its publisher turned it off, or cannot afford it.
 const LAYER_SILENT: Duration = Duration::from_millis(1500);
 
-/// One published track.
+/// One published track. What every packet needs stands in front (`repr(C)`; see [`crate::arena`]).
+#[repr(C)]
 pub(crate) struct Track {
-    pub(crate) id: TrackId,
     pub(crate) call: CallKey,
     /// Its publisher; `None`: it stands in for one of another shard.
     pub(crate) peer: Option<PeerKey>,
-    pub(crate) publisher: PeerId,
-    /// What it stands in for.
-    pub(crate) origin: Option<StandIn>,
     pub(crate) kind: Kind,
     pub(crate) source: Source,
+    pub(crate) muted: bool,
+    /// Its publisher's signalling wants to know how loud it is.
+    pub(crate) tells_levels: bool,
+    /// Where it comes in, once an offer carried it.
+    pub(crate) bound: Option<Bound>,
+    /// What it stands in for.
+    pub(crate) origin: Option<StandIn>,
+    pub(crate) id: TrackId,
+    pub(crate) publisher: PeerId,
     /// The client's own name for it, from its offer.
     pub(crate) cid: String,
-    pub(crate) muted: bool,
     /// As announced; lowest first.
     pub(crate) announced: Vec<input::Layer>,
     pub(crate) stereo: bool,
     /// Codec the client said it would send.
     pub(crate) wished: Option<crate::negotiate::CodecKind>,
-    /// Where it comes in, once an offer carried it.
-    pub(crate) bound: Option<Bound>,
     /// Lowest first.
     pub(crate) layers: SmallVec<[LayerKey; LAYERS_MAX]>,
     pub(crate) subscriptions: Vec<SubscriptionKey>,
@@ -75,48 +78,50 @@ pub(crate) struct StandIn {
 }
 
 /// The media section a track comes in on.
+#[repr(C)]
 pub(crate) struct Bound {
-    /// `None`: it comes from another shard.
-    pub(crate) transport: Option<TransportKey>,
     /// Negotiated with the publisher, best first.
     pub(crate) codecs: Vec<Codec>,
-}
-
-/// One incoming layer.
-pub(crate) struct Layer {
-    pub(crate) track: TrackKey,
     /// `None`: it comes from another shard.
     pub(crate) transport: Option<TransportKey>,
+}
+
+/// One incoming layer. What every packet needs stands in front (`repr(C)`; see [`crate::arena`]).
+#[repr(C)]
+pub(crate) struct Layer {
+    pub(crate) track: TrackKey,
+    /// Who gets its packets.
+    pub(crate) viewers: Vec<Viewer>,
+    /// Codec of its last packet: place in [`Bound::codecs`].
+    pub(crate) codec: usize,
+    /// Whole key frames, while somebody's way is too narrow to follow the layer.
+    pub(crate) slides: Option<Box<Slides>>,
+    /// What is kept back of a microphone; `None` for everything else, and before the first packet.
+    pub(crate) microphone: Option<Box<Microphone>>,
+    /// Shards that get its packets.
+    pub(crate) relays: ShardSet,
     /// 0 is the lowest.
     pub(crate) index: u8,
+    /// It sent lately, when last looked at.
+    pub(crate) awake: bool,
+    /// Taps that read it.
+    pub(crate) taps: SmallVec<[crate::tap::TapKey; 2]>,
+    pub(crate) cache: Cache,
+    pub(crate) arrivals: Arrivals,
+    /// `None`: it comes from another shard.
+    pub(crate) transport: Option<TransportKey>,
     pub(crate) rid: String,
     /// Media source number, once known.
     pub(crate) ssrc: Option<u32>,
     /// That of its retransmissions.
     pub(crate) rtx_ssrc: Option<u32>,
-    /// Codec of its last packet: place in [`Bound::codecs`].
-    pub(crate) codec: usize,
     pub(crate) clock_rate: u32,
-    pub(crate) arrivals: Arrivals,
     pub(crate) clock: ClockMap,
-    pub(crate) cache: Cache,
-    /// Whole key frames, while somebody's way is too narrow to follow the layer.
-    pub(crate) slides: Option<Box<Slides>>,
-    /// Who gets its packets.
-    pub(crate) viewers: Vec<Viewer>,
-    /// Taps that read it.
-    pub(crate) taps: SmallVec<[crate::tap::TapKey; 2]>,
     pub(crate) key_frames: KeyFrames,
-    /// What is kept back of a microphone; `None` for everything else, and before the first packet.
-    pub(crate) microphone: Option<Box<Microphone>>,
     /// How loud a microphone of another shard is; what is kept back of it is kept back there.
     pub(crate) meter: Option<Box<Meter>>,
     /// What is inside of it, where it says so.
     pub(crate) scalable: Option<Box<Scalable>>,
-    /// Shards that get its packets.
-    pub(crate) relays: ShardSet,
-    /// It sent lately, when last looked at.
-    pub(crate) awake: bool,
     /// When its first packet came.
     pub(crate) first_at: Option<Instant>,
 }
@@ -220,6 +225,7 @@ impl Track {
             dtx: false,
             relays: Relays::default(),
             declined: Vec::new(),
+            tells_levels: false,
         }
     }
 }

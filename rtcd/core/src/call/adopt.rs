@@ -40,6 +40,7 @@ impl Core {
             source: origin.source,
             cid: String::new(),
             muted: adoption.muted,
+            tells_levels: false,
             announced: origin.announced.clone(),
             stereo: origin.stereo,
             dtx: origin.dtx,

@@ -26,17 +26,18 @@ use crate::track::{LayerKey, TrackKey};
 
 pub(crate) type CallKey = Key<Call>;
 
-/// One call.
+/// One call. What every packet of a microphone needs stands in front (`repr(C)`; see [`crate::arena`]).
+#[repr(C)]
 pub(crate) struct Call {
+    pub(crate) loudest: Loudest<LayerKey>,
+    pub(crate) speakers: Speakers,
+    pub(crate) speakers_alarm: Alarm,
+    pub(crate) quality_alarm: Alarm,
     pub(crate) id: CallId,
     pub(crate) peers: Vec<PeerKey>,
     /// Tracks of other shards.
     pub(crate) stand_ins: Vec<TrackKey>,
     pub(crate) taps: Vec<TapKey>,
-    pub(crate) speakers: Speakers,
-    pub(crate) loudest: Loudest<LayerKey>,
-    pub(crate) speakers_alarm: Alarm,
-    pub(crate) quality_alarm: Alarm,
 }
 
 impl Call {

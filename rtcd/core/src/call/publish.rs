@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::core::Core;
 use crate::counters::Count;
 use crate::demand::Demand;
+use crate::ids::Source;
 use crate::input::Publish;
 use crate::limits::{LAYERS_MAX, TRACKS_PER_PEER_MAX};
 use crate::output::Event;
@@ -24,6 +25,7 @@ impl Core {
             return;
         }
         let (call, transport) = (peer.call, peer.publish);
+        let tells_levels = peer.levels.is_some() && publish.source != Source::ScreenShareAudio;
         let mut announced = publish.layers.clone();
         announced.truncate(LAYERS_MAX);
         let key = self.tracks.insert(Track {
@@ -36,6 +38,7 @@ impl Core {
             source: publish.source,
             cid: publish.cid.clone(),
             muted: publish.muted,
+            tells_levels,
             announced,
             stereo: publish.stereo,
             dtx: publish.dtx,

@@ -14,10 +14,10 @@ use crate::timers::Timer;
 pub(crate) struct Levels(smallvec::SmallVec<[u8; AUDIO_LEVELS_TOLD]>);
 
 impl Core {
-    /// A packet of that loudness came; `voice`: not of a screen's sound.
+    /// A packet of that loudness came; `tells`: each level is told.
     #[inline]
-    pub(crate) fn heard(&mut self, now: Instant, call_key: CallKey, peer: PeerKey, level: u8, voice: bool) {
-        if voice && self.peers.get(peer).is_some_and(|peer| peer.levels.is_some()) {
+    pub(crate) fn heard(&mut self, now: Instant, call_key: CallKey, peer: PeerKey, level: u8, tells: bool) {
+        if tells {
             self.tell_level(call_key, peer, level);
         }
         let Some(call) = self.calls.get_mut(call_key) else { return };

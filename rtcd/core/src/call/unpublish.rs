@@ -23,7 +23,7 @@ impl Core {
             && let Some(transport) = bound.transport.and_then(|key| self.transports.get_mut(key))
         {
             transport.incoming.retain(|incoming| incoming.track != key || !incoming.cid.is_empty());
-            transport.sources.retain(|_, source| !layers.contains(&source.layer));
+            transport.sources.retain(|source| !layers.contains(&source.layer));
         }
         for layer in layers {
             if let Some(call) = self.calls.get_mut(call) {

@@ -92,32 +92,36 @@ struct Proved {
     checked_at: Instant,
 }
 
-#[derive(Clone, Copy)]
-struct Selected {
-    link: Link,
-    // PRIORITY of the nominating check and when; None before any nomination.
-    nomination: Option<(u32, Instant)>,
-}
-
 /// ICE-lite agent of one transport.
 ///
 /// Told: [`IceAgent::handle`] (a datagram that [`crate::stun::is_stun`]), [`IceAgent::handle_timeout`],
 /// [`IceAgent::handle_link_closed`], [`IceAgent::set_remote`], [`IceAgent::restart`]. Asked: [`IceAgent::selected`],
 /// [`IceAgent::is_proved`], [`IceAgent::poll_timeout`].
+// Where to send stands in front: every packet that leaves needs it.
+#[repr(C, align(64))]
 pub struct IceAgent {
+    selected: Option<Link>,
+    // PRIORITY of the check that nominated it and when; None before any nomination.
+    nomination: Option<(u32, Instant)>,
     current: Generation,
     // After a restart: answers under both names until this one is nominated.
     next: Option<Generation>,
     role: Role,
     proved: Vec<Proved>,
-    selected: Option<Selected>,
 }
 
 impl IceAgent {
     /// A transport that nobody has checked yet.
     #[must_use]
     pub fn new(local: LocalCredentials) -> Self {
-        Self { current: Generation { local, remote_ufrag: None }, next: None, role: Role::Controlled, proved: Vec::new(), selected: None }
+        Self {
+            selected: None,
+            nomination: None,
+            current: Generation { local, remote_ufrag: None },
+            next: None,
+            role: Role::Controlled,
+            proved: Vec::new(),
+        }
     }
 
     /// The credentials to put into the next description: those of a pending restart, otherwise the current ones.
@@ -153,7 +157,7 @@ impl IceAgent {
     #[inline]
     #[must_use]
     pub fn selected(&self) -> Option<Link> {
-        self.selected.map(|selected| selected.link)
+        self.selected
     }
 
     /// May bytes from here be listened to (DTLS, SRTP)? Only addresses with a valid check, not older than [`CONSENT`].
@@ -217,9 +221,7 @@ impl IceAgent {
                 self.current = next;
             }
             // The new generation starts with a clean slate: its first nomination wins whatever its priority.
-            if let Some(selected) = &mut self.selected {
-                selected.nomination = None;
-            }
+            self.nomination = None;
         }
         let event = self.select(now, link, nominated.then_some(message.priority.unwrap_or(0)));
         IceOutcome { reply_len, event, refused: None }
@@ -245,7 +247,7 @@ impl IceAgent {
         }
         if self.proved.len() >= ICE_LINKS_MAX {
             // A peer behind a NAT that changes ports all the time: the one longest silent gives way, never the one in use.
-            let in_use = self.selected();
+            let in_use = self.selected;
             let oldest = self.proved.iter().enumerate().filter(|(_, proved)| Some(proved.link) != in_use).min_by_key(|(_, p)| p.checked_at);
             match oldest.filter(|(_, proved)| now.saturating_duration_since(proved.checked_at) > STALE).map(|(i, _)| i) {
                 Some(i) => drop(self.proved.swap_remove(i)),
@@ -259,25 +261,25 @@ impl IceAgent {
     /// Decides whether a just checked address becomes the one we send to. `nominated`: PRIORITY of a check with USE-CANDIDATE.
     fn select(&mut self, now: Instant, link: Link, nominated: Option<u32>) -> Option<IceEvent> {
         let Some(selected) = self.selected else {
-            self.selected = Some(Selected { link, nomination: nominated.map(|priority| (priority, now)) });
+            (self.selected, self.nomination) = (Some(link), nominated.map(|priority| (priority, now)));
             return Some(IceEvent::Connected(link));
         };
-        if selected.link == link {
+        if selected == link {
             if let Some(priority) = nominated {
-                let since = selected.nomination.map_or(now, |(_, since)| since);
-                self.selected = Some(Selected { link, nomination: Some((priority, since)) });
+                let since = self.nomination.map_or(now, |(_, since)| since);
+                self.nomination = Some((priority, since));
             }
             return None;
         }
-        let moves = match (nominated, selected.nomination) {
+        let moves = match (nominated, self.nomination) {
             (Some(_), None) => true,
             (Some(priority), Some((held, since))) => priority >= held || now.saturating_duration_since(since) >= SETTLE,
-            (None, _) => self.is_stale(now, selected.link),
+            (None, _) => self.is_stale(now, selected),
         };
         if !moves {
             return None;
         }
-        self.selected = Some(Selected { link, nomination: nominated.map(|priority| (priority, now)) });
+        (self.selected, self.nomination) = (Some(link), nominated.map(|priority| (priority, now)));
         Some(IceEvent::Moved(link))
     }
 
@@ -306,13 +308,13 @@ impl IceAgent {
 
     /// When the address in use is no longer proved: on to the one checked last, or to silence.
     fn leave_lost(&mut self) -> Option<IceEvent> {
-        let selected = self.selected?;
-        if self.is_proved(selected.link) {
+        if self.is_proved(self.selected?) {
             return None;
         }
+        self.nomination = None;
         match self.proved.iter().max_by_key(|proved| proved.checked_at).map(|proved| proved.link) {
             Some(link) => {
-                self.selected = Some(Selected { link, nomination: None });
+                self.selected = Some(link);
                 Some(IceEvent::Moved(link))
             }
             None => {

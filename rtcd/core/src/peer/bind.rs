@@ -160,20 +160,20 @@ impl Core {
 
 /// A source belongs to a layer from now on; the layer's former source is forgotten.
 pub(crate) fn bind_source(
-    sources: &mut super::transport::ByNumber<SourceOf>,
+    sources: &mut super::transport::Sources,
     layers: &mut Arena<Layer>,
     layer_key: LayerKey,
     ssrc: u32,
     rtx: bool,
 ) -> bool {
     let Some(layer) = layers.get_mut(layer_key) else { return false };
-    if sources.len() >= SRTP_SOURCES_MAX && !sources.contains_key(&ssrc) {
+    if sources.len() >= SRTP_SOURCES_MAX && sources.known(ssrc).is_none() {
         return false;
     }
     let place = if rtx { &mut layer.rtx_ssrc } else { &mut layer.ssrc };
     let former = place.replace(ssrc).filter(|former| *former != ssrc);
     if let Some(former) = former {
-        sources.remove(&former);
+        sources.remove(former);
         if !rtx {
             // A new source counts from anywhere: its numbers must not be taken for the old one's.
             layer.arrivals = crate::receive::Arrivals::new(layer.clock_rate);

@@ -52,8 +52,8 @@ impl Core {
                 self.timers.set(&mut transport.alarms.feedback, Timer::Feedback(key), now + FEEDBACK_INTERVAL);
             }
         }
-        let source = match transport.sources.get(&header.ssrc) {
-            Some(source) => *source,
+        let source = match transport.sources.get(header.ssrc) {
+            Some(source) => source,
             None => {
                 let Some((layer, rtx)) = identify(&transport.incoming, &self.tracks, &self.layers, &header, &extensions, packet) else {
                     self.counters.one(Count::RtpUnbound);
@@ -312,8 +312,8 @@ impl Core {
             }
         }
         if let (Some(level), Some(peer)) = (level, track.peer) {
-            let (call, voice) = (track.call, track.source != Source::ScreenShareAudio);
-            self.heard(now, call, peer, level.level, voice);
+            let (call, tells) = (track.call, track.tells_levels);
+            self.heard(now, call, peer, level.level, tells);
         }
         let taps = self.layers.get(key).is_some_and(|layer| !layer.taps.is_empty());
         if taps {

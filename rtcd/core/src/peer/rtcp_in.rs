@@ -76,7 +76,7 @@ impl Core {
     }
 
     fn sender_report(&mut self, now: Instant, key: TransportKey, ssrc: u32, ntp: u64, timestamp: u32) {
-        let Some(source) = self.transports.get(key).and_then(|transport| transport.sources.get(&ssrc)) else { return };
+        let Some(source) = self.transports.get(key).and_then(|transport| transport.sources.known(ssrc)) else { return };
         if source.rtx {
             return;
         }

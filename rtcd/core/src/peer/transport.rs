@@ -25,28 +25,9 @@ use crate::track::{LayerKey, TrackKey};
 pub(crate) type TransportKey = Key<Transport>;
 pub(crate) type ByNumber<T> = HashMap<u32, T, BuildHasherDefault<FxHasher>>;
 
-/// One transport.
+/// One transport. What every packet needs stands in front, for those that leave first (`repr(C)`; see [`crate::arena`]).
+#[repr(C)]
 pub(crate) struct Transport {
-    pub(crate) peer: PeerKey,
-    pub(crate) side: Side,
-    pub(crate) state: State,
-    pub(crate) negotiator: Negotiator,
-    pub(crate) ice: IceAgent,
-    /// Addresses that passed a check and so lead here.
-    pub(crate) links: Vec<Link>,
-    pub(crate) dtls: Option<DtlsSession>,
-    pub(crate) keys: Option<Keys>,
-    pub(crate) sctp: Option<Sctp>,
-    pub(crate) data: Option<DataSection>,
-    /// Header extensions the client sends; one map for all sections, as bundling demands.
-    pub(crate) extensions: ExtensionMap,
-    /// Sections the client sends on, with the track each belongs to.
-    pub(crate) incoming: Vec<Incoming>,
-    /// What an authenticated SSRC is.
-    pub(crate) sources: ByNumber<SourceOf>,
-    /// Our own SSRCs, media and RTX.
-    pub(crate) outgoing: ByNumber<SubscriptionKey>,
-    pub(crate) subscriptions: Vec<SubscriptionKey>,
     /// Packets to write at the next poll.
     pub(crate) pending: Vec<Pending>,
     /// Which sounds it gets, on a narrow way.
@@ -57,9 +38,29 @@ pub(crate) struct Transport {
     pub(crate) pacer: Option<Box<super::pacing::Pacer>>,
     /// Stands in the core's list of transports with something to write.
     pub(crate) dirty: bool,
+    pub(crate) step: Step,
+    pub(crate) side: Side,
     pub(crate) traffic: Traffic,
     pub(crate) alarms: Alarms,
-    pub(crate) step: Step,
+    /// Header extensions the client sends; one map for all sections, as bundling demands.
+    pub(crate) extensions: ExtensionMap,
+    /// What an authenticated SSRC is.
+    pub(crate) sources: Sources,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) ice: IceAgent,
+    pub(crate) peer: PeerKey,
+    pub(crate) state: State,
+    pub(crate) negotiator: Negotiator,
+    /// Addresses that passed a check and so lead here.
+    pub(crate) links: Vec<Link>,
+    pub(crate) dtls: Option<DtlsSession>,
+    pub(crate) sctp: Option<Sctp>,
+    pub(crate) data: Option<DataSection>,
+    /// Sections the client sends on, with the track each belongs to.
+    pub(crate) incoming: Vec<Incoming>,
+    /// Our own SSRCs, media and RTX.
+    pub(crate) outgoing: ByNumber<SubscriptionKey>,
+    pub(crate) subscriptions: Vec<SubscriptionKey>,
     pub(crate) messages: super::messages::MessageRation,
     pub(crate) congestion: super::congestion::Congestion,
     pub(crate) rtt: Option<std::time::Duration>,
@@ -91,9 +92,10 @@ impl Negotiator {
 }
 
 /// SRTP, after DTLS.
+#[repr(C, align(64))]
 pub(crate) struct Keys {
-    pub(crate) inbound: Inbound,
     pub(crate) outbound: Outbound,
+    pub(crate) inbound: Inbound,
     pub(crate) profile: Profile,
     /// When silent sources were last looked for.
     pub(crate) swept_at: Instant,
@@ -116,6 +118,56 @@ pub(crate) struct SourceOf {
     pub(crate) rtx: bool,
 }
 
+/// What the SSRCs of a transport carry. Most packets come from the one that sent last, which is found without a look into the table.
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct Sources {
+    last: Option<(u32, SourceOf)>,
+    all: ByNumber<SourceOf>,
+}
+
+impl Sources {
+    /// Whose packet is this?
+    #[inline]
+    pub(crate) fn get(&mut self, ssrc: u32) -> Option<SourceOf> {
+        if let Some((last, source)) = self.last
+            && last == ssrc
+        {
+            return Some(source);
+        }
+        let source = *self.all.get(&ssrc)?;
+        self.last = Some((ssrc, source));
+        Some(source)
+    }
+
+    /// The same, of one that a report speaks of.
+    pub(crate) fn known(&self, ssrc: u32) -> Option<SourceOf> {
+        self.all.get(&ssrc).copied()
+    }
+
+    /// From now on the SSRC carries this.
+    pub(crate) fn insert(&mut self, ssrc: u32, source: SourceOf) {
+        self.last = None;
+        self.all.insert(ssrc, source);
+    }
+
+    /// Its place is for others now.
+    pub(crate) fn remove(&mut self, ssrc: u32) {
+        self.last = None;
+        self.all.remove(&ssrc);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Forgets what is not to be kept.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(SourceOf) -> bool) {
+        self.last = None;
+        self.all.retain(|_, source| keep(*source));
+    }
+}
+
 /// A packet waiting to be written for a viewer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
@@ -130,23 +182,25 @@ pub(crate) struct Pending {
 
 /// Plain counts.
 #[derive(Clone, Copy, Default)]
+#[repr(C)]
 pub(crate) struct Traffic {
-    pub(crate) rate_in: Rate,
     pub(crate) rate_out: Rate,
-    pub(crate) packets_in: u64,
     pub(crate) packets_out: u64,
     pub(crate) bytes_out: u64,
+    pub(crate) rate_in: Rate,
+    pub(crate) packets_in: u64,
     pub(crate) last_in: Option<Instant>,
 }
 
 /// One alarm per kind of timer.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Alarms {
+    pub(crate) reports: Alarm,
+    pub(crate) feedback: Alarm,
     pub(crate) state: Alarm,
     pub(crate) dtls: Alarm,
     pub(crate) sctp: Alarm,
-    pub(crate) feedback: Alarm,
-    pub(crate) reports: Alarm,
     pub(crate) allocation: Alarm,
     pub(crate) slides: Alarm,
     pub(crate) padding: Alarm,
@@ -202,7 +256,7 @@ impl Transport {
             data: None,
             extensions: ExtensionMap::new(),
             incoming: Vec::new(),
-            sources: ByNumber::default(),
+            sources: Sources::default(),
             outgoing: ByNumber::default(),
             subscriptions: Vec::new(),
             pending: Vec::new(),

@@ -39,6 +39,7 @@ struct Missing {
 
 /// Tracks one stream. After its first gaps it allocates nothing more than up to [`NACK_MISSING_MAX`] entries.
 #[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub struct NackTracker {
     highest: Option<u64>,
     // Ascending.

@@ -34,17 +34,18 @@ pub fn round_trip(block: &ReportBlock, now_ntp: u64) -> Option<Duration> {
 
 /// Counts what arrives from one source. Packets have to be authentic and not replayed.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct ReceiverStats {
-    clock_rate: u32,
     first: Option<u64>,
     highest: u64,
     received: u64,
     bytes: u64,
-    // Expected and received at the last report.
-    prior: (u64, u64),
+    clock_rate: u32,
     // Jitter in 1/16 units of the media clock (RFC 3550 A.8).
     jitter_16: u32,
     last_arrival: Option<(Instant, u32)>,
+    // Expected and received at the last report.
+    prior: (u64, u64),
     last_sr: Option<(u32, Instant)>,
 }
 

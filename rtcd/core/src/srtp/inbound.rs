@@ -44,10 +44,11 @@ pub struct Unprotected {
 }
 
 /// Context for one remote endpoint, RTP and RTCP. Sources appear with their first authentic packet.
+#[repr(C)]
 pub struct Inbound {
     rtp: Cipher,
-    rtcp: Cipher,
     rtp_sources: Sources,
+    rtcp: Cipher,
     rtcp_sources: Sources,
     profile: Profile,
 }

@@ -15,12 +15,13 @@ const RTCP_ENCRYPTED: u32 = 1 << 31;
 /// RTP needs no state here: the caller gives the 48-bit index (an extended sequence number that only grows), which it has
 /// anyway. **Never give the same `(SSRC, index)` twice with other bytes**: that would use key stream twice. Resending goes
 /// over an RTX stream with its own SSRC and numbers.
+#[repr(C)]
 pub struct Outbound {
     rtp: Cipher,
+    profile: Profile,
     rtcp: Cipher,
     // One counter for all our RTCP: unique per SSRC because it is unique at all.
     rtcp_index: u32,
-    profile: Profile,
 }
 
 impl Outbound {

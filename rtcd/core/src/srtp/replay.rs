@@ -7,6 +7,7 @@ const WORDS: usize = (REPLAY_WINDOW / 64) as usize;
 
 /// A sliding window over 48-bit packet indices: a ring of bits, one per index.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct ReplayWindow {
     // None: nothing seen.
     highest: Option<u64>,
