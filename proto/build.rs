@@ -9,7 +9,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("conclave.bin"), prost_encode(&descriptors))?;
     // A last diagnosis is rare and ten times as large as what else a call tells; every event would be as large.
-    tonic_prost_build::configure().bytes(".").boxed(".conclave.v1.CallEvent.event.departed").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .skip_debug([".conclave.v1.TapMediaKey"])
+        .bytes(".")
+        .boxed(".conclave.v1.CallEvent.event.departed")
+        .compile_fds(descriptors)?;
     Ok(())
 }
 

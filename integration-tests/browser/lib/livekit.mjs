@@ -63,6 +63,62 @@ globalThis.got = async (identity, source) => {
 };
 </script>`;
 
+/** What the media node and its offloader know of each other. */
+const TAP_SECRET = "the secret of the stories' taps, long enough";
+const OFFLOADER_TOKEN = "the token of the stories' offloader";
+const OFFLOADER = "http://127.0.0.1:8075";
+
+/** A manifest's lines; of one that is being written, the whole ones. */
+export const parse = (manifest) => manifest.slice(0, manifest.lastIndexOf("\n") + 1).split("\n").filter(Boolean).map((line) => JSON.parse(line));
+
+/** The offloader of a media node: what egresses write is in `files`. */
+export class Recorder {
+  /** For `MediaNode.start`. */
+  static env = { RTCD_TAP_SECRET: TAP_SECRET, RTCD_OFFLOADER_URL: OFFLOADER, RTCD_OFFLOADER_TOKEN: OFFLOADER_TOKEN };
+
+  static async start() {
+    const recorder = new Recorder();
+    recorder.folder = fs.mkdtempSync(path.join(os.tmpdir(), "recorder-story-"));
+    recorder.files = path.join(recorder.folder, "egress");
+    recorder.data = path.join(recorder.folder, "offloader");
+    recorder.process = spawn(path.join(bin, "offloader"), [], {
+      cwd: recorder.folder,
+      env: {
+        ...process.env, OFFLOADER_LISTEN: new URL(OFFLOADER).host, OFFLOADER_TOKEN, OFFLOADER_TAP_SECRET: TAP_SECRET, OFFLOADER_DATA: recorder.data,
+        OFFLOADER_EGRESS_DIR: recorder.files, OFFLOADER_RTCD: "http://127.0.0.1:8045", OFFLOADER_POLL_MS: "200",
+      },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    recorder.output = "";
+    for (const stream of [recorder.process.stdout, recorder.process.stderr]) stream.on("data", (bytes) => { recorder.output += bytes; });
+    await until("the offloader is healthy", async () => {
+      if (recorder.process.exitCode !== null) throw new Error(recorder.output);
+      return (await fetch(`${OFFLOADER}/healthz`)).ok;
+    });
+    return recorder;
+  }
+
+  /** The manifest's lines of each recording that is not sealed yet. */
+  manifests() {
+    const recordings = path.join(this.data, "recordings");
+    const files = fs.existsSync(recordings) ? fs.readdirSync(recordings).map((id) => path.join(recordings, id, "manifest.jsonl")) : [];
+    return files.filter((file) => fs.existsSync(file)).map((file) => parse(fs.readFileSync(file, "utf8")));
+  }
+
+  /** An answer of the offloader's own API. */
+  async get(route) {
+    const response = await fetch(`${OFFLOADER}${route}`, { headers: { authorization: `Bearer ${OFFLOADER_TOKEN}`, "x-conclave-actor": "story" } });
+    if (!response.ok) throw new Error(`${route}: ${response.status} ${await response.text()}`);
+    return response;
+  }
+
+  async stop() {
+    this.process.kill("SIGINT");
+    await until("the offloader ends", () => this.process.exitCode !== null || this.process.signalCode !== null, 40_000);
+    fs.rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
 /** A media node with an API key, and the server of the page. */
 export class MediaNode {
   static async start(env = {}) {
@@ -101,9 +157,9 @@ export class MediaNode {
   }
 
   /** A call of the server's API. */
-  async server(method, body) {
-    const token = this.token("", "", { roomJoin: false, roomCreate: true, roomList: true, roomAdmin: true });
-    const response = await fetch(`http://127.0.0.1:8045/twirp/livekit.RoomService/${method}`, {
+  async server(method, body, service = "RoomService") {
+    const token = this.token("", "", { roomJoin: false, roomCreate: true, roomList: true, roomAdmin: true, roomRecord: true });
+    const response = await fetch(`http://127.0.0.1:8045/twirp/livekit.${service}/${method}`, {
       method: "POST",
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
       body: JSON.stringify(body),

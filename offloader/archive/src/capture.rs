@@ -26,7 +26,7 @@ use crate::limits::{
     SEGMENT_US, TEXT_BYTES_MAX, TRACKS_MAX,
 };
 use crate::manifest::{
-    Attempt, Chain, Checkpoint, Consent, End, Entry, Manifest, Muted, Participant, Start, TrackEnd, TrackInfo, TrackLine,
+    Attempt, Chain, Checkpoint, Consent, End, Entry, Manifest, MediaKey, Muted, Participant, Start, TrackEnd, TrackInfo, TrackLine,
 };
 use crate::record::{Gap, GapReason, Packet, Record};
 use crate::segment::{SegmentError, WriteError};
@@ -157,6 +157,8 @@ pub struct CaptureWriter {
     by_sid: HashMap<String, u32>,
     tracks: Vec<TrackWriter>,
     consented: HashSet<String>,
+    /// What was last said of each media key.
+    media_keys: Vec<MediaKey>,
     now_us: i64,
     /// Number of the current 2 s window: all tracks close together.
     window: i64,
@@ -194,6 +196,7 @@ impl CaptureWriter {
             by_sid: HashMap::new(),
             tracks: Vec::new(),
             consented: HashSet::new(),
+            media_keys: Vec::new(),
             now_us,
             window: now_us.div_euclid(SEGMENT_US),
             flushed_us: now_us,
@@ -262,6 +265,20 @@ impl CaptureWriter {
         Ok(())
     }
 
+    /// A media key was granted or taken back. On the disk when this returns: nothing that it opened is kept before it.
+    pub fn media_key(&mut self, at_us: i64, key: MediaKey) -> Result<(), CaptureError> {
+        self.check()?;
+        let key = MediaKey { identity: cut(key.identity), display_name: cut(key.display_name), of: cut(key.of), ..key };
+        match self.media_keys.iter_mut().find(|known| known.is_of(&key)) {
+            // Told again when the tap is opened again.
+            Some(known) if (known.granted, known.at_ms) == (key.granted, key.at_ms) => return Ok(()),
+            Some(known) => *known = key.clone(),
+            None => self.media_keys.push(key.clone()),
+        }
+        self.append(at_us, Entry::MediaKey(key))?;
+        self.sync()
+    }
+
     /// Somebody came or went.
     pub fn participant(&mut self, at_us: i64, identity: String, display_name: String, present: bool) -> Result<(), CaptureError> {
         self.check()?;
@@ -327,6 +344,11 @@ impl CaptureWriter {
         self.check()?;
         self.now_us = now_us;
         self.close_segments()?;
+        // What nobody could open up to the end is told by no later packet.
+        let sealed: Vec<_> = self.tracks.iter_mut().filter_map(|track| track.end_sealed_gap(now_us)).collect();
+        for gap in sealed {
+            self.append(now_us, Entry::Gap(gap))?;
+        }
         self.checkpoint()?;
         self.append(now_us, Entry::End(End { reason: cut(reason.to_owned()) }))?;
         self.sync()

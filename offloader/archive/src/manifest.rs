@@ -45,6 +45,8 @@ pub enum Entry {
     Participant(Participant),
     /// Somebody answered the recording notice.
     Consent(Consent),
+    /// Somebody granted a key of what is encrypted end to end, or took it back.
+    MediaKey(MediaKey),
     /// A track was muted or unmuted.
     Muted(Muted),
     /// A track ended.
@@ -124,6 +126,29 @@ pub struct TrackInfo {
     pub width: u32,
     /// Video height as announced.
     pub height: u32,
+    /// How it came encrypted end to end. What is stored is what was inside.
+    #[serde(default, skip_serializing_if = "Encryption::is_none")]
+    pub encryption: Encryption,
+}
+
+/// How media is encrypted end to end, in LiveKit's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encryption {
+    /// Not.
+    #[default]
+    None,
+    /// As the frame cryptors of `livekit-client` and libwebrtc do it.
+    Gcm,
+    /// In the application's own way.
+    Custom,
+}
+
+impl Encryption {
+    /// In clear.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// A track gets its number.
@@ -214,6 +239,31 @@ pub struct Consent {
     pub answered_at_ms: i64,
     /// To which notice.
     pub notice_version: String,
+}
+
+/// A grant of a media key, never the key itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaKey {
+    /// Who granted it.
+    pub identity: String,
+    /// Name at that time.
+    pub display_name: String,
+    /// Granted, or taken back.
+    pub granted: bool,
+    /// When, Unix ms.
+    pub at_ms: i64,
+    /// Whose media it opens; empty: everybody's.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub of: String,
+    /// Its number in the frames.
+    pub key_index: u8,
+}
+
+impl MediaKey {
+    /// Whether another line is about the same key.
+    pub fn is_of(&self, other: &Self) -> bool {
+        (&self.identity, &self.of, self.key_index) == (&other.identity, &other.of, other.key_index)
+    }
 }
 
 /// A track was muted or unmuted.
@@ -316,6 +366,8 @@ pub struct Manifest {
     pub participants: Vec<(i64, Participant)>,
     /// Answers.
     pub consents: Vec<Consent>,
+    /// Grants of media keys.
+    pub media_keys: Vec<MediaKey>,
     /// Mutes with their time.
     pub muted: Vec<(i64, Muted)>,
     /// Gaps of the whole recording.
@@ -505,6 +557,7 @@ impl Manifest {
             },
             Entry::Participant(participant) => self.participants.push((at_us, participant)),
             Entry::Consent(consent) => self.consents.push(consent),
+            Entry::MediaKey(key) => self.media_keys.push(key),
             Entry::Muted(muted) => self.muted.push((at_us, muted)),
             Entry::TrackEnd(TrackEnd { track }) => match self.tracks.get_mut(track as usize) {
                 Some(track) => track.ended_at_us = Some(at_us),

@@ -28,7 +28,7 @@ pub struct Packet {
     pub key_frame: bool,
     /// 0 loud … 127 silent, 255 unknown.
     pub audio_level: u8,
-    /// The codec's bytes, untouched.
+    /// The codec's bytes, untouched; of a track that was encrypted end to end what was inside.
     pub payload: Bytes,
 }
 
@@ -55,6 +55,8 @@ pub enum GapReason {
     Reader,
     /// The recorder died and the next one took over.
     Worker,
+    /// It came encrypted end to end, and no key that was granted opens it.
+    Encrypted,
 }
 
 /// An entry of a segment.
@@ -104,6 +106,7 @@ impl Record {
                     GapReason::Network => 1,
                     GapReason::Reader => 2,
                     GapReason::Worker => 3,
+                    GapReason::Encrypted => 4,
                 });
             }
         }
@@ -144,6 +147,7 @@ impl Record {
                     1 => GapReason::Network,
                     2 => GapReason::Reader,
                     3 => GapReason::Worker,
+                    4 => GapReason::Encrypted,
                     other => return Err(RecordError::Reason(other)),
                 };
                 Ok(Some(Self::Gap(Gap { at_us, from_seq, packets, reason })))

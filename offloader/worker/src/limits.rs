@@ -130,3 +130,21 @@ pub const REACTIONS_A_TICK: usize = 5;
 
 /// Sessions of a call whose hand or microphone is kept in mind: as many as the plugin's state of a call may have.
 pub const SESSIONS_NOTED_MAX: usize = 10_000;
+
+/// Media keys of one call that are held: a kilobyte each. The media node gives no more.
+pub const MEDIA_KEYS: usize = 1_024;
+
+/// Keys derived from what was granted, at once and then one in this time: each is 100 000 rounds, some 30 ms, which hostile grants
+/// must not make of the whole recording.
+pub const MEDIA_KEY_DERIVATIONS: u32 = 64;
+/// See [`MEDIA_KEY_DERIVATIONS`], µs of the packets' time.
+pub const MEDIA_KEY_DERIVATION_US: i64 = 200_000;
+
+/// Steps of a ratchet that are tried ahead, at most; `livekit-client` tries 8 unless told otherwise.
+pub const MEDIA_KEY_RATCHET: usize = 16;
+
+/// Packets of one encrypted picture that are waited for: a key frame of a 4K screen has two thousand.
+pub const SEALED_FRAME_PACKETS: usize = 8_192;
+
+/// Encrypted media that cannot be opened is told at least this often, µs.
+pub const SEALED_GAP_US: i64 = 1_000_000;

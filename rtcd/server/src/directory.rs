@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use conclave_proto::v1;
 use conclave_proto::v1::{TapItem, tap_item};
-use rtcd_core::ids::CallId;
+use rtcd_core::ids::{CallId, PeerId, TrackId};
 use rustc_hash::FxHashMap;
 use tokio::sync::broadcast;
+
+use crate::limits::{ENCRYPTED_TRACKS_MAX, MEDIA_KEYS_MAX};
+use crate::media_key::{KeyName, MediaKey};
 
 /// Items a watching tap may be behind before it is ended: a whole large call joining at once.
 const WATCH_MAX: usize = 2048;
@@ -26,6 +29,8 @@ struct Entry {
     /// By the core's peer id.
     people: FxHashMap<String, Person>,
     consents: FxHashMap<String, v1::TapConsent>,
+    /// Of what is encrypted end to end, those taken back too.
+    media_keys: Vec<MediaKey>,
     /// Made with the first tap: its places cost some 300 KiB, and most calls are watched by nobody.
     watchers: Option<broadcast::Sender<TapItem>>,
 }
@@ -46,6 +51,8 @@ struct Person {
     identity: String,
     display_name: String,
     present: bool,
+    /// Tracks of theirs that are encrypted end to end, and how; the newest last.
+    encrypted: Vec<(TrackId, v1::TapEncryption)>,
 }
 
 /// How an identity stands to a call.
@@ -77,14 +84,17 @@ impl Directory {
             started_at_us: at_ms.saturating_mul(1000),
             people: FxHashMap::default(),
             consents: FxHashMap::default(),
+            media_keys: Vec::new(),
             watchers: None,
         });
         if entry.people.len() >= PEOPLE_MAX {
             entry.people.retain(|_, person| person.present);
         }
-        let person = Person { identity: joined.identity.clone(), display_name: joined.display_name.clone(), present: true };
-        let before = entry.people.insert(joined.participant_sid.clone(), person.clone());
-        if !before.is_some_and(|before| before.present) {
+        let encrypted = entry.people.remove(&joined.participant_sid).map(|before| (before.present, before.encrypted));
+        let (was_present, encrypted) = encrypted.unwrap_or_default();
+        let person = Person { identity: joined.identity.clone(), display_name: joined.display_name.clone(), present: true, encrypted };
+        entry.people.insert(joined.participant_sid.clone(), person.clone());
+        if !was_present {
             self.present.fetch_add(1, Ordering::Relaxed);
         }
         entry.tell(|| participant(&person, at_ms));
@@ -116,6 +126,49 @@ impl Directory {
         entry.tell(|| item(at_ms, tap_item::Item::Consent(answer)));
     }
 
+    /// Somebody publishes a track that is encrypted end to end.
+    pub fn encrypted(&self, call: &CallId, peer: &PeerId, track: &TrackId, how: v1::TapEncryption) {
+        let mut calls = self.lock();
+        let Some(person) = calls.get_mut(call).and_then(|entry| entry.people.get_mut(peer.as_str())) else { return };
+        if person.encrypted.len() >= ENCRYPTED_TRACKS_MAX {
+            person.encrypted.remove(0);
+        }
+        person.encrypted.push((track.clone(), how));
+    }
+
+    /// How a peer's track is encrypted end to end.
+    #[must_use]
+    pub fn encryption(&self, call: &CallId, peer: &str, track: &str) -> v1::TapEncryption {
+        let calls = self.lock();
+        let of = calls.get(call).and_then(|entry| entry.people.get(peer));
+        let known = of.and_then(|person| person.encrypted.iter().find(|(other, _)| other.as_str() == track));
+        known.map_or(v1::TapEncryption::None, |(_, how)| *how)
+    }
+
+    /// A key of what is encrypted end to end was granted to recordings, or taken back.
+    pub fn granted(&self, call: &CallId, key: MediaKey, at_ms: i64) {
+        let mut calls = self.lock();
+        let Some(entry) = calls.get_mut(call) else { return };
+        // What was taken back is remembered for taps that are away for a moment: as many as are granted at most.
+        while entry.media_keys.len() >= MEDIA_KEYS_MAX * 2
+            && let Some(gone) = entry.media_keys.iter().position(|other| other.secret.is_none())
+        {
+            entry.media_keys.remove(gone);
+        }
+        entry.media_keys.retain(|other| other.name != key.name);
+        entry.tell(|| item(at_ms, tap_item::Item::MediaKey(key.announcement())));
+        entry.media_keys.push(key);
+    }
+
+    /// What a recording tap is told of a key; `None`: it changed meanwhile, and another word follows.
+    #[must_use]
+    pub fn media_key(&self, call: &CallId, told: &v1::TapMediaKey) -> Option<v1::TapMediaKey> {
+        let name = KeyName::of_item(told);
+        let calls = self.lock();
+        let key = calls.get(call)?.media_keys.iter().find(|key| key.name == name)?;
+        (key.secret.is_some() == told.granted && key.at_ms == told.at_ms).then(|| key.item())
+    }
+
     /// The call is over.
     pub fn ended(&self, call: &CallId, at_ms: i64) {
         let Some(mut entry) = self.lock().remove(call) else { return };
@@ -132,6 +185,7 @@ impl Directory {
         let mut now: Vec<TapItem> =
             entry.people.values().filter(|person| person.present).map(|person| participant(person, at_ms)).collect();
         now.extend(entry.consents.values().map(|consent| item(at_ms, tap_item::Item::Consent(consent.clone()))));
+        now.extend(entry.media_keys.iter().map(|key| item(at_ms, tap_item::Item::MediaKey(key.announcement()))));
         let watchers = entry.watchers.get_or_insert_with(|| broadcast::channel(WATCH_MAX).0);
         Some(Watch { call_started_at_us: entry.started_at_us, now, changes: watchers.subscribe() })
     }
@@ -243,5 +297,50 @@ mod tests {
         directory.ended(&call, 4);
         assert!(matches!(watch.changes.try_recv().expect("a change").item, Some(tap_item::Item::Consent(_))));
         assert!(matches!(watch.changes.try_recv().expect("a change").item, Some(tap_item::Item::CallEnded(_))));
+    }
+
+    #[test]
+    fn a_media_key_is_told_without_its_secret_and_given_where_it_is_looked_up() {
+        use crate::media_key::{Derivation, KeySecret};
+        let directory = Directory::default();
+        let call = CallId::new("default/c").expect("a name");
+        let joined = v1::ParticipantJoined { identity: "u-1".into(), participant_sid: "PA_1".into(), display_name: "Ann".into() };
+        directory.joined(&call, &joined, 1);
+        let (peer, track) = (PeerId::new("PA_1").expect("a name"), TrackId::new("TR_1").expect("a name"));
+        directory.encrypted(&call, &peer, &track, v1::TapEncryption::Gcm);
+        // A page that comes back has the same tracks.
+        directory.joined(&call, &joined, 2);
+        assert_eq!(directory.encryption(&call, "PA_1", "TR_1"), v1::TapEncryption::Gcm);
+        assert_eq!(directory.encryption(&call, "PA_1", "TR_2"), v1::TapEncryption::None);
+
+        let key = |at_ms, secret: bool| MediaKey {
+            name: KeyName { by: "u-1".into(), of: String::new(), index: 1 },
+            by_name: "Ann".into(),
+            secret: secret.then(|| KeySecret {
+                derivation: Derivation::Hkdf,
+                material: zeroize::Zeroizing::new(vec![7; 16]),
+                salt: "s".into(),
+                bits: 128,
+                ratchet_window: 0,
+            }),
+            at_ms,
+        };
+        let mut watch = directory.watch(&call, 3).expect("a call");
+        directory.granted(&call, key(3, true), 3);
+        let mut told = || match watch.changes.try_recv().expect("a change").item {
+            Some(tap_item::Item::MediaKey(told)) => told,
+            other => panic!("{other:?}"),
+        };
+        let granted = told();
+        assert!(granted.granted && granted.material.is_empty());
+        assert_eq!(directory.media_key(&call, &granted).expect("a key").material, vec![7; 16]);
+        directory.granted(&call, key(4, false), 4);
+        assert!(directory.media_key(&call, &granted).is_none(), "it was taken back meanwhile");
+        let taken = directory.media_key(&call, &told()).expect("a word");
+        assert!(!taken.granted && taken.material.is_empty());
+        let later = directory.watch(&call, 5).expect("a call").now;
+        assert!(later.iter().any(|item| matches!(&item.item, Some(tap_item::Item::MediaKey(key)) if !key.granted)));
+        directory.ended(&call, 6);
+        assert!(directory.media_key(&call, &granted).is_none(), "it ends with the call");
     }
 }

@@ -12,6 +12,7 @@ pub mod drain;
 pub mod http;
 pub mod limits;
 pub mod logging;
+pub mod media_key;
 pub mod metrics;
 pub mod net;
 pub mod node;

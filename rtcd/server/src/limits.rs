@@ -178,6 +178,24 @@ pub const JOIN_REQUEST_CHARS_MAX: usize = 96 * 1024;
 pub const JOIN_REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// Longest name of a room and longest identity, bytes. LiveKit's own numbers.
 pub const ROOM_TEXT_LEN_MAX: usize = 256;
+/// Longest passphrase or random key that is granted to recordings, bytes.
+pub const MEDIA_KEY_LEN_MAX: usize = 1024;
+/// Longest salt of one, bytes.
+pub const MEDIA_KEY_SALT_MAX: usize = 256;
+/// Most steps of a ratchet that readers try ahead.
+pub const MEDIA_KEY_RATCHET_MAX: u32 = 16;
+/// A request that grants one: both in base64, an identity and the names of the fields.
+pub const MEDIA_KEY_BODY_MAX: usize = 4 * 1024;
+/// Keys of one room that are granted to recordings: 1.5 MiB.
+pub const MEDIA_KEYS_MAX: usize = 1024;
+/// Of one participant: four times the ring of sixteen that `livekit-client` has.
+pub const MEDIA_KEYS_OF_ONE_MAX: usize = 64;
+/// Of the same media and index, by different people: a reader tries each on every frame.
+pub const MEDIA_KEYS_SAME_MAX: usize = 8;
+/// Grants and withdrawals in the life of a room: each is a line of its recordings, on the disk before anything goes on.
+pub const MEDIA_KEY_CHANGES_MAX: usize = 8192;
+/// Encrypted tracks of one participant that are remembered: taps ask a moment after a track came.
+pub const ENCRYPTED_TRACKS_MAX: usize = 256;
 /// Rooms of one desk that nobody is in, made by servers: half a KiB each and their metadata.
 pub const EMPTY_ROOMS_MAX: usize = 2000;
 /// Methods of one room's participants that servers called and that are not answered, 16 KiB each at most.

@@ -395,6 +395,8 @@ export const de: Dictionary = {
   'event.left': '{name} ist gegangen',
   'event.consent_granted': '{name} stimmt der Aufzeichnung zu',
   'event.consent_declined': '{name} lehnt die Aufzeichnung ab',
+  'event.key_granted': '{name} gibt den Schlüssel der Ende-zu-Ende-Verschlüsselung frei',
+  'event.key_taken_back': '{name} nimmt den Schlüssel der Ende-zu-Ende-Verschlüsselung zurück',
   'event.muted': '{name} ist stumm',
   'event.unmuted': '{name} ist nicht mehr stumm',
   'event.gap': 'Lücke in der Aufzeichnung',

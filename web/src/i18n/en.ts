@@ -393,6 +393,8 @@ export const en = {
   'event.left': '{name} left',
   'event.consent_granted': '{name} agreed to be recorded',
   'event.consent_declined': '{name} declined to be recorded',
+  'event.key_granted': '{name} granted the key of end-to-end encryption',
+  'event.key_taken_back': '{name} took back the key of end-to-end encryption',
   'event.muted': '{name} muted',
   'event.unmuted': '{name} unmuted',
   'event.gap': 'Gap in the recording',

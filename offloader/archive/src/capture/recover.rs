@@ -85,6 +85,10 @@ impl CaptureWriter {
                 self.consented.remove(&consent.identity);
             }
         }
+        for key in &manifest.media_keys {
+            self.media_keys.retain(|known| !known.is_of(key));
+            self.media_keys.push(key.clone());
+        }
         for line in found.drain(..) {
             self.append(self.now_us, Entry::Segment(line))?;
         }

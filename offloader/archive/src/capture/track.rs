@@ -98,12 +98,22 @@ impl TrackWriter {
     pub(super) fn begin_gap(&mut self, gap: &Gap) {
         let from_us = self.last_us.unwrap_or(gap.at_us);
         let pending = self.pending.get_or_insert(PendingGap { from_us, packets: 0, reason: gap.reason });
+        if gap.reason == GapReason::Encrypted && pending.reason == GapReason::Network {
+            // One line for both: this is the one that somebody can do something about.
+            pending.reason = gap.reason;
+        }
         pending.packets = pending.packets.saturating_add(gap.packets);
     }
 
     pub(super) fn end_pending_gap(&mut self, at_us: i64) -> Option<GapLine> {
         let PendingGap { from_us, packets, reason } = self.pending.take()?;
         Some(GapLine { track: Some(self.number), from_us, to_us: at_us, packets, reason })
+    }
+
+    /// At the track's last word.
+    pub(super) fn end_sealed_gap(&mut self, at_us: i64) -> Option<GapLine> {
+        self.pending.as_ref().filter(|pending| pending.reason == GapReason::Encrypted)?;
+        self.end_pending_gap(at_us)
     }
 
     pub(super) fn push(&mut self, dir: &Path, recording_id: &str, fence: u64, key: &DataKey, record: Record) -> Result<(), WriteError> {

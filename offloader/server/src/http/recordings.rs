@@ -260,6 +260,10 @@ fn events(manifest: &Manifest) -> Value {
         let kind = if consent.granted { "consent_granted" } else { "consent_declined" };
         events.push(person(consent.answered_at_ms * 1000, kind, &consent.identity, &consent.display_name, &consent.notice_version));
     }
+    for key in &manifest.media_keys {
+        let kind = if key.granted { "key_granted" } else { "key_taken_back" };
+        events.push(person(key.at_ms * 1000, kind, &key.identity, &key.display_name, &key.of));
+    }
     for (at_us, muted) in &manifest.muted {
         if let Some(track) = manifest.tracks.get(muted.track as usize) {
             let kind = if muted.muted { "muted" } else { "unmuted" };

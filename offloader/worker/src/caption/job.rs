@@ -331,6 +331,8 @@ impl Listener {
             | Event::Participant { .. }
             | Event::Muted { .. }
             | Event::Consent { .. }
+            | Event::MediaKey { .. }
+            | Event::MediaKeyNote { .. }
             | Event::PartEnded
             | Event::CallEnded => {}
         }

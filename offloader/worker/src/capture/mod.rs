@@ -6,6 +6,7 @@
 
 mod bot;
 pub mod numbering;
+pub mod sealed;
 pub mod sequence;
 pub mod source;
 pub mod tap;
@@ -16,10 +17,12 @@ use std::time::Instant;
 use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};
 use archive::keys::AttemptGrant;
 use archive::manifest::Consent;
+use archive::record::GapReason;
 use offloader_jobs::order::{RecordOrder, RecordResult, SourceOrder, TapOrder, WorkOrder};
 use tokio::sync::{mpsc, oneshot};
 
 use self::numbering::Numbering;
+use self::sealed::Opener;
 use self::source::{Event, Source, SourceError};
 use self::tap::{TapPurpose, TapSource};
 use crate::job::{JobAddress, Lease, Outcome, Word, now_us};
@@ -49,8 +52,13 @@ pub async fn run(address: &JobAddress, order: RecordOrder, lease: &Lease) -> Out
                 Ok(writing) => writing,
                 Err(outcome) => return outcome,
             };
-            let mut follower =
-                Follower { commands: writing.commands.clone(), lease, numbering: Numbering::default(), key_frames: KeyFrames::default() };
+            let mut follower = Follower {
+                commands: writing.commands.clone(),
+                lease,
+                numbering: Numbering::default(),
+                opener: Opener::default(),
+                key_frames: KeyFrames::default(),
+            };
             let last = tokio::select! {
                 last = follower.follow(address, tap) => last,
                 outcome = writing.broken() => return outcome,
@@ -197,7 +205,8 @@ fn write(order: &RecordOrder, grant: &AttemptGrant, mut queue: mpsc::Receiver<Co
 fn store(writer: &mut CaptureWriter, event: Event, names: &mut HashMap<String, String>) -> Result<u64, CaptureError> {
     let mut kept = 0;
     match event {
-        Event::Opened | Event::PartEnded | Event::CallEnded => {}
+        Event::Opened | Event::MediaKey { .. } | Event::PartEnded | Event::CallEnded => {}
+        Event::MediaKeyNote { at_us, note } => writer.media_key(at_us, note)?,
         Event::Track { at_us, info } => {
             if let Err(error) = writer.track(at_us, info) {
                 // One track too many must not end the others' recording.
@@ -246,6 +255,7 @@ struct Follower<'l> {
     commands: mpsc::Sender<Command>,
     lease: &'l Lease,
     numbering: Numbering,
+    opener: Opener,
     key_frames: KeyFrames,
 }
 
@@ -294,6 +304,7 @@ impl Follower<'_> {
                 Err(error) => error,
             };
             self.numbering.handle_reopened();
+            self.tell_unopened().await;
             tracing::warn!(job = %address.id, "{error}; trying again in {} ms", backoff.as_millis());
             match error {
                 SourceError::UnknownCall(_) => {
@@ -336,6 +347,7 @@ impl Follower<'_> {
                 biased;
                 _ = word.changed() => {
                     if let Some(last) = told(*word.borrow()) {
+                        self.tell_unopened().await;
                         return Ok(last);
                     }
                     continue;
@@ -348,15 +360,28 @@ impl Follower<'_> {
             };
             let Some(mut event) = event else { return Err(SourceError::Broken("the media node closed it".into())) };
             if let Some(reason) = end(&event) {
+                self.tell_unopened().await;
                 return Ok(Last::End(reason));
             }
             let missed = self.numbering.renumber(&mut event);
-            for event in missed.into_iter().chain([event]) {
+            for event in missed.into_iter().chain([event]).flat_map(|event| self.opener.handle(event)).collect::<Vec<_>>() {
                 if let Some(track_sid) = self.key_frames.wanted(&event) {
                     source.request_key_frame(&track_sid);
                 }
                 self.pass(Command::Event(event)).await;
             }
+            for track_sid in self.opener.poll_key_frames() {
+                if self.key_frames.may_ask(&track_sid) {
+                    source.request_key_frame(&track_sid);
+                }
+            }
+        }
+    }
+
+    /// Nothing follows what the opener still holds.
+    async fn tell_unopened(&mut self) {
+        for event in self.opener.handle_end() {
+            self.pass(Command::Event(event)).await;
         }
     }
 
@@ -376,6 +401,8 @@ impl KeyFrames {
                 self.asked.insert(info.track_sid.clone(), None);
                 &info.track_sid
             }
+            // Where no key opens a track, its publisher need not send ever more key frames; the opener says when one helps.
+            Event::Gap { reason: GapReason::Encrypted, .. } => return None,
             Event::Gap { track_sid, .. } => track_sid,
             Event::TrackEnded { track_sid, .. } => {
                 self.asked.remove(track_sid);
@@ -387,15 +414,22 @@ impl KeyFrames {
             | Event::Participant { .. }
             | Event::Muted { .. }
             | Event::Consent { .. }
+            | Event::MediaKey { .. }
+            | Event::MediaKeyNote { .. }
             | Event::PartEnded
             | Event::CallEnded => return None,
         };
-        let last = self.asked.get_mut(track_sid)?;
+        self.may_ask(track_sid).then(|| track_sid.clone())
+    }
+
+    /// A video track that was not asked for one just now.
+    fn may_ask(&mut self, track_sid: &str) -> bool {
+        let Some(last) = self.asked.get_mut(track_sid) else { return false };
         if last.is_some_and(|at| at.elapsed() < limits::KEY_FRAME_EVERY) {
-            return None;
+            return false;
         }
         *last = Some(Instant::now());
-        Some(track_sid.clone())
+        true
     }
 }
 
@@ -411,7 +445,9 @@ fn end(event: &Event) -> Option<&'static str> {
         | Event::TrackEnded { .. }
         | Event::Participant { .. }
         | Event::Muted { .. }
-        | Event::Consent { .. } => None,
+        | Event::Consent { .. }
+        | Event::MediaKey { .. }
+        | Event::MediaKeyNote { .. } => None,
     }
 }
 

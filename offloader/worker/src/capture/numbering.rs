@@ -71,6 +71,8 @@ impl Numbering {
             | Event::Participant { .. }
             | Event::Muted { .. }
             | Event::Consent { .. }
+            | Event::MediaKey { .. }
+            | Event::MediaKeyNote { .. }
             | Event::PartEnded
             | Event::CallEnded => None,
         }

@@ -1,7 +1,9 @@
 //! Where media comes from. One trait, so that what records cannot tell a tap from a bot in a foreign call.
 
-use archive::manifest::{Consent, TrackInfo};
+use archive::manifest::{Consent, MediaKey, TrackInfo};
 use archive::record::{GapReason, Packet};
+
+use super::sealed::{KeyName, Secret};
 
 /// What a source says.
 #[derive(Debug, Clone)]
@@ -68,6 +70,26 @@ pub enum Event {
         at_us: i64,
         /// The answer.
         consent: Consent,
+    },
+    /// Somebody granted a key of what is encrypted end to end, or took it back.
+    MediaKey {
+        /// Unix µs.
+        at_us: i64,
+        /// Which.
+        key: KeyName,
+        /// What it is made of; `None`: it is taken back.
+        secret: Option<Secret>,
+        /// The name of who granted it.
+        by_name: String,
+        /// When that was, Unix ms.
+        at_ms: i64,
+    },
+    /// The same for the record, which says that it was and not what it is.
+    MediaKeyNote {
+        /// Unix µs.
+        at_us: i64,
+        /// Which.
+        note: MediaKey,
     },
     /// What of the call was asked for is over: its person left, or its tracks ended.
     PartEnded,

@@ -1,6 +1,6 @@
 //! The media tap of our own rtcd as a [`Source`].
 
-use archive::manifest::{Consent, TrackInfo};
+use archive::manifest::{Consent, Encryption, TrackInfo};
 use archive::record::{GapReason, Packet};
 use conclave_proto::v1::{self as pb, tap_client::TapClient, tap_gap::Reason, tap_item::Item, tap_request::Body};
 use offloader_jobs::order::TapOrder;
@@ -10,6 +10,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
+use zeroize::Zeroizing;
+
+use super::sealed::{Derivation, KeyName, Secret};
 use super::source::{Event, Source, SourceError};
 use crate::limits;
 
@@ -63,6 +66,7 @@ impl TapSource {
             screen_only: false,
             from_packet: 0,
             part: order.selection.only.as_ref().map(part),
+            opens_encrypted: purpose == TapPurpose::Record,
         };
         let first = pb::TapRequest { body: Some(Body::Open(open)) };
         requests.try_send(first).map_err(|e| SourceError::Broken(e.to_string()))?;
@@ -136,6 +140,7 @@ fn event(item: pb::TapItem) -> Option<Event> {
         Item::Muted(muted) => Event::Muted { track_sid: muted.track_sid, at_us, muted: muted.muted },
         Item::CallEnded(_) => Event::CallEnded,
         Item::PartEnded(_) => Event::PartEnded,
+        Item::MediaKey(key) => media_key(at_us, key)?,
         Item::Consent(c) => Event::Consent {
             at_us,
             consent: Consent {
@@ -147,6 +152,28 @@ fn event(item: pb::TapItem) -> Option<Event> {
             },
         },
     })
+}
+
+/// `None`: of a form that we do not know, from a newer media node.
+fn media_key(at_us: i64, key: pb::TapMediaKey) -> Option<Event> {
+    let derivation = match key.derivation() {
+        pb::tap_media_key::Derivation::Pbkdf2 => Some(Derivation::Pbkdf2),
+        pb::tap_media_key::Derivation::Hkdf => Some(Derivation::Hkdf),
+        pb::tap_media_key::Derivation::Unspecified => None,
+    };
+    let secret = match derivation {
+        Some(derivation) if key.granted => Some(Secret {
+            derivation,
+            material: Zeroizing::new(key.material.to_vec()),
+            salt: key.salt.to_vec(),
+            bits: key.key_bits,
+            ratchet_window: usize::try_from(key.ratchet_window).unwrap_or_default().min(limits::MEDIA_KEY_RATCHET),
+        }),
+        None if key.granted => return None,
+        _ => None,
+    };
+    let name = KeyName { by: key.granted_by, of: key.of, index: u8::try_from(key.key_index).ok()? };
+    Some(Event::MediaKey { at_us, key: name, secret, by_name: key.granted_by_name, at_ms: key.at_ms })
 }
 
 fn part(part: &PartOfCall) -> pb::TapPart {
@@ -189,7 +216,13 @@ fn track_info(track: pb::TapTrack) -> TrackInfo {
         pb::TrackSource::Unspecified if kind == "video" => "camera",
         pb::TrackSource::Unspecified => "microphone",
     };
+    let encryption = match track.encryption() {
+        pb::TapEncryption::None => Encryption::None,
+        pb::TapEncryption::Gcm => Encryption::Gcm,
+        pb::TapEncryption::Custom => Encryption::Custom,
+    };
     TrackInfo {
+        encryption,
         track_sid: track.track_sid,
         identity: track.identity,
         display_name: track.display_name,

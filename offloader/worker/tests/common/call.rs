@@ -49,8 +49,7 @@ pub fn audio_track(at_us: i64, identity: &str) -> pb::TapItem {
             channels: 2,
             payload_type: 111,
             fmtp: "minptime=10;useinbandfec=1".into(),
-            width: 0,
-            height: 0,
+            ..pb::TapTrack::default()
         }),
     )
 }
@@ -72,6 +71,7 @@ pub fn screen_track(at_us: i64, identity: &str) -> pb::TapItem {
             fmtp: String::new(),
             width: 1280,
             height: 720,
+            ..pb::TapTrack::default()
         }),
     )
 }

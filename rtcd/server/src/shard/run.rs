@@ -717,6 +717,7 @@ impl Shell {
                     fmtp: (*fmtp).to_owned(),
                     width: *width,
                     height: *height,
+                    encryption: v1::TapEncryption::None.into(),
                 })
             }
             TapItem::Gap { track, from_seq, packets } => Item::Gap(v1::TapGap {

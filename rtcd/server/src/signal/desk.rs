@@ -201,6 +201,8 @@ impl Desk {
                 self.links.push_session(&session, Body::SessionEnded(ended));
             }
             AdapterOutput::Fault { call, fault } => self.metrics.observe_fault(&call, fault),
+            AdapterOutput::MediaKey { call, key } => self.directory.granted(&call, *key, moment().unix_ms),
+            AdapterOutput::Encrypted { call, peer, track, how } => self.directory.encrypted(&call, &peer, &track, how),
             AdapterOutput::Consented { call, consent } => self.directory.consented(&call, &consent, moment().unix_ms),
             AdapterOutput::Webhook(event) => {
                 if let Some(webhooks) = &self.webhooks {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use conclave_proto::v1;
 use livekit_protocol as lk;
-use rtcd_core::ids::{CallId, PeerId};
+use rtcd_core::ids::{CallId, PeerId, TrackId};
 use tokio::sync::oneshot;
 
+use crate::media_key::{KeySecret, MediaKey};
 use crate::shard::Command;
 use crate::turn_servers::TurnServers;
 
@@ -208,6 +209,24 @@ pub enum AdapterOutput {
         /// The answer.
         answer: Result<RoomAnswer, RoomFault>,
     },
+    /// A key of what is encrypted end to end was granted to recordings, or taken back.
+    MediaKey {
+        /// The core's id of the call.
+        call: CallId,
+        /// The key.
+        key: Box<MediaKey>,
+    },
+    /// Somebody publishes a track that is encrypted end to end; before the core knows of it.
+    Encrypted {
+        /// The core's id of the call.
+        call: CallId,
+        /// Whose.
+        peer: PeerId,
+        /// Which.
+        track: TrackId,
+        /// How.
+        how: v1::TapEncryption,
+    },
     /// Somebody may be recorded, or no longer, by the word of an API key: for the record's evidence.
     Consented {
         /// The core's id of the call.
@@ -333,6 +352,33 @@ pub enum RoomRequest {
         /// Whose media, from now on or no longer.
         whose: Vouched,
     },
+    /// Somebody grants recordings a key of what is encrypted end to end, or takes it back.
+    MediaKey(Box<KeyRequest>),
+}
+
+/// What somebody does with their keys.
+#[derive(Debug)]
+pub enum KeyRequest {
+    /// Recordings may have it.
+    Grant {
+        /// Identity of who says so.
+        by: String,
+        /// Whose media it opens; empty: everybody's.
+        of: String,
+        /// Its number in the frames.
+        index: u8,
+        /// The key.
+        secret: KeySecret,
+    },
+    /// Recordings may no longer have what was granted.
+    TakeBack {
+        /// Identity of who granted it.
+        by: String,
+        /// Of whose media; `None`: whoever's.
+        of: Option<String>,
+        /// Which number; `None`: all.
+        index: Option<u8>,
+    },
 }
 
 /// Whose media an egress may have.
@@ -361,6 +407,8 @@ pub enum RoomAnswer {
     Participants(Vec<lk::ParticipantInfo>),
     /// A track.
     Track(Box<lk::TrackInfo>),
+    /// How many it were.
+    Count(usize),
     /// What a method gave back.
     Payload(String),
 }
@@ -382,9 +430,18 @@ pub enum RoomFault {
     Empty,
     /// Only people have the key.
     #[error(
-        "tracks of this room are encrypted end to end: it can be recorded only with the grant of who holds the key, which no server has"
+        "tracks of this room are encrypted end to end: it can be recorded only with the grant of who holds the key. \
+         Somebody in the room who has it grants it to recordings by POST /conclave/recording-key on this server with their own token; then ask again"
     )]
     Sealed,
+    /// No key helps.
+    #[error(
+        "tracks of this room are encrypted end to end in the application's own way (type CUSTOM), which no key opens here: they cannot be recorded"
+    )]
+    SealedOtherwise,
+    /// Who is not there has no say.
+    #[error("only a participant who is in the room can grant its recording key: join it first, with the identity of this token")]
+    NotInRoom,
     /// The setting forbids it.
     #[error("remote unmute not enabled")]
     NoRemoteUnmute,

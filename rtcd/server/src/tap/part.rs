@@ -84,6 +84,7 @@ impl Part {
                 theirs
             }
             Some(Item::Consent(consent)) => consent.identity == self.wanted.identity,
+            Some(Item::MediaKey(key)) => key.of.is_empty() || key.of == self.wanted.identity,
             Some(Item::Opened(_) | Item::CallEnded(_) | Item::PartEnded(_)) | None => true,
         }
     }

@@ -84,6 +84,8 @@ impl Tap for TapService {
             desk,
             scope,
             part,
+            opens_encrypted: open.opens_encrypted && purpose == TapPurpose::Record,
+            withheld: FxHashSet::default(),
             names: FxHashMap::default(),
             present: FxHashSet::default(),
             emptied: false,
@@ -139,6 +141,10 @@ struct Session {
     scope: TapScope,
     /// What of the call its reader is given.
     part: Option<Part>,
+    /// Its reader can do something with what is encrypted end to end.
+    opens_encrypted: bool,
+    /// Encrypted tracks that it is not given.
+    withheld: FxHashSet<String>,
     /// People by the core's peer id, as already looked up.
     names: FxHashMap<String, (String, String)>,
     /// Identities of who is in the call, as far as this reader has been told.
@@ -165,7 +171,7 @@ impl Session {
         let opened = v1::TapOpened { media_node_id: self.node.id.clone(), call_started_at_us };
         let mut open = self.send(&sender, [item_now(tap_item::Item::Opened(opened))]).await;
         self.look_for_part().await;
-        let now: Vec<TapItem> = now.into_iter().filter(|item| self.wants(item)).collect();
+        let now: Vec<TapItem> = now.into_iter().filter_map(|item| if self.wants(&item) { self.with_key(item) } else { None }).collect();
         open &= self.send(&sender, now).await;
         let mut captions = Bucket::new(CAPTIONS_PER_S, CAPTIONS_PER_S * 2.0, Instant::now());
         // The core has closed its tap. Why, the desk tells, perhaps a moment later.
@@ -193,7 +199,7 @@ impl Session {
                             let rest = self.gather(&mut queue, None);
                             self.send(&sender, rest).await;
                         }
-                        let item = Some(item).filter(|item| self.wants(item));
+                        let item = Some(item).filter(|item| self.wants(item)).and_then(|item| self.with_key(item));
                         open = self.send(&sender, item).await && !over;
                     }
                     Err(RecvError::Lagged(_)) => {
@@ -267,7 +273,45 @@ impl Session {
 
     /// Whether the reader is given an item.
     fn wants(&mut self, item: &TapItem) -> bool {
-        self.part.as_mut().is_none_or(|part| part.handle_item(item))
+        let given = self.gives(item);
+        self.part.as_mut().is_none_or(|part| part.handle_item(item)) && given
+    }
+
+    /// Encrypted media is given to who opens it; to others it would be noise.
+    fn gives(&mut self, item: &TapItem) -> bool {
+        match &item.item {
+            Some(tap_item::Item::Track(track)) => {
+                let withheld = track.encryption() != v1::TapEncryption::None && !self.opens_encrypted;
+                if withheld {
+                    self.withheld.insert(track.track_sid.clone());
+                }
+                !withheld
+            }
+            Some(tap_item::Item::Packets(packets)) => !self.withheld.contains(&packets.track_sid),
+            Some(tap_item::Item::Gap(gap)) => !self.withheld.contains(&gap.track_sid),
+            Some(tap_item::Item::Muted(muted)) => !self.withheld.contains(&muted.track_sid),
+            Some(tap_item::Item::TrackEnded(ended)) => !self.withheld.remove(&ended.track_sid),
+            Some(tap_item::Item::MediaKey(_)) => self.opens_encrypted,
+            Some(
+                tap_item::Item::Opened(_)
+                | tap_item::Item::Participant(_)
+                | tap_item::Item::CallEnded(_)
+                | tap_item::Item::Consent(_)
+                | tap_item::Item::PartEnded(_),
+            )
+            | None => true,
+        }
+    }
+
+    /// Keys lie in one place only, from where they are given out.
+    fn with_key(&self, item: TapItem) -> Option<TapItem> {
+        match &item.item {
+            Some(tap_item::Item::MediaKey(told)) => {
+                let key = self.node.directory.media_key(&self.call, told)?;
+                Some(TapItem { item: Some(tap_item::Item::MediaKey(key)), ..item })
+            }
+            _ => Some(item),
+        }
     }
 
     /// Everything that waits, packets of one track joined into one item as far as order within the track allows.
@@ -318,6 +362,7 @@ impl Session {
 
     /// The shard knows peers only; people have names.
     fn name(&mut self, track: &mut v1::TapTrack) {
+        track.set_encryption(self.node.directory.encryption(&self.call, &track.identity, &track.track_sid));
         let known = self.names.get(&track.identity).cloned().or_else(|| self.node.directory.person(&self.call, &track.identity));
         if let Some((identity, display_name)) = known {
             self.names.insert(track.identity.clone(), (identity.clone(), display_name.clone()));

@@ -46,7 +46,8 @@ impl Codec {
         }
     }
 
-    fn add(self, payload: &[u8], parts: &mut Vec<Vec<u8>>) -> Option<Piece> {
+    /// Takes a packet's share of its frame off it.
+    pub(crate) fn add(self, payload: &[u8], parts: &mut Vec<Vec<u8>>) -> Option<Piece> {
         match self {
             Self::Vp8 => vp8::add(payload, parts),
             Self::H264 => h264::add(payload, parts),
@@ -95,8 +96,8 @@ struct Building {
 }
 
 /// What one packet adds to its frame. `None` from a parser: malformed.
-struct Piece {
-    starts_frame: bool,
+pub(crate) struct Piece {
+    pub(crate) starts_frame: bool,
     key: bool,
 }
 

@@ -8,6 +8,7 @@ use livekit_protocol as lk;
 use lk::participant_info::State;
 use rtcd_core::ids::{CallId, PeerId, TrackId};
 
+use super::media_key::Granted;
 use super::rpc::Rpc;
 use super::translate;
 use crate::limits;
@@ -40,6 +41,8 @@ pub(super) struct Call {
     pub(super) participants_max: u32,
     /// Egresses that record it, and for whose consent the API key vouches that asked for each; `None`: for everybody's.
     pub(super) vouched: BTreeMap<String, Option<String>>,
+    /// Keys of what is encrypted end to end that recordings may have.
+    pub(super) granted: Granted,
     /// Methods of participants that a server called, unanswered.
     pub(super) rpcs: Vec<Rpc>,
 }
@@ -123,6 +126,7 @@ impl Call {
             participants_max: settings.rooms.participants_max,
             rpcs: Vec::new(),
             vouched: BTreeMap::new(),
+            granted: Granted::default(),
             id,
             name,
             sid: translate::new_sid("RM_"),

@@ -15,6 +15,7 @@ mod hooks;
 mod host;
 mod join;
 mod leave;
+mod media_key;
 mod permission;
 mod publish;
 mod request;

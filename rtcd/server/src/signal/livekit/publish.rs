@@ -12,10 +12,11 @@ use super::translate;
 use super::turn::Turn;
 use crate::limits;
 use crate::shard::Command;
-use crate::signal::seam::Fault;
+use crate::signal::seam::{AdapterOutput, Fault};
 
 impl Call {
     pub(super) fn handle_add_track(&mut self, turn: &mut Turn<'_>, peer: &PeerId, request: lk::AddTrackRequest) {
+        let call = self.id.clone();
         let Some(participant) = self.participant_mut(peer) else { return };
         // The client asks again where the answer got lost.
         if let Some(track) = participant.tracks.iter().find(|track| track.cid == request.cid) {
@@ -67,6 +68,9 @@ impl Call {
             stereo: info.stereo,
             codec: translate::codec(&info.mime_type).filter(|_| !request.simulcast_codecs.is_empty()),
         };
+        if let Some(how) = translate::encryption(info.encryption()) {
+            turn.out.push(AdapterOutput::Encrypted { call, peer: peer.clone(), track: track.clone(), how });
+        }
         turn.core(Command::Publish(Box::new(publish)));
         let response = lk::TrackPublishedResponse { cid: request.cid.clone(), track: Some(info.clone()) };
         turn.tell(participant, Message::TrackPublished(response));

@@ -43,6 +43,7 @@ impl Adapter {
             | RoomRequest::Subscriptions(_)
             | RoomRequest::SendData(_)
             | RoomRequest::Vouch { .. }
+            | RoomRequest::MediaKey(_)
             | RoomRequest::Metadata(_) => match self.calls.get_mut(&id) {
                 Some(call) => call.answer(turn, request),
                 None => Err(RoomFault::NoRoom),
@@ -170,6 +171,7 @@ impl Call {
             }
             RoomRequest::SendData(data) => self.send_by_server(turn, data),
             RoomRequest::Vouch { egress, whose } => self.vouch(turn, egress, whose),
+            RoomRequest::MediaKey(request) => self.handle_media_key(turn, *request),
             RoomRequest::Metadata(metadata) => {
                 if metadata.len() > limits::METADATA_LEN_MAX {
                     return Err(RoomFault::TooMuch("metadata size"));

@@ -34,6 +34,9 @@ struct World {
     results: Vec<v1::HostActionResult>,
     faults: Vec<Fault>,
     consented: Vec<(String, bool)>,
+    /// Keys granted to recordings and taken back.
+    media_keys: Vec<crate::media_key::MediaKey>,
+    encrypted: Vec<(PeerId, v1::TapEncryption)>,
 }
 
 const GRACE: Duration = Duration::from_secs(30);
@@ -67,6 +70,8 @@ impl World {
             results: Vec::new(),
             faults: Vec::new(),
             consented: Vec::new(),
+            media_keys: Vec::new(),
+            encrypted: Vec::new(),
         }
     }
 
@@ -91,6 +96,11 @@ impl World {
                 AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
                 AdapterOutput::HostActionResult { result, .. } => self.results.push(result),
                 AdapterOutput::Consented { consent, .. } => self.consented.push((consent.identity, consent.granted)),
+                AdapterOutput::MediaKey { key, .. } => {
+                    assert!(!self.commands.iter().any(|command| matches!(command, Command::Consent { .. })), "the key comes first");
+                    self.media_keys.push(*key);
+                }
+                AdapterOutput::Encrypted { peer, how, .. } => self.encrypted.push((peer, how)),
                 AdapterOutput::Webhook(event) => unreachable!("a call of a message server is nothing for webhooks: {event:?}"),
                 AdapterOutput::Fault { call: of, fault } => {
                     assert_eq!(of, call());

@@ -10,6 +10,15 @@ use rtcd_core::output::{EndReason, Quality, Step};
 /// The release of LiveKit's server whose behaviour this dialect follows. Clients compare it: from 1.8.0 on they use RPC,
 /// after 1.13.6 they may send SVC streams in several encodings, which the core does not take.
 pub(super) const DIALECT_VERSION: &str = "1.9.0";
+/// How a track is encrypted end to end; `None`: not.
+pub(super) fn encryption(how: lk::encryption::Type) -> Option<v1::TapEncryption> {
+    match how {
+        lk::encryption::Type::None => None,
+        lk::encryption::Type::Gcm => Some(v1::TapEncryption::Gcm),
+        lk::encryption::Type::Custom => Some(v1::TapEncryption::Custom),
+    }
+}
+
 /// LiveKit's protocol number that goes with it.
 pub(super) const DIALECT_PROTOCOL: i32 = 16;
 

@@ -1,8 +1,7 @@
 //! Recording by LiveKit's egress: there is no notice that people answer; who holds an API key with `roomRecord` vouches for them
-//! (docs/decisions/0020). What is encrypted end to end is recorded by nobody.
+//! (docs/decisions/0020). What is encrypted end to end is recorded only with a key that somebody in the room granted (0027).
 
 use conclave_proto::v1;
-use livekit_protocol as lk;
 use rtcd_core::ids::PeerId;
 
 use super::call::{Call, Participant};
@@ -23,14 +22,15 @@ impl Call {
                 if self.participants.is_empty() {
                     return Err(RoomFault::Empty);
                 }
-                if self.participants.iter().any(Participant::is_sealed) {
-                    return Err(RoomFault::Sealed);
+                if let Some(sealed) = self.participants.iter().find(|participant| self.is_sealed(participant)) {
+                    return Err(self.seal(sealed));
                 }
                 self.vouched.insert(egress, None);
             }
             Vouched::Person(identity) => {
-                if self.by_identity(&identity).ok_or(RoomFault::NoParticipant)?.is_sealed() {
-                    return Err(RoomFault::Sealed);
+                let participant = self.by_identity(&identity).ok_or(RoomFault::NoParticipant)?;
+                if self.is_sealed(participant) {
+                    return Err(self.seal(participant));
                 }
                 self.vouched.insert(egress, Some(identity));
             }
@@ -58,7 +58,7 @@ impl Call {
     /// Whether somebody may be recorded, as far as it was said: by a key that vouches, or by the person's own answer.
     pub(super) fn consent_of(&self, participant: &Participant) -> Option<bool> {
         match self.is_vouched_for(&participant.identity) {
-            true => Some(!participant.is_sealed()),
+            true => Some(!self.is_sealed(participant)),
             false => self.consents.get(&participant.identity).copied(),
         }
     }
@@ -76,19 +76,12 @@ impl Call {
         turn.out.push(AdapterOutput::Consented { call: self.id.clone(), consent });
     }
 
-    /// Somebody announced a track: where it is encrypted, what is recorded leaves its publisher out.
+    /// Somebody announced a track: where it is encrypted and no key of it is granted, what is recorded leaves its publisher out.
     pub(super) fn withhold_sealed(&self, turn: &mut Turn<'_>, peer: &PeerId) {
-        let vouched = |participant: &&Participant| self.is_vouched_for(&participant.identity) && participant.is_sealed();
+        let vouched = |participant: &&Participant| self.is_vouched_for(&participant.identity) && self.is_sealed(participant);
         if let Some(participant) = self.participant(peer).filter(vouched) {
             tracing::warn!(call = ?self.id, ?peer, "a recorded room has encrypted tracks now: their publisher is left out of the recording");
             self.give_consent(turn, participant, false);
         }
-    }
-}
-
-impl Participant {
-    /// It has a track that is encrypted end to end.
-    fn is_sealed(&self) -> bool {
-        self.tracks.iter().any(|track| track.info.encryption() != lk::encryption::Type::None)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`keys`] and [`claims`] say whom a token lets do what, [`connection`] reads how a client wants to join, [`join`] lets it in,
 //! [`socket`] carries its frames to and from the same adapter that message servers' frames reach. [`room_service`] is the
-//! API of servers, in [`twirp`]'s form; [`webhooks`] tell them what happens, [`egress`] records. Rooms are calls of one tenant of their own.
+//! API of servers, in [`twirp`]'s form; [`webhooks`] tell them what happens, [`egress`] records, what is encrypted end to end with a
+//! [`recording_key`]. Rooms are calls of one tenant of their own.
 
 pub mod claims;
 pub mod connection;
@@ -10,6 +11,7 @@ pub mod cors;
 pub mod egress;
 pub mod join;
 pub mod keys;
+pub mod recording_key;
 pub mod refused;
 pub mod room_service;
 pub mod socket;
@@ -29,7 +31,7 @@ use self::claims::Claims;
 use self::keys::ApiKeys;
 use self::refused::Refused;
 use crate::config::Config;
-use crate::limits::TWIRP_BODY_MAX;
+use crate::limits::{MEDIA_KEY_BODY_MAX, TWIRP_BODY_MAX};
 use crate::node::Node;
 
 /// The tenant whose calls are the rooms of this API.
@@ -84,6 +86,10 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
         .route("/rtc/v1/validate", get(join::validate_v1))
         .route("/settings/regions", get(no_regions))
         .route("/agent", get(no_agents))
+        .route(
+            "/conclave/recording-key",
+            post(recording_key::grant).delete(recording_key::take_back).layer(DefaultBodyLimit::max(MEDIA_KEY_BODY_MAX)),
+        )
         .route("/twirp/{service}/{method}", post(room_service::serve).layer(DefaultBodyLimit::max(TWIRP_BODY_MAX)))
         .layer(axum::middleware::from_fn(cors::allow))
         .with_state(Arc::clone(node))

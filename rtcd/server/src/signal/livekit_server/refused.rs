@@ -54,9 +54,11 @@ impl From<RoomFault> for Refused {
         let status = match fault {
             RoomFault::NoRoom | RoomFault::NoParticipant | RoomFault::NoTrack => StatusCode::NOT_FOUND,
             RoomFault::TooMuch(_) | RoomFault::Invalid(_) => StatusCode::BAD_REQUEST,
+            RoomFault::NotInRoom => StatusCode::FORBIDDEN,
             RoomFault::NoRemoteUnmute
             | RoomFault::Empty
             | RoomFault::Sealed
+            | RoomFault::SealedOtherwise
             | RoomFault::Unsupported(_)
             | RoomFault::Late(_)
             | RoomFault::Method { .. } => StatusCode::INTERNAL_SERVER_ERROR,

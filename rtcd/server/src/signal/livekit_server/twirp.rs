@@ -82,7 +82,9 @@ impl From<RoomFault> for TwirpError {
     fn from(fault: RoomFault) -> Self {
         let code = match &fault {
             RoomFault::NoRoom | RoomFault::NoParticipant | RoomFault::NoTrack => Code::NotFound,
-            RoomFault::NoRemoteUnmute | RoomFault::Empty | RoomFault::Sealed => Code::FailedPrecondition,
+            RoomFault::NoRemoteUnmute | RoomFault::Empty | RoomFault::Sealed | RoomFault::SealedOtherwise | RoomFault::NotInRoom => {
+                Code::FailedPrecondition
+            }
             RoomFault::TooMuch(_) => Code::ResourceExhausted,
             RoomFault::Invalid(_) => Code::InvalidArgument,
             RoomFault::Unsupported(_) => Code::Unimplemented,
