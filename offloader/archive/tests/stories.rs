@@ -6,7 +6,7 @@ use std::path::Path;
 
 use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};
 use archive::keys::{AttemptGrant, DataKey, SiteKey, SiteSigner};
-use archive::manifest::{Consent, TrackInfo};
+use archive::manifest::{Consent, Encryption, MediaKey, TrackInfo};
 use archive::read::Recording;
 use archive::record::{GapReason, Packet, Record};
 use archive::seal::{Seal, SealError, seal};
@@ -143,6 +143,38 @@ fn late_packets_come_out_in_order_and_gaps_are_told() {
     assert_eq!(track.segments[0].lost, 40);
     let [gap] = &track.gaps[..] else { panic!("one gap: {:?}", track.gaps) };
     assert_eq!((gap.packets, gap.to_us - gap.from_us), (40, 900_000 - 99_000 + 4_000));
+}
+
+#[test]
+fn who_granted_a_media_key_is_said_once_and_what_none_opened_too() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let mut writer = begin(dir.path(), &site);
+    let sealed = TrackInfo { encryption: Encryption::Gcm, ..track("TR_s", "ann") };
+    writer.track(T0, sealed.clone()).unwrap();
+    let key =
+        |granted, at_ms| MediaKey { identity: "ann".into(), display_name: "ANN".into(), granted, at_ms, of: String::new(), key_index: 3 };
+    writer.media_key(T0, key(true, 5)).unwrap();
+    // Told again when the tap is opened again.
+    writer.media_key(T0 + 1, key(true, 5)).unwrap();
+    let end = speak(&mut writer, "TR_s", 0, 50, T0);
+    drop(writer);
+    let (mut writer, _) = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), end).unwrap();
+    writer.track(end, sealed).unwrap();
+    writer.media_key(end, key(true, 5)).unwrap();
+    let end = speak(&mut writer, "TR_s", 50, 50, end);
+    writer.media_key(end, key(false, 9)).unwrap();
+    // To the end nothing follows that could be opened.
+    writer.gap("TR_s", end + 1, 100, 20, GapReason::Encrypted).unwrap();
+    writer.gap("TR_s", end + 2, 120, 30, GapReason::Encrypted).unwrap();
+    writer.end(end + 1_000_000, "stopped").unwrap();
+    seal(dir.path(), &site.signer, 5).unwrap().verify(Recording::open(dir.path(), &site.data_key).unwrap().manifest()).unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    assert_eq!(recording.manifest().media_keys, [key(true, 5), key(false, 9)]);
+    let track = &recording.tracks()[1];
+    assert_eq!(track.info.encryption, Encryption::Gcm);
+    let gap = track.gaps.iter().find(|gap| gap.reason == GapReason::Encrypted).expect("a line");
+    assert_eq!((gap.packets, gap.to_us), (50, end + 1_000_000));
+    assert!(!recording.records(0).any(|_| true) && seqs(&recording, 1).len() > 50);
 }
 
 #[test]

@@ -2,5 +2,6 @@
 
 pub mod part;
 pub mod queue;
+pub mod sealed;
 pub mod service;
 pub mod token;

@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::part::Part;
 use super::queue::{TapReceiver, channel};
+use super::sealed::Sealed;
 use super::token;
 use crate::config::Secret;
 use crate::directory::Watch;
@@ -84,8 +85,7 @@ impl Tap for TapService {
             desk,
             scope,
             part,
-            opens_encrypted: open.opens_encrypted && purpose == TapPurpose::Record,
-            withheld: FxHashSet::default(),
+            sealed: Sealed::new(open.opens_encrypted && purpose == TapPurpose::Record),
             names: FxHashMap::default(),
             present: FxHashSet::default(),
             emptied: false,
@@ -141,10 +141,8 @@ struct Session {
     scope: TapScope,
     /// What of the call its reader is given.
     part: Option<Part>,
-    /// Its reader can do something with what is encrypted end to end.
-    opens_encrypted: bool,
-    /// Encrypted tracks that it is not given.
-    withheld: FxHashSet<String>,
+    /// What of it is encrypted end to end.
+    sealed: Sealed,
     /// People by the core's peer id, as already looked up.
     names: FxHashMap<String, (String, String)>,
     /// Identities of who is in the call, as far as this reader has been told.
@@ -273,34 +271,8 @@ impl Session {
 
     /// Whether the reader is given an item.
     fn wants(&mut self, item: &TapItem) -> bool {
-        let given = self.gives(item);
+        let given = self.sealed.handle_item(item);
         self.part.as_mut().is_none_or(|part| part.handle_item(item)) && given
-    }
-
-    /// Encrypted media is given to who opens it; to others it would be noise.
-    fn gives(&mut self, item: &TapItem) -> bool {
-        match &item.item {
-            Some(tap_item::Item::Track(track)) => {
-                let withheld = track.encryption() != v1::TapEncryption::None && !self.opens_encrypted;
-                if withheld {
-                    self.withheld.insert(track.track_sid.clone());
-                }
-                !withheld
-            }
-            Some(tap_item::Item::Packets(packets)) => !self.withheld.contains(&packets.track_sid),
-            Some(tap_item::Item::Gap(gap)) => !self.withheld.contains(&gap.track_sid),
-            Some(tap_item::Item::Muted(muted)) => !self.withheld.contains(&muted.track_sid),
-            Some(tap_item::Item::TrackEnded(ended)) => !self.withheld.remove(&ended.track_sid),
-            Some(tap_item::Item::MediaKey(_)) => self.opens_encrypted,
-            Some(
-                tap_item::Item::Opened(_)
-                | tap_item::Item::Participant(_)
-                | tap_item::Item::CallEnded(_)
-                | tap_item::Item::Consent(_)
-                | tap_item::Item::PartEnded(_),
-            )
-            | None => true,
-        }
     }
 
     /// Keys lie in one place only, from where they are given out.
