@@ -7,6 +7,8 @@ use crate::contender::{Bench, Contender};
 use crate::process::{Cpu, resident_kib};
 use crate::scenario::Scenario;
 
+/// The first verdict on everybody's connection is told by then, by servers that have one: that is work of joining.
+const SETTLE: Duration = Duration::from_secs(6);
 /// Two checks and a report of everybody.
 const WINDOW: Duration = Duration::from_secs(5);
 
@@ -15,7 +17,7 @@ pub(super) fn measure(bench: &Bench, contender: &Contender, scenario: Scenario) 
     let peers = (scenario.publishers + scenario.receivers) as f64;
     // They were heard once, and fell silent.
     subject.traffic.run(Duration::from_millis(500))?;
-    subject.traffic.idle(Duration::from_secs(1))?;
+    subject.traffic.idle(SETTLE)?;
     let pid = subject.child.pid();
     let before = Cpu::of(pid)?;
     subject.traffic.idle(WINDOW)?;

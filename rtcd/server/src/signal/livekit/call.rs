@@ -103,6 +103,8 @@ pub(super) struct Participant {
     pub(super) permission: Option<lk::SubscriptionPermission>,
     /// Highest number of its reliable data packets: told when it resumes, so that it repeats what was lost.
     pub(super) data_sequence: u32,
+    /// How good its connection was when it was judged last.
+    pub(super) verdict: Option<lk::ConnectionQualityInfo>,
 }
 
 /// An announced or live track.

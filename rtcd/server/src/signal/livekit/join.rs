@@ -264,6 +264,7 @@ fn participant(
         paused: std::collections::HashSet::new(),
         permission: None,
         data_sequence: 0,
+        verdict: None,
     }
 }
 

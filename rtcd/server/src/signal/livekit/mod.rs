@@ -25,6 +25,7 @@ mod signal;
 mod subscribe;
 mod translate;
 mod turn;
+mod verdict;
 mod vouch;
 
 use std::collections::HashMap;

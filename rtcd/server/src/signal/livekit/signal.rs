@@ -76,22 +76,7 @@ impl Adapter {
             Event::TrackEnded { peer, track } => call.handle_track_ended(turn, &peer, track.as_str()),
             Event::TrackMuted { peer, track, muted } => call.note_muted(turn, &peer, track.as_str(), muted),
             Event::Speakers(speakers) => call.tell_speakers(turn, &speakers),
-            Event::Quality(changes) => {
-                let mut updates = Vec::with_capacity(changes.len());
-                for (peer, quality, score) in changes {
-                    let Some(participant) = call.participant(&peer) else { continue };
-                    let identity = participant.identity.clone();
-                    updates.push(lk::ConnectionQualityInfo {
-                        participant_sid: peer.as_str().to_owned(),
-                        quality: translate::connection_quality(quality).into(),
-                        score,
-                    });
-                    let quality = translate::quality_name(quality).to_owned();
-                    turn.event(call, v1::call_event::Event::Quality(v1::QualityChanged { identity, quality, score }));
-                }
-                // One frame for everybody's news: a whole call is judged at once.
-                turn.broadcast(call, None, Message::ConnectionQuality(lk::ConnectionQualityUpdate { updates }));
-            }
+            Event::Quality(changes) => call.tell_verdicts(turn, &changes),
             Event::Step { peer, side: _, step, detail } => call.note_step(turn, &peer, step, detail),
             // Clients see it by themselves; the desk passes a last diagnosis on.
             Event::DataOpen { .. } | Event::Departed { .. } | Event::AudioLevels { .. } => {}

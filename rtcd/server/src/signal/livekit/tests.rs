@@ -935,6 +935,48 @@ fn ends_told_by_the_core_say_what_to_do_next() {
     assert!(world.adapter.roster().is_empty());
 }
 
+/// Each is told of itself and of those whom it could hear or see; a newcomer also of those who were judged before it came.
+#[test]
+fn verdicts_on_connections_reach_whom_they_concern() {
+    fn told(world: &mut World, session: &str) -> Vec<Vec<(String, lk::ConnectionQuality)>> {
+        let of = |update: &lk::ConnectionQualityUpdate| {
+            update.updates.iter().map(|info| (info.participant_sid.clone(), info.quality())).collect::<Vec<_>>()
+        };
+        world
+            .seen(session)
+            .iter()
+            .filter_map(|message| if let Message::ConnectionQuality(update) = message { Some(of(update)) } else { None })
+            .collect()
+    }
+    let mut world = World::new();
+    let [alice, bob] = ["alice", "bob"].map(|name| world.join(name, name));
+    world.join_with("ghost", "ghost", |join| join.grants.as_mut().expect("grants").hidden = true);
+    let ghost = world.peer("ghost");
+    world.publish("alice", "mic", lk::TrackType::Audio, lk::TrackSource::Microphone);
+    world.publish("ghost", "mic", lk::TrackType::Audio, lk::TrackSource::Microphone);
+    let sid = |peer: &PeerId| peer.as_str().to_owned();
+    let (fine, poor) = (lk::ConnectionQuality::Excellent, lk::ConnectionQuality::Poor);
+
+    world.forget();
+    world.event(Event::Quality([&alice, &bob, &ghost].map(|peer| (peer.clone(), Quality::Excellent, 5.0)).to_vec()));
+    assert_eq!(told(&mut world, "alice"), [[(sid(&alice), fine)]]);
+    assert_eq!(told(&mut world, "bob"), [[(sid(&bob), fine)], [(sid(&alice), fine)]], "nobody hears bob: that is his alone");
+    assert_eq!(told(&mut world, "ghost"), [[(sid(&ghost), fine)], [(sid(&alice), fine)]]);
+    let events = world.events.iter().filter(|event| matches!(event, v1::call_event::Event::Quality(_)));
+    assert_eq!(events.count(), 3, "operators see everybody's");
+
+    let carol = world.join("carol", "carol");
+    world.forget();
+    world.event(Event::Quality(vec![(carol.clone(), Quality::Poor, 2.0)]));
+    assert_eq!(told(&mut world, "carol"), [[(sid(&alice), fine), (sid(&carol), poor)]]);
+    assert!(told(&mut world, "alice").is_empty());
+
+    world.forget();
+    world.publish("bob", "mic", lk::TrackType::Audio, lk::TrackSource::Microphone);
+    world.publish("bob", "cam", lk::TrackType::Video, lk::TrackSource::Camera);
+    assert_eq!(told(&mut world, "carol"), [[(sid(&bob), fine)]], "with the first track");
+}
+
 #[test]
 fn hidden_participants_are_not_told_of() {
     let mut world = World::new();
