@@ -6,6 +6,8 @@ mod common;
 use common::recording::{Writer, voice};
 use common::wer;
 use offload_worker::recognise::transcribe;
+#[cfg(target_arch = "x86_64")]
+use offload_worker::speech::Request;
 use offload_worker::speech::model::Purpose;
 use offload_worker::transcribe::job::transcript;
 use offloader_jobs::order::{ModelOrder, TranscribeOrder};
@@ -26,6 +28,40 @@ fn clean_utterances_have_few_wrong_words() {
     let rate = wrong as f64 / all as f64;
     println!("{}: WER {:.1} %, {seconds:.0} s in {cpu:.2} CPU s, {:.0} x real time", model.name(), rate * 100.0, seconds / cpu);
     assert!(rate <= 0.08, "word error rate {rate}");
+}
+
+/// The linker leads whisper.cpp's calls to our kernels, where this CPU has what they need.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn whispers_products_and_attention_are_ours_where_the_cpu_has_avx512() {
+    let Some(before) = speech_kernels::done() else { return };
+    let model = common::model(Purpose::Transcript);
+    let opened = speech_kernels::done().unwrap();
+    assert!(opened.products > before.products && opened.attentions > before.attentions, "{before:?} {opened:?}");
+    let mut recogniser = model.recogniser().unwrap();
+    recogniser.hear(&common::utterances()[0].samples, &Request::default()).unwrap();
+    let heard = speech_kernels::done().unwrap();
+    assert!(heard.products > opened.products && heard.attentions > opened.attentions, "{opened:?} {heard:?}");
+}
+
+#[test]
+fn voices_that_follow_each_other_in_one_track_are_all_heard() {
+    let model = common::model(Purpose::Transcript);
+    // As a microphone in a room has them: at most a second between two people.
+    let utterances = common::utterances();
+    let mut samples = Vec::new();
+    for utterance in &utterances {
+        samples.extend_from_slice(&utterance.samples);
+        samples.extend([0.0; 12_800]);
+    }
+    let transcript = transcribe(&model, &samples, Some("en".into())).unwrap();
+    let said: String = utterances.iter().map(|utterance| format!("{} ", utterance.text)).collect();
+    let heard: String = transcript.segments.iter().map(|s| format!("{} ", s.text)).collect();
+    let (errors, words) = wer::errors(&said, &heard);
+    println!("{}: {errors}/{words} {heard}", model.name());
+    assert!(errors * 100 <= words * 8, "{errors} of {words}: {heard}");
+    let longest = transcript.segments.iter().flat_map(|s| &s.words).map(|w| w.end_ms - w.start_ms).max().unwrap();
+    assert!(longest < 3_000, "a sentence lies in a word of {longest} ms");
 }
 
 #[test]

@@ -141,7 +141,8 @@ impl Model {
         }
         let mut recogniser = self.recogniser()?;
         recogniser.hear(&tone, &Request::default()).map_err(|e| ModelError::SelfTest(e.to_string()))?;
-        tracing::info!(model = %self.name, multilingual = self.multilingual(), took_ms = started.elapsed().as_millis() as u64, "speech model ready");
+        let kernels = speech_kernels::level();
+        tracing::info!(model = %self.name, kernels, multilingual = self.multilingual(), took_ms = started.elapsed().as_millis() as u64, "speech model ready");
         Ok(())
     }
 }

@@ -1,11 +1,14 @@
 //! One speaker's sound, piece by piece, into segments of words. Memory is bounded by the voice detector's window.
 
+use std::ops::Range;
+
 use whisper_rs::WhisperError;
 
 use super::transcript::{Segment, TimedWord};
 use crate::audio::opus_track::Piece;
 use crate::limits::{CHUNK_SECONDS, SPEECH_RATE, VAD_WINDOW_SECONDS};
 use crate::speech::{ModelError, Recogniser, Request, VoiceDetector, chunks::chunks, guard, recogniser::known_language, words::words};
+use crate::speech::{Word, vad::FRAME};
 
 /// A pause this long starts a new segment, so that a reader sees turns and a player can jump to them.
 const PAUSE_MS: i64 = 800;
@@ -13,6 +16,10 @@ const PAUSE_MS: i64 = 800;
 const LONG_SEGMENT_WORDS: usize = 12;
 /// Nothing is heard in less; the model makes things up.
 const SHORTEST_CHUNK: usize = SPEECH_RATE / 5;
+
+/// Nobody says one word for longer: where one seems to last so long, or the sound goes on for so long after the last, the model has
+/// passed over a sentence. base does that now and then where voices follow each other in one piece.
+const LONGEST_WORD_S: f32 = 2.5;
 
 /// Why a track could not be transcribed.
 #[derive(Debug, thiserror::Error)]
@@ -112,19 +119,37 @@ impl<'m> Speaker<'m> {
         if self.language.is_none() {
             self.language = Some(self.recogniser.detect_language(samples)?);
         }
-        let language = self.language.clone().unwrap_or_default();
-        let mut heard = self.recogniser.hear(samples, &Request { language: self.language.clone(), prefix: Vec::new() })?;
-        if !heard.believable() {
-            return Ok(());
-        }
-        heard.tokens = guard::without_sounds(std::mem::take(&mut heard.tokens));
-        for word in words(&heard.tokens, &language, samples) {
-            if word.text.chars().any(char::is_alphanumeric) {
-                let ms = |s: f32| (start_us - self.origin_us + (f64::from(s) * 1e6) as i64) / 1_000;
-                self.add(TimedWord { start_ms: ms(word.start_s), end_ms: ms(word.end_s), text: word.text, confidence: word.confidence });
+        let mut words = self.words(samples)?;
+        if let Some(passed_over) = passed_over(&words, samples.len()) {
+            let (before, after) = samples.split_at(quietest(samples, passed_over));
+            let mut again = self.words(before)?;
+            let offset_s = before.len() as f32 / SPEECH_RATE as f32;
+            let moved = |word: Word| Word { start_s: word.start_s + offset_s, end_s: word.end_s + offset_s, ..word };
+            again.extend(self.words(after)?.into_iter().map(moved));
+            if again.len() > words.len() {
+                words = again;
             }
         }
+        for word in words {
+            let ms = |s: f32| (start_us - self.origin_us + (f64::from(s) * 1e6) as i64) / 1_000;
+            self.add(TimedWord { start_ms: ms(word.start_s), end_ms: ms(word.end_s), text: word.text, confidence: word.confidence });
+        }
         Ok(())
+    }
+
+    /// What is said in one piece, if it is to be believed.
+    fn words(&mut self, samples: &[f32]) -> Result<Vec<Word>, SpeakerError> {
+        if samples.len() < SHORTEST_CHUNK {
+            return Ok(Vec::new());
+        }
+        let mut heard = self.recogniser.hear(samples, &Request { language: self.language.clone(), prefix: Vec::new() })?;
+        if !heard.believable() {
+            return Ok(Vec::new());
+        }
+        heard.tokens = guard::without_sounds(std::mem::take(&mut heard.tokens));
+        let mut words = words(&heard.tokens, self.language.as_deref().unwrap_or_default(), samples);
+        words.retain(|word| word.text.chars().any(char::is_alphanumeric));
+        Ok(words)
     }
 
     fn add(&mut self, word: TimedWord) {
@@ -156,6 +181,50 @@ impl<'m> Speaker<'m> {
     }
 }
 
+/// Where words are missing and the pause before or after them is, in samples. A piece begins and ends with speech, so that silence is
+/// no reason.
+fn passed_over(words: &[Word], samples: usize) -> Option<Range<usize>> {
+    let at = |s: f32| ((s * SPEECH_RATE as f32) as usize).min(samples);
+    let end = words.last()?.end_s;
+    let long = words.iter().find(|word| word.end_s - word.start_s > LONGEST_WORD_S).map(|word| at(word.start_s)..at(word.end_s));
+    long.or_else(|| (samples as f32 / SPEECH_RATE as f32 - end > LONGEST_WORD_S).then(|| at(end)..at(end + 1.0)))
+}
+
+/// The middle of the quietest three frames (0.1 s) of a range.
+fn quietest(samples: &[f32], range: Range<usize>) -> usize {
+    let energy = |from: usize| samples.iter().skip(from).take(3 * FRAME).map(|s| s * s).sum::<f32>();
+    let last = range.end.saturating_sub(3 * FRAME).max(range.start);
+    let from = (range.start..=last).step_by(FRAME).min_by(|&a, &b| energy(a).total_cmp(&energy(b)));
+    (from.unwrap_or(range.start) + 3 * FRAME / 2).min(samples.len())
+}
+
 fn micros(samples: usize) -> i64 {
     samples as i64 * 1_000_000 / SPEECH_RATE as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(start_s: f32, end_s: f32) -> Word {
+        Word { text: "for".into(), start_s, end_s, confidence: 0.9 }
+    }
+
+    #[test]
+    fn a_word_of_eight_seconds_and_silence_after_the_last_are_sentences_passed_over() {
+        let seconds = |s: f32| (s * SPEECH_RATE as f32) as usize;
+        assert_eq!(passed_over(&[word(0.2, 0.9), word(1.9, 3.0)], seconds(3.3)), None);
+        assert_eq!(passed_over(&[word(0.2, 8.2), word(8.2, 9.0)], seconds(9.3)), Some(seconds(0.2)..seconds(8.2)));
+        assert_eq!(passed_over(&[word(0.2, 0.9)], seconds(9.0)), Some(seconds(0.9)..seconds(1.9)));
+        assert_eq!(passed_over(&[], seconds(9.0)), None, "nothing heard at all is not believed, not passed over");
+    }
+
+    #[test]
+    fn a_piece_is_cut_in_its_pause() {
+        let samples: Vec<f32> =
+            (0..64_000).map(|n| if (30_000..36_000).contains(&n) { 0.001 } else { 0.3 * (n as f32 * 0.2).sin() }).collect();
+        let cut = quietest(&samples, 8_000..60_000);
+        assert!((30_000..36_000).contains(&cut), "{cut}");
+        assert!(quietest(&samples[..100], 0..100) <= 100);
+    }
 }
