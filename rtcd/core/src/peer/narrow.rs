@@ -26,6 +26,8 @@ const FEEDBACK_VALID: Duration = Duration::from_secs(5);
 const LOST: f32 = 0.05;
 /// The shortest delay of one to two of these is the way without a queue: a longer way is learned, a queue is gone before.
 const FLOOR_WINDOW: Duration = Duration::from_secs(15);
+/// While a full queue drops sounds it is not learned as a longer way, but for no longer than this: the way may be longer and bad.
+const FLOOR_KEPT: Duration = Duration::from_secs(60);
 /// Less than this is nobody who talks: of a packet a second, one that is lost is chance.
 const TALK_BPS: u64 = 10_000;
 /// Least and longest wait before more is tried; each try that fails doubles it.
@@ -109,13 +111,22 @@ struct Floor {
     began: Option<Instant>,
     now_us: Option<i64>,
     before_us: Option<i64>,
+    /// Since when the window is kept open.
+    kept: Option<Instant>,
 }
 
 impl Floor {
+    /// What is above it is a queue, however long it stands: it drops.
+    fn keep(&mut self, now: Instant) {
+        if now.saturating_duration_since(*self.kept.get_or_insert(now)) < FLOOR_KEPT {
+            self.began = Some(now);
+        }
+    }
+
     /// How much longer than the shortest this one is.
     fn note(&mut self, now: Instant, delay_us: i64) -> Duration {
         if now.saturating_duration_since(*self.began.get_or_insert(now)) >= FLOOR_WINDOW {
-            (self.began, self.before_us) = (Some(now), self.now_us.take());
+            (self.began, self.before_us, self.kept) = (Some(now), self.now_us.take(), None);
         }
         let shortest_us = self.now_us.map_or(delay_us, |shortest_us| shortest_us.min(delay_us));
         self.now_us = Some(shortest_us);
@@ -196,6 +207,10 @@ impl Narrow {
     /// The way is congested by sounds and pictures of these rates. `lost`: the share of the sounds that a full queue dropped.
     /// True: pictures, or sounds of which there are several, have to give way now.
     pub(crate) fn handle_congestion(&mut self, now: Instant, lost: f32, sounds_bps: u64, pictures_bps: u64, several: bool) -> bool {
+        if lost > 0.0 {
+            self.round_trips.keep(now);
+            self.arrivals.keep(now);
+        }
         if (pictures_bps == 0 && !several) || (lost > 0.0 && sounds_bps < TALK_BPS) {
             return false;
         }
@@ -347,6 +362,22 @@ mod tests {
         assert!(way.narrow.is_full() && way.narrow.is_lost_to_queue(0.33));
         assert!(way.narrow.handle_congestion(way.now, 1.0 / 3.0, SOUNDS, 42_000, false));
         assert!(way.narrow.pictures_bps(way.now, SOUNDS).unwrap() < 8_000);
+    }
+
+    /// A queue that stands for long, since what is sent falls slowly, would otherwise be taken for the way itself, and go on.
+    #[test]
+    fn a_queue_that_drops_sounds_is_not_learned_as_a_longer_way() {
+        for (lost, for_s, is_full) in [(0.3, 45, true), (0.0, 45, false), (0.3, 150, false)] {
+            let mut way = Way::new(64_000.0);
+            way.offer(20_000.0, Duration::from_secs(2));
+            for _ in 0..for_s / 5 {
+                way.offer(96_000.0, Duration::from_secs(5));
+                if lost > 0.0 && way.narrow.is_lost_to_queue(lost) {
+                    way.narrow.handle_congestion(way.now, lost, SOUNDS, 42_000, false);
+                }
+            }
+            assert_eq!(way.narrow.is_full(), is_full, "{lost} lost for {for_s} s");
+        }
     }
 
     #[test]
