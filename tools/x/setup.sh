@@ -28,6 +28,13 @@ need_test_packages() { need_packages testing $TEST_PACKAGES; }
 # shellcheck disable=SC2086
 need_lint_packages() { need_packages linting $LINT_PACKAGES; }
 
+# A full disk shows after minutes, as a compiler's or linker's failure that names anything but the disk.
+need_space() { # need_space FOLDER GIB : room for what is built into a folder that is not there yet
+  [ -d "$1" ] && return
+  local free; free=$(( $(df --output=avail -k . | tail -n 1) / 1048576 ))
+  [ "$free" -ge "$2" ] || fail "building into $1 takes about $2 GiB of disk, and $free are free; make room, or clone to another disk"
+}
+
 need_rust() {
   [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
   if ! command -v cargo >/dev/null; then
@@ -114,6 +121,7 @@ need_models() {
 }
 
 build_release() {
+  need_space target/release 6
   say "building the programs (release; the first time takes some minutes)"
   cargo build --release --locked -p conclave -p rtcd -p message-server -p offloader -p offload-worker
 }

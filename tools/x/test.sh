@@ -32,17 +32,20 @@ web_tests() {
 
 rust_tests() {
   say "building the programs and their tests (one profile: dev)"
-  cargo build --locked --workspace --bins || return 1
+  build_tested || return 1
   say "running the Rust tests"
   cargo nextest run --locked --workspace --no-fail-fast
 }
+
+# Programs and tests in one selection. Another one (the programs alone) has other features: half of the tree would be
+# built and kept twice.
+build_tested() { need_space target/debug 8; cargo build --locked --workspace --bins --tests; }
 
 # Real browsers against the real programs, in a network of their own that holds nothing but loopback and one
 # virtual wire (Firefox gathers no loopback candidates).
 browser_stories() { # browser_stories [NAME-BEGINS-WITH]
   say "building the programs for the browser stories"
-  # The same selection as for the Rust tests: another one has other features, and builds half of the tree again.
-  cargo build --locked --workspace --bins || return 1
+  build_tested || return 1
   (cd integration-tests/browser && { [ -d node_modules ] && fresh_stories; } || npm_stories) || return 1
   say "browser stories, two at a time"
   local isolate=(unshare -n); [ "$(id -u)" = 0 ] || isolate=(unshare -rn)
