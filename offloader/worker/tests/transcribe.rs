@@ -6,7 +6,6 @@ mod common;
 use common::recording::{Writer, voice};
 use common::wer;
 use offload_worker::recognise::transcribe;
-#[cfg(target_arch = "x86_64")]
 use offload_worker::speech::Request;
 use offload_worker::speech::model::Purpose;
 use offload_worker::transcribe::job::transcript;
@@ -62,6 +61,23 @@ fn voices_that_follow_each_other_in_one_track_are_all_heard() {
     assert!(errors * 100 <= words * 8, "{errors} of {words}: {heard}");
     let longest = transcript.segments.iter().flat_map(|s| &s.words).map(|w| w.end_ms - w.start_ms).max().unwrap();
     assert!(longest < 3_000, "a sentence lies in a word of {longest} ms");
+}
+
+/// Without an end whisper.cpp's alignment reads beyond its segments, which has killed the process.
+#[test]
+fn a_decode_that_comes_to_its_bound_ends_all_the_same() {
+    let model = common::model(Purpose::Transcript);
+    let mut recogniser = model.recogniser().unwrap();
+    let mut cut = 0;
+    for utterance in common::utterances() {
+        // The same half a second again and again: the model goes round as well.
+        let round: Vec<f32> = utterance.samples.iter().skip(16_000).take(8_000).cycle().take(16_000 * 6).copied().collect();
+        let heard = recogniser.hear(&round, &Request::default()).unwrap();
+        println!("{}: looped {}, {} tokens: {}", utterance.name, heard.looped, heard.tokens.len(), heard.text());
+        assert!(heard.ended, "{}", utterance.name);
+        cut += usize::from(heard.looped);
+    }
+    assert!(cut > 0, "no decode came to its bound");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! of calls, tracks or jobs.
 
 pub mod chunks;
+mod ending;
 pub mod guard;
 pub mod model;
 pub mod recogniser;

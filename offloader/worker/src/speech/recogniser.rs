@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use whisper_rs::{FullParams, SamplingStrategy, WhisperContext, WhisperError, WhisperState};
 
+use super::ending::Ending;
 use super::guard;
 use crate::limits::SPEECH_RATE;
 
@@ -50,6 +51,8 @@ pub struct Heard {
     pub no_speech: f32,
     /// The guard had to cut a loop.
     pub looped: bool,
+    /// The last token that came was the end, as whisper.cpp's alignment needs it: see `ending.rs`.
+    pub ended: bool,
 }
 
 impl Heard {
@@ -125,7 +128,7 @@ impl Recogniser {
         Ok(whisper_rs::get_lang_str(id).unwrap_or("en").to_string())
     }
 
-    fn parameters<'a>(&self, language: &'a str, seconds: f32, margin: usize) -> FullParams<'a, 'static> {
+    fn parameters<'a, 'b>(&self, language: &'a str, seconds: f32, margin: usize) -> FullParams<'a, 'b> {
         let mut parameters = FullParams::new(SamplingStrategy::Greedy { best_of: 1 });
         // More threads spin against each other as soon as anything else wants the CPU: 0.9 CPU seconds became 16 (measured).
         parameters.set_n_threads(1);
@@ -154,16 +157,18 @@ impl Recogniser {
     /// Encode, decode and align through whisper.cpp's own loop.
     fn hear_timed(&mut self, samples: &[f32], request: &Request, margin: usize) -> Result<Heard, WhisperError> {
         let seconds = samples.len() as f32 / SPEECH_RATE as f32;
-        let mut parameters = self.parameters(self.language(request), seconds, margin);
-        parameters.set_max_tokens(guard::token_budget(seconds) as i32);
-        self.state.full(parameters, samples)?;
         let eot = self.context.token_eot();
-        let mut heard = Heard::default();
+        let ending = Ending::new(guard::token_budget(seconds), eot, self.context.n_vocab());
+        let mut parameters = self.parameters(self.language(request), seconds, margin);
+        ending.rule(&mut parameters);
+        self.state.full(parameters, samples)?;
+        let mut heard = Heard { ended: true, ..Heard::default() };
         for segment in self.state.as_iter() {
             for n in 0..segment.n_tokens() {
                 let Some(token) = segment.get_token(n) else { break };
                 let data = token.token_data();
-                if data.id >= eot {
+                heard.ended = data.id >= eot;
+                if heard.ended {
                     continue;
                 }
                 let end_s = (data.t_dtw >= 0).then_some(data.t_dtw as f32 / 100.0);
@@ -211,7 +216,7 @@ impl Recogniser {
         }
         let (mut next, mut past) = (*last, head.len() + 1);
 
-        let mut heard = Heard { tokens: Vec::new(), no_speech, looped: false };
+        let mut heard = Heard { tokens: Vec::new(), no_speech, looped: false, ended: false };
         for &id in &request.prefix {
             heard.tokens.push(Token { id, p: 1.0, bytes: self.bytes(id), end_s: None });
         }
@@ -221,6 +226,7 @@ impl Recogniser {
             past += 1;
             let (id, p) = self.best(heard.tokens.is_empty())?;
             if id == self.context.token_eot() {
+                heard.ended = true;
                 break;
             }
             heard.tokens.push(Token { id, p, bytes: self.bytes(id), end_s: None });
