@@ -3,6 +3,8 @@
 #![no_main]
 #![allow(dead_code, unreachable_pub)]
 
+#[path = "../../rtcd/server/src/signal/mattermost/channel.rs"]
+mod channel;
 #[path = "../../rtcd/server/src/signal/mattermost/frames.rs"]
 mod frames;
 #[path = "../../rtcd/server/src/signal/mattermost/fuzzing.rs"]

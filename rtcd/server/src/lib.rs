@@ -9,6 +9,8 @@ pub mod certificate;
 pub mod config;
 pub mod directory;
 pub mod drain;
+#[cfg(test)]
+mod heap;
 pub mod http;
 pub mod limits;
 pub mod logging;

@@ -1,5 +1,6 @@
 //! Signalling: the gRPC link to message servers with the dialects carried over it, and Mattermost's own routes.
 
+pub mod bucket;
 pub mod desk;
 pub mod grpc;
 pub mod livekit;

@@ -23,8 +23,8 @@ use crate::directory::Watch;
 use crate::limits::{CAPTION_LEN_MAX, CAPTIONS_PER_S, HELLO_TIMEOUT, TAP_BATCH, TAP_BATCH_PACKETS_MAX, TAP_CLOSED_WHY, TAPS_MAX};
 use crate::node::Node;
 use crate::shard::Command;
+use crate::signal::bucket::Bucket;
 use crate::signal::desk::{moment, short};
-use crate::signal::grpc::link::Bucket;
 use crate::signal::seam::{AdapterInput, RoomAnswer, RoomFault, RoomRequest};
 
 /// The service.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::outbox::{Outbox, Pushed, QueueKey};
 use super::traffic::Traffic;
 use crate::limits::{LINK_SESSIONS_MAX, SESSION_FRAMES_BURST, SESSION_FRAMES_PER_S};
+use crate::signal::bucket::Bucket;
 
 /// See the module.
 pub struct Link {
@@ -50,35 +51,6 @@ pub struct Session {
     /// The desk that serves the call.
     pub desk: usize,
     bucket: Bucket,
-}
-
-/// Ration of frames.
-#[derive(Clone, Copy, Debug)]
-pub struct Bucket {
-    level: f64,
-    at: Instant,
-    per_s: f64,
-    burst: f64,
-}
-
-impl Bucket {
-    /// Full at first.
-    #[must_use]
-    pub fn new(per_s: f64, burst: f64, now: Instant) -> Self {
-        Self { level: burst, at: now, per_s, burst }
-    }
-
-    /// Takes one. `false`: none left.
-    pub fn take(&mut self, now: Instant) -> bool {
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        self.at = now;
-        self.level = (self.level + since * self.per_s).min(self.burst);
-        if self.level < 1.0 {
-            return false;
-        }
-        self.level -= 1.0;
-        true
-    }
 }
 
 /// How a numbered frame stands to those handled.

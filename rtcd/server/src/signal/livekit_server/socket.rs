@@ -20,8 +20,8 @@ use crate::limits::{
     SESSION_FRAMES_BURST, SESSION_FRAMES_PER_S, TOKEN_LIFE, TOKEN_REFRESH, WEBSOCKET_IDLE, WEBSOCKET_PING, WEBSOCKET_WRITE_TIME,
 };
 use crate::node::Node;
+use crate::signal::bucket::Bucket;
 use crate::signal::desk::short;
-use crate::signal::grpc::link::Bucket;
 use crate::signal::seam::{AdapterInput, RoomAnswer, RoomRequest};
 
 /// A joined participant.

@@ -3,6 +3,7 @@
 //! A client is a Mattermost installation. It authenticates with its ID and key, opens a WebSocket from each of its nodes and carries
 //! its people's signalling over them. The core knows none of this: the sessions' part (`session`) speaks to it.
 
+mod channel;
 pub mod connections;
 pub mod corner;
 pub mod figures;

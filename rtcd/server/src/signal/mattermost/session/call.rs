@@ -8,9 +8,11 @@ use bytes::Bytes;
 use rtcd_core::ids::{CallId, PeerId, TrackId};
 use rtcd_core::output::SendingSection;
 
+use super::super::limits::{DESCRIPTION_BYTES_BURST, DESCRIPTION_BYTES_PER_S};
 use super::lock::Lock;
 use super::track::Class;
 use super::voice::{THRESHOLDS, VoiceDetector};
+use crate::signal::bucket::Bucket;
 
 /// One call of a client.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub(super) struct Session {
     pub(super) renewal: Option<Bytes>,
     /// Its data channel is open.
     pub(super) ready: bool,
+    /// Bytes of descriptions that may still be read.
+    pub(super) descriptions: Bucket,
     /// Counts its offers.
     pub(super) offers: u32,
     /// Our offer is under way since.
@@ -134,6 +138,7 @@ impl Session {
             certificate: None,
             renewal: None,
             ready: false,
+            descriptions: Bucket::new(DESCRIPTION_BYTES_PER_S, DESCRIPTION_BYTES_BURST, now),
             offers: 0,
             awaits_answer: None,
             lock: Lock::default(),
@@ -147,8 +152,9 @@ impl Session {
 
     /// As it was when it joined, for a new media connection.
     pub(super) fn renew(&mut self, now: Instant) {
-        let (name, user) = (std::mem::take(&mut self.name), std::mem::take(&mut self.user));
+        let (name, user, descriptions) = (std::mem::take(&mut self.name), std::mem::take(&mut self.user), self.descriptions);
         *self = Self::new(self.peer.clone(), name, user, self.av1, self.offers_by_channel, now, self.joined_at_ms);
+        self.descriptions = descriptions;
     }
 
     pub(super) fn announce(&mut self, stream: String, class: Class) {

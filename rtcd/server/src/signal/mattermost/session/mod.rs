@@ -7,7 +7,6 @@
 //! looks a track up in it when the offer is applied. What a client sends is nobody's until it is known what it is.
 
 mod call;
-mod channel;
 mod description;
 mod lock;
 mod media;

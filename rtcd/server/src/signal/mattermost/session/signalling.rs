@@ -4,8 +4,8 @@ use bytes::Bytes;
 use rtcd_core::ids::{PeerId, Side, TrackId};
 use rtcd_core::output::Signal;
 
+use super::super::channel::{self, DESCRIPTION_MAX, FromClient};
 use super::call::{Call, Session};
-use super::channel::{self, FromClient};
 use super::description::{self, Description, DescriptionKind};
 use super::lock::Request;
 use super::{ANSWER, FIRST_OFFER, RtcKind, ServerMessage, Turn};
@@ -54,13 +54,13 @@ impl Call {
             Ok(message) => message,
             Err(error) => {
                 tracing::debug!(?peer, %error, "a message of a client's data channel is passed over");
-                return;
+                return turn.failed(&self.client, SessionError::Signaling);
             }
         };
         let now = turn.now.instant;
         match message {
             FromClient::Ping => turn.tell(&self.id, session, false, channel::pong()),
-            FromClient::Description(json) => self.description(turn, peer, &json, true),
+            FromClient::Description(packed) => self.packed_description(turn, peer, packed),
             FromClient::LossRate(loss) => turn.measured(&self.client, Measure::ClientLossRate, loss),
             FromClient::Rtt(rtt) => turn.measured(&self.client, Measure::ClientRtt, rtt),
             FromClient::Jitter(jitter) => turn.measured(&self.client, Measure::ClientJitter, jitter),
@@ -77,8 +77,27 @@ impl Call {
         }
     }
 
+    fn packed_description(&mut self, turn: &mut Turn<'_>, peer: &PeerId, packed: &[u8]) {
+        let Some(session) = self.sessions.iter_mut().find(|session| session.peer == *peer) else { return };
+        if !session.descriptions.has_some(turn.now.instant) {
+            return turn.failed(&self.client, SessionError::Signaling);
+        }
+        match channel::unpack(packed) {
+            Ok(json) => self.description(turn, peer, &json, true),
+            Err(error) => {
+                session.descriptions.spend(DESCRIPTION_MAX as f64);
+                tracing::debug!(?peer, %error, "a description is passed over");
+                turn.failed(&self.client, SessionError::Signaling);
+            }
+        }
+    }
+
     fn description(&mut self, turn: &mut Turn<'_>, peer: &PeerId, json: &[u8], by_channel: bool) {
         let Some(session) = self.sessions.iter_mut().find(|session| session.peer == *peer) else { return };
+        if !session.descriptions.has_some(turn.now.instant) {
+            return turn.failed(&self.client, SessionError::Signaling);
+        }
+        session.descriptions.spend(json.len() as f64);
         let description = match Description::read(json) {
             Ok(description) => description,
             Err(error) => {

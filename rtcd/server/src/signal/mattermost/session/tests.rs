@@ -7,6 +7,8 @@ use std::time::Instant;
 use rtcd_core::ids::{Kind, Source, TrackId};
 use rtcd_core::output::SendingSection;
 
+use super::super::channel;
+use super::super::limits::{DESCRIPTION_BYTES_BURST, DESCRIPTION_BYTES_PER_S};
 use super::super::msgpack::Reader;
 use super::*;
 use crate::metrics::SessionError;
@@ -200,6 +202,44 @@ fn answers_go_the_way_the_offer_came() {
     assert!(said(&out).is_empty());
 }
 
+/// S-05: as many bombs as a data channel lets through in a second.
+#[test]
+fn bombs_use_up_their_senders_ration_and_nobody_elses() {
+    let mut world = World::new();
+    world.ready("ann", false);
+    world.ready("ben", false);
+    let bomb = channel::description(&vec![b' '; channel::DESCRIPTION_MAX + 1]);
+    for _ in 0..500 {
+        assert_eq!(failures(&world.message("ann", &bomb)), [SessionError::Signaling], "counted, and nothing else");
+        world.now.instant += Duration::from_millis(2);
+    }
+    let answer = channel::description(br#"{"type":"answer","sdp":"v=1"}"#);
+    let taken = |out: &[Output]| matches!(out, [Output::Core(Command::Answer { .. })]);
+    assert_eq!(failures(&world.message("ann", &answer)), [SessionError::Signaling], "not even read");
+    let plugin = world.rtc("ann", RtcKind::Sdp, br#"{"type":"answer","sdp":"v=1"}"#);
+    assert_eq!(failures(&plugin), [SessionError::Signaling], "nor the other way");
+    assert!(taken(&world.message("ben", &answer)));
+    // A bomb counts as the most that is unpacked of it, and the last one was begun with something left.
+    let debt = channel::DESCRIPTION_MAX as f64 / DESCRIPTION_BYTES_PER_S;
+    world.later(Duration::from_secs_f64(debt + 0.1));
+    assert!(taken(&world.message("ann", &answer)), "later it is heard again");
+}
+
+/// What a call of a thousand asks for: answers of 40 KiB, one after the other.
+#[test]
+fn the_answers_of_a_big_call_are_all_read() {
+    let mut world = World::new();
+    world.ready("ann", false);
+    let sdp = "a=candidate:1 1 udp 1 10.0.0.1 5 typ host\\r\\n".repeat(890);
+    let answer = channel::description(format!(r#"{{"type":"answer","sdp":"{sdp}"}}"#).as_bytes());
+    let at_once = (DESCRIPTION_BYTES_BURST / 41_000.0) as usize;
+    for n in 0..10 * at_once {
+        let out = world.message("ann", &answer);
+        assert!(matches!(out[..], [Output::Core(Command::Answer { .. })]), "{n}: {out:?}");
+        world.now.instant += Duration::from_millis(20);
+    }
+}
+
 #[test]
 fn the_media_map_goes_before_its_offer_and_names_the_publisher() {
     let mut world = World::new();
@@ -356,7 +396,9 @@ fn pings_are_answered_in_kind() {
     assert_eq!(told(&world.message("ann", &[1])), [(&peer("ann"), false, &[0xcc, 2][..])]);
     let out = world.tell(Input::Data { peer: peer("ann"), text: true, payload: Bytes::from_static(b"ping") });
     assert_eq!(told(&out), [(&peer("ann"), true, &b"pong"[..])], "an old mobile app");
-    assert!(world.message("ann", &[0xc1, 7]).is_empty() && world.message("ann", b"").is_empty());
+    for none in [&[0xc1, 7][..], b""] {
+        assert_eq!(failures(&world.message("ann", none)), [SessionError::Signaling], "counted");
+    }
     let out = world.message("ann", &[4, 0]);
     assert!(matches!(out[..], [Output::Measured(_, Measure::ClientLossRate, 0.0)]), "{out:?}");
 }

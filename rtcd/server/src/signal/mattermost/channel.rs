@@ -8,7 +8,7 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use rtcd_core::limits::SDP_LEN_MAX;
 
-use super::super::msgpack::{Malformed, Reader, Writer};
+use super::msgpack::{Malformed, Reader, Writer};
 
 const PING: u8 = 1;
 const PONG: u8 = 2;
@@ -25,10 +25,10 @@ pub(super) const DESCRIPTION_MAX: usize = 2 * SDP_LEN_MAX;
 
 /// What a client says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum FromClient {
+pub(super) enum FromClient<'a> {
     Ping,
-    /// JSON, unpacked.
-    Description(Vec<u8>),
+    /// JSON, packed: see [`unpack`].
+    Description(&'a [u8]),
     /// 0 to 1.
     LossRate(f64),
     /// Seconds.
@@ -50,13 +50,13 @@ pub(super) enum BadMessage {
     Description,
 }
 
-impl FromClient {
+impl<'a> FromClient<'a> {
     /// Reads a message; clients write the kind as any integer.
-    pub(super) fn decode(message: &[u8]) -> Result<Self, BadMessage> {
+    pub(super) fn decode(message: &'a [u8]) -> Result<Self, BadMessage> {
         let mut reader = Reader::new(message);
         Ok(match u8::try_from(reader.integer()?).unwrap_or(u8::MAX) {
             PING => Self::Ping,
-            SDP => Self::Description(unpack(reader.bytes()?).ok_or(BadMessage::Description)?),
+            SDP => Self::Description(reader.bytes()?),
             LOSS_RATE => Self::LossRate(reader.number()?),
             RTT => Self::Rtt(reader.number()?),
             JITTER => Self::Jitter(reader.number()?),
@@ -65,6 +65,13 @@ impl FromClient {
             other => return Err(BadMessage::Unknown(i64::from(other))),
         })
     }
+}
+
+/// The JSON of a description. Nothing is unpacked beyond [`DESCRIPTION_MAX`].
+pub(super) fn unpack(packed: &[u8]) -> Result<Vec<u8>, BadMessage> {
+    let mut json = Vec::new();
+    let read = ZlibDecoder::new(packed).take(DESCRIPTION_MAX as u64 + 1).read_to_end(&mut json);
+    if read.is_ok() && json.len() <= DESCRIPTION_MAX { Ok(json) } else { Err(BadMessage::Description) }
 }
 
 /// The answer to a ping.
@@ -110,12 +117,6 @@ fn head(kind: u8) -> Writer {
     writer
 }
 
-fn unpack(packed: &[u8]) -> Option<Vec<u8>> {
-    let mut json = Vec::new();
-    ZlibDecoder::new(packed).take(DESCRIPTION_MAX as u64 + 1).read_to_end(&mut json).ok()?;
-    (json.len() <= DESCRIPTION_MAX).then_some(json)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +124,11 @@ mod tests {
     fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
         digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ascii"), 16).expect("hex")).collect()
+    }
+
+    fn unpacked(message: &[u8]) -> Result<Vec<u8>, BadMessage> {
+        let FromClient::Description(packed) = FromClient::decode(message)? else { panic!("not a description") };
+        unpack(packed)
     }
 
     #[test]
@@ -144,11 +150,48 @@ mod tests {
     #[test]
     fn descriptions_travel_packed_and_bombs_do_not_unpack() {
         let json = br#"{"type":"offer","sdp":"v=0\r\n"}"#;
-        assert_eq!(FromClient::decode(&description(json)), Ok(FromClient::Description(json.to_vec())));
+        assert_eq!(unpacked(&description(json)).as_deref(), Ok(&json[..]));
         let bomb = description(&vec![b' '; DESCRIPTION_MAX + 1]);
         assert!(bomb.len() < 20_000);
-        assert_eq!(FromClient::decode(&bomb), Err(BadMessage::Description));
-        assert_eq!(FromClient::decode(&hex("03c403010203")), Err(BadMessage::Description));
+        assert_eq!(unpacked(&bomb), Err(BadMessage::Description));
+        assert_eq!(unpacked(&hex("03c403010203")), Err(BadMessage::Description));
+    }
+
+    /// S-05: messages that are up to a thousand times longer inside, whole, cut and damaged.
+    #[test]
+    fn a_thousand_bombs_are_unpacked_to_the_bound_and_no_further() {
+        /// Of the most that is packed that way, twenty times the bound when unpacked.
+        const PACKED: usize = 20_000;
+        /// The text grows by doubling: old and new side by side when it has reached the bound.
+        const HELD_MAX: usize = 3 * DESCRIPTION_MAX + (128 << 10);
+        let texts: [&[u8]; 5] = [b"\0", b" ", b"{\"sdp\":\"", b"a=candidate:1 1 udp 1 10.0.0.1 5 typ host\r\n", b"[[[[[[[["];
+        let bombs: Vec<Vec<u8>> = texts
+            .iter()
+            .map(|text| {
+                let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+                let megabyte: Vec<u8> = text.iter().copied().cycle().take(1 << 20).collect();
+                while encoder.get_ref().len() < PACKED {
+                    encoder.write_all(&megabyte).expect("memory");
+                }
+                assert!(encoder.total_in() > 200 * PACKED as u64, "a bomb");
+                encoder.finish().expect("memory")
+            })
+            .collect();
+        for n in 0..1000 {
+            let mut bomb = bombs[n % bombs.len()].clone();
+            match n / bombs.len() % 3 {
+                // Damage behind the bound must not be reached, before it must not hurt.
+                1 => bomb[n * 59 % PACKED + 2] ^= 0x55,
+                2 => bomb.truncate(2 + n * 59 % PACKED),
+                _ => {}
+            }
+            let (read, held) = crate::heap::peak_of(|| unpack(&bomb));
+            match read {
+                Ok(json) => assert!(json.len() <= DESCRIPTION_MAX),
+                Err(error) => assert_eq!(error, BadMessage::Description),
+            }
+            assert!(held <= HELD_MAX, "bomb {n} held {held} bytes");
+        }
     }
 
     #[test]
