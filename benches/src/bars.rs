@@ -61,7 +61,8 @@ pub(crate) fn lines(costs: &[report::Summary], trials: &[trials::Summary]) -> Ve
     }
     for summary in trials {
         let title = summary.trial.title.split(':').next().unwrap_or_default();
-        let title = if summary.trial.kind == trials::Kind::Knee { summary.trial.scenario.title } else { title };
+        let title =
+            if matches!(summary.trial.kind, trials::Kind::Knee | trials::Kind::Shards) { summary.trial.scenario.title } else { title };
         for (what, bar, measured) in summary.bars() {
             lines.push(Line { what: format!("{title}: {what}"), bar, measured });
         }

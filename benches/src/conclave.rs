@@ -1,6 +1,6 @@
 //! Our own server, over its real signalling.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -23,6 +23,7 @@ const TOKEN: &str = "bench-token-of-no-value";
 pub(crate) struct Conclave {
     link: Link,
     sessions: Vec<Session>,
+    http: SocketAddr,
 }
 
 /// Starts the daemon. With several threads every call is on all of them.
@@ -55,7 +56,7 @@ pub(crate) async fn start(
     .context("build it with `cargo build --release -p rtcd`")?;
     let address = format!("http://{http}");
     let link = until_up("rtcd", || Link::open(&address, TOKEN)).await?;
-    Ok((child, Box::new(Conclave { link, sessions: Vec::new() })))
+    Ok((child, Box::new(Conclave { link, sessions: Vec::new(), http })))
 }
 
 #[async_trait]
@@ -65,7 +66,11 @@ impl Adapter for Conclave {
     }
 
     fn beside(&self) -> Option<Box<dyn Adapter>> {
-        Some(Box::new(Self { link: self.link.clone(), sessions: Vec::new() }))
+        Some(Box::new(Self { link: self.link.clone(), sessions: Vec::new(), http: self.http }))
+    }
+
+    fn metrics(&self) -> Option<SocketAddr> {
+        Some(self.http)
     }
 
     async fn publish(&mut self, client: &Client) -> anyhow::Result<Connected> {

@@ -39,6 +39,7 @@ pub(crate) struct Bench {
     /// Where media goes.
     pub(crate) address: IpAddr,
     pub(crate) server_cpu: usize,
+    pub(crate) client_cpu: usize,
     /// Our daemon.
     pub(crate) rtcd: PathBuf,
     pub(crate) gso: bool,
@@ -49,17 +50,26 @@ pub(crate) struct Bench {
 impl Bench {
     /// A server with everybody of a scenario in it.
     pub(crate) fn assemble(&self, contender: &Contender, scenario: Scenario) -> anyhow::Result<Subject> {
-        self.assemble_at(contender, scenario, Place { cpu: self.server_cpu, realtime: true })
+        self.assemble_at(contender, scenario, Place { cpu: self.server_cpu, beside: None, realtime: true })
     }
 
     /// The same for who is driven to its limit.
     pub(crate) fn assemble_for_the_limit(&self, contender: &Contender, scenario: Scenario) -> anyhow::Result<Subject> {
-        self.assemble_at(contender, scenario, Place { cpu: self.server_cpu, realtime: false })
+        self.assemble_at(contender, scenario, Place { cpu: self.server_cpu, beside: None, realtime: false })
+    }
+
+    /// Our own daemon with so many shards, on both CPUs: with two there is no other place for them. The clients are ahead of it on theirs.
+    pub(crate) fn assemble_on_shards(&self, shards: usize, scenario: Scenario) -> anyhow::Result<Subject> {
+        let place = Place { cpu: self.server_cpu, beside: Some(self.client_cpu), realtime: false };
+        self.runtime.block_on(async {
+            let (child, adapter) = conclave::start(&self.rtcd, place, self.address, self.gso, shards).await?;
+            assemble(child, adapter, scenario, self.address).await
+        })
     }
 
     /// The same over the interface of Mattermost's Calls plugin, on a server's defaults; `None` of who does not have it.
     pub(crate) fn assemble_plugin_call(&self, contender: &Contender, scenario: Scenario) -> anyhow::Result<Option<Subject>> {
-        let place = Place { cpu: self.server_cpu, realtime: false };
+        let place = Place { cpu: self.server_cpu, beside: None, realtime: false };
         self.runtime.block_on(async {
             let (child, adapter) = match contender {
                 Contender::Ours => mattermost::start(contender.name(), &self.rtcd, place, self.address, Begins::Client).await?,

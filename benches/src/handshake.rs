@@ -26,6 +26,8 @@ pub(crate) struct Connected {
     pub(crate) dtls: Dtls,
     /// False: the server opened the DTLS handshake.
     pub(crate) dtls_client: bool,
+    /// The server takes packets that are sent again under a source of their own.
+    pub(crate) rtx: bool,
     /// Of a receiver that can say what it wants to see.
     pub(crate) layout: Option<Layout>,
     /// Of a receiver whose data channel goes on to be used.
@@ -45,6 +47,7 @@ pub(crate) async fn connect_beside(
 /// Proves the address and agrees on keys. Who offers is controlling, unless the server is a lite agent.
 fn connect(local: Local, remote: &Remote, we_offered: bool, certificate: &DtlsCertificate) -> anyhow::Result<Connected> {
     let to = remote.candidate.context("the server names no UDP candidate")?;
+    let rtx = remote.rtx;
     let controlling = we_offered || remote.lite;
     local.socket.connect(to)?;
     let ice = Ice::new(&local, remote, to, controlling)?;
@@ -133,6 +136,7 @@ fn connect(local: Local, remote: &Remote, we_offered: bool, certificate: &DtlsCe
         profile: profile.name(),
         dtls,
         dtls_client,
+        rtx,
         layout: None,
         channel: None,
     })

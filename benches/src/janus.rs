@@ -136,7 +136,7 @@ impl Adapter for Janus {
         let feed = joined.pointer("/plugindata/data/id").and_then(Value::as_u64).with_context(|| format!("no feed: {joined}"))?;
         self.feeds.push((client.call_number(), feed));
         let local = client.local("pub")?;
-        let offer = sdp::publish(&local, &client.fingerprint(), client.scenario.video, &format!("cid-{}", client.number), client.ssrc);
+        let offer = sdp::publish(client, &local, &format!("cid-{}", client.number));
         let answer = self.message(handle, json!({ "request": "publish" }), Some(("offer", offer))).await?;
         let remote = sdp::remote(&sdp_of(&answer)?, client.address)?;
         connect_beside(local, remote, true, client.certificate.clone()).await

@@ -1,9 +1,9 @@
 //! What forwarding costs and how far it goes: our daemon beside the ideal forwarder and, where they are installed, other servers,
 //! all in turn in the same run with the same clients.
 //!
-//! The server is pinned to one CPU, the clients to another; what counts is the CPU time of the server's processes, so
-//! signalling and housekeeping are in it. No real network: absolute figures include the receivers' half of the IP stack, so
-//! the ratio is what to keep.
+//! The server is pinned to one CPU, the clients to another (except where a call is on two shards, `trials/shards.rs`); what counts is the
+//! CPU time of the server's processes, so signalling and housekeeping are in it. No real network: absolute figures include the receivers'
+//! half of the IP stack, so the ratio is what to keep.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, reason = "a command-line tool that works on buffers of its own")]
 
@@ -11,6 +11,7 @@ mod bars;
 mod conclave;
 mod contender;
 mod cost;
+mod counters;
 mod data_channel;
 mod docs;
 mod handshake;
@@ -36,6 +37,7 @@ mod signalling;
 mod subject;
 mod traffic;
 mod trials;
+mod uplink;
 mod websocket;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -174,6 +176,7 @@ fn measure_all(arguments: &Arguments) -> anyhow::Result<Results> {
         runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
         address,
         server_cpu: arguments.server_cpu,
+        client_cpu: arguments.client_cpu,
         rtcd: arguments.rtcd.clone(),
         gso: !arguments.no_gso,
         threads: arguments.threads,

@@ -147,7 +147,7 @@ impl Adapter for Mattermost {
         } else if client.scenario.video {
             self.line.signal(&session, VIDEO_ON, &json!({ "videoStreamID": stream }))?;
         }
-        let offer = sdp::publish_beside_data(&local, &client.fingerprint(), client.scenario.video, &cid, client.ssrc);
+        let offer = sdp::publish_beside_data(client, &local, &cid);
         let remote = self.offer(&mut session, &offer, client.address).await?;
         self.sessions.push(session);
         connect_beside(local, remote, true, client.certificate.clone()).await

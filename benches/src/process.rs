@@ -63,6 +63,22 @@ impl Stat {
     }
 }
 
+/// What each thread of a process has used whose name begins so, ns.
+pub(crate) fn threads_ns(pid: u32, prefix: &str) -> anyhow::Result<Vec<u64>> {
+    let mut threads: Vec<(String, u64)> = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let folder = entry?.path();
+        // A thread may end in between.
+        let read = |file: &str| fs::read_to_string(folder.join(file));
+        let (Ok(name), Ok(times)) = (read("comm"), read("schedstat")) else { continue };
+        if name.starts_with(prefix) {
+            threads.push((name, times.split(' ').next().context("a malformed schedstat file")?.parse()?));
+        }
+    }
+    threads.sort();
+    Ok(threads.into_iter().map(|(_, ns)| ns).collect())
+}
+
 /// A process and its descendants.
 fn tree(root: u32) -> anyhow::Result<Vec<u32>> {
     let parents: Vec<(u32, u32)> = fs::read_dir("/proc")?
@@ -95,12 +111,14 @@ pub(crate) fn resident_kib(root: u32) -> anyhow::Result<f64> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) cpu: usize,
+    /// The clients' CPU too, for who is to have more than one.
+    pub(crate) beside: Option<usize>,
     /// Ahead of everything else, so that other work blurs latency less. Not for who is driven to its limit: the kernel parks such a
     /// process for some milliseconds of each second in which others want its CPU, and that would be taken for the limit.
     pub(crate) realtime: bool,
 }
 
-/// A command pinned to one CPU: real-time, else with as much weight as may be had, where that is allowed.
+/// A command pinned to its CPUs: real-time, else with as much weight as may be had, where that is allowed.
 pub(crate) fn pinned(program: &std::path::Path, place: Place) -> std::process::Command {
     let allowed = |program: &str, arguments: &[&str]| {
         let mut attempt = std::process::Command::new(program);
@@ -116,7 +134,8 @@ pub(crate) fn pinned(program: &std::path::Path, place: Place) -> std::process::C
     }
     words.extend(["taskset", "-c"]);
     let mut command = std::process::Command::new(words.remove(0));
-    command.args(words).arg(place.cpu.to_string()).arg(program);
+    let cpus: Vec<String> = std::iter::once(place.cpu).chain(place.beside).map(|cpu| cpu.to_string()).collect();
+    command.args(words).arg(cpus.join(",")).arg(program);
     command
 }
 
@@ -133,6 +152,25 @@ pub(crate) fn pin_here(cpu: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_are_found_by_name() -> anyhow::Result<()> {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("busy-1".to_owned()).spawn(move || {
+            let start = std::time::Instant::now();
+            while start.elapsed() < std::time::Duration::from_millis(5) {}
+            let _ = wait.recv();
+        })?;
+        let mut found = Vec::new();
+        while found.first().is_none_or(|ns| *ns == 0) {
+            found = threads_ns(std::process::id(), "busy-")?;
+        }
+        assert_eq!(found.len(), 1);
+        assert!(threads_ns(std::process::id(), "nobody")?.is_empty());
+        drop(done);
+        assert!(thread.join().is_ok());
+        Ok(())
+    }
 
     #[test]
     fn a_tree_has_its_children_and_their_cpu() -> anyhow::Result<()> {

@@ -94,20 +94,29 @@ impl ReceiverReports {
     }
 }
 
-/// Counts the requests for key frames in a packet that came, and says of which sources they want one; 0: of all.
+/// What a server asks of a publisher.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// A key frame of this source; 0: of all.
+    KeyFrame(u32),
+    /// These packets of this source.
+    Again(u32, Vec<u16>),
+}
+
+/// Tells what a packet that came asks for.
 #[allow(clippy::wildcard_enum_match_arm, reason = "all others ask for something else")]
-pub(crate) fn key_frames_asked(inbound: &mut Inbound, packet: &mut [u8], mut of: impl FnMut(u32)) -> u64 {
-    let Ok(len) = inbound.unprotect_rtcp(packet) else { return 0 };
-    let mut count = 0;
+pub(crate) fn asked(inbound: &mut Inbound, packet: &mut [u8]) -> Vec<Asked> {
+    let Ok(len) = inbound.unprotect_rtcp(packet) else { return Vec::new() };
+    let mut asked = Vec::new();
     for packet in rtcp::parse(packet.get(..len).unwrap_or_default()) {
         match packet {
-            Ok(Packet::Pli { media_ssrc, .. }) => of(media_ssrc),
-            Ok(Packet::Fir(_)) => of(0),
-            _ => continue,
+            Ok(Packet::Pli { media_ssrc, .. }) => asked.push(Asked::KeyFrame(media_ssrc)),
+            Ok(Packet::Fir(_)) => asked.push(Asked::KeyFrame(0)),
+            Ok(Packet::Nack(nack)) => asked.push(Asked::Again(nack.media_ssrc, nack.iter().collect())),
+            _ => {}
         }
-        count += 1;
     }
-    count
+    asked
 }
 
 /// Asks for packets again.

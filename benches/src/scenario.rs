@@ -19,6 +19,8 @@ pub(crate) struct Scenario {
     pub(crate) video: bool,
     /// The last of the publishers shares a screen beside the others' speech: [`Self::of`].
     pub(crate) screen: bool,
+    /// Publishers offer a source of its own for pictures' packets that are sent again, as browsers do.
+    pub(crate) repair: bool,
     /// Bytes of RTP payload.
     pub(crate) payload: usize,
     /// Packets sent back to back.
@@ -43,6 +45,7 @@ impl Scenario {
             calls: 1,
             video: false,
             screen: false,
+            repair: false,
             payload: 100,
             burst: 1,
             layers: None,
@@ -71,6 +74,21 @@ impl Scenario {
     /// A large call of Mattermost's, at the rates of its own sizing tests: two who speak, and a screen of 1.6 Mbit/s at 15 frames a second.
     pub(crate) const fn plugin_call(name: &'static str, title: &'static str, receivers: usize) -> Self {
         Self { screen: true, receivers, ..Self::speech(name, title, 3, None) }
+    }
+
+    /// A screen at the same rate beside one who speaks.
+    pub(crate) const fn talk_and_screen(name: &'static str, title: &'static str, receivers: usize) -> Self {
+        Self { publishers: 2, ..Self::plugin_call(name, title, receivers) }
+    }
+
+    /// So many who speak to so many.
+    pub(crate) const fn talks(name: &'static str, title: &'static str, publishers: usize, receivers: usize) -> Self {
+        Self { receivers, ..Self::speech(name, title, publishers, None) }
+    }
+
+    /// The same with publishers that can send again what is lost.
+    pub(crate) const fn with_repair(self) -> Self {
+        Self { repair: true, ..self }
     }
 
     /// What one publisher sends.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::Context as _;
 
 use crate::ice::Local;
+use crate::scenario::Scenario;
 use crate::subject::Client;
 
 /// The server's side of a transport.
@@ -17,12 +18,18 @@ pub(crate) struct Remote {
     pub(crate) lite: bool,
     /// It opens the DTLS handshake.
     pub(crate) setup_active: bool,
+    /// It takes what a publisher sends again on [`RTX`].
+    pub(crate) rtx: bool,
 }
 
 /// Payload type of speech in our offers.
 const OPUS: u8 = 111;
 /// Payload type of the picture in our offers.
 const VP8: u8 = 96;
+/// Of the picture's packets that are sent again, in offers of scenarios with `repair`.
+pub(crate) const RTX: u8 = 97;
+/// Their source's number is so much above that of the picture.
+pub(crate) const RTX_SSRC_ABOVE: u32 = 100_000;
 /// Extension id of the audio level in our offers.
 pub(crate) const LEVEL_ID: u8 = 1;
 /// Of a layer's name, and of the section's.
@@ -47,6 +54,7 @@ pub(crate) fn remote(sdp: &str, wanted: IpAddr) -> anyhow::Result<Remote> {
         candidate,
         lite: sdp.lines().any(|line| line.trim() == "a=ice-lite"),
         setup_active: value("a=setup:").is_some_and(|setup| setup == "active"),
+        rtx: value(&format!("a=fmtp:{RTX} ")).is_some_and(|parameters| parameters == format!("apt={VP8}")),
     })
 }
 
@@ -90,21 +98,21 @@ pub(crate) fn stream(cid: &str) -> String {
 }
 
 /// An offer that sends one track.
-pub(crate) fn publish(local: &Local, fingerprint: &str, video: bool, cid: &str, ssrc: u32) -> String {
-    format!("{}{}", head("- 1 2", "0"), published("0", local, fingerprint, video, cid, ssrc))
+pub(crate) fn publish(client: &Client, local: &Local, cid: &str) -> String {
+    format!("{}{}", head("- 1 2", "0"), published("0", client, local, cid))
 }
 
 /// A client's offer on a connection of its own for what it publishes.
 pub(crate) fn published_by(client: &Client, local: &Local, cid: &str) -> String {
     match client.scenario.layers {
-        Some(_) => publish_layers(local, &client.fingerprint(), cid),
-        None => publish(local, &client.fingerprint(), client.scenario.video, cid, client.ssrc),
+        Some(_) => publish_layers(client, local, cid),
+        None => publish(client, local, cid),
     }
 }
 
 /// An offer that sends one camera in three layers.
-fn publish_layers(local: &Local, fingerprint: &str, cid: &str) -> String {
-    let mut section = published("0", local, fingerprint, true, cid, 0);
+fn publish_layers(client: &Client, local: &Local, cid: &str) -> String {
+    let mut section = published("0", client, local, cid);
     // Layers tell who they are in their packets.
     let kept: Vec<&str> = section.lines().filter(|line| !line.starts_with("a=ssrc:")).collect();
     section = kept.iter().map(|line| format!("{line}\r\n")).collect();
@@ -134,16 +142,12 @@ pub(crate) fn tracks(offer: &str) -> Vec<(u32, String)> {
 }
 
 /// The same beside a data channel.
-pub(crate) fn publish_beside_data(local: &Local, fingerprint: &str, video: bool, cid: &str, ssrc: u32) -> String {
-    format!(
-        "{}{}{}",
-        head("- 1 2", "0 1"),
-        application("0", local, fingerprint, "actpass"),
-        published("1", local, fingerprint, video, cid, ssrc)
-    )
+pub(crate) fn publish_beside_data(client: &Client, local: &Local, cid: &str) -> String {
+    format!("{}{}{}", head("- 1 2", "0 1"), application("0", local, &client.fingerprint(), "actpass"), published("1", client, local, cid))
 }
 
-fn published(mid: &str, local: &Local, fingerprint: &str, video: bool, cid: &str, ssrc: u32) -> String {
+fn published(mid: &str, client: &Client, local: &Local, cid: &str) -> String {
+    let (ssrc, Scenario { video, repair, .. }) = (client.ssrc, client.scenario);
     let stream = stream(cid);
     let payload_type = payload_type(video);
     let (kind, codec, extension) = if video {
@@ -159,10 +163,20 @@ fn published(mid: &str, local: &Local, fingerprint: &str, video: bool, cid: &str
             format!("a=extmap:{LEVEL_ID} urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n"),
         )
     };
+    let (mut payload_types, mut again) = (payload_type.to_string(), String::new());
+    let mut sources = format!("a=ssrc:{ssrc} cname:bench\r\na=ssrc:{ssrc} msid:{stream} {cid}\r\n");
+    if repair && video {
+        let rtx_ssrc = ssrc + RTX_SSRC_ABOVE;
+        payload_types += &format!(" {RTX}");
+        again = format!("a=rtpmap:{RTX} rtx/90000\r\na=fmtp:{RTX} apt={payload_type}\r\n");
+        sources = format!(
+            "a=ssrc-group:FID {ssrc} {rtx_ssrc}\r\n{sources}a=ssrc:{rtx_ssrc} cname:bench\r\na=ssrc:{rtx_ssrc} msid:{stream} {cid}\r\n"
+        );
+    }
     format!(
-        "m={kind} 9 UDP/TLS/RTP/SAVPF {payload_type}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n{}a=sendonly\r\na=msid:{stream} {cid}\r\n{extension}{codec}\
-         a=ssrc:{ssrc} cname:bench\r\na=ssrc:{ssrc} msid:{stream} {cid}\r\n",
-        transport(local, fingerprint, "actpass"),
+        "m={kind} 9 UDP/TLS/RTP/SAVPF {payload_types}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n{}a=sendonly\r\na=msid:{stream} {cid}\r\n\
+         {extension}{codec}{again}{sources}",
+        transport(local, &client.fingerprint(), "actpass"),
     )
 }
 
@@ -272,6 +286,22 @@ mod tests {
         );
         assert!(answer.contains("a=rtcp-fb:96 nack\r\n") && answer.matches("rtcp-fb").count() == 1, "{answer}");
         assert!(answer.contains("a=setup:passive") && answer.contains("a=recvonly"), "{answer}");
+        Ok(())
+    }
+
+    #[test]
+    fn who_can_repair_offers_a_source_for_it() -> anyhow::Result<()> {
+        let address = "127.0.0.1".parse()?;
+        let certificate = dimpl::certificate::generate_self_signed_certificate().map_err(|error| anyhow::anyhow!("{error:?}"))?;
+        let share = crate::scenario::ALL[2];
+        let client = |scenario| Client { scenario, number: 0, ssrc: 1000, address, certificate: certificate.clone() };
+        let local = Local::bind(address, "u".to_owned())?;
+        let plain = publish(&client(share), &local, "cid");
+        assert!(!plain.contains("rtx") && !remote(&plain, address)?.rtx, "{plain}");
+        let offer = publish(&client(share.with_repair()), &local, "cid");
+        assert!(offer.contains("SAVPF 96 97\r\n") && offer.contains("a=ssrc-group:FID 1000 101000\r\n"), "{offer}");
+        assert!(remote(&offer, address)?.rtx, "{offer}");
+        assert_eq!(tracks(&offer), [(1000, "cid".to_owned())], "the source of what is sent again is no track");
         Ok(())
     }
 

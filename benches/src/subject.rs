@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use dimpl::DtlsCertificate;
 use rtcd_core::srtp::{Inbound, Outbound};
 
+use crate::counters::Counters;
 use crate::handshake::Connected;
 use crate::ice::Local;
 use crate::ideal::{Keys, Setup};
@@ -44,6 +45,11 @@ pub(crate) trait Adapter: Send {
 
     /// What was said, where that is counted.
     fn tally(&self) -> Option<Arc<Tally>> {
+        None
+    }
+
+    /// Where our daemon tells what it counts.
+    fn metrics(&self) -> Option<SocketAddr> {
         None
     }
 }
@@ -159,14 +165,22 @@ impl Subject {
         self.door.as_ref()?.adapter.tally()
     }
 
+    /// What our daemon has counted.
+    pub(crate) fn counters(&self) -> anyhow::Result<Counters> {
+        let http = self.door.as_ref().and_then(|door| door.adapter.metrics()).context("this server tells no counters")?;
+        Counters::read(http)
+    }
+
     async fn publish(&mut self) -> anyhow::Result<()> {
         let number = self.traffic.senders.len();
         let door = self.door.as_mut().context("nobody joins this")?;
         let client = Client { scenario: door.scenario.of(number), ..door.client(number)? };
-        let Connected { socket, inbound, outbound, ice, profile, .. } =
+        let Connected { socket, inbound, outbound, ice, profile, rtx, .. } =
             door.adapter.publish(&client).await.with_context(|| format!("publisher {number}"))?;
         self.srtp_profile = profile;
-        self.traffic.senders.push(Sender::new(socket, outbound, client.ssrc, &client.scenario, Some((ice, inbound))));
+        let mut sender = Sender::new(socket, outbound, client.ssrc, &client.scenario, Some((ice, inbound)));
+        sender.rtx = rtx;
+        self.traffic.senders.push(sender);
         self.traffic.check();
         Ok(())
     }

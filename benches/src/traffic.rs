@@ -20,9 +20,10 @@ use crate::layout::Layout;
 use crate::lossy::LossyLink;
 use crate::mattermost::PING;
 use crate::process::own_thread_ns;
-use crate::reports::{self, ReceiverReports, SenderReports};
+use crate::reports::{self, Asked, ReceiverReports, SenderReports};
 use crate::scenario::Scenario;
 use crate::sdp;
+use crate::uplink::{Sent, Uplink};
 
 /// Where the stamp stands in the payload: behind a VP8 descriptor and key frame head.
 const STAMP_AT: usize = 16;
@@ -48,12 +49,15 @@ const STAMP_AGE_MAX_NS: u64 = 60_000_000_000;
 pub(crate) struct Sender {
     socket: UdpSocket,
     outbound: Outbound,
-    payload_type: u8,
     timestamp: u32,
     /// One, or one for each layer.
     streams: Vec<Stream>,
     /// None: keys and addresses were given, and nobody reports.
     back: Option<(Ice, Inbound)>,
+    /// What is sent again has a source of its own.
+    pub(crate) rtx: bool,
+    /// What its link takes away, and what it sends again.
+    pub(crate) uplink: Option<Uplink>,
 }
 
 /// What has a source number of its own.
@@ -73,7 +77,7 @@ impl Sender {
         let stream =
             |(ssrc, burst): (u32, &usize)| Stream { ssrc, burst: *burst, index: 100, key_frame_in: 0, reports: SenderReports::default() };
         let streams = (ssrc..).zip(bursts).map(stream).collect();
-        Self { socket, outbound, payload_type: sdp::payload_type(scenario.video), timestamp: 0, streams, back }
+        Self { socket, outbound, timestamp: 0, streams, back, rtx: false, uplink: None }
     }
 }
 
@@ -89,6 +93,8 @@ pub(crate) struct Receiver {
     pub(crate) received: u64,
     /// What its link takes away, and what it asks for again.
     pub(crate) lossy: Option<LossyLink>,
+    /// When packets came, by their senders' clock, where that is to be known of each: both Unix ns.
+    pub(crate) arrivals: Option<Vec<(u64, u64)>>,
     /// What it looks at.
     pub(crate) layout: Option<Layout>,
     /// What it pings over, and the DTLS below.
@@ -109,6 +115,7 @@ impl Receiver {
             reports: ReceiverReports::default(),
             received: 0,
             lossy: None,
+            arrivals: None,
             layout: None,
             channel: None,
         })
@@ -198,7 +205,7 @@ impl Traffic {
                         seen.sent += sender.burst(&scenario)?;
                     }
                 }
-                seen.asked += sender.hear();
+                seen.asked += sender.hear()?;
             }
             if now >= checks_at {
                 checks_at = now + Duration::from_millis(2500);
@@ -250,7 +257,7 @@ impl Traffic {
                     *due += CHECK_EVERY_IDLE;
                     ice.check(&sender.socket);
                 }
-                sender.hear();
+                sender.hear()?;
             }
             for ((receiver, due), report) in self.receivers.iter_mut().zip(receiver_checks).zip(&mut reports) {
                 let Some((ice, outbound)) = &mut receiver.feedback else { continue };
@@ -353,31 +360,53 @@ impl Sender {
         let mut sent = 0;
         for (layer, stream) in self.streams.iter_mut().enumerate() {
             let layer = scenario.layers.map(|_| layer);
-            sent += stream.burst(&self.socket, &self.outbound, self.payload_type, self.timestamp, layer, scenario)?;
+            sent += stream.burst(&self.socket, &self.outbound, self.uplink.as_mut(), self.timestamp, layer, scenario)?;
         }
         self.timestamp = self.timestamp.wrapping_add(if scenario.video { 3000 } else { 960 });
         Ok(sent)
     }
 
-    /// Answers checks and tells how many key frames were asked for; the next burst is one then.
-    fn hear(&mut self) -> u64 {
+    /// Answers checks and requests, and tells how many key frames were asked for; the next burst is one then.
+    fn hear(&mut self) -> anyhow::Result<u64> {
         let mut asked = 0;
         let mut buffer = [0; 2048];
         while let Ok(len) = self.socket.recv(&mut buffer) {
-            let Some((ice, inbound)) = &mut self.back else { continue };
             let packet = buffer.get_mut(..len).unwrap_or_default();
-            if rtcd_core::rtp::is_rtcp(packet) {
-                let streams = &mut self.streams;
-                asked += reports::key_frames_asked(inbound, packet, |of| {
-                    for stream in streams.iter_mut().filter(|stream| of == 0 || stream.ssrc == of) {
-                        stream.key_frame_in = 0;
-                    }
-                });
-            } else {
-                ice.heard(&self.socket, packet);
+            match &mut self.uplink {
+                Some(uplink) => uplink.hold_back(Instant::now(), packet),
+                None => asked += self.take(packet)?,
             }
         }
-        asked
+        let now = Instant::now();
+        while let Some(mut packet) = self.uplink.as_mut().and_then(|uplink| uplink.next(now)) {
+            asked += self.take(&mut packet)?;
+        }
+        if let Some(uplink) = &mut self.uplink {
+            uplink.deliver(now, &self.socket);
+        }
+        Ok(asked)
+    }
+
+    fn take(&mut self, packet: &mut [u8]) -> anyhow::Result<u64> {
+        let Some((ice, inbound)) = &mut self.back else { return Ok(0) };
+        if !rtcd_core::rtp::is_rtcp(packet) {
+            ice.heard(&self.socket, packet);
+            return Ok(0);
+        }
+        let mut key_frames = 0;
+        for asked in reports::asked(inbound, packet) {
+            match (asked, &mut self.uplink) {
+                (Asked::KeyFrame(of), _) => {
+                    key_frames += 1;
+                    for stream in self.streams.iter_mut().filter(|stream| of == 0 || stream.ssrc == of) {
+                        stream.key_frame_in = 0;
+                    }
+                }
+                (Asked::Again(ssrc, numbers), Some(uplink)) => uplink.asked(Instant::now(), ssrc, &numbers, &self.outbound, self.rtx)?,
+                (Asked::Again(..), None) => {}
+            }
+        }
+        Ok(key_frames)
     }
 }
 
@@ -386,7 +415,7 @@ impl Stream {
         &mut self,
         socket: &UdpSocket,
         outbound: &Outbound,
-        payload_type: u8,
+        mut uplink: Option<&mut Uplink>,
         timestamp: u32,
         layer: Option<usize>,
         scenario: &Scenario,
@@ -403,12 +432,13 @@ impl Stream {
                 payload[0] = if number == 0 { 0x10 } else { 0x00 };
                 payload[1..11].copy_from_slice(&[0x10 | u8::from(!key), 0x02, 0x00, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x02]);
             }
-            payload[STAMP_AT..STAMP_AT + 8].copy_from_slice(&unix_ns().to_be_bytes());
+            let stamp = unix_ns();
+            payload[STAMP_AT..STAMP_AT + 8].copy_from_slice(&stamp.to_be_bytes());
             let mut slot = [0_u8; 1500];
             let last = number + 1 == self.burst;
             let mut header_len = 12;
             slot[0] = 0x80;
-            slot[1] = payload_type | if last && scenario.video { 0x80 } else { 0 };
+            slot[1] = sdp::payload_type(scenario.video) | if last && scenario.video { 0x80 } else { 0 };
             slot[2..4].copy_from_slice(&u16::try_from(self.index & 0xffff)?.to_be_bytes());
             slot[4..8].copy_from_slice(&timestamp.to_be_bytes());
             slot[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
@@ -424,10 +454,17 @@ impl Stream {
                 header_len = 20;
             }
             let len = outbound.protect(&mut slot, header_len, &[], &payload, self.index)?;
-            match socket.send(slot.get(..len).unwrap_or_default()) {
-                // The server has ended: its packets count as lost.
-                Err(error) if error.kind() != std::io::ErrorKind::ConnectionRefused => return Err(error.into()),
-                _ => {}
+            let sealed = slot.get(..len).unwrap_or_default();
+            if let Some(uplink) = uplink.as_deref_mut() {
+                let header = sealed.get(..header_len).unwrap_or_default().to_vec();
+                let sent = Sent { ssrc: self.ssrc, index: self.index, stamp, header, payload: payload.clone() };
+                uplink.send(Instant::now(), sent, sealed);
+            } else {
+                match socket.send(sealed) {
+                    // The server has ended: its packets count as lost.
+                    Err(error) if error.kind() != std::io::ErrorKind::ConnectionRefused => return Err(error.into()),
+                    _ => {}
+                }
             }
             self.index += 1;
             self.reports.count(payload.len());
@@ -511,6 +548,9 @@ impl Receiver {
             self.received += 1;
             seen.received += 1;
             seen.latencies.push(age as f64 / 1000.0);
+            if let Some(arrivals) = &mut self.arrivals {
+                arrivals.push((stamp, arrived));
+            }
         }
         Ok(())
     }

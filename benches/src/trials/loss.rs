@@ -8,7 +8,7 @@ use crate::lossy::LossyLink;
 use crate::scenario::Scenario;
 
 /// Loss and round trip, in the order of the columns.
-const LINKS: [(f64, u64); 6] = [(0.02, 20), (0.05, 20), (0.1, 20), (0.2, 20), (0.05, 200), (0.05, 600)];
+pub(super) const LINKS: [(f64, u64); 6] = [(0.02, 20), (0.05, 20), (0.1, 20), (0.2, 20), (0.05, 200), (0.05, 600)];
 const WINDOW: Duration = Duration::from_millis(1500);
 /// What was lost last may still come again.
 const AFTER: Duration = Duration::from_millis(1100);

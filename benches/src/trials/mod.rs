@@ -6,8 +6,10 @@ mod key_frames;
 mod knee;
 mod layouts;
 mod loss;
+mod loss_up;
 mod plugin_call;
 mod restart;
+mod shards;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -30,8 +32,10 @@ pub(crate) enum Kind {
     Knee,
     Layouts,
     Loss,
+    LossUp,
     PluginCall,
     Restart,
+    Shards,
 }
 
 /// One table.
@@ -173,6 +177,36 @@ impl Kind {
                     ]
                 }
             }
+            Self::LossUp => {
+                const {
+                    &[
+                        column("2 %, 20 ms: asked for again, %", 1),
+                        column("recovered %", 1),
+                        column("p95 ms", 0),
+                        column("sent again for each lost", 2),
+                        column("5 %, 20 ms: asked for again, %", 1),
+                        column("recovered %", 1),
+                        column("p95 ms", 0),
+                        column("sent again for each lost", 2),
+                        column("10 %, 20 ms: asked for again, %", 1),
+                        column("recovered %", 1),
+                        column("p95 ms", 0),
+                        column("sent again for each lost", 2),
+                        column("20 %, 20 ms: asked for again, %", 1),
+                        column("recovered %", 1),
+                        column("p95 ms", 0),
+                        column("sent again for each lost", 2),
+                        column("5 %, 200 ms: asked for again, %", 1),
+                        column("recovered %", 1),
+                        column("p95 ms", 0),
+                        column("sent again for each lost", 2),
+                        column("5 %, 600 ms: asked for again, %", 1),
+                        column("recovered %", 1),
+                        column("p95 ms", 0),
+                        column("sent again for each lost", 2),
+                    ]
+                }
+            }
             Self::PluginCall => {
                 const {
                     &[
@@ -199,6 +233,28 @@ impl Kind {
             Self::Restart => {
                 const { &[column("forwarded in the 2 s after SIGTERM, %", 1), column("s from SIGKILL until all 50 hear again", 2)] }
             }
+            Self::Shards => {
+                const {
+                    &[
+                        column("one shard: CPU µs per packet", 2),
+                        column("two shards: CPU µs per packet", 2),
+                        column("two of one", 2),
+                        column("datagrams that the busier shard sent, %", 1),
+                        column("CPU of the busier shard, % of both", 1),
+                        barred("crossings of each packet published", 3, Bar::AtMost(1.0)),
+                        column("datagrams that the kernel gave to the other shard, %", 1),
+                        column("packets/s forwarded", 0),
+                        column("one shard: lost, %", 2),
+                        column("two shards: lost, %", 2),
+                        column("one shard: p50 ms", 2),
+                        column("two shards: p50 ms", 2),
+                        column("one shard: p99 ms", 2),
+                        column("two shards: p99 ms", 2),
+                        column("one shard: the clients' CPU, % of a core", 0),
+                        column("two shards: the clients' CPU, % of a core", 0),
+                    ]
+                }
+            }
         }
     }
 }
@@ -207,8 +263,13 @@ const PLUGIN_CALL: &str = "Through the interface of Mattermost's Calls plugin: M
      session's data channel, a ping there every second. On each server's own settings. Speech of 100 bytes every 20 ms, a screen of 1.6 Mbit/s \
      at 15 frames a second. The three who publish are sent nothing. Where less than all came, the server was at the limit of its one core.";
 
+const SHARDS: &str = "Everybody in one call of ours, with one media thread and with two (`rtc.shards`) that have half of the people each. A machine of two cores has \
+     no third for the clients: the server may use both, and the clients are ahead of it on one of them. So CPU time is what counts; what the \
+     clients take from a core's caches is in it, and latencies are those of a machine short of cores. A crossing is a packet that one shard \
+     passed to the other. What the kernel gave to the wrong one of them is handed over, sealed as it is, and counted apart.";
+
 /// All of them.
-pub(crate) fn all() -> [Trial; 10] {
+pub(crate) fn all() -> [Trial; 13] {
     let [one, ten, share, ..] = scenario::ALL;
     [
         Trial {
@@ -267,6 +328,31 @@ pub(crate) fn all() -> [Trial; 10] {
             kind: Kind::Loss,
         },
         Trial {
+            name: "loss-up",
+            title: "Loss: 1 screen share to 10, lost on the way to the server",
+            note: "The server asks the publisher again for what is missing (NACK); it is sent again on a source of its own where the server takes that \
+                   (RTX), can be lost again, and is half the round trip under way each time. The column says the loss and the round trip, how much \
+                   of the lost was asked for, how much of it came to the receivers, how long after it was first sent 95 % of that was there, and \
+                   how often the publisher sent each again. Receivers ask the server for what they miss, as above. Who asks publishers for \
+                   nothing has no column.",
+            scenario: share.to(10).with_repair(),
+            kind: Kind::LossUp,
+        },
+        Trial {
+            name: "shards-speech",
+            title: "One call on two shards: 2 speakers to 1000",
+            note: SHARDS,
+            scenario: Scenario::talks("shards-speech", "2 speakers to 1000", 2, 1000),
+            kind: Kind::Shards,
+        },
+        Trial {
+            name: "shards-screen",
+            title: "One call on two shards: 1 speaker and 1 screen to 200",
+            note: SHARDS,
+            scenario: Scenario::talk_and_screen("shards-screen", "1 speaker and 1 screen to 200", 200),
+            kind: Kind::Shards,
+        },
+        Trial {
             name: "plugin-call-100",
             title: "A call of Mattermost's plugin: 100 sessions, 2 speak and 1 shares its screen",
             note: PLUGIN_CALL,
@@ -305,11 +391,16 @@ impl Trial {
                 None => Vec::new(),
             },
             Kind::Loss => alone(loss::measure(bench, contender, self.scenario)?),
+            Kind::LossUp => alone(loss_up::measure(bench, contender, self.scenario)?),
             Kind::PluginCall => match plugin_call::measure(bench, contender, self.scenario)? {
                 Some(figures) => alone(figures),
                 None => Vec::new(),
             },
             Kind::Restart => alone(restart::measure(bench, contender, self.scenario)?),
+            Kind::Shards => match shards::measure(bench, contender, self.scenario, run)? {
+                Some(figures) => alone(figures),
+                None => Vec::new(),
+            },
         };
         let sample = |(subject, figures): (&'static str, _)| Sample { trial: self.name.into(), subject: subject.into(), run, figures };
         Ok(rows.into_iter().map(sample).collect())
