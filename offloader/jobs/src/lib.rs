@@ -16,6 +16,7 @@ mod place;
 mod retry;
 pub mod selection;
 mod transition;
+pub mod vocabulary;
 
 pub use job::{Job, Kind, Lease, Spec, State};
 pub use place::{Capacity, Load, choose};

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
+use crate::vocabulary::Vocabulary;
 
 /// Where a bot goes and what is wanted of the call.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct MattermostTranscription {
     pub threads: u32,
     /// Language of the speech, if known.
     pub language: Option<String>,
+    /// Words and names that the speech is likely to hold, besides the site's; for the captions too.
+    #[serde(skip_serializing_if = "Vocabulary::is_empty")]
+    pub vocabulary: Vocabulary,
     /// No names in the WebVTT.
     pub omit_speaker: bool,
     /// In the text file a speaker's next words join the block before when the silence is shorter.

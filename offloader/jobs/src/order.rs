@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::egress::{EgressOrder, FileForm, S3Bucket};
 use crate::mattermost::{BotCheckpoint, MattermostCall, PictureProfile, Piece, PublishCheckpoint};
 use crate::selection::Selection;
+use crate::vocabulary::Vocabulary;
 
 /// Parameters of a recording.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct RecordParams {
     pub consents: Vec<ConsentParam>,
     /// Language of the speech, if known.
     pub language: Option<String>,
+    /// Words and names that the speech is likely to hold, besides the site's.
+    #[serde(skip_serializing_if = "Vocabulary::is_empty")]
+    pub vocabulary: Vocabulary,
     /// What of the call is recorded.
     #[serde(skip_serializing_if = "Selection::is_everything")]
     pub selection: Selection,
@@ -74,6 +78,9 @@ pub struct CaptionParams {
     pub rtcd: String,
     /// Language of the speech, if known.
     pub language: Option<String>,
+    /// Words and names that the speech is likely to hold, besides the site's.
+    #[serde(skip_serializing_if = "Vocabulary::is_empty")]
+    pub vocabulary: Vocabulary,
 }
 
 /// What a worker is given.
@@ -166,6 +173,9 @@ pub struct ModelOrder {
     pub vad_path: Option<PathBuf>,
     /// Its SHA-256.
     pub vad_sha256: Option<String>,
+    /// Words and names that the speech is likely to hold.
+    #[serde(default, skip_serializing_if = "Vocabulary::is_empty")]
+    pub vocabulary: Vocabulary,
 }
 
 /// Order to capture.

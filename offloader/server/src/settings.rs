@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use offloader_jobs::vocabulary::{Vocabulary, VocabularyError};
 use serde::Deserialize;
 
 use crate::calls_offloader::config::CallsConfig;
@@ -62,6 +63,8 @@ pub struct Settings {
     pub caption_model_path: Option<PathBuf>,
     /// Its SHA-256 (`OFFLOADER_CAPTION_MODEL_SHA256`).
     pub caption_model_sha256: Option<String>,
+    /// Words and names that people of the site say and a recogniser does not know, with commas between them (`OFFLOADER_VOCABULARY`).
+    pub vocabulary: Vocabulary,
     /// Serves Mattermost's calls-offloader contract (`OFFLOADER_MATTERMOST_ENABLE`). Unset: where its settings are there.
     pub mattermost_enable: Option<bool>,
     /// Its jobs that may wait for their turn (`OFFLOADER_MATTERMOST_QUEUE`). 0: refused at once, as there.
@@ -79,7 +82,7 @@ pub struct Settings {
 }
 
 /// Every variable of the environment: name, default, what it is. `--help` and docs/install.md show this table.
-pub const VARIABLES: [(&str, &str, &str); 28] = [
+pub const VARIABLES: [(&str, &str, &str); 29] = [
     ("OFFLOADER_LISTEN", "127.0.0.1:4545", "address of gRPC and HTTP; keep it on the inner network"),
     ("OFFLOADER_TOKEN", "needed", "bearer token of whoever may call it, at least 16 characters"),
     ("OFFLOADER_DATA", "var/offloader", "folder of this offloader alone: captures, work, keys"),
@@ -114,6 +117,11 @@ pub const VARIABLES: [(&str, &str, &str); 28] = [
     ("OFFLOADER_VAD_SHA256", "none", "its SHA-256"),
     ("OFFLOADER_CAPTION_MODEL_PATH", "OFFLOADER_MODEL_PATH", "model for live captions"),
     ("OFFLOADER_CAPTION_MODEL_SHA256", "OFFLOADER_MODEL_SHA256", "its SHA-256"),
+    (
+        "OFFLOADER_VOCABULARY",
+        "none",
+        "words and names that speech here is likely to hold, the likeliest first, with commas between them; at most 2048 bytes",
+    ),
     (
         "OFFLOADER_MATTERMOST_ENABLE",
         "where settings of Mattermost's calls-offloader are there",
@@ -164,6 +172,7 @@ impl Default for Settings {
             vad_sha256: None,
             caption_model_path: None,
             caption_model_sha256: None,
+            vocabulary: Vocabulary::default(),
             mattermost_enable: None,
             mattermost_queue: 8,
             mattermost_queue_s: 45,
@@ -248,6 +257,10 @@ impl Settings {
         sum(&mut self.vad_sha256, "OFFLOADER_VAD_SHA256");
         sum(&mut self.caption_model_sha256, "OFFLOADER_CAPTION_MODEL_SHA256");
         sum(&mut self.redis, "OFFLOADER_REDIS");
+        if let Some(value) = env("OFFLOADER_VOCABULARY") {
+            self.vocabulary =
+                value.parse().map_err(|error: VocabularyError| SettingsError::Value("OFFLOADER_VOCABULARY", error.to_string()))?;
+        }
         if let Some(value) = env("OFFLOADER_EGRESS_S3") {
             self.egress_s3 = value.split(',').map(|endpoint| endpoint.trim().to_owned()).filter(|endpoint| !endpoint.is_empty()).collect();
         }
@@ -442,8 +455,10 @@ mod tests {
         std::fs::write(&file, "rtcd = \"http://file:1\"\ndata = \"/nowhere\"\nworkers_max = 3\n").unwrap();
         let mut pairs = SECRETS.to_vec();
         pairs.push(("OFFLOADER_DATA", "/srv/x"));
+        pairs.push(("OFFLOADER_VOCABULARY", "Okafor, Ní Dhuinn"));
         let settings = Settings::load(Some(&file), env(&pairs)).unwrap();
         assert_eq!((settings.rtcd.as_str(), settings.workers_max), ("http://file:1", 3));
+        assert_eq!(settings.vocabulary.entries().collect::<Vec<_>>(), ["Okafor", "Ní Dhuinn"]);
         assert_eq!(settings.database, "sqlite:///srv/x/offloader.db");
         assert_eq!(settings.archive, "file:///srv/x/archive");
         assert_eq!(settings.site_key_file, PathBuf::from("/srv/x/keys/site.key"));
@@ -521,6 +536,9 @@ mod tests {
         let mut pairs = SECRETS.to_vec();
         pairs.push(("OFFLOADER_LISTEN", "here"));
         assert!(name(&pairs).contains("OFFLOADER_LISTEN"));
+        pairs.pop();
+        pairs.push(("OFFLOADER_VOCABULARY", "Okafor\nKubernetes"));
+        assert!(name(&pairs).contains("OFFLOADER_VOCABULARY"));
         pairs.pop();
         pairs.push(("OFFLOADER_DATABASE", "mysql://x"));
         assert!(name(&pairs).contains("OFFLOADER_DATABASE"));

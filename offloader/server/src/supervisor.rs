@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use offloader_jobs::vocabulary::Vocabulary;
 use offloader_jobs::{Capacity, Job, Kind, Load, Outcome, State, choose};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
@@ -262,7 +263,7 @@ impl App {
     /// Why starting a worker would be in vain.
     fn cannot_start(&self, job: &Job) -> Option<String> {
         match job.spec.kind {
-            Kind::Caption | Kind::Transcribe if self.model(job.spec.kind).path.is_none() => Some(
+            Kind::Caption | Kind::Transcribe if self.model(job.spec.kind, &Vocabulary::default()).path.is_none() => Some(
                 "no speech model is configured: set OFFLOADER_MODEL_PATH and OFFLOADER_MODEL_SHA256, then restart the offloader".into(),
             ),
             Kind::Record | Kind::Caption | Kind::Transcribe | Kind::Render | Kind::PublishRecording | Kind::PublishTranscript => None,

@@ -8,6 +8,7 @@ use offloader_jobs::order::{
     TranscribeOrder, UploadOrder, WorkOrder,
 };
 use offloader_jobs::selection::Selection;
+use offloader_jobs::vocabulary::Vocabulary;
 use offloader_jobs::{Job, Kind};
 
 use crate::app::App;
@@ -55,10 +56,11 @@ impl App {
                 let source = match params.mattermost.take() {
                     None => SourceOrder::Tap(self.tap(job, &params.rtcd, "record", &params.selection)?),
                     Some(mut call) => {
+                        let model = self.model(Kind::Caption, &params.vocabulary);
                         open(tokens(&mut call), TOKEN_PURPOSE, &data_key)?;
                         // A checkpoint that cannot be read costs the bot's place in the call, not the job.
                         let checkpoint = serde_json::from_str(&job.checkpoint).unwrap_or_default();
-                        SourceOrder::Mattermost(Box::new(BotOrder { call, checkpoint, model: self.model(Kind::Caption) }))
+                        SourceOrder::Mattermost(Box::new(BotOrder { call, checkpoint, model }))
                     }
                 };
                 let grant = self.keys.signer.grant(&recording.id, job.fence, &data_key, &recording.wrapped_key, &self.keys.site.id())?;
@@ -75,7 +77,7 @@ impl App {
                 let params: CaptionParams = serde_json::from_str(&job.spec.params)?;
                 Ok(WorkOrder::Caption(CaptionOrder {
                     tap: self.tap(job, &params.rtcd, "caption", &Selection::default())?,
-                    model: self.model(Kind::Caption),
+                    model: self.model(Kind::Caption, &params.vocabulary),
                     params,
                 }))
             }
@@ -105,7 +107,7 @@ impl App {
                     data_key: self.data_key(&recording)?.to_hex(),
                     output_dir: self.make_output_dir(job)?,
                     language: asked.language.or(params.language),
-                    model: self.model(Kind::Transcribe),
+                    model: self.model(Kind::Transcribe, &asked.vocabulary.and(&params.vocabulary)),
                     threads: asked.threads,
                     last_try: job.is_last_try(),
                 }))
@@ -115,14 +117,15 @@ impl App {
         }
     }
 
-    /// The models for a kind of job.
-    pub fn model(&self, kind: Kind) -> ModelOrder {
+    /// The models for a kind of job, which expect the job's vocabulary before the site's.
+    pub fn model(&self, kind: Kind, vocabulary: &Vocabulary) -> ModelOrder {
         let settings = &self.settings;
         let (path, sha256) = match (&settings.caption_model_path, kind) {
             (Some(path), Kind::Caption) => (Some(path.clone()), settings.caption_model_sha256.clone()),
             _ => (settings.model_path.clone(), settings.model_sha256.clone()),
         };
-        ModelOrder { path, sha256, vad_path: settings.vad_path.clone(), vad_sha256: settings.vad_sha256.clone() }
+        let vocabulary = vocabulary.clone().and(&settings.vocabulary);
+        ModelOrder { path, sha256, vad_path: settings.vad_path.clone(), vad_sha256: settings.vad_sha256.clone(), vocabulary }
     }
 
     async fn publish_order(&self, job: &Job, piece: Piece) -> Result<WorkOrder, OrderError> {

@@ -41,6 +41,9 @@ enum Command {
         /// Two-letter code; without it multilingual models find out.
         #[arg(long)]
         language: Option<String>,
+        /// Words and names that the speech is likely to hold, with commas between them.
+        #[arg(long, env = "OFFLOADER_VOCABULARY", default_value = "")]
+        vocabulary: offloader_jobs::vocabulary::Vocabulary,
     },
 }
 
@@ -56,19 +59,21 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Command::Recognise { file, model, vad, language }) => match recognise::run(&file, model, vad, language) {
-            Ok(json) => {
-                #[expect(clippy::print_stdout, reason = "the answer of a command for people and scripts")]
-                {
-                    println!("{json}");
+        Some(Command::Recognise { file, model, vad, language, vocabulary }) => {
+            match recognise::run(&file, model, vad, language, &vocabulary) {
+                Ok(json) => {
+                    #[expect(clippy::print_stdout, reason = "the answer of a command for people and scripts")]
+                    {
+                        println!("{json}");
+                    }
+                    ExitCode::SUCCESS
                 }
-                ExitCode::SUCCESS
+                Err(error) => {
+                    tracing::error!("{error:#}");
+                    ExitCode::FAILURE
+                }
             }
-            Err(error) => {
-                tracing::error!("{error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        }
         None => match (arguments.job, arguments.fence) {
             (Some(id), Some(fence)) => {
                 let token = std::env::var("OFFLOADER_TOKEN").unwrap_or_default();

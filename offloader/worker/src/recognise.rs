@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use offloader_jobs::vocabulary::Vocabulary;
+
 use crate::audio::{opus_track::Piece, wav};
 use crate::speech::{Model, ModelFiles, model::Purpose};
 use crate::transcribe::{
@@ -10,11 +12,17 @@ use crate::transcribe::{
 };
 
 /// Opens the model and transcribes the file.
-pub fn run(file: &Path, model: Option<PathBuf>, vad: Option<PathBuf>, language: Option<String>) -> anyhow::Result<String> {
+pub fn run(
+    file: &Path,
+    model: Option<PathBuf>,
+    vad: Option<PathBuf>,
+    language: Option<String>,
+    vocabulary: &Vocabulary,
+) -> anyhow::Result<String> {
     // The detector lies beside the model unless told otherwise.
     let beside = model.as_deref().and_then(Path::parent).map(|dir| dir.join("ggml-silero-v6.2.0.bin"));
     let files = ModelFiles { vad: vad.or(beside.filter(|p| p.exists())), model, ..ModelFiles::default() };
-    let model = Model::open(&files, Purpose::Transcript)?;
+    let model = Model::open(&files, Purpose::Transcript)?.expecting(vocabulary);
     let samples = wav::read_for_speech(file)?;
     Ok(serde_json::to_string_pretty(&transcribe(&model, &samples, language)?)?)
 }

@@ -28,8 +28,12 @@ struct Played {
 }
 
 /// Plays tracks in 20 ms steps to one recogniser, on a machine that leaves it one part in `slow` of a core.
-fn play(mut live: Live, tracks: &[Vec<f32>], slow: f64) -> Played {
-    let model = common::model(Purpose::Live);
+fn play(live: Live, tracks: &[Vec<f32>], slow: f64) -> Played {
+    play_with(live, tracks, slow, "")
+}
+
+fn play_with(mut live: Live, tracks: &[Vec<f32>], slow: f64, vocabulary: &str) -> Played {
+    let model = common::model(Purpose::Live).expecting(&vocabulary.parse().unwrap());
     let (mut recogniser, mut detector) = (model.recogniser().unwrap(), model.voice_detector().unwrap());
     let mut ears: Vec<(usize, Ears)> = tracks.iter().map(|_| (live.handle_track(Some("en".into())), Ears::new().unwrap())).collect();
     let longest = tracks.iter().map(Vec::len).max().unwrap();
@@ -170,6 +174,31 @@ fn captions_of_a_meeting_have_the_right_words_and_never_take_one_back() {
 }
 
 #[test]
+fn captions_have_the_names_of_a_vocabulary_and_one_of_another_trade_costs_few_words() {
+    for (samples, name) in common::names() {
+        let [without, with] = ["", common::VOCABULARY].map(|vocabulary| {
+            let played = play_with(Live::new(), std::slice::from_ref(&samples), 1.0, vocabulary);
+            assert_stable(&played.lines);
+            finals(&played.lines, 0)
+        });
+        println!("{without}→ {with}");
+        assert!(with.contains(name) && !without.contains(name), "{name}: {without}→ {with}");
+    }
+    let (tracks, turns) = common::meeting();
+    let samples: Vec<Vec<f32>> = tracks.iter().map(|(_, s)| s.clone()).collect();
+    let played = play_with(Live::new(), &samples, 1.0, common::ANOTHER_VOCABULARY);
+    assert_stable(&played.lines);
+    let (mut wrong, mut all) = (0, 0);
+    for (n, (speaker, _)) in tracks.iter().enumerate() {
+        let text: String = turns.iter().filter(|t| &t.speaker == speaker).map(|t| format!("{} ", t.text)).collect();
+        let (errors, words) = wer::errors(&text, &finals(&played.lines, n));
+        (wrong, all) = (wrong + errors, all + words);
+    }
+    println!("a vocabulary of another trade: {wrong} of {all} words wrong, {:.2} CPU s for {:.0} s", played.cpu_s, played.seconds);
+    assert!(wrong * 10 <= all, "{wrong} of {all}");
+}
+
+#[test]
 fn noise_has_no_captions() {
     let mut seed = 7_u32;
     let mut white = move || {
@@ -204,7 +233,7 @@ async fn the_program_captions_a_call_over_the_tap() {
             token: "tap-token".into(),
             selection: Selection::default(),
         },
-        model: ModelOrder { path: files.model, sha256: None, vad_path: files.vad, vad_sha256: None },
+        model: ModelOrder { path: files.model, sha256: None, vad_path: files.vad, ..ModelOrder::default() },
     };
     world.state.send_modify(|s| s.order_json = serde_json::to_string(&WorkOrder::Caption(order)).unwrap());
     let mut child = world.worker(1).spawn().unwrap();

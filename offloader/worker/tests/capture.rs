@@ -122,7 +122,7 @@ async fn a_call_is_recorded_untouched_and_its_transcript_has_the_right_words() {
         data_key: site.data_key.to_hex(),
         output_dir: output.clone(),
         language: Some("en-GB".into()),
-        model: ModelOrder { path: files.model, sha256: None, vad_path: files.vad, vad_sha256: None },
+        model: ModelOrder { path: files.model, vad_path: files.vad, ..ModelOrder::default() },
         threads: 0,
         last_try: false,
     };

@@ -6,8 +6,8 @@ mod common;
 use common::recording::{Writer, voice};
 use common::wer;
 use offload_worker::recognise::transcribe;
-use offload_worker::speech::Request;
 use offload_worker::speech::model::Purpose;
+use offload_worker::speech::{Model, Request};
 use offload_worker::transcribe::job::transcript;
 use offloader_jobs::order::{ModelOrder, TranscribeOrder};
 
@@ -80,9 +80,49 @@ fn a_decode_that_comes_to_its_bound_ends_all_the_same() {
     assert!(cut > 0, "no decode came to its bound");
 }
 
+/// What is said as a whole, without a vocabulary or with one.
+fn said(model: &Model, samples: &[f32], vocabulary: &str) -> String {
+    let model = model.clone().expecting(&vocabulary.parse().unwrap());
+    let transcript = transcribe(&model, samples, Some("en".into())).unwrap();
+    transcript.segments.iter().map(|segment| format!("{} ", segment.text)).collect()
+}
+
+#[test]
+fn names_of_a_vocabulary_are_written_as_they_stand_there() {
+    let model = common::model(Purpose::Transcript);
+    for (samples, name) in common::names() {
+        let (without, with) = (said(&model, &samples, ""), said(&model, &samples, common::VOCABULARY));
+        println!("{without}→ {with}");
+        assert!(with.contains(name), "{name}: {with}");
+        // A bigger model may know it.
+        assert!(!without.contains(name) || !model.name().starts_with("tiny"), "{name}: {without}");
+    }
+}
+
+#[test]
+fn a_vocabulary_of_another_trade_costs_no_word() {
+    let model = common::model(Purpose::Transcript);
+    for utterance in common::utterances() {
+        let [without, with] =
+            ["", common::ANOTHER_VOCABULARY].map(|vocabulary| wer::normalise(&said(&model, &utterance.samples, vocabulary)));
+        assert_eq!(with, without, "{}", utterance.name);
+    }
+}
+
+/// A vocabulary of which the model has no room for the end: what fits holds.
+#[test]
+fn the_end_of_a_long_vocabulary_is_left_out() {
+    let model = common::model(Purpose::Transcript);
+    let [_, (samples, name)] = common::names();
+    let many: String = (0..90).map(|n| format!("Quartzbrook {n}, ")).collect();
+    assert!(said(&model, &samples, &format!("{}, {many}", common::VOCABULARY)).contains(name));
+    assert!(!said(&model, &samples, &format!("{many}{}", common::VOCABULARY)).contains(name), "it stands beyond what fits");
+}
+
 #[test]
 fn silence_and_noise_give_no_text() {
     let model = common::model(Purpose::Transcript);
+    let named = model.clone().expecting(&common::VOCABULARY.parse().unwrap());
     let mut seed = 1_u32;
     let mut white = move || {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -111,9 +151,14 @@ fn silence_and_noise_give_no_text() {
     // Somebody types: sharp clicks over room noise.
     let typing: Vec<f32> = (0..n).map(|k| white() * if k % 3_700 < 90 { 0.6 } else { 0.004 }).collect();
     for (name, samples) in [("silence", silence), ("white", hiss), ("pink", pink), ("hum", hum), ("tune", tune), ("typing", typing)] {
-        let transcript = transcribe(&model, &samples, Some("en".into())).unwrap();
-        let texts: Vec<&str> = transcript.segments.iter().map(|s| s.text.as_str()).collect();
-        assert!(texts.is_empty(), "{name}: {texts:?}");
+        for model in [&model, &named] {
+            let transcript = transcribe(model, &samples, Some("en".into())).unwrap();
+            let texts: Vec<&str> = transcript.segments.iter().map(|s| s.text.as_str()).collect();
+            assert!(texts.is_empty(), "{name}: {texts:?}");
+        }
+        // Where the voice detector is mistaken, the model still does not hear its vocabulary.
+        let text = named.recogniser().unwrap().hear(&samples[..16_000 * 6], &Request::default()).unwrap().text();
+        assert!(!common::VOCABULARY.split(", ").any(|word| text.contains(word)), "{name}: {text}");
     }
 }
 

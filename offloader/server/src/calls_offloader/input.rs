@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use offloader_jobs::layout::Layout;
 use offloader_jobs::mattermost::{MattermostCall, MattermostCaptions, MattermostRecording, MattermostTranscription, PictureProfile};
+use offloader_jobs::vocabulary::Vocabulary;
 use serde_json::{Map, Value};
 
 use super::runner::Kind;
@@ -189,6 +190,15 @@ impl Input<'_> {
         None
     }
 
+    /// `MM_CALLS_TRANSCRIBER_VOCABULARY` of the Mattermost server.
+    fn vocabulary(&mut self) -> Vocabulary {
+        let Some(text) = self.text("vocabulary") else { return Vocabulary::default() };
+        text.parse().unwrap_or_else(|error| {
+            self.note(format!("vocabulary is left out: {error}"));
+            Vocabulary::default()
+        })
+    }
+
     fn picture(&mut self) -> PictureProfile {
         PictureProfile {
             width: self.number("width", 1_280..=3_840, 1_920) & !1,
@@ -219,6 +229,7 @@ impl Input<'_> {
             model_size: self.choice("model_size", &MODELS, "base"),
             threads: self.number("num_threads", 0..=cores, 0),
             language,
+            vocabulary: self.vocabulary(),
             omit_speaker: self.flag("webvtt_omit_speaker", false),
             compact_silence_ms: self.number("text_compact_silence_threshold_ms", 1..=u32::MAX, 2_000),
             compact_segment_ms: self.number("text_compact_max_segment_duration_ms", 1..=u32::MAX, 10_000),
@@ -320,6 +331,12 @@ mod tests {
         assert_eq!((captions.model_size.as_str(), captions.transcribers, captions.language.as_str()), ("tiny", 1, "de"));
         assert_eq!((words.language.as_deref(), full.language.as_deref()), (Some("fr"), Some("fr")));
         assert_eq!(full.notes.len(), 3, "azure, huge, 0 ms: {:?}", full.notes);
+        let named = read(json!({ "vocabulary": "Ngozi Okafor, Kubernetes" }));
+        assert_eq!(named.call.transcription.unwrap().vocabulary.entries().collect::<Vec<_>>(), ["Ngozi Okafor", "Kubernetes"]);
+        for wrong in ["Okafor\u{7}Kubernetes".to_owned(), "Okafor, ".repeat(300)] {
+            let wrong = read(json!({ "vocabulary": wrong }));
+            assert!(wrong.call.transcription.unwrap().vocabulary.is_empty() && wrong.notes.len() == 1, "{:?}", wrong.notes);
+        }
     }
 
     #[test]

@@ -192,12 +192,13 @@ async fn a_copy_stays_where_the_site_wants_one() {
 
 #[tokio::test]
 async fn a_transcription_shares_the_capture_of_its_recording() {
-    let house = house(&[("OFFLOADER_MATTERMOST_KEEP", "true")]).await;
+    let house = house(&[("OFFLOADER_MATTERMOST_KEEP", "true"), ("OFFLOADER_VOCABULARY", "Grafana, Conclave")]).await;
     let recording = given(&house, "site", &body("recording", "call", "rec")).await;
     captured(&house, 1).await;
     let mut words = body("transcribing", "call", "tra");
     words["input_data"]["live_captions_on"] = true.into();
     words["input_data"]["language"] = "de".into();
+    words["input_data"]["vocabulary"] = "Okafor, Grafana".into();
     let words = given(&house, "site", &words).await;
     assert_ne!(words["id"], recording["id"]);
     // Neither another client's nor another call's.
@@ -216,6 +217,8 @@ async fn a_transcription_shares_the_capture_of_its_recording() {
     let wanted = bot.call.transcription.expect("the running worker finds it in its order");
     assert_eq!((wanted.id, wanted.auth_token, wanted.captions.is_some()), (id("tra"), id("token"), true));
     assert_eq!(order.params.language.as_deref(), Some("de"));
+    // The bot's captions expect its words before the site's, and so does what is transcribed afterwards.
+    assert_eq!(String::from(wanted.vocabulary.and(&bot.model.vocabulary)), "Okafor, Grafana, Conclave");
     stop(&house, "site", &recording["id"]).await;
     until_gone(&house, "site", &recording["id"]).await;
     until_gone(&house, "site", &words["id"]).await;
@@ -225,6 +228,12 @@ async fn a_transcription_shares_the_capture_of_its_recording() {
         assert!(made.contains(&kind.into()), "{kind:?}: {made:?}");
     }
     assert_eq!(made.len(), 5);
+    let transcribe = ours(&house).await.into_iter().find(|job| job.kind == i32::from(v1::JobKind::Transcribe)).unwrap();
+    let app = &house.daemon.as_ref().unwrap().app;
+    let WorkOrder::Transcribe(order) = app.work_order(&app.store.job(&transcribe.id).await.unwrap().unwrap()).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(String::from(order.model.vocabulary), "Okafor, Grafana, Conclave");
 }
 
 #[tokio::test]

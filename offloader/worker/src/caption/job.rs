@@ -56,9 +56,9 @@ impl Hearing {
     /// # Errors
     /// As the outcome of the job that wanted it.
     pub async fn start(model: &ModelOrder, call_id: &str, language: Option<&str>, threads: usize) -> Result<Self, Outcome> {
-        let files = crate::transcribe::job::files(model);
+        let (files, vocabulary) = (crate::transcribe::job::files(model), model.vocabulary.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let model = Model::open(&files, Purpose::Live)?;
+            let model = Model::open(&files, Purpose::Live)?.expecting(&vocabulary);
             let detector = model.voice_detector()?;
             Ok::<_, crate::speech::ModelError>((model, detector))
         });

@@ -9,6 +9,7 @@ pub mod guard;
 pub mod model;
 pub mod recogniser;
 pub mod vad;
+mod vocabulary;
 pub mod words;
 
 pub use model::{Model, ModelError, ModelFiles};

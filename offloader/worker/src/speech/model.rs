@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use offloader_jobs::vocabulary::Vocabulary;
 use whisper_rs::{DtwMode, DtwModelPreset, DtwParameters, WhisperContext, WhisperContextParameters};
 
-use super::{Recogniser, VoiceDetector, recogniser::Request};
+use super::{Recogniser, VoiceDetector, recogniser::Request, vocabulary::Likely};
 
 /// Which files to use, as the offloader's settings name them.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +71,7 @@ pub struct Model {
     name: String,
     /// Word times can be taken from the model's attention.
     timed: bool,
+    likely: Likely,
 }
 
 /// What the model is wanted for.
@@ -105,14 +107,21 @@ impl Model {
         let context =
             WhisperContext::new_with_params(&text, parameters).map_err(|e| ModelError::Load { path: path.clone(), what: e.to_string() })?;
         let name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().trim_start_matches("ggml-").to_string());
-        let model = Self { context: Arc::new(context), vad_path, name, timed };
+        let model = Self { context: Arc::new(context), vad_path, name, timed, likely: Likely::default() };
         model.self_test()?;
         Ok(model)
     }
 
+    /// Has the recogniser expect these words and names.
+    #[must_use]
+    pub fn expecting(mut self, vocabulary: &Vocabulary) -> Self {
+        self.likely = Likely::new(&self.context, vocabulary);
+        self
+    }
+
     /// Working memory for one thread.
     pub fn recogniser(&self) -> Result<Recogniser, ModelError> {
-        Recogniser::new(self.context.clone(), self.timed).map_err(|e| ModelError::SelfTest(e.to_string()))
+        Recogniser::new(self.context.clone(), self.timed, self.likely.clone()).map_err(|e| ModelError::SelfTest(e.to_string()))
     }
 
     /// A voice detector of its own (it keeps state while it runs).

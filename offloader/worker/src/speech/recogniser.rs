@@ -11,6 +11,7 @@ use whisper_rs::{FullParams, SamplingStrategy, WhisperContext, WhisperError, Whi
 
 use super::ending::Ending;
 use super::guard;
+use super::vocabulary::Likely;
 use crate::limits::SPEECH_RATE;
 
 /// One thread's working memory on the shared model.
@@ -18,6 +19,7 @@ pub struct Recogniser {
     context: Arc<WhisperContext>,
     state: WhisperState,
     timed: bool,
+    likely: Likely,
 }
 
 /// What to listen for.
@@ -82,9 +84,9 @@ const FULL_WINDOW: usize = 1_500;
 const SHORTEST: usize = SPEECH_RATE;
 
 impl Recogniser {
-    pub(super) fn new(context: Arc<WhisperContext>, timed: bool) -> Result<Self, WhisperError> {
+    pub(super) fn new(context: Arc<WhisperContext>, timed: bool, likely: Likely) -> Result<Self, WhisperError> {
         let state = context.create_state()?;
-        Ok(Self { context, state, timed })
+        Ok(Self { context, state, timed, likely })
     }
 
     /// Words of one piece of audio (at most 30 s). With a loop or no result worth believing it is tried once more, wider.
@@ -98,14 +100,30 @@ impl Recogniser {
         };
         if self.timed {
             let margin = if self.context.model_n_audio_state() <= SMALLEST_WIDTH { MARGIN_WIDE } else { MARGIN };
-            let heard = self.hear_timed(samples, request, margin)?;
+            let heard = self.hear_timed(samples, request, margin, &[])?;
             if !heard.looped {
-                return Ok(heard);
+                return self.with_likely_words(samples, request, margin, heard);
             }
-            let again = self.hear_timed(samples, request, margin + 256)?;
+            let again = self.hear_timed(samples, request, margin + 256, &[])?;
             return Ok(if again.looped && again.tokens.len() > heard.tokens.len() { heard } else { again });
         }
         self.hear_live(samples, request, MARGIN)
+    }
+
+    /// Hears once more where that gives a word of the vocabulary that was not in what was `heard`, see `vocabulary.rs`. The sound is
+    /// encoded already, so that most pieces cost a decode more.
+    fn with_likely_words(&mut self, samples: &[f32], request: &Request, margin: usize, heard: Heard) -> Result<Heard, WhisperError> {
+        let likely = self.likely.clone();
+        if likely.tokens.is_empty() || !heard.believable() {
+            return Ok(heard);
+        }
+        let tried = self.decode(samples, request, &likely.tokens, heard.no_speech)?;
+        if tried.looped || !likely.adds(&heard.text(), &tried.text()) {
+            return Ok(heard);
+        }
+        let named = self.hear_timed(samples, request, margin, &likely.tokens)?;
+        let taken = !named.looped && named.believable() && likely.adds(&heard.text(), &named.text());
+        Ok(if taken { named } else { heard })
     }
 
     /// A last pass over a finished live piece: no prefix, and wider if the guard fires.
@@ -154,13 +172,14 @@ impl Recogniser {
         }
     }
 
-    /// Encode, decode and align through whisper.cpp's own loop.
-    fn hear_timed(&mut self, samples: &[f32], request: &Request, margin: usize) -> Result<Heard, WhisperError> {
+    /// Encode, decode and align through whisper.cpp's own loop, after `likely` words.
+    fn hear_timed(&mut self, samples: &[f32], request: &Request, margin: usize, likely: &[i32]) -> Result<Heard, WhisperError> {
         let seconds = samples.len() as f32 / SPEECH_RATE as f32;
         let eot = self.context.token_eot();
         let ending = Ending::new(guard::token_budget(seconds), eot, self.context.n_vocab());
         let mut parameters = self.parameters(self.language(request), seconds, margin);
         ending.rule(&mut parameters);
+        parameters.set_tokens(likely);
         self.state.full(parameters, samples)?;
         let mut heard = Heard { ended: true, ..Heard::default() };
         for segment in self.state.as_iter() {
@@ -202,9 +221,29 @@ impl Recogniser {
         self.state.decode(&[self.context.token_sot()], 0, 1)?;
         let no_speech = self.no_speech()?;
 
+        let heard = self.decode(samples, request, &[], no_speech)?;
+        let likely = self.likely.clone();
+        if likely.tokens.is_empty() || heard.looped || !heard.believable() {
+            return Ok(heard);
+        }
+        let named = self.decode(samples, request, &likely.tokens, no_speech)?;
+        let taken = !named.looped && named.believable() && likely.adds(&heard.text(), &named.text());
+        Ok(if taken { named } else { heard })
+    }
+
+    /// Decodes what was encoded last, token by token, after `likely` words and going on after a settled prefix.
+    fn decode(&mut self, samples: &[f32], request: &Request, likely: &[i32], no_speech: f32) -> Result<Heard, WhisperError> {
+        let seconds = samples.len() as f32 / SPEECH_RATE as f32;
         let mut prompt = Vec::new();
+        if !likely.is_empty() {
+            prompt.push(self.context.token_prev());
+            prompt.extend(likely);
+            prompt.push(self.context.token_sot());
+        }
+        // Without likely words the start is there: `no_speech` came of it.
+        let from = usize::from(likely.is_empty());
         if self.context.is_multilingual() {
-            let id = whisper_rs::get_lang_id(&language).unwrap_or(0);
+            let id = whisper_rs::get_lang_id(self.language(request)).unwrap_or(0);
             prompt.extend([self.context.token_lang(id), self.context.token_transcribe()]);
         }
         prompt.push(self.context.token_not());
@@ -212,9 +251,9 @@ impl Recogniser {
         let Some((last, head)) = prompt.split_last() else { return Ok(Heard::default()) };
         // `get_logits` answers row 0, so only a decode of a single token has logits one can use.
         if !head.is_empty() {
-            self.state.decode(head, 1, 1)?;
+            self.state.decode(head, from, 1)?;
         }
-        let (mut next, mut past) = (*last, head.len() + 1);
+        let (mut next, mut past) = (*last, head.len() + from);
 
         let mut heard = Heard { tokens: Vec::new(), no_speech, looped: false, ended: false };
         for &id in &request.prefix {

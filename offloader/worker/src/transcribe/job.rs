@@ -19,7 +19,7 @@ use crate::speech::{Model, ModelFiles, Recogniser, VoiceDetector, model::Purpose
 pub fn run(order: &TranscribeOrder, lease: &Lease) -> Outcome {
     // Without a model, or with a broken one, another attempt finds the same.
     let model = match Model::open(&files(&order.model), Purpose::Transcript) {
-        Ok(model) => model,
+        Ok(model) => model.expecting(&order.model.vocabulary),
         Err(error) => return Outcome::Failed { error: error.to_string(), retry: false },
     };
     let mut interrupted = None;

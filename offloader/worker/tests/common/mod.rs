@@ -51,6 +51,18 @@ pub fn utterances() -> Vec<Utterance> {
         .collect()
 }
 
+/// Sentences with a name that small models do not know: the sound, and the name.
+pub fn names() -> [(Vec<f32>, &'static str); 2] {
+    let sound = |name: &str| wav::read_for_speech(&speech_dir().join("names").join(name)).unwrap();
+    [(sound("27-124992-0005.wav"), "Nabuchodonosor"), (sound("27-124992-0012.wav"), "Tharsis")]
+}
+
+/// A vocabulary that holds them among others.
+pub const VOCABULARY: &str = "Holofernes, Nabuchodonosor, Eliachim, Joachim, Manasses, Tharsis, Northanger Abbey, Tilney, Clerkenwell";
+/// One of another trade.
+pub const ANOTHER_VOCABULARY: &str =
+    "Kubernetes, Grafana, Siobhan Kowalczyk, Mattermost, Xiaoling Zhang, Prometheus, Ngozi Okafor, Terraform, PostgreSQL";
+
 pub struct Turn {
     pub start_s: f32,
     pub end_s: f32,

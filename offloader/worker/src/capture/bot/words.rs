@@ -39,7 +39,8 @@ impl Visit {
     /// The words are wanted too: says so and opens the ears, beside the capture, which waits for neither.
     pub(super) fn begin_words(&self, transcription: MattermostTranscription, ready: mpsc::Sender<Words>) {
         let told = self.checkpoint.started.contains(&transcription.id);
-        let (site, channel, model) = (self.site.clone(), self.call.channel_id.clone(), self.model.clone());
+        let (site, channel, mut model) = (self.site.clone(), self.call.channel_id.clone(), self.model.clone());
+        model.vocabulary = transcription.vocabulary.clone().and(&model.vocabulary);
         tokio::spawn(async move {
             if !told && let Err(error) = tell_started(&site, &channel, JobType::Transcribing, &transcription.id).await {
                 // The recording goes on; the plugin will say that there is no transcript.
