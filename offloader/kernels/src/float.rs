@@ -2,8 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::int8::load_floats;
-use super::lanes::{LANES, Lane, Out, ROWS, SORTED_BYTES};
+use super::lanes::{LANES, Lane, Out, ROWS, SORTED_BYTES, load_floats};
 
 /// Columns that are worked on at a time: 16 results keep the multipliers busy, and 8 addresses fit into the registers for them.
 pub(super) const COLUMNS: usize = 8;

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{LANES, Lane, Out, ROWS, SORTED_BYTES};
+use super::lanes::{LANES, Lane, Out, ROWS, SORTED_BYTES, load_floats, load_words};
 
 /// Numbers of a block.
 const BLOCK: usize = 32;
@@ -226,16 +226,4 @@ fn rows<const N: usize>(left: Blocks<'_>, first: usize, parts: &[Part]) -> [f32;
         *to = _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
     }
     sums
-}
-
-#[target_feature(enable = "avx512f")]
-fn load_words(lane: &Lane<u32>) -> __m512i {
-    // SAFETY: a lane is 64 bytes, aligned to 64.
-    unsafe { _mm512_load_si512(std::ptr::from_ref(lane).cast()) }
-}
-
-#[target_feature(enable = "avx512f")]
-pub(super) fn load_floats(lane: &Lane<f32>) -> __m512 {
-    // SAFETY: a lane is 64 bytes, aligned to 64.
-    unsafe { _mm512_load_ps(lane.0.as_ptr()) }
 }

@@ -1,6 +1,6 @@
 //! What both kinds of product share: aligned lanes, and where results go.
 
-use std::arch::x86_64::{__m512, _mm512_mask_storeu_ps};
+use std::arch::x86_64::{__m512, __m512i, _mm512_load_ps, _mm512_load_si512, _mm512_mask_storeu_ps};
 
 /// Floats of one register.
 pub(super) const LANES: usize = 16;
@@ -15,6 +15,18 @@ pub(super) const SORTED_BYTES: usize = 256 << 10;
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Lane<T>(pub(super) [T; LANES]);
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_words(lane: &Lane<u32>) -> __m512i {
+    // SAFETY: a lane is 64 bytes, aligned to 64.
+    unsafe { _mm512_load_si512(std::ptr::from_ref(lane).cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_floats(lane: &Lane<f32>) -> __m512 {
+    // SAFETY: a lane is 64 bytes, aligned to 64.
+    unsafe { _mm512_load_ps(lane.0.as_ptr()) }
+}
 
 /// The result: `columns` columns of `rows` floats, `stride` apart.
 pub(super) struct Out<'a> {

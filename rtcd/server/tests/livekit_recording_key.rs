@@ -6,9 +6,6 @@ mod common;
 
 use common::livekit::{Answer, Client, KEY, KEYS, http, now_s, ticket, token};
 use common::program::Program;
-use livekit_protocol as lk;
-use lk::signal_request::Message as Asked;
-use lk::signal_response::Message as Said;
 use serde_json::{Value, json};
 
 /// Nobody listens there.
@@ -31,21 +28,6 @@ async fn egress(program: &Program) -> Answer {
     http(&program.url, "POST /twirp/livekit.Egress/StartRoomCompositeEgress", &headers, body.to_string().as_bytes()).await
 }
 
-async fn sealed_client(program: &Program, identity: &str) -> Client {
-    let (mut client, _) = Client::join(&program.url, &ticket("r", identity)).await;
-    client
-        .ask(Asked::AddTrack(lk::AddTrackRequest {
-            cid: "mic".into(),
-            r#type: lk::TrackType::Audio.into(),
-            source: lk::TrackSource::Microphone.into(),
-            encryption: lk::encryption::Type::Gcm.into(),
-            ..lk::AddTrackRequest::default()
-        }))
-        .await;
-    client.find("the track", |said| if let Said::TrackPublished(_) = said { Some(()) } else { None }).await;
-    client
-}
-
 fn refused(answer: &Answer, status: u16, says: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
     assert!(answer.text().contains(says), "{}", answer.text());
@@ -57,7 +39,7 @@ async fn a_participants_own_token_grants_the_key_while_they_are_in_the_room() {
     let ann = ticket("r", "ann");
     let key = json!({ "key": "correct horse" });
     refused(&grant(&program, &ann, key.clone()).await, 404, "requested room does not exist");
-    let _ann = sealed_client(&program, "ann").await;
+    let _ann = Client::join_sealed(&program.url, &ann).await;
     let before = egress(&program).await;
     assert_eq!((before.status, before.json()["code"].as_str()), (412, Some("failed_precondition")));
     assert!(before.text().contains("grant of who holds the key") && before.text().contains("POST /conclave/recording-key"));
@@ -95,7 +77,7 @@ async fn a_participants_own_token_grants_the_key_while_they_are_in_the_room() {
 async fn what_is_no_key_is_refused_and_repeated_to_nobody() {
     let program = Program::start(&[KEYS, NOWHERE[0], NOWHERE[1]]).await;
     let ann = ticket("r", "ann");
-    let _ann = sealed_client(&program, "ann").await;
+    let _ann = Client::join_sealed(&program.url, &ann).await;
     for (body, says) in [
         (json!({}), "once"),
         (json!({ "key": "a", "keyBase64": "YQ==" }), "once"),

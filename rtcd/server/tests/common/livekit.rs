@@ -127,6 +127,21 @@ impl Client {
         }
     }
 
+    /// Joined, with a microphone announced whose sound is encrypted end to end.
+    pub async fn join_sealed(url: &str, token: &str) -> Self {
+        let (mut client, _) = Self::join(url, token).await;
+        let microphone = lk::AddTrackRequest {
+            cid: "mic".into(),
+            r#type: lk::TrackType::Audio.into(),
+            source: lk::TrackSource::Microphone.into(),
+            encryption: lk::encryption::Type::Gcm.into(),
+            ..lk::AddTrackRequest::default()
+        };
+        client.ask(Asked::AddTrack(microphone)).await;
+        client.find("the track", |said| if let Said::TrackPublished(_) = said { Some(()) } else { None }).await;
+        client
+    }
+
     pub async fn ask(&mut self, message: Asked) {
         let frame = lk::SignalRequest { message: Some(message) }.encode_to_vec();
         self.stream.send(Message::Binary(frame.into())).await.expect("open");
