@@ -6,7 +6,6 @@ mod common;
 
 use common::livekit::{Answer, Client, KEY, KEYS, done, http, server_token, ticket, token};
 use common::program::Program;
-use livekit_protocol as lk;
 use serde_json::{Value, json};
 
 /// Nobody listens there.
