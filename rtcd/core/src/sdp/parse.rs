@@ -364,10 +364,12 @@ fn media_attribute(media: &mut Media, name: &str, value: &str) -> Parsed<()> {
                 Some("recv") => false,
                 _ => return Err(bad("rid", value)),
             };
-            if media.rids.iter().any(|other| other.id == id) {
-                return Err(Problem::Twice("rid of the same name"));
+            // They should be unique (RFC 8851, 6.2.1). pion's later offers name what an answer received once more, as `recv`
+            // (`lk load-test`, 2026-11-22); that it is sent counts.
+            match media.rids.iter_mut().find(|other| other.id == id) {
+                Some(known) => known.send |= send,
+                None => push(&mut media.rids, Rid { id, send }, "rids", limits::SDP_RIDS_MAX)?,
             }
-            push(&mut media.rids, Rid { id, send }, "rids", limits::SDP_RIDS_MAX)?;
         }
         "simulcast" => simulcast(media, value)?,
         "ssrc-group" => {

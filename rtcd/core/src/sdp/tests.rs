@@ -84,6 +84,15 @@ fn passwords_are_not_in_errors_or_debug_output() {
     assert!(!format!("{read:?}").contains(&pwd));
 }
 
+/// As pion offers a simulcast camera again, once the answer has named the layers as received.
+#[test]
+fn layers_named_in_both_directions_are_sent_once() {
+    let names = "a=rid:q send\r\na=rid:h send\r\na=rid:q recv\r\na=rid:h recv\r\na=simulcast:recv q;h\r\na=simulcast:send q;h\r\n";
+    let media = parse(&format!("v=0\r\no=- 1 1 IN IP4 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n{names}")).unwrap().media.remove(0);
+    assert_eq!(media.rids, [("q", true), ("h", true)].map(|(id, send)| Rid { id: id.to_owned(), send }));
+    assert_eq!((media.simulcast.send, media.simulcast.recv), (vec!["q".to_owned(), "h".to_owned()], vec!["q".to_owned(), "h".to_owned()]));
+}
+
 #[test]
 fn every_list_has_its_bound() {
     let head = "v=0\r\no=- 1 1 IN IP4 0\r\n";
