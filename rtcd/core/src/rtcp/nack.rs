@@ -44,7 +44,10 @@ pub struct NackTracker {
     highest: Option<u64>,
     // Ascending.
     missing: Vec<Missing>,
-    given_up: u64,
+    /// Wraps.
+    given_up: u32,
+    /// How long answers take, smoothed, µs; 0: none came yet.
+    answer_us: u32,
 }
 
 impl NackTracker {
@@ -66,32 +69,46 @@ impl NackTracker {
             return Arrival::InOrder;
         }
         if seq <= highest {
-            return self.remove(seq);
+            return self.remove(now, seq);
         }
         self.highest = Some(seq);
         self.open_gap(now, highest + 1, seq)
     }
 
-    fn remove(&mut self, seq: u64) -> Arrival {
+    fn remove(&mut self, now: Instant, seq: u64) -> Arrival {
         match self.missing.binary_search_by_key(&seq, |missing| missing.seq) {
             Ok(at) => {
-                self.missing.remove(at);
+                let missing = self.missing.remove(at);
+                if missing.tries > 0 {
+                    self.note_answer(now.saturating_duration_since(missing.since + REORDER_WAIT), missing.tries);
+                }
                 Arrival::Recovered
             }
             Err(_) => Arrival::Late,
         }
     }
 
+    /// Since the first request. Which of several was answered cannot be told (Karn): such a one counts only while nothing better
+    /// is known, when the way may be long and the first is meant.
+    fn note_answer(&mut self, took: Duration, tries: u8) {
+        let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
+        match (self.answer_us, tries) {
+            (0, _) => self.answer_us = took,
+            (known, 1) => self.answer_us = known - known / 4 + took / 4,
+            (_, _) => {}
+        }
+    }
+
     fn open_gap(&mut self, now: Instant, from: u64, to: u64) -> Arrival {
         let count = to - from;
         if count > NACK_GAP_MAX {
-            self.given_up += self.missing.len() as u64 + count;
+            self.given_up = self.given_up.wrapping_add((self.missing.len() as u64 + count) as u32);
             self.missing.clear();
             return Arrival::TooFar;
         }
         let over = (self.missing.len() + count as usize).saturating_sub(NACK_MISSING_MAX);
         if over > 0 {
-            self.given_up += over as u64;
+            self.given_up = self.given_up.wrapping_add(over as u32);
             self.missing.drain(..over.min(self.missing.len()));
         }
         self.missing.extend((from..to).map(|seq| Missing { seq, since: now, due: now + REORDER_WAIT, tries: 0 }));
@@ -105,25 +122,34 @@ impl NackTracker {
     }
 
     /// Appends the sequence numbers to ask for now, ascending, to `ask`; answers how many packets were given up in this call
-    /// (if any: decoders will stall, a key frame helps).
+    /// (if any: decoders will stall, a key frame helps). `round_trip` counts until an answer came: who only publishes gives no
+    /// other sign of how far away it is, and while that is unknown each wait is longer than the one before.
     pub fn poll(&mut self, now: Instant, round_trip: Duration, ask: &mut Vec<u16>) -> u64 {
         let before = self.given_up;
+        let round_trip = if self.answer_us == 0 { round_trip } else { Duration::from_micros(self.answer_us.into()) };
         let retry = RETRY_MIN.max(round_trip + round_trip / 4);
         let given_up = &mut self.given_up;
+        let mut silent = false;
         self.missing.retain_mut(|missing| {
             if missing.due > now {
                 return true;
             }
             if missing.tries >= TRIES_MAX || now.saturating_duration_since(missing.since) >= AGE_MAX {
-                *given_up += 1;
+                *given_up = given_up.wrapping_add(1);
+                silent = true;
                 return false;
             }
             missing.tries += 1;
-            missing.due = now + retry;
+            let grown = if self.answer_us == 0 { missing.tries } else { 1 };
+            missing.due = now + (1..grown).fold(retry, |wait, _| wait + wait / 4);
             ask.push(missing.seq as u16);
             true
         });
-        self.given_up - before
+        if silent {
+            // Perhaps it is farther away than it was.
+            self.answer_us = 0;
+        }
+        self.given_up.wrapping_sub(before).into()
     }
 
     /// Forgets what is missing (after a key frame nobody needs it) but not the position.
@@ -167,6 +193,54 @@ mod tests {
         assert_eq!(tracker.handle_packet(now, 65_538), Arrival::Recovered);
         assert_eq!(tracker.handle_packet(now, 65_538), Arrival::Late);
         assert_eq!(tracker.poll_timeout(), None);
+    }
+
+    #[test]
+    fn how_far_away_the_sender_is_shows_in_its_answers() {
+        let way = Duration::from_millis(600);
+        let mut now = Instant::now();
+        let mut tracker = NackTracker::new();
+        let mut asked = Vec::new();
+        for first in [10, 20, 30] {
+            tracker.handle_packet(now, first);
+            tracker.handle_packet(now, first + 2);
+            let mut ask = Vec::new();
+            let comes = now + REORDER_WAIT + way;
+            while let Some(due) = tracker.poll_timeout().filter(|due| *due <= comes) {
+                assert_eq!(tracker.poll(due, RTT, &mut ask), 0, "not given up before it can be there");
+            }
+            assert_eq!(tracker.handle_packet(comes, first + 1), Arrival::Recovered);
+            asked.push(ask.len());
+            now = comes + RTT;
+            tracker.handle_packet(now, first + 9);
+            tracker.clear();
+        }
+        assert_eq!(asked, [6, 1, 1], "asked for again and again only until the first answer came");
+    }
+
+    #[test]
+    fn a_sender_that_moved_far_away_is_heard_again() {
+        let mut now = Instant::now();
+        let mut tracker = NackTracker::new();
+        let recovered: Vec<bool> = [(10, 20), (20, 900), (30, 900), (40, 900)]
+            .into_iter()
+            .map(|(first, way)| {
+                tracker.handle_packet(now, first);
+                tracker.handle_packet(now, first + 2);
+                let comes = now + REORDER_WAIT + Duration::from_millis(way);
+                let mut given_up = 0;
+                while let Some(due) = tracker.poll_timeout().filter(|due| *due <= comes) {
+                    given_up += tracker.poll(due, RTT, &mut Vec::new());
+                }
+                let arrival = tracker.handle_packet(comes, first + 1);
+                now = comes + RTT;
+                tracker.handle_packet(now, first + 9);
+                tracker.clear();
+                assert_eq!(given_up > 0, arrival == Arrival::Late);
+                arrival == Arrival::Recovered
+            })
+            .collect();
+        assert_eq!(recovered, [true, false, true, true]);
     }
 
     #[test]
