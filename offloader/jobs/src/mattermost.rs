@@ -52,7 +52,7 @@ pub struct MattermostTranscription {
     pub id: String,
     /// As [`MattermostRecording::auth_token`].
     pub auth_token: String,
-    /// `tiny`, `base`, `small`, `medium` or `large`: taken where the site has that model, else what is configured.
+    /// `tiny`, `base`, `small`, `medium` or `large`. It chooses nothing: the model is the site's (`OFFLOADER_MODEL_PATH`).
     pub model_size: String,
     /// Threads; 0: as the offloader sees fit.
     pub threads: u32,

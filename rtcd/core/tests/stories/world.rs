@@ -15,7 +15,7 @@ use rtcd_core::spread::{Order, Spread};
 use rtcd_core::{CallId, Core, CoreConfig, Input, Output, PeerId, Planted, TapId, TrackId};
 use str0m::change::{SdpAnswer, SdpOffer, SdpPendingOffer};
 use str0m::config::DtlsVersion;
-use str0m::media::{Direction, KeyframeRequest, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
+use str0m::media::{Direction, KeyframeRequest, KeyframeRequestKind, MediaKind, Mid, Rid, Simulcast, SimulcastLayer};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
 use str0m::{Candidate, Event, Input as RtcInput, Output as RtcOutput, Rtc};
@@ -1141,6 +1141,21 @@ impl World {
         let sdp = self.accept(client, sdp);
         let peer = self.peer(client);
         self.handle(Input::Answer { peer, sdp: &sdp, id });
+    }
+
+    /// A viewer asks for a key frame, as a browser does whose decoder waits.
+    pub fn ask_for_key_frame(&mut self, client: usize, track: &str) {
+        let now = self.now;
+        let viewer = &mut self.clients[client];
+        let end = if viewer.mutual { End::Publish } else { End::Subscribe };
+        let connection = viewer.connections.get_mut(&end).unwrap();
+        let mut api = connection.rtc.direct_api();
+        for (ssrc, _) in viewer.tracks.iter().filter(|(_, known)| *known == track) {
+            if let Some(stream) = api.stream_rx(&(*ssrc).into()) {
+                stream.request_keyframe(KeyframeRequestKind::Pli);
+            }
+        }
+        connection.next = now;
     }
 
     /// The client takes an offer; its answer is still to be told.
