@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// A server that ends with the test.
@@ -24,8 +25,17 @@ impl Drop for Server {
     }
 }
 
+/// Below those that the kernel gives to others at any moment (32 768 and above), and another test process looks elsewhere: what is free
+/// stays free until it is bound, some of them seconds later.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static LOOKED_AT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 1_000) as u16 * 20;
+    loop {
+        let port = first + LOOKED_AT.fetch_add(1, Ordering::Relaxed) % 2_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 pub(crate) fn program(names: &[&str]) -> Option<PathBuf> {
