@@ -80,7 +80,7 @@ impl NackTracker {
             Ok(at) => {
                 let missing = self.missing.remove(at);
                 if missing.tries > 0 {
-                    self.note_answer(now.saturating_duration_since(missing.since + REORDER_WAIT), missing.tries);
+                    self.note_answer(now.saturating_duration_since(missing.since + REORDER_WAIT));
                 }
                 Arrival::Recovered
             }
@@ -88,15 +88,11 @@ impl NackTracker {
         }
     }
 
-    /// Since the first request. Which of several was answered cannot be told (Karn): such a one counts only while nothing better
-    /// is known, when the way may be long and the first is meant.
-    fn note_answer(&mut self, took: Duration, tries: u8) {
+    /// Since the first request. Which of several was answered cannot be told; were only those counted that need no guess, a way
+    /// that became longer than the wait would never be learned.
+    fn note_answer(&mut self, took: Duration) {
         let took = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
-        match (self.answer_us, tries) {
-            (0, _) => self.answer_us = took,
-            (known, 1) => self.answer_us = known - known / 4 + took / 4,
-            (_, _) => {}
-        }
+        self.answer_us = if self.answer_us == 0 { took } else { self.answer_us - self.answer_us / 4 + took / 4 };
     }
 
     fn open_gap(&mut self, now: Instant, from: u64, to: u64) -> Arrival {
@@ -216,6 +212,31 @@ mod tests {
             tracker.clear();
         }
         assert_eq!(asked, [6, 1, 1], "asked for again and again only until the first answer came");
+    }
+
+    /// Ten requests cover it, so nothing is given up, and all the same it has to be learned.
+    #[test]
+    fn a_way_that_becomes_longer_is_asked_less_often() {
+        let mut now = Instant::now();
+        let mut tracker = NackTracker::new();
+        let mut asked = Vec::new();
+        for n in 0..12 {
+            let (first, way) = (10 * n, Duration::from_millis(if n < 3 { 20 } else { 180 }));
+            tracker.handle_packet(now, first);
+            tracker.handle_packet(now, first + 2);
+            let comes = now + REORDER_WAIT + way;
+            let mut ask = Vec::new();
+            while let Some(due) = tracker.poll_timeout().filter(|due| *due <= comes) {
+                assert_eq!(tracker.poll(due, Duration::from_millis(20), &mut ask), 0);
+            }
+            assert_eq!(tracker.handle_packet(comes, first + 1), Arrival::Recovered);
+            asked.push(ask.len());
+            now = comes + RTT;
+            tracker.handle_packet(now, first + 9);
+            tracker.clear();
+        }
+        assert_eq!(asked[2], 1);
+        assert!(asked[3] > 4 && asked[11] == 1, "{asked:?}");
     }
 
     #[test]
