@@ -160,6 +160,18 @@ impl Subject {
         Ok(())
     }
 
+    /// More receivers, `together` at a time: those who are there are looked at in between, or they would be given up.
+    pub(crate) fn join_in_groups(&mut self, runtime: &tokio::runtime::Runtime, receivers: usize, together: usize) -> anyhow::Result<()> {
+        let mut left = receivers;
+        while left > 0 {
+            let count = left.min(together);
+            runtime.block_on(self.join(count))?;
+            self.traffic.idle(Duration::from_millis(20))?;
+            left -= count;
+        }
+        Ok(())
+    }
+
     /// What was said, where that is counted.
     pub(crate) fn tally(&self) -> Option<Arc<Tally>> {
         self.door.as_ref()?.adapter.tally()

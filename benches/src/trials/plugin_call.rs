@@ -10,7 +10,7 @@ use crate::mattermost::Tally;
 use crate::process::{Cpu, resident_kib};
 use crate::scenario::Scenario;
 
-/// Who comes in between two looks at those who are there: they would be given up in the meantime.
+/// Who comes in at a time.
 const TOGETHER: usize = 50;
 const WARM_UP: Duration = Duration::from_secs(3);
 const WINDOW: Duration = Duration::from_secs(6);
@@ -26,13 +26,7 @@ pub(super) fn measure(bench: &Bench, contender: &Contender, scenario: Scenario) 
     subject.traffic.tick = TICK;
     let pid = subject.child.pid();
     let (before, start) = (Cpu::of(pid)?, Instant::now());
-    let mut left = scenario.receivers;
-    while left > 0 {
-        let count = left.min(TOGETHER);
-        bench.runtime.block_on(subject.join(count))?;
-        subject.traffic.idle(Duration::from_millis(20))?;
-        left -= count;
-    }
+    subject.join_in_groups(&bench.runtime, scenario.receivers, TOGETHER)?;
     let joins = scenario.receivers as f64;
     let (join_ns, _) = Cpu::of(pid)?.since(before);
     let wall_ms = start.elapsed().as_secs_f64() * 1000.0 / joins;

@@ -9,7 +9,7 @@ use crate::contender::{Bench, Contender};
 use crate::process::{Cpu, threads_ns};
 use crate::scenario::Scenario;
 
-/// Who comes in between two looks at those who are there: they would be given up in the meantime.
+/// Who comes in at a time.
 const TOGETHER: usize = 100;
 const WARM_UP: Duration = Duration::from_secs(3);
 const WINDOW: Duration = Duration::from_secs(5);
@@ -75,13 +75,7 @@ fn on(bench: &Bench, shards: usize, scenario: Scenario) -> anyhow::Result<Measur
     let mut subject = bench.assemble_on_shards(shards, scenario.to(0))?;
     subject.traffic.scenario = scenario;
     (subject.traffic.tick, subject.traffic.parts, subject.traffic.opened_every) = (TICK, PARTS, OPENED_EVERY);
-    let mut left = scenario.receivers;
-    while left > 0 {
-        let count = left.min(TOGETHER);
-        bench.runtime.block_on(subject.join(count))?;
-        subject.traffic.idle(Duration::from_millis(20))?;
-        left -= count;
-    }
+    subject.join_in_groups(&bench.runtime, scenario.receivers, TOGETHER)?;
     subject.traffic.run(WARM_UP)?;
     let pid = subject.child.pid();
     let counted = subject.counters()?;

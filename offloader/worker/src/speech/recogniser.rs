@@ -122,8 +122,7 @@ impl Recogniser {
             return Ok(heard);
         }
         let named = self.hear_timed(samples, request, margin, &likely.tokens)?;
-        let taken = !named.looped && named.believable() && likely.adds(&heard.text(), &named.text());
-        Ok(if taken { named } else { heard })
+        Ok(better_named(&likely, heard, named))
     }
 
     /// A last pass over a finished live piece: no prefix, and wider if the guard fires.
@@ -227,8 +226,7 @@ impl Recogniser {
             return Ok(heard);
         }
         let named = self.decode(samples, request, &likely.tokens, no_speech)?;
-        let taken = !named.looped && named.believable() && likely.adds(&heard.text(), &named.text());
-        Ok(if taken { named } else { heard })
+        Ok(better_named(&likely, heard, named))
     }
 
     /// Decodes what was encoded last, token by token, after `likely` words and going on after a settled prefix.
@@ -310,6 +308,12 @@ impl Recogniser {
     fn bytes(&self, id: i32) -> Vec<u8> {
         self.context.token_to_bytes(id).map(<[u8]>::to_vec).unwrap_or_default()
     }
+}
+
+/// What was heard with likely words where that gives one of them, and else what was heard without.
+fn better_named(likely: &Likely, heard: Heard, named: Heard) -> Heard {
+    let taken = !named.looped && named.believable() && likely.adds(&heard.text(), &named.text());
+    if taken { named } else { heard }
 }
 
 /// Whether Whisper knows this two-letter code.

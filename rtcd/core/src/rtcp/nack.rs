@@ -44,8 +44,6 @@ pub struct NackTracker {
     highest: Option<u64>,
     // Ascending.
     missing: Vec<Missing>,
-    /// Wraps.
-    given_up: u32,
     /// How long answers take, smoothed, µs; 0: none came yet.
     answer_us: u32,
 }
@@ -98,13 +96,11 @@ impl NackTracker {
     fn open_gap(&mut self, now: Instant, from: u64, to: u64) -> Arrival {
         let count = to - from;
         if count > NACK_GAP_MAX {
-            self.given_up = self.given_up.wrapping_add((self.missing.len() as u64 + count) as u32);
             self.missing.clear();
             return Arrival::TooFar;
         }
         let over = (self.missing.len() + count as usize).saturating_sub(NACK_MISSING_MAX);
         if over > 0 {
-            self.given_up = self.given_up.wrapping_add(over as u32);
             self.missing.drain(..over.min(self.missing.len()));
         }
         self.missing.extend((from..to).map(|seq| Missing { seq, since: now, due: now + REORDER_WAIT, tries: 0 }));
@@ -121,18 +117,15 @@ impl NackTracker {
     /// (if any: decoders will stall, a key frame helps). `round_trip` counts until an answer came: who only publishes gives no
     /// other sign of how far away it is, and while that is unknown each wait is longer than the one before.
     pub fn poll(&mut self, now: Instant, round_trip: Duration, ask: &mut Vec<u16>) -> u64 {
-        let before = self.given_up;
         let round_trip = if self.answer_us == 0 { round_trip } else { Duration::from_micros(self.answer_us.into()) };
         let retry = RETRY_MIN.max(round_trip + round_trip / 4);
-        let given_up = &mut self.given_up;
-        let mut silent = false;
+        let mut given_up = 0;
         self.missing.retain_mut(|missing| {
             if missing.due > now {
                 return true;
             }
             if missing.tries >= TRIES_MAX || now.saturating_duration_since(missing.since) >= AGE_MAX {
-                *given_up = given_up.wrapping_add(1);
-                silent = true;
+                given_up += 1;
                 return false;
             }
             missing.tries += 1;
@@ -141,11 +134,11 @@ impl NackTracker {
             ask.push(missing.seq as u16);
             true
         });
-        if silent {
+        if given_up > 0 {
             // Perhaps it is farther away than it was.
             self.answer_us = 0;
         }
-        self.given_up.wrapping_sub(before).into()
+        given_up
     }
 
     /// Forgets what is missing (after a key frame nobody needs it) but not the position.

@@ -1,5 +1,7 @@
 //! Descriptions, the lock and what else a client and this server say to each other.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use rtcd_core::ids::{PeerId, Side, TrackId};
 use rtcd_core::output::Signal;
@@ -60,7 +62,7 @@ impl Call {
         let now = turn.now.instant;
         match message {
             FromClient::Ping => turn.tell(&self.id, session, false, channel::pong()),
-            FromClient::Description(packed) => self.packed_description(turn, peer, packed),
+            FromClient::Description(packed) => self.description(turn, peer, packed, true),
             FromClient::LossRate(loss) => turn.measured(&self.client, Measure::ClientLossRate, loss),
             FromClient::Rtt(rtt) => turn.measured(&self.client, Measure::ClientRtt, rtt),
             FromClient::Jitter(jitter) => turn.measured(&self.client, Measure::ClientJitter, jitter),
@@ -77,28 +79,23 @@ impl Call {
         }
     }
 
-    fn packed_description(&mut self, turn: &mut Turn<'_>, peer: &PeerId, packed: &[u8]) {
+    /// Packed where it came by the client's own channel.
+    fn description(&mut self, turn: &mut Turn<'_>, peer: &PeerId, data: &[u8], by_channel: bool) {
         let Some(session) = self.sessions.iter_mut().find(|session| session.peer == *peer) else { return };
         if !session.descriptions.has_some(turn.now.instant) {
             return turn.failed(&self.client, SessionError::Signaling);
         }
-        match channel::unpack(packed) {
-            Ok(json) => self.description(turn, peer, &json, true),
+        let json = if by_channel { channel::unpack(data).map(Cow::Owned) } else { Ok(Cow::Borrowed(data)) };
+        let json = match json {
+            Ok(json) => json,
             Err(error) => {
                 session.descriptions.spend(DESCRIPTION_MAX as f64);
                 tracing::debug!(?peer, %error, "a description is passed over");
-                turn.failed(&self.client, SessionError::Signaling);
+                return turn.failed(&self.client, SessionError::Signaling);
             }
-        }
-    }
-
-    fn description(&mut self, turn: &mut Turn<'_>, peer: &PeerId, json: &[u8], by_channel: bool) {
-        let Some(session) = self.sessions.iter_mut().find(|session| session.peer == *peer) else { return };
-        if !session.descriptions.has_some(turn.now.instant) {
-            return turn.failed(&self.client, SessionError::Signaling);
-        }
+        };
         session.descriptions.spend(json.len() as f64);
-        let description = match Description::read(json) {
+        let description = match Description::read(&json) {
             Ok(description) => description,
             Err(error) => {
                 tracing::warn!(?peer, error, "a description cannot be read and is passed over");
@@ -110,7 +107,7 @@ impl Call {
                 let certificate = description.certificate();
                 if !by_channel && session.certificate.is_some() && certificate != session.certificate {
                     // Another process, or another page, goes on with this session: what was is over, and only this one knows it.
-                    session.renewal = Some(Bytes::copy_from_slice(json));
+                    session.renewal = Some(Bytes::copy_from_slice(&json));
                     return turn.core(Command::Leave { peer: peer.clone() });
                 }
                 if session.renewal.is_some() {
