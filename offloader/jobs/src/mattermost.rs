@@ -52,7 +52,8 @@ pub struct MattermostTranscription {
     pub id: String,
     /// As [`MattermostRecording::auth_token`].
     pub auth_token: String,
-    /// `tiny`, `base`, `small`, `medium` or `large`. It chooses nothing: the model is the site's (`OFFLOADER_MODEL_PATH`).
+    /// `tiny`, `base`, `small`, `medium` or `large`. Chooses among the site's models where it has a folder of them
+    /// (`OFFLOADER_MODELS_DIR`).
     pub model_size: String,
     /// Threads; 0: as the offloader sees fit.
     pub threads: u32,

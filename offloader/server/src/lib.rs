@@ -16,6 +16,7 @@ pub mod keys;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod models;
 mod news;
 mod nodes;
 pub mod objects;

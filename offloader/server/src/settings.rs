@@ -63,6 +63,9 @@ pub struct Settings {
     pub caption_model_path: Option<PathBuf>,
     /// Its SHA-256 (`OFFLOADER_CAPTION_MODEL_SHA256`).
     pub caption_model_sha256: Option<String>,
+    /// Folder of Whisper models by size (`OFFLOADER_MODELS_DIR`), for jobs that name one, as Mattermost's do. Default: such a job gets
+    /// the models above too.
+    pub models_dir: Option<PathBuf>,
     /// Words and names that people of the site say and a recogniser does not know, with commas between them (`OFFLOADER_VOCABULARY`).
     pub vocabulary: Vocabulary,
     /// Serves Mattermost's calls-offloader contract (`OFFLOADER_MATTERMOST_ENABLE`). Unset: where its settings are there.
@@ -82,7 +85,7 @@ pub struct Settings {
 }
 
 /// Every variable of the environment: name, default, what it is. `--help` and docs/install.md show this table.
-pub const VARIABLES: [(&str, &str, &str); 29] = [
+pub const VARIABLES: [(&str, &str, &str); 30] = [
     ("OFFLOADER_LISTEN", "127.0.0.1:4545", "address of gRPC and HTTP; keep it on the inner network"),
     ("OFFLOADER_TOKEN", "needed", "bearer token of whoever may call it, at least 16 characters"),
     ("OFFLOADER_DATA", "var/offloader", "folder of this offloader alone: captures, work, keys"),
@@ -117,6 +120,11 @@ pub const VARIABLES: [(&str, &str, &str); 29] = [
     ("OFFLOADER_VAD_SHA256", "none", "its SHA-256"),
     ("OFFLOADER_CAPTION_MODEL_PATH", "OFFLOADER_MODEL_PATH", "model for live captions"),
     ("OFFLOADER_CAPTION_MODEL_SHA256", "OFFLOADER_MODEL_SHA256", "its SHA-256"),
+    (
+        "OFFLOADER_MODELS_DIR",
+        "none: every job gets the models above",
+        "folder of Whisper models by whisper.cpp's names (`ggml-base.bin`), for jobs of Mattermost's that ask for a size; a size that is not there gets the models above",
+    ),
     (
         "OFFLOADER_VOCABULARY",
         "none",
@@ -172,6 +180,7 @@ impl Default for Settings {
             vad_sha256: None,
             caption_model_path: None,
             caption_model_sha256: None,
+            models_dir: None,
             vocabulary: Vocabulary::default(),
             mattermost_enable: None,
             mattermost_queue: 8,
@@ -251,6 +260,7 @@ impl Settings {
         model(&mut self.model_path, "OFFLOADER_MODEL_PATH");
         model(&mut self.vad_path, "OFFLOADER_VAD_PATH");
         model(&mut self.caption_model_path, "OFFLOADER_CAPTION_MODEL_PATH");
+        model(&mut self.models_dir, "OFFLOADER_MODELS_DIR");
         model(&mut self.egress_dir, "OFFLOADER_EGRESS_DIR");
         let sum = |target: &mut Option<String>, name: &str| env(name).into_iter().for_each(|value| *target = Some(value));
         sum(&mut self.model_sha256, "OFFLOADER_MODEL_SHA256");
@@ -344,12 +354,26 @@ impl Settings {
         if !(100..=3_600_000).contains(&self.poll_ms) {
             return Err(SettingsError::Value("OFFLOADER_POLL_MS", format!("{} is not within 100 and 3600000", self.poll_ms)));
         }
+        self.check_models()?;
         for endpoint in &mut self.egress_s3 {
             *endpoint = s3_endpoint(endpoint).ok_or_else(|| {
                 SettingsError::Value("OFFLOADER_EGRESS_S3", format!("{endpoint:?} is not of the form https://HOST[:PORT]"))
             })?;
         }
         self.check_redis()
+    }
+
+    fn check_models(&mut self) -> Result<(), SettingsError> {
+        let Some(folder) = &mut self.models_dir else { return Ok(()) };
+        let wrong = |text: String| SettingsError::Value("OFFLOADER_MODELS_DIR", text);
+        *folder = std::path::absolute(&folder).map_err(|error| SettingsError::File(folder.clone(), error))?;
+        if let Err(error) = std::fs::read_dir(&folder) {
+            return Err(wrong(format!("{} cannot be read as a folder ({error}): correct the path, or leave this unset", folder.display())));
+        }
+        if self.model_path.is_none() {
+            return Err(wrong("set OFFLOADER_MODEL_PATH too: jobs that name no size, or one that is not there, get that model".into()));
+        }
+        Ok(())
     }
 
     fn check_redis(&self) -> Result<(), SettingsError> {
@@ -390,7 +414,7 @@ impl Settings {
         let database = host(&self.database);
         let redis = self.redis.as_deref().map_or("unset".to_owned(), host);
         format!(
-            "listen={} data={} database={} redis={} poll_ms={} archive={} rtcd={} worker_bin={} workers_max={} token={} tap_secret={} model={} caption_model={} vad={} {}",
+            "listen={} data={} database={} redis={} poll_ms={} archive={} rtcd={} worker_bin={} workers_max={} token={} tap_secret={} model={} caption_model={} models_dir={} vad={} {}",
             self.listen,
             self.data.display(),
             database,
@@ -404,6 +428,7 @@ impl Settings {
             known(!self.tap_secret.is_empty()),
             known(self.model_path.is_some()),
             known(self.caption_model_path.is_some() || self.model_path.is_some()),
+            known(self.models_dir.is_some()),
             known(self.vad_path.is_some()),
             self.mattermost_summary(),
         )
@@ -540,6 +565,12 @@ mod tests {
         pairs.push(("OFFLOADER_VOCABULARY", "Okafor\nKubernetes"));
         assert!(name(&pairs).contains("OFFLOADER_VOCABULARY"));
         pairs.pop();
+        // A folder that is none, and one without a model for whoever names no size.
+        for folder in ["/nowhere/models", env!("CARGO_MANIFEST_DIR")] {
+            pairs.push(("OFFLOADER_MODELS_DIR", folder));
+            assert!(name(&pairs).contains("OFFLOADER_MODELS_DIR"), "{folder}");
+            pairs.pop();
+        }
         pairs.push(("OFFLOADER_DATABASE", "mysql://x"));
         assert!(name(&pairs).contains("OFFLOADER_DATABASE"));
         for (redis, database) in

@@ -13,6 +13,7 @@ use offloader_jobs::{Job, Kind};
 
 use crate::app::App;
 use crate::egress::object_key;
+use crate::models;
 use crate::store::catalogue::RecordingRow;
 use crate::store::unix_ms;
 
@@ -56,7 +57,9 @@ impl App {
                 let source = match params.mattermost.take() {
                     None => SourceOrder::Tap(self.tap(job, &params.rtcd, "record", &params.selection)?),
                     Some(mut call) => {
-                        let model = self.model(Kind::Caption, &params.vocabulary);
+                        let captions = call.transcription.as_ref().and_then(|wanted| wanted.captions.as_ref());
+                        let size = captions.map(|captions| (captions.model_size.as_str(), Some(captions.language.as_str())));
+                        let model = self.model_of_size(size, Kind::Caption, &params.vocabulary);
                         open(tokens(&mut call), TOKEN_PURPOSE, &data_key)?;
                         // A checkpoint that cannot be read costs the bot's place in the call, not the job.
                         let checkpoint = serde_json::from_str(&job.checkpoint).unwrap_or_default();
@@ -101,13 +104,16 @@ impl App {
                 let params: RecordParams = serde_json::from_str(&job.spec.params)?;
                 let recording = self.recording_of(job).await?;
                 let asked = params.mattermost.and_then(|call| call.transcription).unwrap_or_default();
+                let language = asked.language.or(params.language);
+                let size = Some((asked.model_size.as_str(), language.as_deref()));
+                let model = self.model_of_size(size, Kind::Transcribe, &asked.vocabulary.and(&params.vocabulary));
                 Ok(WorkOrder::Transcribe(TranscribeOrder {
                     recording_id: recording.id.clone(),
                     dir: self.recording_dir(&recording.id),
                     data_key: self.data_key(&recording)?.to_hex(),
                     output_dir: self.make_output_dir(job)?,
-                    language: asked.language.or(params.language),
-                    model: self.model(Kind::Transcribe, &asked.vocabulary.and(&params.vocabulary)),
+                    language,
+                    model,
                     threads: asked.threads,
                     last_try: job.is_last_try(),
                 }))
@@ -126,6 +132,19 @@ impl App {
         };
         let vocabulary = vocabulary.clone().and(&settings.vocabulary);
         ModelOrder { path, sha256, vad_path: settings.vad_path.clone(), vad_sha256: settings.vad_sha256.clone(), vocabulary }
+    }
+
+    /// As [`App::model`], for a job that names a size and perhaps the language of the speech; an empty size names none.
+    fn model_of_size(&self, size: Option<(&str, Option<&str>)>, kind: Kind, vocabulary: &Vocabulary) -> ModelOrder {
+        let order = self.model(kind, vocabulary);
+        let (Some(folder), Some((size, language))) = (&self.settings.models_dir, size.filter(|(size, _)| !size.is_empty())) else {
+            return order;
+        };
+        let Some(found) = models::find(folder, size, language) else {
+            tracing::info!(size, ?language, folder = %folder.display(), "no such model is there: the site's own is taken");
+            return order;
+        };
+        ModelOrder { path: Some(found.path), sha256: found.sha256, ..order }
     }
 
     async fn publish_order(&self, job: &Job, piece: Piece) -> Result<WorkOrder, OrderError> {

@@ -192,11 +192,23 @@ async fn a_copy_stays_where_the_site_wants_one() {
 
 #[tokio::test]
 async fn a_transcription_shares_the_capture_of_its_recording() {
-    let house = house(&[("OFFLOADER_MATTERMOST_KEEP", "true"), ("OFFLOADER_VOCABULARY", "Grafana, Conclave")]).await;
+    let models = tempfile::tempdir().unwrap();
+    for name in ["ggml-base.bin", "ggml-small.bin", "ggml-tiny.en.bin"] {
+        std::fs::write(models.path().join(name), name).unwrap();
+    }
+    std::fs::write(models.path().join("SHA256SUMS"), "aa11  ggml-small.bin\n").unwrap();
+    let house = house(&[
+        ("OFFLOADER_MATTERMOST_KEEP", "true"),
+        ("OFFLOADER_VOCABULARY", "Grafana, Conclave"),
+        ("OFFLOADER_MODELS_DIR", models.path().to_str().unwrap()),
+        ("OFFLOADER_MODEL_PATH", "/models/the-sites.bin"),
+    ])
+    .await;
     let recording = given(&house, "site", &body("recording", "call", "rec")).await;
     captured(&house, 1).await;
     let mut words = body("transcribing", "call", "tra");
     words["input_data"]["live_captions_on"] = true.into();
+    words["input_data"]["model_size"] = "small".into();
     words["input_data"]["language"] = "de".into();
     words["input_data"]["vocabulary"] = "Okafor, Grafana".into();
     let words = given(&house, "site", &words).await;
@@ -219,6 +231,8 @@ async fn a_transcription_shares_the_capture_of_its_recording() {
     assert_eq!(order.params.language.as_deref(), Some("de"));
     // The bot's captions expect its words before the site's, and so does what is transcribed afterwards.
     assert_eq!(String::from(wanted.vocabulary.and(&bot.model.vocabulary)), "Okafor, Grafana, Conclave");
+    // Captions of no named size are tiny and English.
+    assert_eq!((bot.model.path, bot.model.sha256), (Some(models.path().join("ggml-tiny.en.bin")), None));
     stop(&house, "site", &recording["id"]).await;
     until_gone(&house, "site", &recording["id"]).await;
     until_gone(&house, "site", &words["id"]).await;
@@ -234,6 +248,7 @@ async fn a_transcription_shares_the_capture_of_its_recording() {
         panic!()
     };
     assert_eq!(String::from(order.model.vocabulary), "Okafor, Grafana, Conclave");
+    assert_eq!((order.model.path, order.model.sha256.as_deref()), (Some(models.path().join("ggml-small.bin")), Some("aa11")));
 }
 
 #[tokio::test]
