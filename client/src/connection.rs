@@ -1,10 +1,11 @@
 //! One peer connection of the `webrtc` crate, with its events as a queue.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rtc::peer_connection::configuration::media_engine::MediaEngine;
 use rtc::peer_connection::configuration::setting_engine::{SettingEngine, SettingEngineBuilder};
-use rtc::peer_connection::transport::RTCDtlsRole;
+use rtc::peer_connection::transport::{RTCDtlsRole, RTCIceTcpCandidateType};
 use tokio::sync::mpsc;
 use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::TrackRemote;
@@ -15,6 +16,7 @@ use webrtc::peer_connection::{
 
 use crate::ClientError;
 use crate::gathering::Gathering;
+use crate::tcp::{self, Dialled};
 
 /// What a peer connection tells.
 pub(crate) enum ConnectionEvent {
@@ -26,16 +28,21 @@ pub(crate) enum ConnectionEvent {
 
 struct Handler {
     events: mpsc::UnboundedSender<ConnectionEvent>,
+    connected: Arc<AtomicBool>,
 }
 
 #[async_trait::async_trait]
 impl PeerConnectionEventHandler for Handler {
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        self.connected.store(state == RTCPeerConnectionState::Connected, Ordering::Relaxed);
         let _ = self.events.send(ConnectionEvent::State(state));
     }
 
     async fn on_ice_candidate(&self, candidate: RTCPeerConnectionIceEvent) {
-        let _ = self.events.send(ConnectionEvent::Candidate(candidate));
+        // Nobody is waited for, see `tcp.rs`.
+        if candidate.candidate.tcp_type != RTCIceTcpCandidateType::Passive {
+            let _ = self.events.send(ConnectionEvent::Candidate(candidate));
+        }
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
@@ -57,6 +64,8 @@ pub(crate) struct Connection {
     described: bool,
     /// Its candidates before that.
     candidates: Vec<RTCIceCandidateInit>,
+    connected: Arc<AtomicBool>,
+    dialled: Arc<Dialled>,
 }
 
 impl Connection {
@@ -77,17 +86,20 @@ impl Connection {
     ) -> Result<(Self, mpsc::UnboundedReceiver<ConnectionEvent>), ClientError> {
         let registry = register_default_interceptors(Registry::new(), &mut media)?;
         let (events, queue) = mpsc::unbounded_channel();
+        let connected = Arc::new(AtomicBool::new(false));
+        let dialled = Arc::new(Dialled::default());
         let inner = PeerConnectionBuilder::new()
-            .with_runtime(Arc::new(Gathering))
+            .with_runtime(Arc::new(Gathering { dialled: dialled.clone() }))
             .with_configuration(RTCConfigurationBuilder::new().build())
             .with_media_engine(media)
             .with_setting_engine(settings)
             .with_interceptor_registry(registry)
-            .with_handler(Arc::new(Handler { events }))
+            .with_handler(Arc::new(Handler { events, connected: connected.clone() }))
             .with_udp_addrs(vec![with_any_port(local)])
+            .with_tcp_addrs(vec![with_any_port(local)])
             .build()
             .await?;
-        Ok((Self { inner: Arc::new(inner), described: false, candidates: Vec::new() }, queue))
+        Ok((Self { inner: Arc::new(inner), described: false, candidates: Vec::new(), connected, dialled }, queue))
     }
 
     pub(crate) fn inner(&self) -> &Arc<dyn PeerConnection> {
@@ -98,12 +110,14 @@ impl Connection {
     pub(crate) async fn offer(&self) -> Result<String, ClientError> {
         let offer = self.inner.create_offer(None).await?;
         self.inner.set_local_description(offer.clone()).await?;
-        Ok(self.inner.local_description().await.map_or(offer.sdp, |description| description.sdp))
+        let sdp = self.inner.local_description().await.map_or(offer.sdp, |description| description.sdp);
+        Ok(tcp::split(&sdp).0)
     }
 
     pub(crate) async fn take_answer(&mut self, sdp: String) -> Result<(), ClientError> {
+        let (sdp, by_tcp) = tcp::split(&sdp);
         self.inner.set_remote_description(RTCSessionDescription::answer(sdp)?).await?;
-        self.take_candidates().await;
+        self.take_candidates(by_tcp).await;
         Ok(())
     }
 
@@ -123,17 +137,41 @@ impl Connection {
             }
             return;
         }
+        if tcp::is_passive(&candidate.candidate) {
+            return self.dial_later(candidate);
+        }
         // One that is not understood leaves the others.
         if let Err(error) = self.inner.add_ice_candidate(candidate).await {
             tracing::debug!(%error, "a candidate of the media server is passed over");
         }
     }
 
-    async fn take_candidates(&mut self) {
+    async fn take_candidates(&mut self, more: Vec<RTCIceCandidateInit>) {
         self.described = true;
-        for candidate in std::mem::take(&mut self.candidates) {
+        let before = std::mem::take(&mut self.candidates);
+        for candidate in before.into_iter().chain(more.into_iter().take(CANDIDATES_MAX)) {
             self.add_candidate(candidate).await;
         }
+    }
+
+    /// Over TCP, if there is no other way by then.
+    fn dial_later(&self, candidate: RTCIceCandidateInit) {
+        let (inner, connected) = (self.inner.clone(), self.connected.clone());
+        if connected.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(alias) = self.dialled.alias(&candidate.candidate) else { return };
+        let candidate = RTCIceCandidateInit { candidate: alias, ..candidate };
+        tokio::spawn(async move {
+            tokio::time::sleep(tcp::UDP_FIRST).await;
+            if connected.load(Ordering::Relaxed) {
+                return;
+            }
+            tracing::info!("no way to the media server by UDP yet: it is asked over TCP");
+            if let Err(error) = inner.add_ice_candidate(candidate).await {
+                tracing::debug!(%error, "a candidate of the media server is passed over");
+            }
+        });
     }
 
     /// Takes our offer back, since one of the other end crossed it.
@@ -143,11 +181,13 @@ impl Connection {
 
     /// Our answer to an offer, already set as local description.
     pub(crate) async fn answer(&mut self, offer: String) -> Result<String, ClientError> {
+        let (offer, by_tcp) = tcp::split(&offer);
         self.inner.set_remote_description(RTCSessionDescription::offer(offer)?).await?;
         let answer = self.inner.create_answer(None).await?;
         self.inner.set_local_description(answer.clone()).await?;
-        self.take_candidates().await;
-        Ok(self.inner.local_description().await.map_or(answer.sdp, |description| description.sdp))
+        self.take_candidates(by_tcp).await;
+        let sdp = self.inner.local_description().await.map_or(answer.sdp, |description| description.sdp);
+        Ok(tcp::split(&sdp).0)
     }
 }
 

@@ -16,6 +16,8 @@ use webrtc::runtime::{
     AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime, TokioRuntime, Transmit,
 };
 
+use crate::tcp::{Dialled, Outward};
+
 /// How long sounds gather: two frames of a talker. A fraction of what a recording waits for a late sound.
 const ROUND: Duration = Duration::from_millis(40);
 
@@ -29,9 +31,11 @@ const PICTURE_ROUND: Duration = Duration::from_millis(5);
 /// For so long after a picture there may be more.
 const PICTURES: Duration = Duration::from_secs(2);
 
-/// Tokio, with UDP sockets that are read in rounds while media arrives.
-#[derive(Debug)]
-pub(crate) struct Gathering;
+/// Tokio, with UDP sockets that are read in rounds while media arrives, and TCP that goes outwards only.
+#[derive(Debug, Default)]
+pub(crate) struct Gathering {
+    pub(crate) dialled: Arc<Dialled>,
+}
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -45,11 +49,11 @@ impl Runtime for Gathering {
     }
 
     fn wrap_tcp_listener(&self, listener: std::net::TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
-        TokioRuntime.wrap_tcp_listener(listener)
+        Ok(Arc::new(Outward::instead_of(&listener)?))
     }
 
     fn connect_tcp<'a>(&'a self, remote: SocketAddr) -> Boxed<'a, io::Result<Arc<dyn AsyncTcpStream>>> {
-        TokioRuntime.connect_tcp(remote)
+        Box::pin(self.dialled.connect(remote, &TokioRuntime))
     }
 
     fn resolve_host<'a>(&'a self, host: &'a str) -> Boxed<'a, io::Result<Vec<SocketAddr>>> {
@@ -227,7 +231,7 @@ mod tests {
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0").expect("binds");
         receiver.set_nonblocking(true).expect("sets");
         let address = receiver.local_addr().expect("is bound");
-        let socket = Gathering.wrap_udp_socket(receiver).expect("wraps");
+        let socket = Gathering::default().wrap_udp_socket(receiver).expect("wraps");
         let sender = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("binds");
         let sending = tokio::spawn(async move {
             for n in 0..50 {

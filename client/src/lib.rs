@@ -12,6 +12,7 @@ mod link;
 pub mod mattermost;
 mod participant;
 mod socket;
+mod tcp;
 
 pub use link::Dial;
 pub use participant::{Event, OpusTrack, Participant, Vp8Track};

@@ -35,6 +35,16 @@ fn said_by(turns: &[common::Turn], speaker: &str) -> String {
     turns.iter().filter(|turn| turn.speaker == speaker).map(|turn| turn.text.clone()).collect::<Vec<_>>().join(" ")
 }
 
+/// What is said first in the meeting, and its words.
+fn first_turn() -> (Vec<f32>, String) {
+    let (mut tracks, turns) = common::meeting();
+    let turn = turns.into_iter().find(|turn| turn.speaker == tracks[0].0).unwrap();
+    let mut voice = tracks.swap_remove(0).1;
+    // And the quiet after it.
+    voice.truncate(((turn.end_s + 1.0) * 16_000.0) as usize);
+    (voice, turn.text)
+}
+
 /// A film of the medium profile. The shared screen is red, the third tile beside it Grace's camera, blue: people stand by their names.
 fn shows_screen_and_camera(film: &[u8]) {
     let streams = probe(film);
@@ -102,6 +112,28 @@ async fn a_call_becomes_one_file_one_transcript_and_captions_of_one_visit() {
     assert!(captions.iter().all(|caption| caption.new_audio_len_ms >= 0.0));
     let statuses = stage.fake.statuses();
     assert!(statuses.len() == 2 && statuses.iter().all(|status| status.status == "started" && status.answer == 200), "{statuses:?}");
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_udp_gets_through_a_call_is_recorded_over_tcp() {
+    let stage = Stage::open_by_tcp(false).await;
+    let channel = stage.fake.channel("Town Square");
+    let mut ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    let (voice, said) = first_turn();
+    let screen = Screen::share(&mut ada).await;
+    ada.say(&voice).await;
+    screen.stop(&ada).await;
+    stage.fake.stop_recording(&channel);
+    eventually("both posts", async || stage.fake.posts().len() >= 2).await;
+    let posts = stage.fake.posts();
+    let [red, _, _] = pixel(&stage.fake.file(&posts[0].file_ids[0]).unwrap().bytes, 2, 500, 300);
+    assert!(red > 180, "{red}");
+    let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
+    let (wrong, words) = wrong_words(&vtt, "Ada Lovelace", &said);
+    assert!(wrong * 4 < words, "{wrong} of {words}\n{said}\n{vtt}");
     assert_eq!(stage.fake.violations(), Vec::<String>::new());
 }
 

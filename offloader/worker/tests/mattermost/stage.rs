@@ -61,6 +61,25 @@ fn free_port() -> u16 {
     }
 }
 
+/// A port whose TCP connections go on to this one, and whose datagrams go nowhere.
+async fn only_tcp_to(port: u16) -> u16 {
+    let (listener, silent) = loop {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(silent) = tokio::net::UdpSocket::bind(listener.local_addr().unwrap()).await {
+            break (listener, silent);
+        }
+    };
+    let announced = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let _bound = silent;
+        while let Ok((mut here, _)) = listener.accept().await {
+            let mut there = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut here, &mut there).await });
+        }
+    });
+    announced
+}
+
 async fn answers(url: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     eventually(url, async || client.get(url).send().await.is_ok_and(|answer| answer.status().is_success())).await;
@@ -69,20 +88,31 @@ async fn answers(url: &str) {
 impl Stage {
     /// With version 1 of the plugin.
     pub(crate) async fn open() -> Self {
-        Self::open_with(false).await
+        Self::open_with(false, false).await
     }
 
     /// With its version 2.
     #[allow(dead_code, reason = "not for the bench")]
     pub(crate) async fn open_v2() -> Self {
-        Self::open_with(true).await
+        Self::open_with(true, false).await
     }
 
-    async fn open_with(v2: bool) -> Self {
+    /// With a media node that lets no UDP through.
+    #[allow(dead_code, reason = "not for the bench")]
+    pub(crate) async fn open_by_tcp(v2: bool) -> Self {
+        Self::open_with(v2, true).await
+    }
+
+    async fn open_with(v2: bool, by_tcp: bool) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (control, media, jobs) = (free_port(), free_port(), free_port());
-        let rtcd = Command::new(program("rtcd"))
+        let mut rtcd = Command::new(program("rtcd"));
+        if by_tcp {
+            let announced = only_tcp_to(media).await.to_string();
+            rtcd.env("RTCD_RTC_ICEHOSTOVERRIDE", "127.0.0.1").env("RTCD_RTC_ICEHOSTPORTOVERRIDE", announced);
+        }
+        let rtcd = rtcd
             .env("RTCD_API_HTTP_LISTENADDRESS", format!("127.0.0.1:{control}"))
             .env("RTCD_API_SECURITY_ALLOWSELFREGISTRATION", "true")
             .env("RTCD_RTC_ICEADDRESSUDP", "127.0.0.1")

@@ -10,7 +10,7 @@ use super::callers::{Caller, send};
 use super::common;
 use super::people::Talker;
 use super::stage::{Stage, eventually, probe};
-use super::{kill_at_random, said_by, shows_screen_and_camera, words_of, wrong_words};
+use super::{first_turn, kill_at_random, said_by, shows_screen_and_camera, words_of, wrong_words};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_a_livekit_room_becomes_one_file_one_transcript_and_captions() {
@@ -104,6 +104,23 @@ async fn killed_in_a_livekit_room_everything_comes_out_once() {
     let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
     assert!(!words_of(&vtt, "Ada Lovelace").is_empty(), "{vtt}");
     assert!(stage.fake.job(&asked.recording.id).is_some_and(|job| job.err.is_empty()));
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_udp_gets_through_a_livekit_room_is_recorded_over_tcp() {
+    let stage = Stage::open_by_tcp(true).await;
+    let channel = stage.fake.channel("Town Square");
+    let mut ada = Caller::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    let (voice, said) = first_turn();
+    ada.say(&voice).await;
+    stage.fake.stop_recording(&channel);
+    eventually("both posts", async || stage.fake.posts().len() >= 2).await;
+    let vtt = String::from_utf8(stage.fake.file(&stage.fake.posts()[1].file_ids[0]).unwrap().bytes).unwrap();
+    let (wrong, words) = wrong_words(&vtt, "Ada Lovelace", &said);
+    assert!(wrong * 4 < words, "{wrong} of {words}\n{said}\n{vtt}");
     assert_eq!(stage.fake.violations(), Vec::<String>::new());
 }
 
