@@ -31,6 +31,9 @@ pub const RECORDS_MAX: usize = 64;
 /// Publications at a time on one machine: each is a small process that sends a file.
 pub const PUBLISHING_MAX: usize = 8;
 
+/// Bytes of memory that derived work leaves free while other work runs: recordings grow while it goes on.
+pub const MEMORY_KEPT: u64 = 128 << 20;
+
 /// Text of a job that came from outside: parameters, checkpoint, statistics.
 pub const JSON_BYTES_MAX: usize = 256 * 1024;
 

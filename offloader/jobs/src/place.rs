@@ -1,9 +1,10 @@
 //! Which waiting job goes next, if any fits.
 //!
 //! Recording is cheap and cannot be repeated: it always goes. Captions take a core each. What is derived
-//! waits for a core that captions leave, and never takes the last one from them where there are two.
+//! waits for a core that captions leave, and never takes the last one from them where there are two. It waits for memory too, unless it
+//! would be alone: recordings that are under way need theirs.
 
-use crate::limits::{PUBLISHING_MAX, RECORDS_MAX};
+use crate::limits::{MEMORY_KEPT, PUBLISHING_MAX, RECORDS_MAX};
 use crate::{Job, Kind, State};
 
 /// What a machine can carry.
@@ -11,6 +12,8 @@ use crate::{Job, Kind, State};
 pub struct Capacity {
     /// Workers that keep a core busy (captions, rendering, transcribing).
     pub workers_max: usize,
+    /// Bytes that those who run leave free, with what they will still take; `None`: not known.
+    pub memory: Option<u64>,
 }
 
 /// What it carries now.
@@ -39,9 +42,13 @@ impl Load {
 }
 
 impl Capacity {
-    /// Room for one more of that kind.
-    pub fn fits(self, load: Load, kind: Kind) -> bool {
+    /// Room for one more of that kind, which takes so many bytes.
+    pub fn fits(self, load: Load, kind: Kind, bytes: u64) -> bool {
         let cores = self.workers_max.max(1);
+        let alone = load.captions + load.derived == 0;
+        if kind.is_derived() && !alone && self.memory.is_some_and(|memory| memory < bytes.saturating_add(MEMORY_KEPT)) {
+            return false;
+        }
         match kind {
             Kind::Record => load.records < RECORDS_MAX,
             Kind::Caption => load.captions < cores,
@@ -51,11 +58,18 @@ impl Capacity {
     }
 }
 
-/// The most urgent of the waiting jobs that fits, the longest waiting first.
-pub fn choose<'a>(jobs: impl IntoIterator<Item = &'a Job>, kinds: &[Kind], capacity: Capacity, load: Load, now_ms: i64) -> Option<&'a Job> {
+/// The most urgent of the waiting jobs that fits, the longest waiting first. `bytes` tells what one takes.
+pub fn choose<'a>(
+    jobs: impl IntoIterator<Item = &'a Job>,
+    kinds: &[Kind],
+    capacity: Capacity,
+    load: Load,
+    bytes: impl Fn(&Job) -> u64,
+    now_ms: i64,
+) -> Option<&'a Job> {
     jobs.into_iter()
         .filter(|job| job.state == State::Queued && job.run_after_ms <= now_ms)
-        .filter(|job| kinds.contains(&job.spec.kind) && capacity.fits(load, job.spec.kind))
+        .filter(|job| kinds.contains(&job.spec.kind) && capacity.fits(load, job.spec.kind, bytes(job)))
         .min_by_key(|job| (urgency(job.spec.kind), job.created_at_ms))
 }
 
@@ -81,7 +95,7 @@ mod tests {
     }
 
     fn next(jobs: &[Job], workers_max: usize, load: Load) -> Option<String> {
-        choose(jobs, &Kind::ALL, Capacity { workers_max }, load, 100).map(|job| job.id.clone())
+        choose(jobs, &Kind::ALL, Capacity { workers_max, memory: None }, load, |_| 0, 100).map(|job| job.id.clone())
     }
 
     #[test]
@@ -102,6 +116,19 @@ mod tests {
         assert_eq!(next(&jobs, 2, Load { derived: 1, ..Load::default() }), None);
         let full = Load { records: 10, captions: 2, derived: 1, ..Load::default() };
         assert_eq!(next(&[waiting(Kind::Record, 1)], 2, full).as_deref(), Some("record-1"));
+    }
+
+    #[test]
+    fn derived_work_waits_for_memory_unless_it_is_alone() {
+        let fits = |memory, load, kind| Capacity { workers_max: 8, memory: Some(memory) }.fits(load, kind, 300 << 20);
+        let busy = Load { captions: 1, ..Load::default() };
+        let enough = (300 << 20) + MEMORY_KEPT;
+        assert!(fits(enough, busy, Kind::Transcribe) && !fits(enough - 1, busy, Kind::Transcribe));
+        assert!(fits(0, Load { records: 9, publishing: 2, ..Load::default() }, Kind::Render), "or it would never be made");
+        assert!(!fits(0, Load { derived: 1, ..Load::default() }, Kind::Render));
+        for kind in [Kind::Record, Kind::Caption, Kind::PublishRecording] {
+            assert!(fits(0, busy, kind), "{kind:?} cannot wait");
+        }
     }
 
     #[test]

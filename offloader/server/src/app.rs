@@ -48,6 +48,8 @@ pub struct Counts {
     pub redis_errors: AtomicU64,
     /// Times that a recording had to wait for room on the disk.
     pub no_room: AtomicU64,
+    /// Jobs that had to wait for memory.
+    pub no_memory: AtomicU64,
 }
 
 /// The daemon.
@@ -66,6 +68,8 @@ pub struct App {
     pub wake: Notify,
     /// Every change of a job.
     pub updates: broadcast::Sender<Job>,
+    /// Derived work waits for memory.
+    pub short_of_memory: AtomicBool,
     /// Nothing new is started.
     pub draining: AtomicBool,
     /// Counters.
@@ -128,6 +132,7 @@ impl App {
             objects,
             wake: Notify::new(),
             updates: broadcast::channel(WATCH_QUEUE).0,
+            short_of_memory: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             counts: Counts::default(),
             settling: Mutex::default(),

@@ -97,7 +97,9 @@ impl JobsService {
         let ready: Vec<&Job> = waiting.iter().filter(|job| self.app.may_take(job, now_ms) && self.app.media_is_here(job)).collect();
         let ready = self.app.not_too_early(ready).await.map_err(|error| Status::unavailable(format!("{error:#}")))?;
         // A worker from elsewhere brings its own capacity: one job.
-        let Some(job) = choose(ready, kinds, Capacity { workers_max: 1 }, Load::default(), now_ms) else { return Ok(None) };
+        let Some(job) = choose(ready, kinds, Capacity { workers_max: 1, memory: None }, Load::default(), |_| 0, now_ms) else {
+            return Ok(None);
+        };
         let owner = format!("{}/{worker}", self.app.node);
         let unavailable = |error: anyhow::Error| Status::unavailable(format!("{error:#}"));
         let Some((job, previous_owner)) = self.app.lease(&job.id, &owner).await.map_err(unavailable)? else { return Ok(None) };

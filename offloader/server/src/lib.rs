@@ -15,6 +15,7 @@ pub mod http;
 pub mod keys;
 pub mod limits;
 pub mod logging;
+mod memory;
 pub mod metrics;
 pub mod models;
 mod news;

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 pub async fn render(app: &App) -> Result<String, StoreError> {
     let mut page = String::new();
     let counts = &app.counts;
-    let counters: [(&str, &str, &AtomicU64); 12] = [
+    let counters: [(&str, &str, &AtomicU64); 13] = [
         ("offloader_requests_refused_total", "Requests with a missing or wrong token.", &counts.refused),
         ("offloader_stale_writes_total", "Writes refused by fence or state.", &counts.stale),
         ("offloader_workers_started_total", "Worker processes started.", &counts.spawned),
@@ -21,6 +21,7 @@ pub async fn render(app: &App) -> Result<String, StoreError> {
         ("offloader_settle_errors_total", "Sealing or storing that failed and is tried again.", &counts.settle_errors),
         ("offloader_accesses_total", "Entries written to the audit log.", &counts.accesses),
         ("offloader_no_room_total", "Times that a recording had to wait for room on the disk.", &counts.no_room),
+        ("offloader_no_memory_total", "Times that rendering or a transcript had to wait for memory.", &counts.no_memory),
         ("offloader_wakes_sent_total", "Wake-ups sent to other offloaders over Redis.", &counts.wakes_sent),
         ("offloader_wakes_heard_total", "Wake-ups of other offloaders heard over Redis.", &counts.wakes_heard),
         ("offloader_redis_errors_total", "Connections to Redis that failed or broke.", &counts.redis_errors),

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, lock, random};
 use crate::limits::{DRAIN, STUCK_MS};
+use crate::memory;
 use crate::news::News;
 use crate::settings::Settings;
 use crate::store::jobs::{ChangeError, JobFilter};
@@ -42,6 +43,10 @@ const NO_ROOM: &str = "no room";
 const NICE_DERIVED: i32 = 15;
 /// Captions yield to the media node, not to derived work.
 const NICE_CAPTION: i32 = 5;
+/// Where memory runs out, what can be made again ends before what cannot: rendering and transcripts …
+const ENDS_FIRST_DERIVED: u16 = 500;
+/// … then captions, then anything else.
+const ENDS_FIRST_CAPTION: u16 = 300;
 
 impl App {
     /// Runs until `stop`, then lets the workers close what they have.
@@ -127,7 +132,8 @@ impl App {
         // Until there is none: of several offloaders that want the same job one gets it, and the others want the next.
         while !self.draining.load(Ordering::Acquire) {
             let mut load = Load::default();
-            self.leased().await?.iter().filter(|job| self.is_home(&job.last_owner)).for_each(|job| load.add(job.spec.kind));
+            let at_work: Vec<Job> = self.leased().await?.into_iter().filter(|job| self.is_home(&job.last_owner)).collect();
+            at_work.iter().for_each(|job| load.add(job.spec.kind));
             let waiting = self.store.jobs(&filter).await?;
             let now_ms = self.store.now_ms().await?;
             let full = self.no_room();
@@ -142,8 +148,12 @@ impl App {
             let ready: Vec<&Job> =
                 waiting.iter().filter(|job| roomy(job) && self.may_take(job, now_ms) && self.media_is_here(job)).collect();
             let ready = self.not_too_early(ready).await?;
-            let capacity = Capacity { workers_max: self.settings.workers_max };
-            let Some(job) = choose(ready, &Kind::ALL, capacity, load, now_ms) else { return Ok(None) };
+            let capacity = Capacity { workers_max: self.settings.workers_max, memory: self.memory_left(&at_work) };
+            let without_bound = Capacity { memory: None, ..capacity };
+            let Some(job) = choose(ready.iter().copied(), &Kind::ALL, capacity, load, |job| self.bytes_of(job), now_ms) else {
+                self.note_no_memory(choose(ready, &Kind::ALL, without_bound, load, |_| 0, now_ms));
+                return Ok(None);
+            };
             if let Some(leased) = self.lease(&job.id, &self.node).await? {
                 return Ok(Some(leased));
             }
@@ -298,6 +308,14 @@ impl App {
         if let (Some(nice), Some(pid)) = (nice, child.id().and_then(pid)) {
             // Only politeness: a worker that runs at our own priority works too.
             let _ = rustix::process::setpriority_process(Some(pid), nice);
+        }
+        let ends_first = match job.spec.kind {
+            Kind::Record | Kind::PublishRecording | Kind::PublishTranscript => None,
+            Kind::Caption => Some(ENDS_FIRST_CAPTION),
+            Kind::Render | Kind::Transcribe => Some(ENDS_FIRST_DERIVED),
+        };
+        if let (Some(score), Some(pid)) = (ends_first, child.id()) {
+            memory::prefer_to_end(pid, score);
         }
         Ok(child)
     }

@@ -2,7 +2,7 @@
 
 use archive::keys::DataKey;
 use offloader_jobs::egress::{EgressOrder, S3Bucket};
-use offloader_jobs::mattermost::{MattermostCall, Piece};
+use offloader_jobs::mattermost::{MattermostCall, PictureProfile, Piece};
 use offloader_jobs::order::{
     BotOrder, CaptionOrder, CaptionParams, ModelOrder, PublishOrder, RecordOrder, RecordParams, RenderOrder, SourceOrder, TapOrder,
     TranscribeOrder, UploadOrder, WorkOrder,
@@ -87,32 +87,27 @@ impl App {
             Kind::Render => {
                 let params: RecordParams = serde_json::from_str(&job.spec.params)?;
                 let recording = self.recording_of(job).await?;
-                let asked = params.mattermost.and_then(|call| call.recording).map(|recording| recording.picture);
-                let form = params.egress.as_ref().map(|egress| egress.form).unwrap_or_default();
-                let asked = asked.or(params.egress.map(|egress| egress.picture));
                 Ok(WorkOrder::Render(RenderOrder {
                     recording_id: recording.id.clone(),
                     dir: self.recording_dir(&recording.id),
                     data_key: self.data_key(&recording)?.to_hex(),
                     output_dir: self.make_output_dir(job)?,
                     title: recording.title,
-                    picture: asked.unwrap_or_default(),
-                    form,
+                    picture: Self::picture(&params),
+                    form: params.egress.map(|egress| egress.form).unwrap_or_default(),
                 }))
             }
             Kind::Transcribe => {
                 let params: RecordParams = serde_json::from_str(&job.spec.params)?;
                 let recording = self.recording_of(job).await?;
+                let model = self.transcript_model(&params);
                 let asked = params.mattermost.and_then(|call| call.transcription).unwrap_or_default();
-                let language = asked.language.or(params.language);
-                let size = Some((asked.model_size.as_str(), language.as_deref()));
-                let model = self.model_of_size(size, Kind::Transcribe, &asked.vocabulary.and(&params.vocabulary));
                 Ok(WorkOrder::Transcribe(TranscribeOrder {
                     recording_id: recording.id.clone(),
                     dir: self.recording_dir(&recording.id),
                     data_key: self.data_key(&recording)?.to_hex(),
                     output_dir: self.make_output_dir(job)?,
-                    language,
+                    language: asked.language.or(params.language),
                     model,
                     threads: asked.threads,
                     last_try: job.is_last_try(),
@@ -132,6 +127,22 @@ impl App {
         };
         let vocabulary = vocabulary.clone().and(&settings.vocabulary);
         ModelOrder { path, sha256, vad_path: settings.vad_path.clone(), vad_sha256: settings.vad_sha256.clone(), vocabulary }
+    }
+
+    /// The models of a recording's transcript.
+    pub(crate) fn transcript_model(&self, params: &RecordParams) -> ModelOrder {
+        let Some(asked) = params.mattermost.as_ref().and_then(|call| call.transcription.as_ref()) else {
+            return self.model(Kind::Transcribe, &params.vocabulary);
+        };
+        let language = asked.language.as_deref().or(params.language.as_deref());
+        let vocabulary = asked.vocabulary.clone().and(&params.vocabulary);
+        self.model_of_size(Some((&asked.model_size, language)), Kind::Transcribe, &vocabulary)
+    }
+
+    /// How the film of a recording is to look.
+    pub(crate) fn picture(params: &RecordParams) -> PictureProfile {
+        let asked = params.mattermost.as_ref().and_then(|call| call.recording.as_ref()).map(|recording| &recording.picture);
+        asked.or(params.egress.as_ref().map(|egress| &egress.picture)).cloned().unwrap_or_default()
     }
 
     /// As [`App::model`], for a job that names a size and perhaps the language of the speech; an empty size names none.

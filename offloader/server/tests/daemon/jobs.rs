@@ -256,6 +256,49 @@ async fn without_a_model_the_transcript_says_which_setting_is_missing() {
 }
 
 #[tokio::test]
+async fn a_transcript_waits_for_memory_while_other_work_runs_and_no_longer() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("ggml-huge.bin");
+    // More than any machine has, and not a byte of disk.
+    File::create(&model).unwrap().set_len(4 << 40).unwrap();
+    let house = House::with(|settings| {
+        settings.model_path = Some(model.clone());
+        settings.workers_max = 4;
+    })
+    .await;
+    // One after the other, each alone.
+    let recording = house.recorded("c", "t").await;
+    std::fs::write(house.path("hold-render"), "").unwrap();
+    let again = |kind: v1::JobKind| v1::SubmitRequest {
+        kind: kind.into(),
+        tenant: "t".into(),
+        call_id: "c".into(),
+        idempotency_key: format!("{kind:?}:again"),
+        params_json: String::new(),
+        recording_id: recording.clone(),
+    };
+    let mut client = house.client().await;
+    let render = client.submit(again(v1::JobKind::Render)).await.unwrap().into_inner();
+    let render = until_job(&mut client, &render.id, "the second rendering", |job| job.state == i32::from(v1::JobState::Running)).await;
+    let words = client.submit(again(v1::JobKind::Transcribe)).await.unwrap().into_inner();
+    let page = async || house.http.get(format!("{}/metrics", house.url())).send().await.unwrap().text().await.unwrap();
+    let begun = Instant::now();
+    while !page().await.contains("\noffloader_no_memory_total 2\n") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", page().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(job(&mut client, &words.id).await.state, i32::from(v1::JobState::Queued));
+    // The kernel would end it before a recording.
+    let pid = pid_of(&house, "render", render.fence).await.as_raw_pid();
+    assert_eq!(std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim(), "500");
+    std::fs::remove_file(house.path("hold-render")).unwrap();
+    for id in [&render.id, &words.id] {
+        let done = until_job(&mut client, id, "its end", |job| job.state > i32::from(v1::JobState::Stopping)).await;
+        assert_eq!((done.state, done.attempt), (v1::JobState::Done.into(), 1), "{}", done.error);
+    }
+}
+
+#[tokio::test]
 async fn missing_worker_program_names_its_setting_and_a_stop_still_ends_the_job() {
     let house = House::with(|settings| settings.worker_bin = "/nowhere/offload-worker".into()).await;
     let mut client = house.client().await;
