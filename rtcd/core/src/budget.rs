@@ -39,16 +39,16 @@ impl Wish {
         usable(self).last().is_some_and(|(best, _)| self.choice.is_none_or(|choice| choice < best))
     }
 
-    /// What the best layer takes that the viewer can use, with the room it asks for, bit/s.
+    /// What the dearest layer takes that the viewer can use, usually the best, with the room it asks for, bit/s.
     #[must_use]
     pub fn wanted_bps(&self) -> u64 {
-        usable(self).last().map_or(0, |(_, bps)| bps) * UP_ROOM_PERCENT / 100
+        usable(self).map(|(_, bps)| bps).max().unwrap_or(0) * UP_ROOM_PERCENT / 100
     }
 }
 
 /// Fills in `choice` of every wish so that their sum fits into `budget_bps`.
 ///
-/// A picture whose only layer does not fit is paused. A picture of which nothing is being sent yet keeps its present
+/// A picture of which no layer fits is paused. A picture of which nothing is being sent yet keeps its present
 /// layer, or the highest usable one, and costs nothing: it cannot be measured before it flows.
 pub fn allocate(budget_bps: u64, wishes: &mut [Wish]) {
     let mut order: Vec<usize> = (0..wishes.len()).collect();
@@ -57,13 +57,15 @@ pub fn allocate(budget_bps: u64, wishes: &mut [Wish]) {
     // First everybody's lowest layer …
     for &at in &order {
         let Some(wish) = wishes.get_mut(at) else { continue };
-        wish.choice = match wish.lowest() {
-            None => Some(wish.current.unwrap_or(wish.layer_max)),
-            Some((layer, bps)) if bps <= left_bps => {
+        // A better layer may take less for a while: of a still picture none takes much.
+        let fits = usable(wish).find(|&(_, bps)| bps <= left_bps);
+        wish.choice = match (wish.lowest(), fits) {
+            (None, _) => Some(wish.current.unwrap_or(wish.layer_max)),
+            (Some(_), Some((layer, bps))) => {
                 left_bps -= bps;
                 Some(layer)
             }
-            Some(_) => None,
+            (Some(_), None) => None,
         };
     }
     // … then one step up at a time, in the same order, as long as it fits.
@@ -158,6 +160,13 @@ mod tests {
     #[test]
     fn what_is_not_sent_yet_is_waited_for_and_costs_nothing() {
         assert_eq!(choices(0, &[Wish { layer_bps: [0; STEPS_MAX], ..CAMERA }]), [Some(2)]);
+    }
+
+    #[test]
+    fn a_better_layer_that_takes_less_is_better_than_nothing() {
+        let still = Wish { layer_bps: [600_000, 40_000, 50_000, 0, 0, 0, 0, 0], ..CAMERA };
+        assert_eq!(choices(100_000, &[still]), [Some(2)]);
+        assert_eq!(still.wanted_bps(), 690_000);
     }
 
     proptest! {

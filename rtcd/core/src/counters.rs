@@ -72,6 +72,8 @@ counters! {
     PacketsMuted = "packets_muted",
     /// Silent packets of microphones, kept back from viewers.
     PacketsSilent = "packets_silent",
+    /// Video packets not forwarded because nothing but their publisher's padding is in them.
+    PacketsOnlyPadding = "packets_only_padding",
     /// Packets of microphones that others were louder than, kept back from viewers.
     PacketsSofter = "packets_not_among_loudest",
     /// Of pictures, on ways where they wait for their turn.

@@ -338,6 +338,7 @@ impl Core {
             layer.scalable = None;
             // Numbers begin anew; how loud it was is soon known again.
             layer.microphone = None;
+            layer.padding = None;
             self.outbox.parcels.restart(layer.relays, layer.track, layer.index);
         }
         self.taps_restart(key);

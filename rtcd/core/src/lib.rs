@@ -36,6 +36,7 @@ mod microphone;
 pub mod negotiate;
 mod outbox;
 pub mod output;
+mod padded;
 mod padding;
 mod peer;
 mod random;

@@ -31,12 +31,13 @@ impl Arrivals {
         }
     }
 
-    /// A packet came: new, late or by retransmission.
+    /// A packet came: new, late or by retransmission. Padding does not make a layer one that sends: `is_media`.
     #[inline]
-    pub(crate) fn note(&mut self, now: Instant, seq: u64, timestamp: u32, len: usize) -> Arrival {
+    pub(crate) fn note(&mut self, now: Instant, seq: u64, timestamp: u32, len: usize, is_media: bool) -> Arrival {
         self.stats.handle_packet(now, seq, timestamp, len);
-        self.rate.note(now, len);
-        self.last_at = Some(now);
+        if is_media {
+            self.last_at = Some(now);
+        }
         self.highest = Some(self.highest.map_or(seq, |highest| highest.max(seq)));
         self.nacks.handle_packet(now, seq)
     }
@@ -44,11 +45,17 @@ impl Arrivals {
     /// A missing packet came by retransmission. It was lost all the same: reports must say so, or the publisher would take a bad
     /// way for a good one (RFC 4588 §6.3: the original stream's statistics do not count its retransmissions).
     #[inline]
-    pub(crate) fn note_recovered(&mut self, now: Instant, seq: u64, len: usize) {
-        self.rate.note(now, len);
+    pub(crate) fn note_recovered(&mut self, now: Instant, seq: u64) {
         self.last_at = Some(now);
         self.highest = Some(self.highest.map_or(seq, |highest| highest.max(seq)));
         self.nacks.handle_packet(now, seq);
+    }
+
+    /// So much of what came is new to viewers: what they will cost. Neither padding nor what is sent twice is, and libwebrtc fills its
+    /// way with one or the other while a picture stands still.
+    #[inline]
+    pub(crate) fn note_media(&mut self, now: Instant, len: usize) {
+        self.rate.note(now, len);
     }
 
     /// The publisher's sender report came.

@@ -369,7 +369,7 @@ impl Core {
         let Some(kind) = bound.and_then(|bound| bound.codecs.get(codec)).map(|codec| codec.kind) else {
             return self.counters.one(Count::RtpBadPayloadType);
         };
-        if let Arrival::AfterGap(_) = layer.arrivals.note(now, seq, header.timestamp, packet.len()) {
+        if let Arrival::AfterGap(_) = layer.arrivals.note(now, seq, header.timestamp, packet.len(), true) {
             // The origin asks for what is missing, and passes it on.
             layer.arrivals.forgive();
         }

@@ -241,7 +241,12 @@ impl Core {
         let Some(tapped) = tap.tracks.iter_mut().find(|tapped| tapped.track == track_key) else { return };
         let Some((layer_key, layer)) = tapped.layer.and_then(|key| Some((key, layers.get(key)?))) else { return };
         let hole = tapped.next_in;
-        while let Some((entry, _)) = layer.cache.get(tapped.next_in) {
+        while let Some((entry, packet)) = layer.cache.get(tapped.next_in) {
+            // The publisher's padding: nothing is in it, and it is not missing either.
+            if track.kind == Kind::Video && packet.len() <= entry.header.len {
+                tapped.next_in += 1;
+                continue;
+            }
             let shifted = entry.header.timestamp.wrapping_add(tapped.timestamp_shift);
             tapped.last_timestamp = Some((shifted, entry.at));
             let timestamp = tapped.timestamps.extend(shifted);

@@ -38,6 +38,13 @@ impl<const STRETCHES: usize> Default for Thinning<STRETCHES> {
 }
 
 impl<const STRETCHES: usize> Thinning<STRETCHES> {
+    /// Everything until this number was open.
+    pub(crate) fn open_until(highest: u64) -> Self {
+        let mut numbers = Self { highest: Some(highest), ..Self::default() };
+        numbers.open(0);
+        numbers
+    }
+
     /// Is this packet newer than all before? Only such a one decides anything.
     #[inline]
     pub(crate) fn is_newest(&self, seq: u64) -> bool {

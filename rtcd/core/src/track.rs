@@ -15,6 +15,7 @@ use crate::limits::LAYERS_MAX;
 use crate::loudest::Meter;
 use crate::microphone::Microphone;
 use crate::negotiate::Codec;
+use crate::padded::Padding;
 use crate::peer::{PeerKey, TransportKey};
 use crate::receive::{Arrivals, ClockMap};
 use crate::relay::Relays;
@@ -98,6 +99,8 @@ pub(crate) struct Layer {
     pub(crate) slides: Option<Box<Slides>>,
     /// What is kept back of a microphone; `None` for everything else, and before the first packet.
     pub(crate) microphone: Option<Box<Microphone>>,
+    /// The publisher's padding among pictures, which is kept back; `None` until the first comes.
+    pub(crate) padding: Option<Box<Padding>>,
     /// Shards that get its packets.
     pub(crate) relays: ShardSet,
     /// 0 is the lowest.
@@ -169,6 +172,7 @@ impl Layer {
             taps: SmallVec::new(),
             key_frames: KeyFrames::default(),
             microphone: None,
+            padding: None,
             meter: None,
             scalable: None,
             relays: ShardSet::EMPTY,
@@ -179,10 +183,17 @@ impl Layer {
 
     /// The publisher's number of what left under this one.
     pub(crate) fn original(&self, number: u64) -> Option<u64> {
-        match &self.microphone {
-            Some(microphone) => microphone.original(number),
-            None => Some(number),
+        match (&self.microphone, &self.padding) {
+            (Some(microphone), _) => microphone.original(number),
+            (None, Some(padding)) => padding.original(number),
+            (None, None) => Some(number),
         }
+    }
+
+    /// The number under which a packet of a picture leaves; `None`: it is padding and does not.
+    pub(crate) fn thin_padding(&mut self, seq: u64, timestamp: u32, is_padding: bool) -> Option<u64> {
+        let before = self.arrivals.highest().and_then(|highest| if highest == seq { seq.checked_sub(1) } else { Some(highest) });
+        self.padding.get_or_insert_with(|| Box::new(Padding::after(before))).place(seq, timestamp, is_padding)
     }
 
     /// Does it send?

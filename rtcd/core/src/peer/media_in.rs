@@ -103,10 +103,11 @@ impl Core {
             self.counters.one(Count::RtpBadPayloadType);
             return;
         };
-        let arrival = layer.arrivals.note(now, seq, header.timestamp, len);
+        let is_media = packet.len() > header.len;
+        let arrival = layer.arrivals.note(now, seq, header.timestamp, len, is_media);
         let codec_changed = layer.codec != codec_index;
         layer.codec = codec_index;
-        let woke = !std::mem::replace(&mut layer.awake, true);
+        let woke = is_media && !std::mem::replace(&mut layer.awake, true);
         if woke {
             layer.first_at.get_or_insert(now);
         }
@@ -204,7 +205,7 @@ impl Core {
         // The header moves up over the two bytes of the original number.
         packet.copy_within(..header.len, crate::rtp::RTX_OSN_LEN);
         let Some(packet) = packet.get(crate::rtp::RTX_OSN_LEN..) else { return };
-        layer.arrivals.note_recovered(now, seq, packet.len());
+        layer.arrivals.note_recovered(now, seq);
         self.counters.one(Count::PacketsRecovered);
         self.store(now, source.layer, seq, header, extensions, packet, kind);
     }
@@ -234,7 +235,8 @@ impl Core {
         };
         let key_frame = track.kind == Kind::Video && noted.key_frame.unwrap_or_else(|| starts_key_frame(kind, payload));
         match layer.cache.store(&Arrived { seq, header, extensions, key_frame, part: noted.part, at: now }, packet) {
-            Stored::Kept => {}
+            Stored::Kept if payload.is_empty() => {}
+            Stored::Kept => layer.arrivals.note_media(now, packet.len()),
             Stored::Seen => return self.counters.one(Count::RtpDuplicate),
             Stored::TooOld => return self.counters.one(Count::RtpTooOld),
         }
@@ -254,6 +256,18 @@ impl Core {
         };
         let mut forward = true;
         let mut number = seq;
+        if track.kind == Kind::Video && (payload.is_empty() || layer.padding.is_some()) {
+            match layer.thin_padding(seq, header.timestamp, payload.is_empty()) {
+                Some(thinned) => {
+                    number = thinned;
+                    layer.cache.renumber(seq, number);
+                }
+                None => {
+                    forward = false;
+                    self.counters.one(Count::PacketsOnlyPadding);
+                }
+            }
+        }
         if track.source == Source::Microphone
             && track.kind == Kind::Audio
             && let Some(call) = self.calls.get_mut(track.call)

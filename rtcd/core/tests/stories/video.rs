@@ -6,7 +6,7 @@ use rtcd_core::input::TrackSettings;
 use rtcd_core::output::Signal;
 use rtcd_core::{Input, TrackId};
 
-use crate::world::{End, Heard, MS, Profile, World, holes, read_vp8};
+use crate::world::{End, Given, Heard, MS, Profile, World, holes, read_vp8};
 
 fn settings(layer_max: u8) -> TrackSettings {
     TrackSettings { disabled: false, layer_max, width: 0, height: 0, fps: 0, priority: 0 }
@@ -257,6 +257,40 @@ fn a_way_that_is_wide_again_is_found_by_padding() {
     let padding = world.counter("packets_padding");
     world.run(Duration::from_secs(30));
     assert_eq!(world.counter("packets_padding"), padding, "what is wanted fits: nothing more is looked for");
+}
+
+/// LiveKit's SDKs on libwebrtc without retransmissions pad in the stream itself, hundreds of packets a second while a picture stands still.
+#[test]
+fn a_publishers_padding_is_not_passed_on_and_costs_no_viewer_its_picture() {
+    let mut world = World::new(38);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.camera(ann, "cam", &["q", "h", "f"]);
+    let tap = world.open_tap("tap", false);
+    world.run(Duration::from_secs(3));
+    world.producers[0].padding = 60;
+    world.run(Duration::from_secs(3));
+    assert!(world.counter("packets_only_padding") > 3_000);
+    // The lowest layer takes 240 kbit/s; with its padding it would be 850.
+    world.set_profile(ben, Profile { down_bps: 500_000, ..Profile::default() });
+    world.run(Duration::from_secs(15));
+    world.clients[ben].heard.clear();
+    world.run(Duration::from_secs(10));
+    let heard = world.heard(ben, "TR_cam");
+    assert!(heard.len() >= 250 && heard.iter().all(|heard| !heard.payload.is_empty()), "{}", heard.len());
+    assert_eq!(holes(&heard), 0);
+    // What is lost on the way down is found again under the numbers that ben knows.
+    world.set_profile(ben, Profile { loss_down: 30, ..Profile::default() });
+    world.run(Duration::from_secs(5));
+    world.set_profile(ben, Profile::default());
+    world.run(Duration::from_secs(1));
+    assert!(world.counter("packets_resent") >= 3);
+    let heard = world.heard(ben, "TR_cam");
+    assert_eq!(holes(&heard), 0);
+    assert!(heard.iter().all(|heard| !heard.payload.is_empty()));
+    let empty =
+        world.given[tap.as_str()].iter().filter(|given| matches!(given, Given::Packet { payload, .. } if payload.is_empty())).count();
+    let gaps = world.given[tap.as_str()].iter().filter(|given| matches!(given, Given::Gap { .. })).count();
+    assert_eq!((empty, gaps), (0, 0));
 }
 
 /// A link with a long queue, so that the whole way is known to be narrow as well.

@@ -225,6 +225,8 @@ pub struct Producer {
     pub playout_delay: Option<(Duration, Duration)>,
     /// So many earlier sounds travel along with each packet (RFC 2198); the client has to have joined with `red`.
     pub redundancy: usize,
+    /// Packets with nothing inside after each picture of the lowest layer.
+    pub padding: usize,
     earlier: VecDeque<Vec<u8>>,
     /// Bytes of a sound packet; 0: about 80.
     pub payload_len: usize,
@@ -613,6 +615,7 @@ impl World {
             voice: true,
             playout_delay: None,
             redundancy: 0,
+            padding: 0,
             earlier: VecDeque::new(),
             payload_len: 0,
             encoder: None,
@@ -1269,6 +1272,10 @@ impl World {
                         .nackable(true)
                         .ext_vals(ext_vals);
                     tx.write_rtp(write);
+                    stream.seq += 1;
+                }
+                for _ in 0..if n == 0 { producer.padding } else { 0 } {
+                    tx.write_rtp(RtpWrite::new(params.pt(), stream.seq.into(), stream.timestamp, now, Vec::new()));
                     stream.seq += 1;
                 }
                 stream.count += 1;
