@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use webrtc::data_channel::DataChannel;
 use webrtc::media_stream::track_remote::TrackRemote;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder, RTCIceCandidateInit,
+    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceConnectionState,
     RTCPeerConnectionIceEvent, RTCPeerConnectionState, RTCSessionDescription, Registry, register_default_interceptors,
 };
 
@@ -28,14 +28,18 @@ pub(crate) enum ConnectionEvent {
 
 struct Handler {
     events: mpsc::UnboundedSender<ConnectionEvent>,
-    connected: Arc<AtomicBool>,
+    reached: Arc<AtomicBool>,
 }
 
 #[async_trait::async_trait]
 impl PeerConnectionEventHandler for Handler {
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        self.connected.store(state == RTCPeerConnectionState::Connected, Ordering::Relaxed);
         let _ = self.events.send(ConnectionEvent::State(state));
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        let reached = matches!(state, RTCIceConnectionState::Connected | RTCIceConnectionState::Completed);
+        self.reached.store(reached, Ordering::Relaxed);
     }
 
     async fn on_ice_candidate(&self, candidate: RTCPeerConnectionIceEvent) {
@@ -64,7 +68,8 @@ pub(crate) struct Connection {
     described: bool,
     /// Its candidates before that.
     candidates: Vec<RTCIceCandidateInit>,
-    connected: Arc<AtomicBool>,
+    /// There is a way to the other end.
+    reached: Arc<AtomicBool>,
     dialled: Arc<Dialled>,
 }
 
@@ -86,7 +91,7 @@ impl Connection {
     ) -> Result<(Self, mpsc::UnboundedReceiver<ConnectionEvent>), ClientError> {
         let registry = register_default_interceptors(Registry::new(), &mut media)?;
         let (events, queue) = mpsc::unbounded_channel();
-        let connected = Arc::new(AtomicBool::new(false));
+        let reached = Arc::new(AtomicBool::new(false));
         let dialled = Arc::new(Dialled::default());
         let inner = PeerConnectionBuilder::new()
             .with_runtime(Arc::new(Gathering { dialled: dialled.clone() }))
@@ -94,12 +99,12 @@ impl Connection {
             .with_media_engine(media)
             .with_setting_engine(settings)
             .with_interceptor_registry(registry)
-            .with_handler(Arc::new(Handler { events, connected: connected.clone() }))
+            .with_handler(Arc::new(Handler { events, reached: reached.clone() }))
             .with_udp_addrs(vec![with_any_port(local)])
             .with_tcp_addrs(vec![with_any_port(local)])
             .build()
             .await?;
-        Ok((Self { inner: Arc::new(inner), described: false, candidates: Vec::new(), connected, dialled }, queue))
+        Ok((Self { inner: Arc::new(inner), described: false, candidates: Vec::new(), reached, dialled }, queue))
     }
 
     pub(crate) fn inner(&self) -> &Arc<dyn PeerConnection> {
@@ -156,15 +161,15 @@ impl Connection {
 
     /// Over TCP, if there is no other way by then.
     fn dial_later(&self, candidate: RTCIceCandidateInit) {
-        let (inner, connected) = (self.inner.clone(), self.connected.clone());
-        if connected.load(Ordering::Relaxed) {
+        let (inner, reached) = (self.inner.clone(), self.reached.clone());
+        if reached.load(Ordering::Relaxed) {
             return;
         }
         let Some(alias) = self.dialled.alias(&candidate.candidate) else { return };
         let candidate = RTCIceCandidateInit { candidate: alias, ..candidate };
         tokio::spawn(async move {
             tokio::time::sleep(tcp::UDP_FIRST).await;
-            if connected.load(Ordering::Relaxed) {
+            if reached.load(Ordering::Relaxed) {
                 return;
             }
             tracing::info!("no way to the media server by UDP yet: it is asked over TCP");

@@ -7,7 +7,7 @@ fail() { printf '\033[1m./x: %s\033[0m\n' "$*" >&2; exit 1; }
 # Packages of Debian 12, Debian 13 and Ubuntu 24.04 under the same names.
 BUILD_PACKAGES="build-essential clang libclang-dev cmake pkg-config git curl ca-certificates python3 python3-venv unzip
   libavcodec-dev libavformat-dev libavutil-dev libavfilter-dev libswscale-dev libswresample-dev"
-TEST_PACKAGES="chromium firefox-esr ffmpeg sox redis-server postgresql iproute2 fonts-dejavu-core valgrind coturn"
+TEST_PACKAGES="chromium firefox-esr ffmpeg sox redis-server postgresql iproute2 fonts-dejavu-core valgrind coturn espeak-ng"
 LINT_PACKAGES="shellcheck python3-yaml nginx-light openssl"
 
 need_packages() { # need_packages WHAT_FOR PACKAGE…

@@ -43,10 +43,10 @@ impl Load {
 
 impl Capacity {
     /// Room for one more of that kind, which takes so many bytes.
-    pub fn fits(self, load: Load, kind: Kind, bytes: u64) -> bool {
+    pub fn fits(self, load: Load, kind: Kind, bytes: impl FnOnce() -> u64) -> bool {
         let cores = self.workers_max.max(1);
         let alone = load.captions + load.derived == 0;
-        if kind.is_derived() && !alone && self.memory.is_some_and(|memory| memory < bytes.saturating_add(MEMORY_KEPT)) {
+        if kind.is_derived() && !alone && self.memory.is_some_and(|memory| memory < bytes().saturating_add(MEMORY_KEPT)) {
             return false;
         }
         match kind {
@@ -69,7 +69,7 @@ pub fn choose<'a>(
 ) -> Option<&'a Job> {
     jobs.into_iter()
         .filter(|job| job.state == State::Queued && job.run_after_ms <= now_ms)
-        .filter(|job| kinds.contains(&job.spec.kind) && capacity.fits(load, job.spec.kind, bytes(job)))
+        .filter(|job| kinds.contains(&job.spec.kind) && capacity.fits(load, job.spec.kind, || bytes(job)))
         .min_by_key(|job| (urgency(job.spec.kind), job.created_at_ms))
 }
 
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn derived_work_waits_for_memory_unless_it_is_alone() {
-        let fits = |memory, load, kind| Capacity { workers_max: 8, memory: Some(memory) }.fits(load, kind, 300 << 20);
+        let fits = |memory, load, kind| Capacity { workers_max: 8, memory: Some(memory) }.fits(load, kind, || 300 << 20);
         let busy = Load { captions: 1, ..Load::default() };
         let enough = (300 << 20) + MEMORY_KEPT;
         assert!(fits(enough, busy, Kind::Transcribe) && !fits(enough - 1, busy, Kind::Transcribe));

@@ -60,6 +60,7 @@ impl App {
                         let captions = call.transcription.as_ref().and_then(|wanted| wanted.captions.as_ref());
                         let size = captions.map(|captions| (captions.model_size.as_str(), Some(captions.language.as_str())));
                         let model = self.model_of_size(size, Kind::Caption, &params.vocabulary);
+                        self.tell_another_size(job, Kind::Caption, size.map_or("", |(size, _)| size), &model);
                         open(tokens(&mut call), TOKEN_PURPOSE, &data_key)?;
                         // A checkpoint that cannot be read costs the bot's place in the call, not the job.
                         let checkpoint = serde_json::from_str(&job.checkpoint).unwrap_or_default();
@@ -102,6 +103,7 @@ impl App {
                 let recording = self.recording_of(job).await?;
                 let model = self.transcript_model(&params);
                 let asked = params.mattermost.and_then(|call| call.transcription).unwrap_or_default();
+                self.tell_another_size(job, Kind::Transcribe, &asked.model_size, &model);
                 Ok(WorkOrder::Transcribe(TranscribeOrder {
                     recording_id: recording.id.clone(),
                     dir: self.recording_dir(&recording.id),
@@ -151,11 +153,15 @@ impl App {
         let (Some(folder), Some((size, language))) = (&self.settings.models_dir, size.filter(|(size, _)| !size.is_empty())) else {
             return order;
         };
-        let Some(found) = models::find(folder, size, language) else {
-            tracing::info!(size, ?language, folder = %folder.display(), "no such model is there: the site's own is taken");
-            return order;
-        };
+        let Some(found) = models::find(folder, size, language) else { return order };
         ModelOrder { path: Some(found.path), sha256: found.sha256, ..order }
+    }
+
+    /// Says it where a job does not get the size of model that it asked for.
+    fn tell_another_size(&self, job: &Job, kind: Kind, size: &str, order: &ModelOrder) {
+        if self.settings.models_dir.is_some() && !size.is_empty() && order.path == self.model(kind, &Vocabulary::default()).path {
+            tracing::info!(job = %job.id, size, "OFFLOADER_MODELS_DIR has no such model for this language: the site's own is taken");
+        }
     }
 
     async fn publish_order(&self, job: &Job, piece: Piece) -> Result<WorkOrder, OrderError> {

@@ -49,7 +49,7 @@ fn play_with(mut live: Live, tracks: &[Vec<f32>], slow: f64, vocabulary: &str) -
                 for block in ears.handle_piece(&mut detector, &piece).unwrap() {
                     live.handle_sound(*index, block.start_us, &block.samples, &block.probabilities);
                 }
-            } else if let Some(block) = ears.flush(&mut detector).unwrap() {
+            } else if let Some(block) = ears.flush(&mut detector).unwrap().pop() {
                 live.handle_sound(*index, block.start_us, &block.samples, &block.probabilities);
             }
             live.handle_quiet(*index, now - 200_000);

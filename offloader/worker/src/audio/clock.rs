@@ -10,6 +10,8 @@ const RISE_US_PER_S: i64 = 100;
 const STEP_US: i64 = 1_000_000;
 /// So many packets in a row must agree on a step before it is believed (1 s of audio).
 const STEP_PACKETS: u32 = 50;
+/// … and come as fast as their timestamps say, within this.
+const AGREE_US: i64 = 150_000;
 
 /// Maps the timestamps of one track to Unix µs.
 #[derive(Debug, Clone)]
@@ -18,12 +20,14 @@ pub struct RtpClock {
     offset_us: Option<i64>,
     last_at_us: i64,
     stepped: u32,
+    /// How late the first of those was.
+    step_us: i64,
 }
 
 impl RtpClock {
     /// A clock for timestamps that count `rate` a second.
     pub fn new(rate: u32) -> Self {
-        Self { rate: i64::from(rate.max(1)), offset_us: None, last_at_us: 0, stepped: 0 }
+        Self { rate: i64::from(rate.max(1)), offset_us: None, last_at_us: 0, stepped: 0, step_us: 0 }
     }
 
     /// Told of every packet; answers when its first sample was sent, by the media node's clock (plus the least network delay).
@@ -36,7 +40,11 @@ impl RtpClock {
                 let elapsed_us = (at_us - self.last_at_us).max(0);
                 let risen = offset + elapsed_us.saturating_mul(RISE_US_PER_S) / 1_000_000;
                 let step = (seen - risen).abs() > STEP_US;
-                self.stepped = if step { self.stepped + 1 } else { 0 };
+                // What the network held up comes faster than it is long: that agrees on nothing.
+                if !step || self.stepped == 0 || seen < self.step_us - AGREE_US {
+                    (self.stepped, self.step_us) = (0, seen);
+                }
+                self.stepped += u32::from(step);
                 if step && self.stepped >= STEP_PACKETS {
                     self.stepped = 0;
                     seen
@@ -50,6 +58,17 @@ impl RtpClock {
         self.offset_us = Some(offset);
         self.last_at_us = at_us;
         media_us + offset
+    }
+
+    /// How much later than its timestamp a packet came: only differences between packets mean something.
+    pub fn seen_us(&self, at_us: i64, timestamp: u64) -> i64 {
+        at_us.saturating_sub(self.media_us(timestamp))
+    }
+
+    /// The sender's time line goes on elsewhere: from now on packets that are this late, see [`RtpClock::seen_us`], are on time.
+    pub fn restart(&mut self, seen_us: i64) {
+        self.offset_us = Some(seen_us);
+        self.stepped = 0;
     }
 
     fn media_us(&self, timestamp: u64) -> i64 {

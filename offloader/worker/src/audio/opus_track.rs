@@ -1,9 +1,11 @@
 //! One track's Opus packets to runs of samples on the wall clock.
 //!
 //! Losses inside a run are repaired as far as Opus can (the next packet's FEC, then concealment, then silence); a longer hole
-//! (mute, DTX, a reader that was too slow) ends the run. Silence that nobody sent costs nothing here.
+//! (mute, DTX, a reader that was too slow) ends the run. Silence that nobody sent costs nothing here. A pause that the timestamps do not
+//! tell ends it too, see `pause.rs`.
 
 use crate::audio::clock::RtpClock;
+use crate::audio::pause::{self, Held, Verdict};
 use crate::limits;
 
 /// Why a packet could not be made into sound. The packet is skipped; the track goes on.
@@ -32,6 +34,9 @@ pub struct OpusTrack {
     run: u32,
     /// Start of the run, samples a channel given out in it, and what the next packet should carry.
     open: Option<OpenRun>,
+    /// Packets after what may be a pause, and how late the last one before was.
+    held: Vec<Held>,
+    before_us: Option<i64>,
     /// Packets that Opus refused.
     pub bad_packets: u64,
     /// Packets whose sound was rebuilt from the next one's FEC or concealed.
@@ -62,19 +67,54 @@ impl OpusTrack {
             buffer: vec![0.0; limits::OPUS_PACKET_SAMPLES * 2],
             run: 0,
             open: None,
+            held: Vec::new(),
+            before_us: None,
             bad_packets: 0,
             concealed: 0,
         })
     }
 
     /// Told that another worker took the recording over: sequence numbers and timestamps may begin anew.
-    pub fn handle_takeover(&mut self) {
+    /// Gives the sound of what waited.
+    pub fn handle_takeover(&mut self) -> Vec<Piece> {
+        let pieces = self.finish();
         self.open = None;
         self.clock = RtpClock::new(RTP_RATE as u32);
+        self.before_us = None;
+        pieces
     }
 
-    /// Told of a packet; gives its sound, with what was missing before it filled in. Packets must come in sequence order.
-    pub fn handle_packet(&mut self, at_us: i64, seq: u64, timestamp: u64, payload: &[u8]) -> Option<Piece> {
+    /// Told of a packet; gives its sound, with what was missing before it filled in, and of those that waited. Packets must come in
+    /// sequence order.
+    pub fn handle_packet(&mut self, at_us: i64, seq: u64, timestamp: u64, payload: &[u8]) -> Vec<Piece> {
+        let seen_us = self.clock.seen_us(at_us, timestamp);
+        let before_us = self.before_us.replace(seen_us);
+        if self.held.is_empty() && !pause::is_jump(seen_us, before_us) {
+            return self.decode(at_us, seq, timestamp, payload).into_iter().collect();
+        }
+        self.held.push(Held { at_us, seq, timestamp, payload: payload.to_vec(), seen_us });
+        match pause::verdict(&self.held, RTP_RATE) {
+            Verdict::Open => Vec::new(),
+            Verdict::HeldUp => self.release(),
+            Verdict::Paused => self.finish(),
+        }
+    }
+
+    /// Nothing more comes for a while, or at all: gives the sound of what waited, which came after a pause.
+    pub fn finish(&mut self) -> Vec<Piece> {
+        if let Some(seen_us) = self.held.iter().map(|held| held.seen_us).min() {
+            self.clock.restart(seen_us);
+            self.open = None;
+        }
+        self.release()
+    }
+
+    fn release(&mut self) -> Vec<Piece> {
+        let held = std::mem::take(&mut self.held);
+        held.iter().filter_map(|held| self.decode(held.at_us, held.seq, held.timestamp, &held.payload)).collect()
+    }
+
+    fn decode(&mut self, at_us: i64, seq: u64, timestamp: u64, payload: &[u8]) -> Option<Piece> {
         let sent_us = self.clock.handle_packet(at_us, timestamp);
         let length = match opus::packet::get_nb_samples(payload, RTP_RATE as u32) {
             Ok(length) if length > 0 => length as u64,
@@ -86,7 +126,9 @@ impl OpusTrack {
         if let Some(open) = self.open {
             let backwards = timestamp < open.next_timestamp;
             let hole = timestamp.saturating_sub(open.next_timestamp);
-            if backwards || hole > limits::RUN_BREAK.as_millis() as u64 * RTP_RATE / 1_000 {
+            let next_us = open.start_us + (open.samples + self.scaled(hole)) as i64 * 1_000_000 / self.rate as i64;
+            let elsewhere = (sent_us - next_us).abs() > limits::RUN_BREAK.as_micros() as i64;
+            if backwards || elsewhere || hole > limits::RUN_BREAK.as_millis() as u64 * RTP_RATE / 1_000 {
                 self.open = None;
             }
         }
@@ -188,7 +230,7 @@ mod tests {
             if n % 7 == 2 || (60..63).contains(&n) {
                 continue;
             }
-            let piece = track.handle_packet(n as i64 * 20_000, n as u64, n as u64 * 960, packet).unwrap();
+            let [piece] = &track.handle_packet(n as i64 * 20_000, n as u64, n as u64 * 960, packet)[..] else { panic!("one piece") };
             assert_eq!(piece.run, 1);
             assert!((piece.start_us - samples as i64 * 1_000_000 / 16_000).abs() < 100);
             samples += piece.samples.len();
@@ -206,11 +248,51 @@ mod tests {
         for (n, packet) in packets.iter().enumerate() {
             // The speaker mutes for 10 s in the middle; the timestamps go on.
             let at = n as u64 + if n >= 25 { 500 } else { 0 };
-            last = track.handle_packet(at as i64 * 20_000, n as u64, at * 960, packet);
+            last = track.handle_packet(at as i64 * 20_000, n as u64, at * 960, packet).pop();
         }
         let last = last.unwrap();
         assert_eq!(last.run, 2);
         assert_eq!(last.start_us, (49 + 500) * 20_000);
+    }
+
+    /// Where the sound of each packet is, in ms, when packet n comes at `at_ms(n)` and the timestamps tell of no pause.
+    fn placed(packets: &[Vec<u8>], at_ms: impl Fn(u64) -> u64) -> Vec<i64> {
+        let mut track = OpusTrack::new(16_000, 1).unwrap();
+        let mut pieces = Vec::new();
+        for (n, packet) in (0..).zip(packets) {
+            pieces.extend(track.handle_packet(at_ms(n) as i64 * 1_000, n, n * 960, packet));
+        }
+        pieces.extend(track.finish());
+        assert_eq!(pieces.len(), packets.len(), "each packet is heard once");
+        pieces.iter().map(|piece| (piece.start_us + 500) / 1_000).collect()
+    }
+
+    #[test]
+    fn a_pause_that_the_timestamps_do_not_tell_is_one() {
+        let packets = encoded(3);
+        // Muted for 7 s after the first second, and for 2 s after the second: each packet is said when it comes.
+        let said = |n: u64| n * 20 + if n >= 50 { 7_000 } else { 0 } + if n >= 100 { 2_000 } else { 0 };
+        let expected: Vec<i64> = (0..150).map(|n| said(n) as i64).collect();
+        assert_eq!(placed(&packets, said), expected);
+        // On a way that is never even.
+        let shaky = placed(&packets, |n| said(n) + [0, 31, 9, 55, 2][n as usize % 5]);
+        let worst = shaky.iter().zip(&expected).map(|(is, should)| (is - should).abs()).max();
+        assert!(worst <= Some(60), "{worst:?} ms");
+        // One word, and muted again.
+        let short = placed(&packets[..55], said);
+        assert_eq!(short[50..], expected[50..55]);
+    }
+
+    #[test]
+    fn what_a_network_held_up_was_said_before() {
+        let packets = encoded(3);
+        let evenly: Vec<i64> = (0..150).map(|n| n * 20).collect();
+        // Two seconds stood still, and came at once, or twice as fast as they were said.
+        assert_eq!(placed(&packets, |n| if (40..140).contains(&n) { 2_800 } else { n * 20 }), evenly);
+        let faster = placed(&packets, |n| if (40..150).contains(&n) { 2_800 + (n - 40) * 2 } else { n * 20 });
+        assert_eq!(faster, evenly);
+        // One packet was sent again, twice.
+        assert_eq!(placed(&packets, |n| if n == 60 { 2_400 } else { n * 20 }), evenly);
     }
 
     #[test]
@@ -221,7 +303,7 @@ mod tests {
             track.handle_packet(n as i64 * 20_000, 9_000 + n as u64, 5_000_000 + n as u64 * 960, packet);
         }
         track.handle_takeover();
-        let piece = track.handle_packet(9_000_000, 3, 17, &packets[0]).unwrap();
+        let piece = track.handle_packet(9_000_000, 3, 17, &packets[0]).remove(0);
         assert_eq!((piece.run, piece.start_us), (2, 9_000_000));
     }
 

@@ -48,17 +48,23 @@ impl Ears {
         timestamp: u64,
         payload: &[u8],
     ) -> Result<Vec<Block>, ModelError> {
-        match self.decoder.handle_packet(at_us, seq, timestamp, payload) {
-            Some(piece) => self.handle_piece(detector, &piece),
-            None => Ok(Vec::new()),
+        let pieces = self.decoder.handle_packet(at_us, seq, timestamp, payload);
+        self.handle_pieces(detector, &pieces)
+    }
+
+    fn handle_pieces(&mut self, detector: &mut VoiceDetector, pieces: &[Piece]) -> Result<Vec<Block>, ModelError> {
+        let mut blocks = Vec::new();
+        for piece in pieces {
+            blocks.extend(self.handle_piece(detector, piece)?);
         }
+        Ok(blocks)
     }
 
     /// Told of decoded sound.
     pub fn handle_piece(&mut self, detector: &mut VoiceDetector, piece: &Piece) -> Result<Vec<Block>, ModelError> {
         let mut blocks = Vec::new();
         if piece.run != self.run {
-            blocks.extend(self.flush(detector)?);
+            blocks.extend(self.fill(detector)?);
             self.context.clear();
             self.run = piece.run;
         }
@@ -76,7 +82,14 @@ impl Ears {
     }
 
     /// No more packets came for a while: gives what is left, filled up with silence.
-    pub fn flush(&mut self, detector: &mut VoiceDetector) -> Result<Option<Block>, ModelError> {
+    pub fn flush(&mut self, detector: &mut VoiceDetector) -> Result<Vec<Block>, ModelError> {
+        let pieces = self.decoder.finish();
+        let mut blocks = self.handle_pieces(detector, &pieces)?;
+        blocks.extend(self.fill(detector)?);
+        Ok(blocks)
+    }
+
+    fn fill(&mut self, detector: &mut VoiceDetector) -> Result<Option<Block>, ModelError> {
         if self.open.is_empty() {
             return Ok(None);
         }

@@ -351,8 +351,8 @@ impl Listener {
             // Not at every stall of the network: what a flush fills up shifts the rest of the line by up to 32 ms.
             if now > track.last_packet_us + FLUSH_US && !track.flushed {
                 track.flushed = true;
-                if let Ok(Some(block)) = track.ears.flush(&mut self.detector) {
-                    self.sound(index, [block]);
+                if let Ok(blocks) = track.ears.flush(&mut self.detector) {
+                    self.sound(index, blocks);
                 }
             }
             self.live.handle_quiet(index, now);

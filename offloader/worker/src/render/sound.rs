@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use archive::read::{ReadError, Recording, Records};
 use archive::record::{GapReason, Record};
 
-use crate::audio::opus_track::{OpusError, OpusTrack};
+use crate::audio::opus_track::{OpusError, OpusTrack, Piece};
 
 /// Samples a second of everything rendered.
 pub const RATE: usize = 48_000;
@@ -113,20 +113,23 @@ impl Voice<'_> {
     /// Decodes until sound reaches `to` or the track ends.
     fn read_to(&mut self, to: i64, origin_us: i64) -> Result<(), SoundError> {
         while !self.done && self.queue.back().is_none_or(|(at, samples)| at + (samples.len() as i64) < to) {
-            let Some(record) = self.records.next() else {
-                self.done = true;
-                break;
-            };
-            let packet = match record? {
-                Record::Packet(packet) => packet,
-                Record::Gap(gap) => {
-                    if gap.reason == GapReason::Worker {
-                        self.decoder.handle_takeover();
-                    }
-                    continue;
+            let pieces = match self.records.next().transpose()? {
+                Some(Record::Packet(packet)) => self.decoder.handle_packet(packet.at_us, packet.seq, packet.timestamp, &packet.payload),
+                Some(Record::Gap(gap)) if gap.reason == GapReason::Worker => self.decoder.handle_takeover(),
+                Some(Record::Gap(_)) => Vec::new(),
+                None => {
+                    self.done = true;
+                    self.decoder.finish()
                 }
             };
-            let Some(piece) = self.decoder.handle_packet(packet.at_us, packet.seq, packet.timestamp, &packet.payload) else { continue };
+            self.place(pieces, origin_us);
+        }
+        Ok(())
+    }
+
+    /// Puts sound where it belongs; what overlaps with what is there is left out.
+    fn place(&mut self, pieces: Vec<Piece>, origin_us: i64) {
+        for piece in pieces {
             let mut at = ((piece.start_us - origin_us) as i128 * RATE as i128 / 1_000_000) as i64;
             // Rounding within a run, not a hole.
             if (at - self.filled_to).abs() <= 2 {
@@ -143,7 +146,6 @@ impl Voice<'_> {
                 self.queue.push_back((at, samples));
             }
         }
-        Ok(())
     }
 
     /// Adds what falls into the block; answers its energy.

@@ -10,7 +10,8 @@ use offloader_jobs::order::{ModelOrder, TranscribeOrder, TranscribeResult};
 
 use super::speaker::{Speaker, Who};
 use super::transcript::{MissingTrack, Segment, Transcript, merge, text, vtt, words};
-use crate::audio::{opus_track::OpusTrack, origin_us};
+use crate::audio::opus_track::{OpusTrack, Piece};
+use crate::audio::origin_us;
 use crate::job::{Lease, Outcome, interruption};
 use crate::limits::SPEECH_RATE;
 use crate::speech::{Model, ModelFiles, Recogniser, VoiceDetector, model::Purpose};
@@ -117,14 +118,14 @@ fn hear(
         let heard = match record {
             Ok(Record::Packet(packet)) => {
                 at_us = packet.at_us;
-                let piece = decoder.handle_packet(packet.at_us, packet.seq, packet.timestamp, &packet.payload);
-                piece.map_or(Ok(()), |piece| speaker.handle_piece(&piece).map_err(anyhow::Error::from))
+                listen(&mut speaker, &decoder.handle_packet(packet.at_us, packet.seq, packet.timestamp, &packet.payload))
             }
             Ok(Record::Gap(gap)) => {
                 if gap.reason == GapReason::Worker {
-                    decoder.handle_takeover();
+                    listen(&mut speaker, &decoder.handle_takeover())
+                } else {
+                    Ok(())
                 }
-                Ok(())
             }
             Err(error) => {
                 broken.get_or_insert((at_us, error.into()));
@@ -143,6 +144,9 @@ fn hear(
             return Ok(None);
         }
     }
+    if let Err(error) = listen(&mut speaker, &decoder.finish()) {
+        broken.get_or_insert((at_us, error));
+    }
     let (segments, language) = match speaker.finish() {
         Ok(heard) => heard,
         Err(error) => {
@@ -154,6 +158,10 @@ fn hear(
 }
 
 /// "en-GB" is "en" to the model.
+fn listen(speaker: &mut Speaker<'_>, pieces: &[Piece]) -> anyhow::Result<()> {
+    Ok(pieces.iter().try_for_each(|piece| speaker.handle_piece(piece))?)
+}
+
 fn two_letters(language: &str) -> String {
     language.split(['-', '_']).next().unwrap_or_default().to_lowercase()
 }

@@ -29,6 +29,13 @@ pub fn model(purpose: Purpose) -> Model {
     Model::open(&model_files(), purpose).unwrap()
 }
 
+/// One for transcripts that knows more than English.
+pub fn multilingual_model() -> Model {
+    let base = repository().join("models/ggml-base-q8_0.bin");
+    assert!(base.exists(), "{} is not there: run `./x models` first", base.display());
+    Model::open(&ModelFiles { model: Some(base), ..model_files() }, Purpose::Transcript).unwrap()
+}
+
 pub fn speech_dir() -> PathBuf {
     repository().join("integration-tests/speech")
 }

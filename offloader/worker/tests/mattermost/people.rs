@@ -1,6 +1,6 @@
 //! People in a call, as their pages would be there.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fake_mattermost::{Fake, Person};
@@ -56,22 +56,25 @@ impl Talker {
         Self { bot, person, session, voice, timestamp: 0 }
     }
 
-    /// Says it at the pace of speech. Samples at 16 kHz.
-    pub(crate) async fn say(&mut self, samples: &[f32]) {
-        play(&mut self.voice, &mut self.timestamp, samples).await;
+    /// Says it at the pace of speech. Samples at 16 kHz. Tells when each 20 ms of it left.
+    pub(crate) async fn say(&mut self, samples: &[f32]) -> Vec<Instant> {
+        play(&mut self.voice, &mut self.timestamp, samples).await
     }
 }
 
-async fn play(track: &mut Publication, timestamp: &mut u32, samples: &[f32]) {
+async fn play(track: &mut Publication, timestamp: &mut u32, samples: &[f32]) -> Vec<Instant> {
     let packets = call::opus_packets(samples);
     let mut pace = tokio::time::interval(Duration::from_millis(20));
     // A busy machine makes speech slower, never faster.
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut sent = Vec::with_capacity(packets.len());
     for packet in packets {
         pace.tick().await;
         track.send(Bytes::from(packet), *timestamp, false, Some(30)).await.expect("sent");
+        sent.push(Instant::now());
         *timestamp = timestamp.wrapping_add(960);
     }
+    sent
 }
 
 /// A track of pictures.
@@ -160,7 +163,7 @@ impl Screen {
     #[allow(dead_code, reason = "not for the bench")]
     pub(crate) async fn play(&self, talker: &Talker, samples: &[f32]) {
         let mut sound = talker.bot.publish("screen", Codec::Opus, 0x9998).await.expect("a screen's sound");
-        play(&mut sound, &mut 0, samples).await;
+        let _ = play(&mut sound, &mut 0, samples).await;
         talker.bot.unpublish(sound).await.expect("taken down");
     }
 
