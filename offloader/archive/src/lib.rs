@@ -12,6 +12,7 @@ pub mod derived;
 pub mod keys;
 pub mod limits;
 pub mod manifest;
+pub mod pause;
 pub mod read;
 pub mod record;
 pub mod seal;

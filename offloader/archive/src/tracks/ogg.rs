@@ -2,11 +2,16 @@
 
 use std::io::{self, Write};
 
+use bytes::Bytes;
+
 use super::TrackError;
 use crate::manifest::Track;
+use crate::pause::{Pauses, Verdict};
 use crate::read::Recording;
 use crate::record::{Gap, GapReason, Packet, Record};
 
+/// Opus timestamps count 48 000 a second (RFC 7587 section 4.1).
+const RATE: u64 = 48_000;
 /// Samples after which a page is closed: one second, the usual compromise of size and seeking.
 const PAGE_SAMPLES: u64 = 48_000;
 /// Lacing values in one page.
@@ -16,23 +21,72 @@ pub(super) fn write(recording: &Recording, track: &Track, out: &mut impl Write) 
     let channels = u8::try_from(track.info.channels.clamp(1, 2)).unwrap_or(2);
     let mut pages = Pages { out, serial: track.number, sequence: 0, page: Page::default() };
     pages.head(channels)?;
-    let mut clock = Clock::default();
+    let mut times = Times { clock: Clock::default(), pauses: Pauses::new(RATE), waiting: Vec::new() };
     for record in recording.records(track.number) {
-        match record? {
-            Record::Packet(packet) => {
-                let samples = packet_samples(&packet.payload);
-                if samples > 0 {
-                    let start = clock.place(&packet, samples);
-                    pages.push(&packet.payload, start, samples)?;
-                }
-            }
+        let placed = match record? {
+            Record::Packet(packet) => times.handle_packet(packet),
             // The numbering may begin anew: go by arrival instead.
-            Record::Gap(Gap { reason: GapReason::Worker, .. }) => clock.rebase = true,
-            Record::Gap(_) => {}
-        }
+            Record::Gap(Gap { reason: GapReason::Worker, .. }) => times.handle_takeover(),
+            Record::Gap(_) => Vec::new(),
+        };
+        pages.push_all(&placed)?;
     }
+    pages.push_all(&times.finish())?;
     pages.finish()?;
     Ok(())
+}
+
+/// A packet with its time.
+struct Placed {
+    payload: Bytes,
+    start: u64,
+    samples: u64,
+}
+
+/// Gives each packet its time, a pause that the timestamps do not tell among them.
+struct Times {
+    clock: Clock,
+    pauses: Pauses,
+    waiting: Vec<Packet>,
+}
+
+impl Times {
+    fn handle_packet(&mut self, packet: Packet) -> Vec<Placed> {
+        if packet_samples(&packet.payload) == 0 {
+            return Vec::new();
+        }
+        let verdict = self.pauses.handle_packet(packet.at_us, packet.timestamp);
+        self.waiting.push(packet);
+        match verdict {
+            Verdict::Wait => Vec::new(),
+            Verdict::Now | Verdict::HeldUp => self.place(),
+            Verdict::Paused(_) => {
+                self.clock.rebase = true;
+                self.place()
+            }
+        }
+    }
+
+    fn handle_takeover(&mut self) -> Vec<Placed> {
+        let placed = self.finish();
+        self.pauses.forget();
+        self.clock.rebase = true;
+        placed
+    }
+
+    fn finish(&mut self) -> Vec<Placed> {
+        self.clock.rebase |= self.pauses.finish().is_some();
+        self.place()
+    }
+
+    fn place(&mut self) -> Vec<Placed> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let place = |packet: Packet| {
+            let samples = packet_samples(&packet.payload);
+            Placed { start: self.clock.place(&packet, samples), payload: packet.payload, samples }
+        };
+        waiting.into_iter().map(place).collect()
+    }
 }
 
 /// RTP timestamps to samples from the first packet.
@@ -116,6 +170,10 @@ impl<W: Write> Pages<'_, W> {
         self.write(&page, flags)
     }
 
+    fn push_all(&mut self, placed: &[Placed]) -> io::Result<()> {
+        placed.iter().try_for_each(|placed| self.push(&placed.payload, placed.start, placed.samples))
+    }
+
     fn push(&mut self, payload: &[u8], start: u64, samples: u64) -> io::Result<()> {
         let laces = laces(payload.len());
         let page = &self.page;
@@ -190,5 +248,28 @@ mod tests {
         assert_eq!(packet_samples(&[0xfb, 3]), 2880);
         assert_eq!(packet_samples(&[0xfb, 63]), 0);
         assert_eq!(packet_samples(&[]), 0);
+    }
+
+    fn packet(n: u64, at_us: i64, timestamp: u64) -> Packet {
+        Packet { at_us, seq: n, timestamp, marker: false, key_frame: false, audio_level: 255, payload: Bytes::from_static(&[0x78, 0]) }
+    }
+
+    #[test]
+    fn a_mute_that_the_timestamps_do_not_tell_stays_a_jump() {
+        let mut times = Times { clock: Clock::default(), pauses: Pauses::new(RATE), waiting: Vec::new() };
+        let mut placed = Vec::new();
+        // Muted for 3 s after the first second, then for a second just before the end.
+        for n in 0..103_u64 {
+            let at_ms = n * 20 + if n >= 50 { 3_000 } else { 0 } + if n >= 100 { 1_000 } else { 0 };
+            placed.extend(times.handle_packet(packet(n, at_ms as i64 * 1_000, 9_000 + n * 960)));
+        }
+        placed.extend(times.finish());
+        let starts: Vec<u64> = placed.iter().map(|placed| placed.start / 48).collect();
+        let expected: Vec<u64> = (0..103).map(|n| n * 20 + if n >= 50 { 3_000 } else { 0 } + if n >= 100 { 1_000 } else { 0 }).collect();
+        assert_eq!(starts, expected);
+        // Another worker's numbers begin anew.
+        assert!(times.handle_takeover().is_empty());
+        assert_eq!(times.handle_packet(packet(7, 9_000_000, 5))[0].start, 9_000 * 48);
+        assert!(times.handle_packet(Packet { payload: Bytes::new(), ..packet(8, 9_020_000, 965) }).is_empty());
     }
 }

@@ -4,6 +4,8 @@
 //! from nowhere. So the offset between the two is the *smallest* difference seen, let to grow slowly because the two clocks
 //! do not run equally fast.
 
+use archive::pause::seen_us;
+
 /// Sender clocks are within 50 ppm or so of true; the offset may rise this fast (µs a second) to follow a slow one.
 const RISE_US_PER_S: i64 = 100;
 /// A step this large is not jitter: the sender restarted its clock, or paused without telling.
@@ -16,7 +18,7 @@ const AGREE_US: i64 = 150_000;
 /// Maps the timestamps of one track to Unix µs.
 #[derive(Debug, Clone)]
 pub struct RtpClock {
-    rate: i64,
+    rate: u64,
     offset_us: Option<i64>,
     last_at_us: i64,
     stepped: u32,
@@ -27,13 +29,12 @@ pub struct RtpClock {
 impl RtpClock {
     /// A clock for timestamps that count `rate` a second.
     pub fn new(rate: u32) -> Self {
-        Self { rate: i64::from(rate.max(1)), offset_us: None, last_at_us: 0, stepped: 0, step_us: 0 }
+        Self { rate: u64::from(rate.max(1)), offset_us: None, last_at_us: 0, stepped: 0, step_us: 0 }
     }
 
     /// Told of every packet; answers when its first sample was sent, by the media node's clock (plus the least network delay).
     pub fn handle_packet(&mut self, at_us: i64, timestamp: u64) -> i64 {
-        let media_us = self.media_us(timestamp);
-        let seen = at_us - media_us;
+        let seen = seen_us(at_us, timestamp, self.rate);
         let offset = match self.offset_us {
             None => seen,
             Some(offset) => {
@@ -57,23 +58,13 @@ impl RtpClock {
         };
         self.offset_us = Some(offset);
         self.last_at_us = at_us;
-        media_us + offset
+        at_us - seen + offset
     }
 
-    /// How much later than its timestamp a packet came: only differences between packets mean something.
-    pub fn seen_us(&self, at_us: i64, timestamp: u64) -> i64 {
-        at_us.saturating_sub(self.media_us(timestamp))
-    }
-
-    /// The sender's time line goes on elsewhere: from now on packets that are this late, see [`RtpClock::seen_us`], are on time.
+    /// The sender's time line goes on elsewhere: from now on packets that are this late, see `archive::pause::seen_us`, are on time.
     pub fn restart(&mut self, seen_us: i64) {
         self.offset_us = Some(seen_us);
         self.stepped = 0;
-    }
-
-    fn media_us(&self, timestamp: u64) -> i64 {
-        // 128 bits: an extended 48 kHz timestamp times a million passes 2^63 after some years of call.
-        i64::try_from(i128::from(timestamp) * 1_000_000 / i128::from(self.rate)).unwrap_or(i64::MAX / 2)
     }
 }
 

@@ -2,7 +2,6 @@
 
 pub mod clock;
 pub mod opus_track;
-mod pause;
 pub mod wav;
 
 /// Time zero of everything derived from a recording: its first line, or its first media where the media node's clock is behind

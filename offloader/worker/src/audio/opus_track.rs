@@ -2,10 +2,11 @@
 //!
 //! Losses inside a run are repaired as far as Opus can (the next packet's FEC, then concealment, then silence); a longer hole
 //! (mute, DTX, a reader that was too slow) ends the run. Silence that nobody sent costs nothing here. A pause that the timestamps do not
-//! tell ends it too, see `pause.rs`.
+//! tell ends it too, see `archive::pause`.
+
+use archive::pause::{Pauses, Verdict};
 
 use crate::audio::clock::RtpClock;
-use crate::audio::pause::{self, Held, Verdict};
 use crate::limits;
 
 /// Why a packet could not be made into sound. The packet is skipped; the track goes on.
@@ -34,13 +35,21 @@ pub struct OpusTrack {
     run: u32,
     /// Start of the run, samples a channel given out in it, and what the next packet should carry.
     open: Option<OpenRun>,
-    /// Packets after what may be a pause, and how late the last one before was.
+    pauses: Pauses,
+    /// Packets after what may be a pause.
     held: Vec<Held>,
-    before_us: Option<i64>,
     /// Packets that Opus refused.
     pub bad_packets: u64,
     /// Packets whose sound was rebuilt from the next one's FEC or concealed.
     pub concealed: u64,
+}
+
+/// A packet that waits.
+struct Held {
+    at_us: i64,
+    seq: u64,
+    timestamp: u64,
+    payload: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +76,8 @@ impl OpusTrack {
             buffer: vec![0.0; limits::OPUS_PACKET_SAMPLES * 2],
             run: 0,
             open: None,
+            pauses: Pauses::new(RTP_RATE),
             held: Vec::new(),
-            before_us: None,
             bad_packets: 0,
             concealed: 0,
         })
@@ -80,32 +89,33 @@ impl OpusTrack {
         let pieces = self.finish();
         self.open = None;
         self.clock = RtpClock::new(RTP_RATE as u32);
-        self.before_us = None;
+        self.pauses.forget();
         pieces
     }
 
     /// Told of a packet; gives its sound, with what was missing before it filled in, and of those that waited. Packets must come in
     /// sequence order.
     pub fn handle_packet(&mut self, at_us: i64, seq: u64, timestamp: u64, payload: &[u8]) -> Vec<Piece> {
-        let seen_us = self.clock.seen_us(at_us, timestamp);
-        let before_us = self.before_us.replace(seen_us);
-        if self.held.is_empty() && !pause::is_jump(seen_us, before_us) {
+        let verdict = self.pauses.handle_packet(at_us, timestamp);
+        if verdict == Verdict::Now {
             return self.decode(at_us, seq, timestamp, payload).into_iter().collect();
         }
-        self.held.push(Held { at_us, seq, timestamp, payload: payload.to_vec(), seen_us });
-        match pause::verdict(&self.held, RTP_RATE) {
-            Verdict::Open => Vec::new(),
-            Verdict::HeldUp => self.release(),
-            Verdict::Paused => self.finish(),
+        self.held.push(Held { at_us, seq, timestamp, payload: payload.to_vec() });
+        match verdict {
+            Verdict::Now | Verdict::HeldUp => self.release(),
+            Verdict::Wait => Vec::new(),
+            Verdict::Paused(seen_us) => self.go_on_at(seen_us),
         }
     }
 
     /// Nothing more comes for a while, or at all: gives the sound of what waited, which came after a pause.
     pub fn finish(&mut self) -> Vec<Piece> {
-        if let Some(seen_us) = self.held.iter().map(|held| held.seen_us).min() {
-            self.clock.restart(seen_us);
-            self.open = None;
-        }
+        self.pauses.finish().map_or_else(Vec::new, |seen_us| self.go_on_at(seen_us))
+    }
+
+    fn go_on_at(&mut self, seen_us: i64) -> Vec<Piece> {
+        self.clock.restart(seen_us);
+        self.open = None;
         self.release()
     }
 
