@@ -17,6 +17,10 @@ pub const VAD_WINDOW_SECONDS: f32 = 30.0;
 /// concealment, then silence), because cutting a word in two costs more than half a second of zeros.
 pub const RUN_BREAK: Duration = Duration::from_millis(500);
 
+/// So much of somebody's speech in one piece settles its language, in samples at Whisper's rate: 3 s. One "Okay" says nothing of what
+/// comes after it.
+pub const LANGUAGE_SETTLES: usize = 3 * SPEECH_RATE;
+
 /// Longest loss that Opus is asked to conceal; after 100 ms its guess is a drone, so silence follows.
 pub const CONCEAL: Duration = Duration::from_millis(100);
 

@@ -270,7 +270,9 @@ fn everybody_is_heard_in_the_language_that_is_spoken() {
     let german = "Ja, guten Morgen. Wir sprechen heute über den neuen Haushalt der Stadt. Die Ausgaben für Schulen und Straßen sind im letzten \
                   Jahr gestiegen, und wir müssen entscheiden, was im Winter geschehen soll.";
     let english = common::utterances().into_iter().find(|utterance| utterance.name == "1089-134686-0000.wav").unwrap();
-    let spoken = [("anna", read_aloud("de", german), german), ("carol", english.samples, english.text.as_str())];
+    // A word that is said in many languages first.
+    let anna = [read_aloud("en", "Okay."), vec![0.0; 32_000], read_aloud("de", german)].concat();
+    let spoken = [("anna", anna, german), ("carol", english.samples, english.text.as_str())];
     let (dir, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut writer = Writer::new(dir.path(), START_US);
     let mut packets = Vec::new();

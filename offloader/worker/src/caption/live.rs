@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::stabilise::Stabiliser;
-use crate::limits::SPEECH_RATE;
+use crate::limits::{LANGUAGE_SETTLES, SPEECH_RATE};
 use crate::speech::vad::FRAME;
 use crate::speech::{Heard, guard};
 
@@ -84,6 +84,8 @@ struct Track {
     /// Where the next block should begin.
     next_us: Option<i64>,
     language: Option<String>,
+    /// It is not found out any more.
+    settled: bool,
     gone: bool,
 }
 
@@ -131,7 +133,7 @@ impl Live {
 
     /// A track; its index is used from now on.
     pub fn handle_track(&mut self, language: Option<String>) -> usize {
-        self.tracks.push(Track { language, ..Track::default() });
+        self.tracks.push(Track { settled: language.is_some(), language, ..Track::default() });
         self.tracks.len() - 1
     }
 
@@ -208,7 +210,7 @@ impl Live {
         let ready_us = self.tracks.get_mut(index)?.lines.front_mut()?.ready_us.take();
         self.adapt(now_us - ready_us.unwrap_or(now_us));
         let track = self.tracks.get_mut(index)?;
-        let language = track.language.clone();
+        let language = track.language.clone().filter(|_| track.settled);
         let line = track.lines.front_mut()?;
         line.running = true;
         line.heard_samples = line.samples.len();
@@ -233,8 +235,9 @@ impl Live {
     /// Told what a run heard.
     pub fn handle_heard(&mut self, run: &Run, mut heard: Heard, language: Option<String>) -> Option<Line> {
         let track = self.tracks.get_mut(run.track)?;
-        if track.language.is_none() {
-            track.language = language;
+        if let Some(language) = language.filter(|_| !track.settled) {
+            track.language = Some(language);
+            track.settled = run.samples.len() >= LANGUAGE_SETTLES;
         }
         let line = track.lines.front_mut().filter(|line| line.number == run.line)?;
         line.running = false;
@@ -655,5 +658,28 @@ mod tests {
         assert_eq!(live.poll_run(now).unwrap().track, b);
         assert_eq!(live.poll_run(now).unwrap().track, a);
         assert!(live.poll_run(now).is_none());
+    }
+
+    #[test]
+    fn a_language_is_settled_by_some_speech_and_not_by_a_word() {
+        let mut live = Live::new();
+        let track = live.handle_track(None);
+        let mut heard = |seconds: usize, language: &str| {
+            let run = Run {
+                track,
+                line: 0,
+                samples: vec![0.0; seconds * SPEECH_RATE].into(),
+                prefix: Vec::new(),
+                last: false,
+                language: None,
+                due_us: 0,
+                voiced_end_us: 0,
+            };
+            live.handle_heard(&run, Heard::default(), Some(language.to_owned()));
+            live.language(track).map(str::to_owned)
+        };
+        assert_eq!(heard(1, "en").as_deref(), Some("en"));
+        assert_eq!(heard(4, "de").as_deref(), Some("de"), "an okay was no English");
+        assert_eq!(heard(4, "fr").as_deref(), Some("de"), "settled");
     }
 }

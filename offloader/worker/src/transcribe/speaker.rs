@@ -6,7 +6,7 @@ use whisper_rs::WhisperError;
 
 use super::transcript::{Segment, TimedWord};
 use crate::audio::opus_track::Piece;
-use crate::limits::{CHUNK_SECONDS, SPEECH_RATE, VAD_WINDOW_SECONDS};
+use crate::limits::{CHUNK_SECONDS, LANGUAGE_SETTLES, SPEECH_RATE, VAD_WINDOW_SECONDS};
 use crate::speech::{ModelError, Recogniser, Request, VoiceDetector, chunks::chunks, guard, recogniser::known_language, words::words};
 use crate::speech::{Word, vad::FRAME};
 
@@ -47,6 +47,8 @@ pub struct Speaker<'m> {
     detector: &'m mut VoiceDetector,
     who: Who,
     language: Option<String>,
+    /// It is not asked for any more.
+    settled: bool,
     origin_us: i64,
     run: u32,
     start_us: i64,
@@ -55,7 +57,7 @@ pub struct Speaker<'m> {
 }
 
 impl<'m> Speaker<'m> {
-    /// Times will be relative to `origin_us`. Without a language the first speech decides which it is.
+    /// Times will be relative to `origin_us`. Without a language the first speech of some length decides which it is.
     pub fn new(
         recogniser: &'m mut Recogniser,
         detector: &'m mut VoiceDetector,
@@ -64,7 +66,8 @@ impl<'m> Speaker<'m> {
         origin_us: i64,
     ) -> Self {
         let language = language.filter(|l| known_language(l));
-        Self { recogniser, detector, who, language, origin_us, run: 0, start_us: 0, buffer: Vec::new(), segments: Vec::new() }
+        let settled = language.is_some();
+        Self { recogniser, detector, who, language, settled, origin_us, run: 0, start_us: 0, buffer: Vec::new(), segments: Vec::new() }
     }
 
     /// Told of the next piece of sound (mono, 16 kHz).
@@ -116,8 +119,9 @@ impl<'m> Speaker<'m> {
         if samples.len() < SHORTEST_CHUNK {
             return Ok(());
         }
-        if self.language.is_none() {
+        if !self.settled {
             self.language = Some(self.recogniser.detect_language(samples)?);
+            self.settled = samples.len() >= LANGUAGE_SETTLES;
         }
         let mut words = self.words(samples)?;
         if let Some(passed_over) = passed_over(&words, samples.len()) {
