@@ -27,6 +27,8 @@ pub enum Verdict {
     /// The sender paused: its time line goes on with the first of those that waited. They came this much later than their timestamps, in
     /// µs, those that came soonest: [`seen_us`].
     Paused(i64),
+    /// That holds for those that waited before it, and there was another pause, or a slow network, since: it waits alone.
+    PausedAgain(i64),
 }
 
 /// How much later than its timestamp a packet came: only differences between packets mean something. `rate` timestamps a second.
@@ -55,10 +57,15 @@ impl Pauses {
     pub fn handle_packet(&mut self, at_us: i64, timestamp: u64) -> Verdict {
         let seen = seen_us(at_us, timestamp, self.rate);
         let before = self.before_us.replace(seen);
-        if self.waiting.is_empty() && before.is_none_or(|before| seen.saturating_sub(before) < JUMP_US) {
+        let jumps = before.is_some_and(|before| seen.saturating_sub(before) >= JUMP_US);
+        let earlier = if jumps { self.finish() } else { None };
+        if self.waiting.is_empty() && !jumps {
             return Verdict::Now;
         }
         self.waiting.push((seen, timestamp));
+        if let Some(earlier) = earlier {
+            return Verdict::PausedAgain(earlier);
+        }
         let (first_seen, first) = self.waiting.first().copied().unwrap_or((seen, timestamp));
         if first_seen.saturating_sub(seen) >= CAUGHT_UP_US {
             self.waiting.clear();
@@ -93,7 +100,7 @@ mod tests {
         let one = |n: u64| match pauses.handle_packet(at_ms(n) as i64 * 1_000, 77_000 + n * 960) {
             Verdict::Now | Verdict::Wait => None,
             Verdict::HeldUp => Some((n, false)),
-            Verdict::Paused(_) => Some((n, true)),
+            Verdict::Paused(_) | Verdict::PausedAgain(_) => Some((n, true)),
         };
         (0..200).filter_map(one).collect()
     }
@@ -104,6 +111,8 @@ mod tests {
         assert_eq!(verdicts(|n| n * 20 + if n >= 50 { 5_000 } else { 0 }), [(60, true)]);
         assert_eq!(verdicts(|n| if (50..150).contains(&n) { 3_000 } else { n * 20 }), [(58, false)]);
         assert_eq!(verdicts(|n| if n == 50 { 1_500 } else { n * 20 }), [(51, false)], "sent again");
+        let twice = |n| n * 20 + if n >= 50 { 5_000 } else { 0 } + if n >= 53 { 2_000 } else { 0 };
+        assert_eq!(verdicts(twice), [(53, true), (63, true)], "a word, and muted again");
     }
 
     #[test]

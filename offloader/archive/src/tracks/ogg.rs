@@ -56,14 +56,12 @@ impl Times {
             return Vec::new();
         }
         let verdict = self.pauses.handle_packet(packet.at_us, packet.timestamp);
+        let before = if matches!(verdict, Verdict::PausedAgain(_)) { self.place_anew() } else { Vec::new() };
         self.waiting.push(packet);
         match verdict {
-            Verdict::Wait => Vec::new(),
+            Verdict::Wait | Verdict::PausedAgain(_) => before,
             Verdict::Now | Verdict::HeldUp => self.place(),
-            Verdict::Paused(_) => {
-                self.clock.rebase = true;
-                self.place()
-            }
+            Verdict::Paused(_) => self.place_anew(),
         }
     }
 
@@ -75,7 +73,12 @@ impl Times {
     }
 
     fn finish(&mut self) -> Vec<Placed> {
-        self.clock.rebase |= self.pauses.finish().is_some();
+        if self.pauses.finish().is_some() { self.place_anew() } else { self.place() }
+    }
+
+    /// After a pause: by arrival.
+    fn place_anew(&mut self) -> Vec<Placed> {
+        self.clock.rebase = true;
         self.place()
     }
 
@@ -258,14 +261,16 @@ mod tests {
     fn a_mute_that_the_timestamps_do_not_tell_stays_a_jump() {
         let mut times = Times { clock: Clock::default(), pauses: Pauses::new(RATE), waiting: Vec::new() };
         let mut placed = Vec::new();
-        // Muted for 3 s after the first second, then for a second just before the end.
+        let at_ms =
+            |n: u64| n * 20 + [(50, 3_000), (53, 1_000), (100, 1_000)].iter().filter(|(from, _)| n >= *from).map(|(_, ms)| ms).sum::<u64>();
+        // Muted for 3 s after the first second, for a second after a word of 60 ms, then for another just before the end.
         for n in 0..103_u64 {
-            let at_ms = n * 20 + if n >= 50 { 3_000 } else { 0 } + if n >= 100 { 1_000 } else { 0 };
+            let at_ms = at_ms(n);
             placed.extend(times.handle_packet(packet(n, at_ms as i64 * 1_000, 9_000 + n * 960)));
         }
         placed.extend(times.finish());
         let starts: Vec<u64> = placed.iter().map(|placed| placed.start / 48).collect();
-        let expected: Vec<u64> = (0..103).map(|n| n * 20 + if n >= 50 { 3_000 } else { 0 } + if n >= 100 { 1_000 } else { 0 }).collect();
+        let expected: Vec<u64> = (0..103).map(at_ms).collect();
         assert_eq!(starts, expected);
         // Another worker's numbers begin anew.
         assert!(times.handle_takeover().is_empty());

@@ -100,10 +100,11 @@ impl OpusTrack {
         if verdict == Verdict::Now {
             return self.decode(at_us, seq, timestamp, payload).into_iter().collect();
         }
+        let before = if let Verdict::PausedAgain(seen_us) = verdict { self.go_on_at(seen_us) } else { Vec::new() };
         self.held.push(Held { at_us, seq, timestamp, payload: payload.to_vec() });
         match verdict {
             Verdict::Now | Verdict::HeldUp => self.release(),
-            Verdict::Wait => Vec::new(),
+            Verdict::Wait | Verdict::PausedAgain(_) => before,
             Verdict::Paused(seen_us) => self.go_on_at(seen_us),
         }
     }
@@ -288,9 +289,11 @@ mod tests {
         let shaky = placed(&packets, |n| said(n) + [0, 31, 9, 55, 2][n as usize % 5]);
         let worst = shaky.iter().zip(&expected).map(|(is, should)| (is - should).abs()).max();
         assert!(worst <= Some(60), "{worst:?} ms");
-        // One word, and muted again.
+        // One word, and muted again; for good, or to say more.
         let short = placed(&packets[..55], said);
         assert_eq!(short[50..], expected[50..55]);
+        let twice = |n: u64| said(n) + if n >= 55 { 4_000 } else { 0 };
+        assert_eq!(placed(&packets[..100], twice), (0..100).map(|n| twice(n) as i64).collect::<Vec<_>>());
     }
 
     #[test]
