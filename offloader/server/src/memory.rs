@@ -65,12 +65,12 @@ fn speech(model: &ModelOrder) -> u64 {
 }
 
 /// Bytes that can be used without anything being pushed out; `None` where the system does not tell.
-pub(crate) fn available() -> Option<u64> {
+fn available() -> Option<u64> {
     available_in(Path::new("/"))
 }
 
 /// What a process holds, in bytes; 0 if it is gone.
-pub(crate) fn resident(pid: u32) -> u64 {
+fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     kib_of(&status, "VmRSS:").unwrap_or(0) * 1024
 }

@@ -148,7 +148,9 @@ impl App {
             let ready: Vec<&Job> =
                 waiting.iter().filter(|job| roomy(job) && self.may_take(job, now_ms) && self.media_is_here(job)).collect();
             let ready = self.not_too_early(ready).await?;
-            let capacity = Capacity { workers_max: self.settings.workers_max, memory: self.memory_left(&at_work) };
+            // Not looked at each second while nothing waits.
+            let memory = if ready.is_empty() { None } else { self.memory_left(&at_work) };
+            let capacity = Capacity { workers_max: self.settings.workers_max, memory };
             let without_bound = Capacity { memory: None, ..capacity };
             let Some(job) = choose(ready.iter().copied(), &Kind::ALL, capacity, load, |job| self.bytes_of(job), now_ms) else {
                 self.note_no_memory(choose(ready, &Kind::ALL, without_bound, load, |_| 0, now_ms));
