@@ -243,7 +243,7 @@ export async function shot(page, name) {
 }
 
 /** Firefox, through WebDriver BiDi (playwright-core cannot drive Debian's). */
-export async function firefox() {
+export async function firefox(prefs = {}) {
   const { launch } = await import("puppeteer-core");
   return launch({
     browser: "firefox",
@@ -260,6 +260,7 @@ export async function firefox() {
       "toolkit.telemetry.enabled": false,
       "network.captive-portal-service.enabled": false,
       "network.connectivity-service.enabled": false,
+      ...prefs,
     },
   });
 }

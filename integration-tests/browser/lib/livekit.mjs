@@ -54,11 +54,15 @@ globalThis.sent = async (source) => {
 };
 // What comes of a person's source, and what the decoder made of it.
 globalThis.got = async (identity, source) => {
-  const found = { frames: 0, wide: 0, energy: 0, packets: 0 };
+  const found = { frames: 0, wide: 0, energy: 0, packets: 0, codec: "" };
   const track = room.remoteParticipants.get(identity)?.getTrackPublication(source)?.track;
-  for (const report of (await track?.getRTCStatsReport())?.values() ?? [])
+  const reports = await track?.getRTCStatsReport();
+  for (const report of reports?.values() ?? [])
     if (report.type === "inbound-rtp")
-      Object.assign(found, { frames: report.framesDecoded, wide: report.frameWidth ?? 0, energy: report.totalAudioEnergy, packets: report.packetsReceived });
+      Object.assign(found, {
+        frames: report.framesDecoded, wide: report.frameWidth ?? 0, energy: report.totalAudioEnergy, packets: report.packetsReceived,
+        codec: reports.get(report.codecId)?.mimeType ?? "",
+      });
   return found;
 };
 </script>`;

@@ -77,7 +77,7 @@ describe("LiveKit's own client in Firefox on the media node", { concurrency: fal
   before(async () => {
     node = await MediaNode.start();
     browser = await openChromium();
-    fox = await firefox();
+    fox = await firefox({ "media.webrtc.codec.video.av1.enabled": false });
     alice = await chromium("story", "alice", { adaptiveStream: true, dynacast: true });
     bob = await go(await fox.newPage(), "story", "bob", { adaptiveStream: true, dynacast: true });
     for (const page of [alice, bob]) await opens(page);
@@ -114,6 +114,35 @@ describe("LiveKit's own client in Firefox on the media node", { concurrency: fal
       await until(`${scenario} is over`, async () => (await bob.evaluate(() => globalThis.logged("Reconnected").length)) > before, PATIENCE_MS);
       await bothWays();
     }
+  });
+
+  it("who cannot decode a camera's first codec sees it in the second; nobody else does, and it ends with them", async () => {
+    const ann = await chromium("codecs", "ann", { dynacast: true });
+    const ben = await chromium("codecs", "ben");
+    const eve = await go(await fox.newPage(), "codecs", "eve");
+    // With the client's own defaults: AV1, and VP8 for those who ask for it.
+    await ann.evaluate(() => room.localParticipant.setCameraEnabled(true, { resolution: { width: 640, height: 360 } }, { videoCodec: "av1" }));
+    const sees = (page, codec) => until(`${codec} is decoded`, async () => {
+      const from = await got(page, "ann", "camera");
+      await page.evaluate(() => new Promise((later) => setTimeout(later, 1000)));
+      const to = await got(page, "ann", "camera");
+      return to.codec === codec && to.frames > from.frames + 3;
+    }, PATIENCE_MS);
+    const second = () => ann.evaluate(() => {
+      const { simulcastCodecs } = room.localParticipant.getTrackPublication("camera").track;
+      return [...simulcastCodecs.values()].map(({ codec, sender }) => ({ codec, active: sender?.getParameters().encodings.some(({ active }) => active) ?? false }));
+    });
+    await sees(ben, "video/AV1");
+    await sees(eve, "video/VP8");
+    assert.deepEqual(await second(), [{ codec: "vp8", active: true }]);
+    const published = (page) => page.evaluate(() => [...room.remoteParticipants.get("ann").trackPublications.keys()]);
+    assert.deepEqual(await published(eve), await published(ben), "one track, of one name");
+    assert.equal((await published(eve)).length, 1);
+    await sees(ben, "video/AV1");
+    await eve.evaluate(() => globalThis.room.disconnect());
+    await until("nobody needs the second codec", async () => !(await second())[0].active, PATIENCE_MS);
+    await sees(ben, "video/AV1");
+    for (const page of [ann, ben]) await page.evaluate(() => globalThis.room.disconnect());
   });
 
   it("what is encrypted end to end is seen with the key only", async () => {

@@ -50,8 +50,8 @@ pub struct OpsTrack {
 }
 
 /// Why media does or does not flow. Verdicts: flows, wrong_certificate, handshake_failed, no_description, no_checks, checks_refused,
-/// no_handshake, handshake_stalled, closed_by_client, consent_lost, packets_refused, not_offered, not_answered, no_packets, stopped,
-/// waits_for_key_frame, paused_for_bandwidth, lower_layer, not_permitted, not_wanted, nothing_published, nobody_publishes, muted,
+/// no_handshake, handshake_stalled, closed_by_client, consent_lost, packets_refused, not_offered, not_answered, no_common_codec, no_packets,
+/// stopped, waits_for_key_frame, paused_for_bandwidth, lower_layer, not_permitted, not_wanted, nothing_published, nobody_publishes, muted,
 /// kept_back, source_silent.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Diagnosis {

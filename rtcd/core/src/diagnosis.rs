@@ -165,6 +165,9 @@ impl Core {
         if subscription.settings.disabled {
             return Verdict::NotWanted;
         }
+        if subscription.undecodable {
+            return Verdict::NoCommonCodec;
+        }
         if subscription.sending.is_none() {
             // Before the publisher's own description there is nothing to offer to a viewer.
             return if track.bound.is_none() { Verdict::SourceSilent } else { Verdict::NotAnswered };

@@ -266,6 +266,10 @@ pub struct Publish {
     pub stereo: bool,
     /// What the client wants to send, if it says so: the answer lists it first, and browsers send what comes first.
     pub codec: Option<crate::negotiate::CodecKind>,
+    /// It is that track of the same peer once more, in a codec for those who cannot decode the other (LiveKit's backup codec). It goes by
+    /// the other's name in descriptions, nobody has it who does not ask for it, and whoever gets it has the other no longer. Taps follow
+    /// the other.
+    pub backup_of: Option<TrackId>,
 }
 
 /// One announced simulcast layer.

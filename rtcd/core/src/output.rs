@@ -168,6 +168,12 @@ pub enum Signal {
         /// The track.
         track: TrackId,
     },
+    /// The subscriber's description has no codec that the publisher sends now: nothing comes, unless the publisher changes, or publishes
+    /// it once more in another codec, see [`crate::input::Publish::backup_of`].
+    Undecodable {
+        /// The subscribed track.
+        track: TrackId,
+    },
     /// The peer is ended by the core. Nothing more comes for it.
     Ended {
         /// Why.

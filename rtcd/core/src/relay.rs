@@ -37,6 +37,7 @@ pub struct Origin {
     /// Lowest first.
     pub(crate) rids: Vec<String>,
     pub(crate) codecs: Vec<Codec>,
+    pub(crate) backup_of: Option<TrackId>,
 }
 
 impl Origin {
@@ -289,6 +290,7 @@ impl Core {
             announced: track.announced.clone(),
             rids: track.layers.iter().filter_map(|layer| Some(self.layers.get(*layer)?.rid.clone())).collect(),
             codecs: bound.codecs.clone(),
+            backup_of: track.backup_of.clone(),
         };
         self.outbox.notice(Notice::Origin(std::sync::Arc::new(origin)));
     }
@@ -380,7 +382,7 @@ impl Core {
             self.layer_woke(now, key);
         }
         if codec_changed {
-            self.codec_changed(key);
+            self.codec_changed(now, key);
         }
         self.store(now, key, seq, header, extensions, packet, kind);
     }

@@ -418,6 +418,7 @@ mod tests {
             announced: Vec::new(),
             rids: vec![String::new()],
             codecs: Vec::new(),
+            backup_of: None,
         })
     }
 

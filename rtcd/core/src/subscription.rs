@@ -6,7 +6,7 @@ use crate::arena::Key;
 use crate::codec::Vp8Rewriter;
 use crate::ids::Kind;
 use crate::input::TrackSettings;
-use crate::negotiate::{Codec, CodecKind};
+use crate::negotiate::CodecKind;
 use crate::peer::{PeerKey, TransportKey};
 use crate::receive::Rate;
 use crate::redundancy::Redundancy;
@@ -45,6 +45,9 @@ pub(crate) struct Subscription {
     pub(crate) viewer: PeerKey,
     pub(crate) transport: TransportKey,
     pub(crate) settings: TrackSettings,
+    /// The viewer cannot decode what the publisher sends.
+    pub(crate) undecodable: bool,
+    pub(crate) undecodable_told: bool,
     /// The viewer was told that its stream is paused.
     pub(crate) paused: bool,
     pub(crate) rtx_seq: u64,
@@ -72,7 +75,6 @@ pub(crate) struct Sending {
     /// Packets carry transport-wide numbers: pictures only, since each answer costs more than a sound packet.
     pub(crate) transport_cc: bool,
     pub(crate) clock_rate: u32,
-    pub(crate) codecs: Vec<Codec>,
 }
 
 /// What the viewer reports of the stream.

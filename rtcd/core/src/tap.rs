@@ -131,7 +131,7 @@ impl Core {
             Kind::Video => tap.scope.video && (!tap.scope.screen_only || track.source == Source::ScreenShare),
         };
         let known = tap.tracks.iter().any(|tapped| tapped.track == track_key);
-        if known || !in_scope || track.bound.is_none() || (tap.scope.consent_needed && !consented) {
+        if known || !in_scope || track.backup_of.is_some() || track.bound.is_none() || (tap.scope.consent_needed && !consented) {
             return;
         }
         tap.tracks.push(Tapped {

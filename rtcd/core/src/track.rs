@@ -55,6 +55,8 @@ pub(crate) struct Track {
     pub(crate) stereo: bool,
     /// Codec the client said it would send.
     pub(crate) wished: Option<crate::negotiate::CodecKind>,
+    /// The track it is once more, in another codec.
+    pub(crate) backup_of: Option<TrackId>,
     /// Lowest first.
     pub(crate) layers: SmallVec<[LayerKey; LAYERS_MAX]>,
     pub(crate) subscriptions: Vec<SubscriptionKey>,
@@ -137,6 +139,11 @@ pub(crate) struct Viewer {
 }
 
 impl Track {
+    /// The name it goes by in descriptions.
+    pub(crate) fn shown_as(&self) -> &TrackId {
+        self.backup_of.as_ref().unwrap_or(&self.id)
+    }
+
     /// Longer side of a layer as announced, pixels; 0 where nothing was said.
     pub(crate) fn announced_size(&self, index: u8) -> u32 {
         self.announced.get(usize::from(index)).map_or(0, |layer| layer.width.max(layer.height))
@@ -227,6 +234,7 @@ impl Track {
             announced: Vec::new(),
             stereo: false,
             wished: None,
+            backup_of: None,
             bound: None,
             layers: SmallVec::new(),
             subscriptions: Vec::new(),

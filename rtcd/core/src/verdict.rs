@@ -31,6 +31,8 @@ pub enum Verdict {
     NotOffered,
     /// The viewer has not answered the offer that carries the track.
     NotAnswered,
+    /// The viewer cannot decode the codec that its publisher sends.
+    NoCommonCodec,
     /// The track is negotiated and not muted, and not one packet came.
     NoPackets,
     /// Packets came, and stopped while somebody wants them.

@@ -547,6 +547,8 @@ export const de: Dictionary = {
   'verdictNext.not_offered': 'Der Browser hat eine Spur angekündigt, aber nicht angeboten. Bleibt das länger als einige Sekunden, das Gerät aus- und einschalten lassen.',
   'verdict.not_answered': 'Angebot nicht beantwortet',
   'verdictNext.not_answered': 'Eine Spur wurde diesem Browser angeboten und nicht beantwortet. Bleibt es so, neu laden lassen; sehr alten Browsern fehlt der Codec.',
+  'verdict.no_common_codec': 'Kein gemeinsamer Codec',
+  'verdictNext.no_common_codec': 'Dieser Browser kann den Codec des Absenders nicht dekodieren, und der Absender bietet keinen zweiten an. Einen Codec senden lassen, den alle haben (VP8), oder den Browser aktualisieren.',
   'verdict.no_packets': 'Kein einziges Paket',
   'verdictNext.no_packets': 'Alles ist ausgehandelt und nicht stumm, aber das Gerät liefert nichts: Berechtigung im Betriebssystem prüfen und ob ein anderes Programm das Gerät hält.',
   'verdict.stopped': 'Pakete bleiben aus',

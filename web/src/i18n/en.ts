@@ -546,6 +546,8 @@ export const en = {
   'verdictNext.not_offered': 'The browser announced a track and has not offered it. If it stays for more than a few seconds, let the person switch the device off and on.',
   'verdict.not_answered': 'Offer not answered',
   'verdictNext.not_answered': 'A track was offered to this browser and not answered. If it stays, let the person reload; very old browsers lack the codec.',
+  'verdict.no_common_codec': 'No codec in common',
+  'verdictNext.no_common_codec': 'This browser cannot decode what the sender sends, and the sender has no second codec. Let the sender use one that everybody has (VP8), or update the browser.',
   'verdict.no_packets': 'Not one packet came',
   'verdictNext.no_packets': 'Everything is agreed and not muted, and the device gives nothing: check the operating system’s microphone and camera permission, and that no other program holds the device.',
   'verdict.stopped': 'Packets stopped',

@@ -45,6 +45,7 @@ impl Core {
             stereo: origin.stereo,
             dtx: origin.dtx,
             wished: None,
+            backup_of: origin.backup_of.clone(),
             bound: Some(Bound { transport: None, codecs: origin.codecs.clone() }),
             layers: SmallVec::new(),
             subscriptions: Vec::new(),

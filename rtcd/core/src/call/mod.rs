@@ -1,6 +1,7 @@
 //! A call: who is in it. Each verb has its own file.
 
 mod adopt;
+mod backup;
 mod consent;
 mod data;
 mod end;

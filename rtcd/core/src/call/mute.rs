@@ -9,6 +9,9 @@ use crate::track::TrackKey;
 
 impl Core {
     pub(crate) fn mute(&mut self, now: Instant, key: TrackKey, muted: bool) {
+        if let Some(backup) = self.backup_of(key) {
+            self.mute(now, backup, muted);
+        }
         let Some(track) = self.tracks.get_mut(key) else { return };
         if track.muted == muted {
             return;

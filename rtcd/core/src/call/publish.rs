@@ -24,6 +24,9 @@ impl Core {
             self.counters.one(Count::JoinsRefused);
             return;
         }
+        if publish.backup_of.as_ref().is_some_and(|of| !self.may_back_up(peer_key, of)) {
+            return self.counters.one(Count::UnknownName);
+        }
         let (call, transport) = (peer.call, peer.publish);
         let tells_levels = peer.levels.is_some() && publish.source != Source::ScreenShareAudio;
         let mut announced = publish.layers.clone();
@@ -43,6 +46,7 @@ impl Core {
             stereo: publish.stereo,
             dtx: publish.dtx,
             wished: publish.codec,
+            backup_of: publish.backup_of.clone(),
             bound: None,
             layers: SmallVec::new(),
             subscriptions: Vec::new(),
@@ -85,7 +89,7 @@ impl Core {
 
     /// Whoever gets everything and did not say otherwise gets this too.
     pub(crate) fn subscribe_all_to(&mut self, now: Instant, key: TrackKey, but: Option<PeerKey>) {
-        let Some(track) = self.tracks.get(key) else { return };
+        let Some(track) = self.tracks.get(key).filter(|track| track.backup_of.is_none()) else { return };
         let Some(call) = self.calls.get(track.call) else { return };
         let takes = |peer: &&PeerKey| {
             Some(**peer) != but && !track.declined.contains(peer) && self.peers.get(**peer).is_some_and(|peer| peer.auto_subscribe)

@@ -9,16 +9,10 @@ use crate::track::TrackKey;
 
 impl Core {
     pub(crate) fn track_settings(&mut self, now: Instant, viewer: PeerKey, track: TrackKey, settings: TrackSettings) {
-        let Some(peer) = self.peers.get(viewer) else { return };
-        let key = peer
-            .subscriptions
-            .iter()
-            .copied()
-            .find(|key| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track));
-        let Some(key) = key else { return };
-        if let Some(subscription) = self.subscriptions.get_mut(key) {
-            subscription.settings = settings;
-        }
+        let Some(key) = self.subscription_to_either(viewer, track) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        subscription.settings = settings;
+        let track = subscription.track;
         self.refresh_subscription(now, key);
         self.refresh_demand(now, track);
     }

@@ -7,7 +7,7 @@ use crate::core::Core;
 use crate::ids::Kind;
 use crate::input::{TrackSettings, Transports};
 use crate::limits::SUBSCRIPTIONS_PER_PEER_MAX;
-use crate::negotiate::{Agreed, Outgoing, matching};
+use crate::negotiate::{Outgoing, matching};
 use crate::output::Signal;
 use crate::peer::negotiation::extension_map;
 use crate::peer::transport::Negotiator;
@@ -18,7 +18,7 @@ use crate::rewrite::Rewrite;
 use crate::rtcp::SenderStats;
 use crate::rtp::{Extension, ExtensionMap};
 use crate::subscription::{EVERYTHING, Feedback, Ration, Sending, SentReports, Subscription, SubscriptionKey};
-use crate::track::TrackKey;
+use crate::track::{LayerKey, TrackKey};
 
 impl Core {
     /// Everything that is live in the call.
@@ -31,6 +31,7 @@ impl Core {
             .filter_map(|peer| self.peers.get(*peer))
             .flat_map(|peer| peer.tracks.iter().copied())
             .chain(call.stand_ins.iter().copied())
+            .filter(|track| self.tracks.get(*track).is_some_and(|track| track.backup_of.is_none()))
             .collect();
         for track in tracks {
             self.subscribe(now, viewer, track);
@@ -49,10 +50,8 @@ impl Core {
         let (Some(transport_key), Some(track), Some(peer)) = (transport, self.tracks.get(track_key), self.peers.get(viewer)) else {
             return;
         };
-        let known =
-            peer.subscriptions.iter().any(|key| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track_key));
         let Some(bound) = &track.bound else { return };
-        if known || track.peer == Some(viewer) || track.call != peer.call {
+        if self.subscription_to(viewer, track_key).is_some() || track.peer == Some(viewer) || track.call != peer.call {
             return;
         }
         let taken = self.transports.get(transport_key).map(|transport| &transport.outgoing);
@@ -61,6 +60,7 @@ impl Core {
         let (Some(ssrc), Some(rtx_ssrc)) = (fresh(), fresh()) else { return };
         let outgoing = Outgoing {
             track: track.id.clone(),
+            shown_as: track.shown_as().clone(),
             publisher: track.publisher.clone(),
             kind: track.kind,
             source: track.source,
@@ -81,6 +81,8 @@ impl Core {
             rtx_ssrc,
             settings,
             sending: None,
+            undecodable: false,
+            undecodable_told: false,
             kind,
             rewrite: Rewrite::new(first_seq),
             vp8: Vp8Rewriter::new(),
@@ -121,8 +123,23 @@ impl Core {
         if let Some(track) = self.tracks.get_mut(track) {
             track.declined.retain(|other| *other != viewer);
         }
+        if self.subscription_to_either(viewer, track).is_some() {
+            return;
+        }
+        let wishes = self.give_up_original(now, viewer, track);
         self.subscribe(now, viewer, track);
+        if let Some((wishes, key)) = wishes.zip(self.subscription_to(viewer, track))
+            && let Some(subscription) = self.subscriptions.get_mut(key)
+        {
+            subscription.settings = wishes;
+            self.refresh_demand(now, track);
+        }
         self.renegotiate_viewer(viewer);
+    }
+
+    pub(crate) fn subscription_to(&self, viewer: PeerKey, track: TrackKey) -> Option<SubscriptionKey> {
+        let of_track = |key: &SubscriptionKey| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track);
+        self.peers.get(viewer)?.subscriptions.iter().copied().find(of_track)
     }
 
     /// The viewer does not, or no longer, want the track, also if it goes live only later.
@@ -140,15 +157,9 @@ impl Core {
         }
     }
 
-    /// Takes the viewer's subscription back, if it has one.
+    /// Takes the viewer's subscription to the track or its backup back, if it has one.
     pub(crate) fn unsubscribe(&mut self, now: Instant, viewer: PeerKey, track: TrackKey) {
-        let Some(peer) = self.peers.get(viewer) else { return };
-        let key = peer
-            .subscriptions
-            .iter()
-            .copied()
-            .find(|key| self.subscriptions.get(*key).is_some_and(|subscription| subscription.track == track));
-        if let Some(key) = key {
+        if let Some(key) = self.subscription_to_either(viewer, track) {
             self.drop_subscription(now, key);
             self.renegotiate_viewer(viewer);
         }
@@ -180,53 +191,98 @@ impl Core {
     }
 
     /// What a new agreement says of the streams we send: those that are there may flow.
-    pub(crate) fn apply_outgoing(&mut self, now: Instant, key: TransportKey, agreed: &Agreed) {
+    pub(crate) fn apply_outgoing(&mut self, now: Instant, key: TransportKey) {
         let Some(transport) = self.transports.get(key) else { return };
-        for subscription_key in transport.subscriptions.clone() {
-            let Some(subscription) = self.subscriptions.get_mut(subscription_key) else { continue };
-            let Some(track) = self.tracks.get(subscription.track) else { continue };
-            let section = agreed.sections.iter().find(|section| section.send.as_ref().is_some_and(|send| send.track == track.id));
-            let was_live = subscription.sending.is_some();
-            let used = track.layers.first().and_then(|layer| self.layers.get(*layer)).map_or(0, |layer| layer.codec);
-            subscription.sending = section.and_then(|section| {
-                let publisher_codec = track.bound.as_ref()?.codecs.get(used)?;
-                let codec = matching(&section.codecs, publisher_codec)?;
-                let mut extensions = ExtensionMap::new();
-                extension_map(&section.extensions, &mut extensions);
-                Some(Sending {
-                    kind: codec.kind,
-                    payload_type: codec.payload_type,
-                    rtx: codec.rtx,
-                    red: codec.red,
-                    clock_rate: codec.kind.clock_rate(),
-                    transport_cc: track.kind == Kind::Video && codec.transport_cc && extensions.id(Extension::TransportCc).is_some(),
-                    extensions,
-                    codecs: section.codecs.clone(),
-                })
-            });
-            let is_live = subscription.sending.is_some();
-            if is_live
-                && !was_live
-                && let Some(peer) = self.peers.get(subscription.viewer)
-            {
-                self.outbox.signal(&peer.id, Signal::Subscribed { track: track.id.clone() });
-            }
-            self.refresh_subscription(now, subscription_key);
-            self.refresh_viewer(subscription_key);
+        for subscription in transport.subscriptions.clone() {
+            let used = self.codec_used(subscription);
+            self.apply_agreement(subscription, used);
+            self.refresh_subscription(now, subscription);
+            self.refresh_viewer(subscription);
         }
     }
 
-    /// The publisher sends another of its codecs now.
-    pub(crate) fn codec_changed(&mut self, layer: crate::track::LayerKey) {
-        let Some(layer) = self.layers.get(layer) else { return };
-        let Some(track) = self.tracks.get(layer.track) else { return };
-        let Some(used) = track.bound.as_ref().and_then(|bound| bound.codecs.get(layer.codec)) else { return };
-        for key in &track.subscriptions {
-            let Some(sending) = self.subscriptions.get_mut(*key).and_then(|subscription| subscription.sending.as_mut()) else { continue };
-            if let Some(codec) = matching(&sending.codecs, used) {
-                (sending.kind, sending.payload_type) = (codec.kind, codec.payload_type);
-                (sending.rtx, sending.red) = (codec.rtx, codec.red);
+    /// What the publisher sends: place in its codecs.
+    fn codec_used(&self, key: SubscriptionKey) -> usize {
+        let track = self.subscriptions.get(key).and_then(|subscription| self.tracks.get(subscription.track));
+        let layers = track.map(|track| track.layers.as_slice()).unwrap_or_default();
+        let mut layers = layers.iter().filter_map(|layer| self.layers.get(*layer)).peekable();
+        let first = layers.peek().map_or(0, |layer| layer.codec);
+        layers.find(|layer| layer.awake).map_or(first, |layer| layer.codec)
+    }
+
+    /// Says whether that made it flow, or stopped it.
+    fn apply_agreement(&mut self, key: SubscriptionKey, used: usize) -> bool {
+        let agreed = self.agreed_sending(key, used);
+        let Some(subscription) = self.subscriptions.get_mut(key) else { return false };
+        let was_live = subscription.sending.is_some();
+        // Told once: a publisher that changes to and fro shall not keep everybody's signalling busy.
+        let is_news = matches!(agreed, AgreedSending::NoCodec) && !std::mem::replace(&mut subscription.undecodable_told, true);
+        subscription.undecodable = matches!(agreed, AgreedSending::NoCodec);
+        subscription.sending = if let AgreedSending::Stream(sending) = agreed { Some(*sending) } else { None };
+        let is_live = subscription.sending.is_some();
+        if let (Some(track), Some(peer)) = (self.tracks.get(subscription.track), self.peers.get(subscription.viewer)) {
+            if is_live && !was_live {
+                self.outbox.signal(&peer.id, Signal::Subscribed { track: track.id.clone() });
+            }
+            if is_news {
+                self.outbox.signal(&peer.id, Signal::Undecodable { track: track.id.clone() });
             }
         }
+        is_live != was_live
     }
+
+    /// What the viewer's description says of a stream.
+    fn agreed_sending(&self, key: SubscriptionKey, used: usize) -> AgreedSending {
+        let agreed = || {
+            let subscription = self.subscriptions.get(key)?;
+            let track = self.tracks.get(subscription.track)?;
+            let negotiator = &self.transports.get(subscription.transport)?.negotiator;
+            if negotiator.refuses(&track.id) {
+                return Some(AgreedSending::NoCodec);
+            }
+            let sections = &negotiator.agreed()?.sections;
+            let section = sections.iter().find(|section| section.send.as_ref().is_some_and(|send| send.track == track.id))?;
+            let Some(codec) = matching(&section.codecs, track.bound.as_ref()?.codecs.get(used)?) else {
+                return Some(AgreedSending::NoCodec);
+            };
+            let mut extensions = ExtensionMap::new();
+            extension_map(&section.extensions, &mut extensions);
+            Some(AgreedSending::Stream(Box::new(Sending {
+                kind: codec.kind,
+                payload_type: codec.payload_type,
+                rtx: codec.rtx,
+                red: codec.red,
+                clock_rate: codec.kind.clock_rate(),
+                transport_cc: track.kind == Kind::Video && codec.transport_cc && extensions.id(Extension::TransportCc).is_some(),
+                extensions,
+            })))
+        };
+        agreed().unwrap_or(AgreedSending::Nothing)
+    }
+
+    /// The publisher sends another of its codecs now. Who agreed on that one gets it under its number.
+    pub(crate) fn codec_changed(&mut self, now: Instant, layer: LayerKey) {
+        let Some(layer) = self.layers.get(layer) else { return };
+        let (track, used) = (layer.track, layer.codec);
+        let mut demand_changed = false;
+        for key in self.tracks.get(track).map(|track| track.subscriptions.clone()).unwrap_or_default() {
+            if self.apply_agreement(key, used) {
+                demand_changed = true;
+                self.refresh_subscription(now, key);
+                self.refresh_viewer(key);
+            }
+        }
+        if demand_changed {
+            self.refresh_demand(now, track);
+        }
+    }
+}
+
+/// What a viewer's description says of a stream for it.
+enum AgreedSending {
+    /// Not yet anything.
+    Nothing,
+    /// It cannot decode what the publisher sends.
+    NoCodec,
+    Stream(Box<Sending>),
 }

@@ -8,6 +8,11 @@ use crate::track::TrackKey;
 
 impl Core {
     pub(crate) fn end_track(&mut self, now: Instant, key: TrackKey) {
+        // Of a track of another shard that one says what has ended.
+        let is_ours = self.tracks.get(key).is_some_and(|track| track.origin.is_none());
+        if let Some(backup) = self.backup_of(key).filter(|_| is_ours) {
+            self.end_track(now, backup);
+        }
         let Some(track) = self.tracks.get(key) else { return };
         let (subscriptions, layers, publisher, call) = (track.subscriptions.clone(), track.layers.clone(), track.peer, track.call);
         let was_live = track.bound.is_some();

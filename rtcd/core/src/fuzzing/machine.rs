@@ -169,6 +169,7 @@ impl Machine {
                     dtx: false,
                     stereo: false,
                     codec: None,
+                    backup_of: (first & 32 != 0).then(|| track(first >> 2)),
                 })));
             }
             8 => self.tell(Input::Mute { peer: peer(who), track: track(first), muted: first & 8 != 0 }),

@@ -133,6 +133,8 @@ pub struct SendStream {
 pub struct Outgoing {
     /// Which track.
     pub track: TrackId,
+    /// The name it goes by; another where it stands in for a track in another codec.
+    pub shown_as: TrackId,
     /// Whose: the first half of the msid stream id that LiveKit clients split at `|`.
     pub publisher: PeerId,
     /// Sound or picture.

@@ -120,6 +120,12 @@ impl Answerer {
         }
     }
 
+    /// Asked: is there a section of its kind for the track, and none that shares a codec with it?
+    #[must_use]
+    pub fn refuses(&self, track: &TrackId) -> bool {
+        self.outgoing.iter().any(|wanted| wanted.unsupported && wanted.outgoing.track == *track)
+    }
+
     /// What is agreed now.
     #[must_use]
     pub fn agreed(&self) -> Option<&Agreed> {
@@ -153,6 +159,12 @@ impl Answerer {
 
     fn wants(&self, track: &TrackId) -> bool {
         self.outgoing.iter().any(|wanted| wanted.outgoing.track == *track)
+    }
+
+    /// The name that a track goes by. What is over has its own, for one answer more.
+    fn shown_as(&self, track: &TrackId) -> TrackId {
+        let wanted = self.outgoing.iter().find(|wanted| wanted.outgoing.track == *track);
+        wanted.map_or(track, |wanted| &wanted.outgoing.shown_as).clone()
     }
 
     fn is_sent(&self, track: &TrackId) -> bool {
@@ -214,7 +226,7 @@ impl Answerer {
         first.end_of_candidates = true;
 
         self.mark_unsupported(&lines, &agreed);
-        let mids = lines.iter().filter_map(|line| Some((line.mid.clone(), line.track.clone()?))).collect();
+        let mids = lines.iter().filter_map(|line| Some((line.mid.clone(), self.shown_as(line.track.as_ref()?)))).collect();
         self.version += 1;
         self.lines = lines;
         self.asked = false;

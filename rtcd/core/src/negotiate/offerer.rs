@@ -151,6 +151,12 @@ impl Offerer {
         self.agreed.as_ref()
     }
 
+    /// Asked: did the client take nothing of this track?
+    #[must_use]
+    pub fn refuses(&self, track: &TrackId) -> bool {
+        self.lines.iter().any(|line| matches!(&line.state, LineState::Refused(refused) if refused == track))
+    }
+
     /// Asked: is there an offer to send? `None` while one is outstanding or where nothing changed.
     pub fn poll_offer(&mut self) -> Option<Offer> {
         let may = self.mutual.as_ref().is_none_or(|mutual| mutual.may_offer(self.agreed.is_some()));
@@ -268,7 +274,7 @@ impl Offerer {
     }
 
     pub(super) fn mids(&self) -> Vec<(String, TrackId)> {
-        self.lines.iter().filter_map(|line| Some((line.mid.clone(), line.state.track()?.clone()))).collect()
+        self.lines.iter().filter_map(|line| Some((line.mid.clone(), line.state.shown_as()?.clone()))).collect()
     }
 
     /// A description of ours, so far with the data section alone.
@@ -386,6 +392,14 @@ impl LineState {
     fn track(&self) -> Option<&TrackId> {
         match self {
             Self::Used(outgoing) => Some(&outgoing.track),
+            Self::Refused(track) => Some(track),
+            Self::Leaving { .. } | Self::Free => None,
+        }
+    }
+
+    fn shown_as(&self) -> Option<&TrackId> {
+        match self {
+            Self::Used(outgoing) => Some(&outgoing.shown_as),
             Self::Refused(track) => Some(track),
             Self::Leaving { .. } | Self::Free => None,
         }

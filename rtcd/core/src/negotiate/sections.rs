@@ -184,7 +184,7 @@ pub(super) fn extensions(kind: Kind, media: &sdp::Media) -> (ExtensionMap, Vec<s
 
 /// Adds msid and SSRC lines of a track that we send in the stream `stream`.
 pub(super) fn write_outgoing(media: &mut sdp::Media, outgoing: &Outgoing, stream: String, rtx: bool) {
-    media.msids.push(sdp::Msid { stream: stream.clone(), track: outgoing.track.as_str().to_owned() });
+    media.msids.push(sdp::Msid { stream: stream.clone(), track: outgoing.shown_as.as_str().to_owned() });
     let mut ssrcs = vec![outgoing.ssrc];
     if rtx {
         ssrcs.push(outgoing.rtx_ssrc);
@@ -196,7 +196,7 @@ pub(super) fn write_outgoing(media: &mut sdp::Media, outgoing: &Outgoing, stream
 /// `PA_…|TR_…`: LiveKit clients split at the bar and take the track's sid from behind it. They need it where we offer: a browser
 /// keeps the track id of the first track for ever when a section is used again (Chromium 156), and Firefox makes up its own.
 pub(super) fn stream_of_track(outgoing: &Outgoing) -> String {
-    format!("{}|{}", outgoing.publisher.as_str(), outgoing.track.as_str())
+    format!("{}|{}", outgoing.publisher.as_str(), outgoing.shown_as.as_str())
 }
 
 /// `PA_…|camera`: browsers keep the tracks of one stream in lip-sync. For clients that find the track by its mid, which every client
@@ -205,7 +205,7 @@ pub(super) fn stream_of_source(outgoing: &Outgoing) -> String {
     let group = match outgoing.source {
         Source::Camera | Source::Microphone => "camera",
         Source::ScreenShare | Source::ScreenShareAudio => "screen",
-        Source::Unknown => outgoing.track.as_str(),
+        Source::Unknown => outgoing.shown_as.as_str(),
     };
     format!("{}|{group}", outgoing.publisher.as_str())
 }

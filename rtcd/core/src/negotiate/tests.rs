@@ -46,6 +46,7 @@ fn outgoing(name: &str, kind: Kind, codecs: &[Codec]) -> Outgoing {
     let number = u32::from(name.as_bytes()[name.len() - 1]);
     Outgoing {
         track: track(name),
+        shown_as: track(name),
         publisher: PeerId::new("PA_pub").expect("name"),
         kind,
         source: if kind == Kind::Audio { Source::Microphone } else { Source::Camera },

@@ -132,7 +132,7 @@ impl Core {
             self.layer_woke(now, source.layer);
         }
         if codec_changed {
-            self.codec_changed(source.layer);
+            self.codec_changed(now, source.layer);
         }
         self.arm_reports(now, key);
         if redundant {

@@ -79,7 +79,7 @@ impl Core {
         self.bind_sections(now, key, &agreed);
         self.outbox.signal(&peer_id, Signal::Answer { sdp: answer.sdp, id, mids: answer.mids });
         self.tell_sending(key, &agreed);
-        self.apply_outgoing(now, key, &agreed);
+        self.apply_outgoing(now, key);
         self.renegotiate(key);
     }
 
@@ -108,7 +108,7 @@ impl Core {
                 self.bind_sections(now, key, &agreed);
                 self.tell_sending(key, &agreed);
             }
-            self.apply_outgoing(now, key, &agreed);
+            self.apply_outgoing(now, key);
         }
         self.renegotiate(key);
     }

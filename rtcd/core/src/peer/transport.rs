@@ -11,7 +11,7 @@ use super::connect::State;
 use super::dtls::DtlsSession;
 use crate::arena::Key;
 use crate::ice::IceAgent;
-use crate::ids::{Link, Side};
+use crate::ids::{Link, Side, TrackId};
 use crate::negotiate::{Agreed, Answerer, DataSection, Offerer};
 use crate::output::Step;
 use crate::receive::Rate;
@@ -82,6 +82,14 @@ impl Negotiator {
         match self {
             Self::Answers(answerer) => answerer.agreed(),
             Self::Offers(offerer) => offerer.agreed(),
+        }
+    }
+
+    /// Does the client take nothing of the track, for want of a codec?
+    pub(crate) fn refuses(&self, track: &TrackId) -> bool {
+        match self {
+            Self::Answers(answerer) => answerer.refuses(track),
+            Self::Offers(offerer) => offerer.refuses(track),
         }
     }
 

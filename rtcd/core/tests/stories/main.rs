@@ -5,6 +5,7 @@
 
 mod addresses;
 mod audio;
+mod backup;
 mod consent;
 mod data;
 mod descriptions;

@@ -37,6 +37,7 @@ pub fn announced(peer: PeerId, track: &str, cid: &str) -> Publish {
         muted: false,
         layers: Vec::new(),
         codec: None,
+        backup_of: None,
         dtx: false,
         stereo: false,
     }
@@ -150,6 +151,8 @@ pub struct Client {
     pub hellos_lost: u32,
     /// Its datagrams travel as frames of TCP connections.
     pub tcp: bool,
+    /// It has one codec for pictures, VP8.
+    vp8_alone: bool,
     /// The offers a client got and has not answered.
     pub unanswered: Vec<(String, u32)>,
 }
@@ -284,6 +287,10 @@ pub struct World {
     pub red: bool,
     /// Clients that join from now on know dependency descriptors.
     pub descriptors: bool,
+    /// Clients that join from now on have one codec for pictures, VP8.
+    pub vp8_alone: bool,
+    /// What is published from now on is this track once more.
+    pub backup_of: Option<TrackId>,
     /// What the clients speak.
     pub dtls: DtlsVersion,
     /// What goes to the server is kept here when wanted.
@@ -364,6 +371,8 @@ impl World {
             dtls: DtlsVersion::Auto,
             red: false,
             descriptors: false,
+            vp8_alone: false,
+            backup_of: None,
             deaf: false,
             tcp: false,
         }
@@ -499,6 +508,7 @@ impl World {
             passive: false,
             hellos_lost: 0,
             tcp: self.tcp,
+            vp8_alone: self.vp8_alone,
             unanswered: Vec::new(),
         });
         self.tell(Input::Join(Box::new(join)));
@@ -531,6 +541,9 @@ impl World {
             .enable_opus(true, self.red)
             .set_extension(12, str0m::rtp::Extension::PlayoutDelay)
             .set_rtp_mode(true);
+        if self.clients[client].vp8_alone {
+            rtc = rtc.clear_codecs().enable_opus(true, self.red).enable_vp8(true);
+        }
         if self.descriptors {
             let uri = rtcd_core::rtp::Extension::DependencyDescriptor.uri();
             rtc = rtc.set_extension(13, str0m::rtp::Extension::with_serializer(uri, layered::Carrier));
@@ -565,6 +578,7 @@ impl World {
             source,
             muted,
             layers: layers.collect(),
+            backup_of: self.backup_of.clone(),
             ..announced(self.peer(client), track.as_str(), &format!("cid-{name}"))
         };
         if !self.clients[client].mutual {
@@ -1134,6 +1148,7 @@ impl World {
             Signal::WantedLayers { .. }
             | Signal::StreamState { .. }
             | Signal::Subscribed { .. }
+            | Signal::Undecodable { .. }
             | Signal::Sending(_)
             | Signal::OffersHeld { .. }
             | Signal::Ended { .. } => {}

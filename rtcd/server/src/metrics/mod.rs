@@ -192,7 +192,8 @@ impl Metrics {
             | Signal::OffersHeld { .. }
             | Signal::WantedLayers { .. }
             | Signal::StreamState { .. }
-            | Signal::Subscribed { .. } => {}
+            | Signal::Subscribed { .. }
+            | Signal::Undecodable { .. } => {}
         }
     }
 

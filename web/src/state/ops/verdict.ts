@@ -13,6 +13,7 @@ export const VERDICTS = [
   'packets_refused',
   'not_offered',
   'not_answered',
+  'no_common_codec',
   'no_packets',
   'stopped',
   'waits_for_key_frame',

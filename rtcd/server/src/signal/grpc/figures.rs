@@ -135,6 +135,7 @@ fn verdict(verdict: Verdict) -> v1::Verdict {
         Verdict::PacketsRefused => v1::Verdict::PacketsRefused,
         Verdict::NotOffered => v1::Verdict::NotOffered,
         Verdict::NotAnswered => v1::Verdict::NotAnswered,
+        Verdict::NoCommonCodec => v1::Verdict::NoCommonCodec,
         Verdict::NoPackets => v1::Verdict::NoPackets,
         Verdict::Stopped => v1::Verdict::Stopped,
         Verdict::WaitsForKeyFrame => v1::Verdict::WaitsForKeyFrame,

@@ -119,6 +119,8 @@ pub(super) struct Track {
     pub(super) wanted_layers: Vec<(u8, bool)>,
     /// The publisher was told that somebody has it.
     pub(super) subscribed: bool,
+    /// The second codec that the client can publish it in.
+    pub(super) backup: Option<super::backup::Backup>,
 }
 
 impl Call {

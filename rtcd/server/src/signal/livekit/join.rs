@@ -179,7 +179,11 @@ fn repeat_state(turn: &mut Turn<'_>, call: &Call, participant: &Participant, ses
             let response = lk::TrackPublishedResponse { cid: track.cid.clone(), track: Some(track.info.clone()) };
             turn.frame(session, Message::TrackPublished(response));
         }
-        if !track.wanted_layers.is_empty() {
+        if let Some(cid) = track.backup.as_ref().and_then(super::backup::Backup::awaited) {
+            let response = lk::TrackPublishedResponse { cid: cid.to_owned(), track: Some(track.info.clone()) };
+            turn.frame(session, Message::TrackPublished(response));
+        }
+        if !track.wanted_layers.is_empty() || track.backup.as_ref().is_some_and(super::backup::Backup::is_asked_for) {
             turn.frame(session, Message::SubscribedQualityUpdate(super::signal::subscribed_quality(track)));
         }
     }

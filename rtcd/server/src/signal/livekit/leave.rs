@@ -105,6 +105,7 @@ impl Adapter {
         for other in &mut call.participants {
             other.choices.retain(|track, _| participant.track(track.as_str()).is_none());
             other.paused.retain(|track| participant.track(track.as_str()).is_none());
+            other.tracks.iter_mut().filter_map(|track| track.backup.as_mut()).for_each(|backup| backup.forget(peer));
         }
         for track in &participant.tracks {
             turn.hook_track(call, &participant, track.id.as_str(), false);

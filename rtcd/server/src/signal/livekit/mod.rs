@@ -9,6 +9,7 @@
 
 #![expect(deprecated, reason = "older SDKs still write and read the fields that newer ones replaced")]
 
+mod backup;
 mod call;
 mod data;
 mod hooks;

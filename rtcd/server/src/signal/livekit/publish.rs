@@ -7,6 +7,7 @@ use lk::signal_response::Message;
 use rtcd_core::ids::{Kind, PeerId, TrackId};
 use rtcd_core::input::{Layer, Publish};
 
+use super::backup::Backup;
 use super::call::{Call, Track};
 use super::translate;
 use super::turn::Turn;
@@ -17,6 +18,9 @@ use crate::signal::seam::{AdapterOutput, Fault};
 impl Call {
     pub(super) fn handle_add_track(&mut self, turn: &mut Turn<'_>, peer: &PeerId, request: lk::AddTrackRequest) {
         let call = self.id.clone();
+        if !request.sid.is_empty() {
+            return self.handle_add_backup(turn, peer, request);
+        }
         let Some(participant) = self.participant_mut(peer) else { return };
         // The client asks again where the answer got lost.
         if let Some(track) = participant.tracks.iter().find(|track| track.cid == request.cid) {
@@ -25,9 +29,7 @@ impl Call {
         }
         let kind = translate::kind(request.r#type());
         let too_long = |text: &String| text.len() > limits::TRACK_TEXT_LEN_MAX;
-        let problem = if !request.sid.is_empty() {
-            Some((Reason::UnsupportedType, "this server takes one codec per track; do not publish a backup codec"))
-        } else if !translate::may_publish(&participant.grants, request.source()) {
+        let problem = if !translate::may_publish(&participant.grants, request.source()) {
             Some((Reason::NotAllowed, "the token does not allow to publish from this source"))
         } else if kind.is_none() || request.cid.is_empty() {
             Some((Reason::InvalidRequest, "a track needs a cid and the type AUDIO or VIDEO"))
@@ -46,12 +48,7 @@ impl Call {
         let full = participant.tracks.len() >= rtcd_core::limits::TRACKS_PER_PEER_MAX;
         let problem = problem.or_else(|| full.then_some((Reason::LimitExceeded, "unpublish a track before publishing another one")));
         let (Some(kind), None) = (kind, problem) else {
-            let (reason, message) = problem.unwrap_or((Reason::InvalidRequest, "the track has no type"));
-            if let Some(session) = participant.session.clone() {
-                super::request::refuse(turn, &session, 0, reason, message, Some(Request::AddTrack(request)));
-            }
-            turn.fault(&self.id, Fault::Track);
-            return;
+            return self.refuse_track(turn, peer, request, problem.unwrap_or((Reason::InvalidRequest, "the track has no type")));
         };
         let Some(track) = TrackId::new(&translate::new_sid("TR_")) else { return };
         let layers = translate::layers(&request);
@@ -67,6 +64,7 @@ impl Call {
             dtx: kind == Kind::Audio && !info.disable_dtx,
             stereo: info.stereo,
             codec: translate::codec(&info.mime_type).filter(|_| !request.simulcast_codecs.is_empty()),
+            backup_of: None,
         };
         if let Some(how) = translate::encryption(info.encryption()) {
             turn.out.push(AdapterOutput::Encrypted { call, peer: peer.clone(), track: track.clone(), how });
@@ -76,14 +74,22 @@ impl Call {
         turn.tell(participant, Message::TrackPublished(response));
         participant.tracks.push(Track {
             id: track.clone(),
-            cid: request.cid,
+            cid: request.cid.clone(),
             info,
             live: false,
             wanted_layers: Vec::new(),
             subscribed: false,
+            backup: Backup::announced(kind, &request.simulcast_codecs),
         });
         self.hold_back_from_restricted(turn, peer, &track);
         self.withhold_sealed(turn, peer);
+    }
+
+    pub(super) fn refuse_track(&self, turn: &mut Turn<'_>, peer: &PeerId, request: lk::AddTrackRequest, why: (Reason, &str)) {
+        if let Some(session) = self.participant(peer).and_then(|participant| participant.session.as_ref()) {
+            super::request::refuse(turn, session, 0, why.0, why.1, Some(Request::AddTrack(request)));
+        }
+        turn.fault(&self.id, Fault::Track);
     }
 
     /// The participant mutes or unmutes its own track.
@@ -196,12 +202,7 @@ fn track_info(track: &TrackId, kind: Kind, request: &lk::AddTrackRequest, layers
         disable_dtx: request.disable_dtx || has(lk::AudioTrackFeature::TfNoDtx),
         source: request.source,
         layers: video_layers.clone(),
-        codecs: vec![lk::SimulcastCodecInfo {
-            mime_type: mime_type.clone(),
-            cid: request.cid.clone(),
-            layers: video_layers,
-            ..lk::SimulcastCodecInfo::default()
-        }],
+        codecs: vec![codec_info(&mime_type, &request.cid, &video_layers)],
         mime_type,
         stereo: request.stereo || has(lk::AudioTrackFeature::TfStereo),
         disable_red: true,
@@ -210,5 +211,14 @@ fn track_info(track: &TrackId, kind: Kind, request: &lk::AddTrackRequest, layers
         audio_features: request.audio_features.iter().copied().take(16).collect(),
         backup_codec_policy: request.backup_codec_policy,
         ..lk::TrackInfo::default()
+    }
+}
+
+pub(super) fn codec_info(mime_type: &str, cid: &str, layers: &[lk::VideoLayer]) -> lk::SimulcastCodecInfo {
+    lk::SimulcastCodecInfo {
+        mime_type: mime_type.to_owned(),
+        cid: cid.to_owned(),
+        layers: layers.to_vec(),
+        ..lk::SimulcastCodecInfo::default()
     }
 }

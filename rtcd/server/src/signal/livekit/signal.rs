@@ -41,13 +41,18 @@ impl Adapter {
                 turn.tell(participant, Message::Leave(leave));
                 turn.fault(&call.id, Fault::Signaling);
             }
-            Signal::WantedLayers { track, layers } => {
-                let Some(track) = participant.track_mut(track.as_str()) else { return };
-                track.wanted_layers = layers;
+            Signal::WantedLayers { track: id, layers } => {
+                let Some(track) = participant.track_in_any_codec(&id) else { return };
+                match &mut track.backup {
+                    Some(backup) if track.id != id => backup.wanted_layers = layers,
+                    _ => track.wanted_layers = layers,
+                }
                 let update = subscribed_quality(track);
                 turn.tell(participant, Message::SubscribedQualityUpdate(update));
             }
             Signal::StreamState { track, paused } => {
+                let track = call.shown_as(&track);
+                let Some(participant) = call.participant_mut(peer) else { return };
                 if paused {
                     participant.paused.insert(track.clone())
                 } else {
@@ -56,6 +61,7 @@ impl Adapter {
                 call.tell_stream_state(turn, peer, &track, paused);
             }
             Signal::Subscribed { track } => call.tell_subscribed(turn, &track),
+            Signal::Undecodable { track } => call.handle_undecodable(turn, peer, &track),
             // Of clients that offer too, which are none of LiveKit's.
             Signal::Sending(_) | Signal::OffersHeld { .. } => {}
             Signal::Ended { reason } => {
@@ -70,6 +76,8 @@ impl Adapter {
     pub(super) fn handle_event(&mut self, turn: &mut Turn<'_>, call: &CallId, event: Event) {
         let Some(call) = self.calls.get_mut(call) else { return };
         match event {
+            Event::TrackLive { peer, track, .. } if call.is_backup(&track) => call.handle_backup_live(turn, &peer, &track),
+            Event::TrackEnded { peer, track } if call.is_backup(&track) => call.handle_backup_ended(turn, &peer, &track),
             Event::TrackLive { peer, track, mime, layers, kind: _, source: _ } => {
                 call.handle_track_live(turn, &peer, track.as_str(), mime, &layers);
             }
@@ -159,18 +167,29 @@ fn description(kind: &str, sdp: String, id: u32, mids: Vec<(String, TrackId)>) -
 
 /// Dynacast: which layers somebody wants.
 pub(super) fn subscribed_quality(track: &Track) -> lk::SubscribedQualityUpdate {
-    let qualities: Vec<_> = track
-        .wanted_layers
-        .iter()
-        .map(|(layer, enabled)| lk::SubscribedQuality { quality: translate::video_quality(*layer).into(), enabled: *enabled })
-        .collect();
-    let codec = track.info.mime_type.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let qualities = qualities(&track.wanted_layers);
+    let codec = |mime_type: &str, qualities| {
+        let codec = mime_type.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        lk::SubscribedCodec { codec, qualities }
+    };
+    let backup = track.backup.as_ref().filter(|backup| backup.is_asked_for());
     // SDKs of before codec simulcast read only the first list.
     lk::SubscribedQualityUpdate {
         track_sid: track.id.as_str().to_owned(),
         subscribed_qualities: qualities.clone(),
-        subscribed_codecs: vec![lk::SubscribedCodec { codec, qualities }],
+        subscribed_codecs: std::iter::once(codec(&track.info.mime_type, qualities))
+            .chain(backup.map(|backup| codec(backup.mime(), self::qualities(&backup.wanted_layers))))
+            .collect(),
     }
+}
+
+/// A client publishes everything until told otherwise.
+fn qualities(wanted: &[(u8, bool)]) -> Vec<lk::SubscribedQuality> {
+    let everything = [(0, true), (1, true), (2, true)];
+    let wanted = if wanted.is_empty() { &everything } else { wanted };
+    let quality =
+        |(layer, enabled): &(u8, bool)| lk::SubscribedQuality { quality: translate::video_quality(*layer).into(), enabled: *enabled };
+    wanted.iter().map(quality).collect()
 }
 
 pub(super) fn stream_state(publisher: &Participant, track: &Track, paused: bool) -> lk::StreamStateInfo {

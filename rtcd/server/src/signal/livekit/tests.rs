@@ -18,6 +18,7 @@ use crate::signal::seam::{Fault, RoomDefaults};
 use crate::turn_servers::TurnServers;
 
 mod asked;
+mod backup;
 mod foreign;
 mod relayed;
 mod vouch;
@@ -436,7 +437,7 @@ fn announcements_outside_rights_and_bounds_are_refused_with_a_reason() {
         (add_track("", lk::TrackType::Audio, lk::TrackSource::Microphone), lk::request_response::Reason::InvalidRequest),
         (add_track("d", lk::TrackType::Data, lk::TrackSource::Microphone), lk::request_response::Reason::InvalidRequest),
         (add_track(&long, lk::TrackType::Audio, lk::TrackSource::Microphone), lk::request_response::Reason::LimitExceeded),
-        (backup, lk::request_response::Reason::UnsupportedType),
+        (backup, lk::request_response::Reason::NotFound),
     ];
     for (request, reason) in cases {
         world.ask("s1", Asked::AddTrack(request));

@@ -103,6 +103,7 @@ impl Call {
                 dtx: false,
                 stereo: false,
                 codec: None,
+                backup_of: None,
             })));
         }
     }

@@ -171,6 +171,7 @@ impl Call {
             | Signal::WantedLayers { .. }
             | Signal::StreamState { .. }
             | Signal::Subscribed { .. }
+            | Signal::Undecodable { .. }
             | Signal::Ended { .. } => {}
         }
     }
