@@ -7,7 +7,9 @@ mod tables;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use livekit_protocol::{SignalRequest, SignalResponse, signal_request, signal_response};
+use livekit_protocol::{
+    ServerMessage, SignalRequest, SignalResponse, WorkerMessage, server_message, signal_request, signal_response, worker_message,
+};
 use prost::Message;
 use tables::{missing, named_tests};
 
@@ -39,6 +41,7 @@ const EGRESS: [&str; 10] = [
     "ListEgress",
     "StopEgress",
 ];
+const AGENT_DISPATCH: [&str; 3] = ["CreateDispatch", "DeleteDispatch", "ListDispatch"];
 const WEBHOOKS: [&str; 7] = [
     "room_started",
     "room_finished",
@@ -89,10 +92,15 @@ fn messages<T: Message + Default>(prefix: &str, name: impl Fn(T) -> Option<Strin
 fn required() -> BTreeSet<String> {
     let request = |frame: SignalRequest| frame.message.map(|message: signal_request::Message| format!("{message:?}"));
     let response = |frame: SignalResponse| frame.message.map(|message: signal_response::Message| format!("{message:?}"));
+    let worker = |frame: WorkerMessage| frame.message.map(|message: worker_message::Message| format!("{message:?}"));
+    let server = |frame: ServerMessage| frame.message.map(|message: server_message::Message| format!("{message:?}"));
     let named = |prefix: &str, names: &[&str]| names.iter().map(|name| format!("{prefix}.{name}")).collect::<Vec<_>>();
     let mut all = messages("SignalRequest", request);
     all.extend(messages("SignalResponse", response));
+    all.extend(messages("WorkerMessage", worker));
+    all.extend(messages("ServerMessage", server));
     all.extend(named("RoomService", &ROOM_SERVICE));
+    all.extend(named("AgentDispatchService", &AGENT_DISPATCH));
     all.extend(named("Egress", &EGRESS));
     all.extend(named("webhook", &WEBHOOKS));
     all.extend(named("grant", &GRANTS));
@@ -153,7 +161,7 @@ fn every_message_call_event_and_grant_has_a_row_with_a_proof() {
 fn a_row_that_is_missing_or_proves_nothing_is_found() {
     let (root, page) = page();
     let of = |page: &str| faults(page, |path| std::fs::read_to_string(root.join(path)).ok());
-    assert!(required().len() > 80, "the protocol's messages were found");
+    assert!(required().len() > 96, "the protocol's messages were found");
     for id in ["SignalRequest.Offer", "SignalRequest.Ping", "SignalResponse.RefreshToken", "RoomService.SendData", "grant.hidden"] {
         let without: String = page.lines().filter(|line| !line.starts_with(&format!("| {id} |"))).map(|line| format!("{line}\n")).collect();
         assert_eq!(of(&without), [format!("{id} has no row")]);

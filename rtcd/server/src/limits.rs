@@ -236,6 +236,34 @@ pub const WEBHOOK_KEPT: Duration = Duration::from_secs(15 * 60);
 pub const WEBHOOK_TOKEN_LIFE: Duration = Duration::from_secs(300);
 /// What is queued when the node ends gets so long; other farewells go on meanwhile.
 pub const WEBHOOK_FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// Connections of agents' workers, those not registered yet included; a broken one and its successor overlap for a moment.
+pub const AGENT_WORKERS_MAX: usize = 1024;
+/// Longest frame of a worker: what it answers to an offer, with metadata and attributes of the agent.
+pub const AGENT_FRAME_MAX: usize = 256 * 1024;
+/// A worker registers within this. LiveKit's own number …
+pub const AGENT_REGISTER_TIME: Duration = Duration::from_secs(10);
+/// … as this one: it answers an offer of a job so soon, or another one is asked.
+pub const AGENT_ANSWER_TIME: Duration = Duration::from_secs(10);
+/// An agent whose dispatch was deleted leaves so soon, or is put out. LiveKit's own number.
+pub const AGENT_LEAVE_TIME: Duration = Duration::from_secs(3);
+/// An agent's token holds so long. LiveKit's own number.
+pub const AGENT_TOKEN_LIFE: Duration = Duration::from_secs(3600);
+/// Messages that wait for a worker which does not read …
+pub const AGENT_QUEUE_MAX: usize = 1024;
+/// … and their bytes; an offer carries a room, a participant and a dispatch, 400 KiB at most.
+pub const AGENT_QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Agents wanted in one room, with metadata and attributes of 64 KiB each.
+pub const AGENT_DISPATCHES_MAX: usize = 64;
+/// Longest deployment of a worker, bytes. LiveKit's own number.
+pub const AGENT_DEPLOYMENT_LEN_MAX: usize = 64;
+/// Jobs that are offered or run, on all workers.
+pub const AGENT_JOBS_MAX: usize = 20_000;
+/// Jobs of one dispatch that are over and still told of, a KiB each.
+pub const AGENT_JOBS_TOLD_MAX: usize = 64;
+/// Longest error that a worker says of a job, bytes.
+pub const AGENT_ERROR_LEN_MAX: usize = 1024;
+/// Jobs that a worker names as still running after it has connected again.
+pub const AGENT_MIGRATED_MAX: usize = 4096;
 /// Largest body of a request to the API: metadata and attributes, or a data packet in base64, with their envelope.
 pub const TWIRP_BODY_MAX: usize = 256 * 1024;
 /// Largest data packet of a server: what a participant may send, less its envelope.

@@ -21,6 +21,7 @@ use crate::signal::grpc::auth::Auth;
 use crate::signal::grpc::links::Links;
 use crate::signal::grpc::service::release;
 use crate::signal::livekit_server::LiveKit;
+use crate::signal::livekit_server::agents::{self, Agents};
 use crate::signal::livekit_server::egress::Egress;
 use crate::signal::livekit_server::egress::watch::Watcher;
 use crate::signal::livekit_server::webhooks::Webhooks;
@@ -58,6 +59,8 @@ pub struct Node {
     pub egress: Option<Egress>,
     /// Who is told what happens in its rooms.
     pub webhooks: Option<Arc<Webhooks>>,
+    /// Who gives agents their jobs there.
+    pub agents: Arc<Agents>,
     /// The setting.
     pub participants_max: usize,
     /// Message servers.
@@ -110,6 +113,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         livekit: LiveKit::new(config),
         egress: Egress::new(config)?,
         webhooks: Webhooks::start(config)?,
+        agents: Arc::default(),
         participants_max: config.participants_max,
         links: Arc::new(Links::new(config.grace)),
         directory: Arc::new(Directory::default()),
@@ -133,6 +137,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         reception.open(&node);
     }
     tasks.push(tokio::spawn(keep_house(Arc::clone(&node))));
+    tasks.push(tokio::spawn(agents::keep(Arc::clone(&node))));
     if let Some(egress) = node.egress.clone() {
         tasks.push(tokio::spawn(Watcher::new(Arc::clone(&node), egress).run()));
     }
@@ -185,6 +190,7 @@ impl Node {
             directory: Arc::clone(&self.directory),
             metrics: Arc::clone(&self.metrics),
             webhooks: self.webhooks.clone(),
+            agents: Arc::clone(&self.agents),
             corner,
         };
         let settings = AdapterSettings {

@@ -108,7 +108,6 @@ async fn what_is_not_there_or_not_done_is_said_in_the_protocols_words() {
     }
     for unsupported in [
         json!({ "name": "x", "egress": {} }),
-        json!({ "name": "x", "agents": [{ "agentName": "a" }] }),
         json!({ "name": "x", "roomPreset": "p" }),
         json!({ "name": "x", "tags": { "a": "b" } }),
         json!({ "name": "x", "minPlayoutDelay": 5 }),
@@ -124,7 +123,7 @@ async fn what_is_not_there_or_not_done_is_said_in_the_protocols_words() {
     fails(&twirp(url, all, "NoSuchCall", json!({})).await, 404, "bad_route");
     let bearer = format!("Bearer {all}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
-    for service in ["Egress", "Ingress", "SIP", "AgentDispatchService", "Connector"] {
+    for service in ["Egress", "Ingress", "SIP", "Connector"] {
         fails(&http(url, &format!("POST /twirp/livekit.{service}/AnyCall"), &headers, b"{}").await, 501, "unimplemented");
     }
     fails(&http(url, "POST /twirp/livekit.Nonsense/AnyCall", &headers, b"{}").await, 404, "bad_route");

@@ -497,6 +497,15 @@ fn livekit(text: &mut Text, node: &Node) {
     for (name, value) in sockets.counters.named() {
         text.sample("conclave_rtcd_livekit_socket_total", &[("name", name)], value as f64);
     }
+    let (workers, jobs, agents) = node.agents.figures();
+    text.head("conclave_rtcd_agent_workers", "gauge", "Workers of LiveKit's agents that are registered.");
+    text.sample("conclave_rtcd_agent_workers", &[], workers as f64);
+    text.head("conclave_rtcd_agent_jobs", "gauge", "Jobs that are offered to them or that they run.");
+    text.sample("conclave_rtcd_agent_jobs", &[], jobs as f64);
+    text.head("conclave_rtcd_agent_total", "counter", "Workers registered, what they answered to offers, and how jobs ended.");
+    for (name, value) in agents.named() {
+        text.sample("conclave_rtcd_agent_total", &[("name", name)], value as f64);
+    }
     let Some(webhooks) = &node.webhooks else { return };
     // Two URLs may differ in what is not shown of them.
     let mut totals: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::grpc::figures::measure;
 use super::grpc::links::Links;
 use super::livekit::{Adapter, end_reason};
+use super::livekit_server::agents::Agents;
 use super::livekit_server::webhooks::Webhooks;
 use super::mattermost::corner::Corner;
 use super::mattermost::reception::is_ours;
@@ -57,6 +58,8 @@ pub struct Desk {
     pub metrics: Arc<Metrics>,
     /// Where what happens in LiveKit's rooms is told, if anywhere.
     pub webhooks: Option<Arc<Webhooks>>,
+    /// Who gives LiveKit's agents their jobs there.
+    pub agents: Arc<Agents>,
     /// For Mattermost's clients, where they are served.
     pub corner: Option<Corner>,
 }
@@ -209,6 +212,7 @@ impl Desk {
                     webhooks.tell(*event);
                 }
             }
+            AdapterOutput::Agents(news) => self.agents.tell(*news),
             AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
             AdapterOutput::HostActionResult { link, result } => self.links.push_link(link, Body::HostActionResult(result)),
             AdapterOutput::Event { call, event } => {

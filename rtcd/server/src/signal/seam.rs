@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::media_key::{KeySecret, MediaKey};
 use crate::shard::Command;
+use crate::signal::livekit_server::agents::News;
 use crate::turn_servers::TurnServers;
 
 /// Now, on both clocks.
@@ -236,6 +237,8 @@ pub enum AdapterOutput {
     },
     /// For the webhooks of LiveKit's contract.
     Webhook(Box<lk::WebhookEvent>),
+    /// For the dispatcher of LiveKit's agents.
+    Agents(Box<News>),
     /// Answer to a host action.
     HostActionResult {
         /// Whose.
@@ -354,6 +357,8 @@ pub enum RoomRequest {
     },
     /// Somebody grants recordings a key of what is encrypted end to end, or takes it back.
     MediaKey(Box<KeyRequest>),
+    /// An agent is wanted here from now on.
+    Dispatch(Box<lk::AgentDispatch>),
 }
 
 /// What somebody does with their keys.
@@ -425,6 +430,9 @@ pub enum RoomFault {
     /// The participant has no such track.
     #[error("track is not found")]
     NoTrack,
+    /// Nobody asked for such an agent in the room.
+    #[error("dispatch ID not found")]
+    NoDispatch,
     /// Nobody is there whose media could be recorded.
     #[error("nobody is in the room; start the egress when somebody has joined")]
     Empty,

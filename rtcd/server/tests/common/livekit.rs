@@ -46,6 +46,11 @@ pub fn server_token() -> String {
     token(KEY, json!({ "video": { "roomCreate": true, "roomList": true, "roomAdmin": true } }))
 }
 
+/// A token for workers of agents.
+pub fn agent_token() -> String {
+    token(KEY, json!({ "video": { "agent": true } }))
+}
+
 /// An answer of HTTP.
 #[derive(Debug)]
 pub struct Answer {
@@ -199,6 +204,96 @@ impl Client {
                 None => return None,
             }
         }
+    }
+
+    /// Goes without a word.
+    pub fn cut(self) {}
+}
+
+/// A worker of agents.
+pub struct Worker {
+    socket: Client,
+    /// Of the job that it took last.
+    pub token: String,
+}
+
+impl Worker {
+    /// Registers and gives the answer to it.
+    pub async fn register(url: &str, request: lk::RegisterWorkerRequest) -> (Self, lk::RegisterWorkerResponse) {
+        let socket = Client::open(url, "/agent?protocol=1", &agent_token()).await.expect("opens");
+        let mut worker = Self { socket, token: String::new() };
+        worker.say(lk::worker_message::Message::Register(request)).await;
+        match worker.next().await {
+            lk::server_message::Message::Register(answer) => (worker, answer),
+            other => panic!("instead of the registration's answer came {other:?}"),
+        }
+    }
+
+    /// An answer that takes a job.
+    pub fn accepts(job: &lk::Job) -> lk::AvailabilityResponse {
+        lk::AvailabilityResponse {
+            job_id: job.id.clone(),
+            available: true,
+            participant_identity: format!("agent-{}", job.id),
+            participant_name: "Helper".to_owned(),
+            ..lk::AvailabilityResponse::default()
+        }
+    }
+
+    pub async fn say(&mut self, message: lk::worker_message::Message) {
+        let frame = lk::WorkerMessage { message: Some(message) }.encode_to_vec();
+        self.socket.raw(Message::Binary(frame.into())).await;
+    }
+
+    pub async fn next(&mut self) -> lk::server_message::Message {
+        match self.socket.next_raw().await {
+            Some(Message::Binary(frame)) => lk::ServerMessage::decode(&*frame).expect("a message").message.expect("known"),
+            other => panic!("instead of a frame came {other:?}"),
+        }
+    }
+
+    /// The next message is the offer of this job.
+    pub async fn offered(&mut self) -> lk::Job {
+        match self.next().await {
+            lk::server_message::Message::Availability(offer) => offer.job.expect("a job"),
+            other => panic!("instead of an offer came {other:?}"),
+        }
+    }
+
+    /// The first of several that is offered a job.
+    pub async fn first_offered(workers: &mut [Self]) -> (usize, lk::Job) {
+        let offers = workers.iter_mut().map(|worker| Box::pin(worker.offered()));
+        let (job, at, _) = futures_util::future::select_all(offers).await;
+        (at, job)
+    }
+
+    /// The next message assigns a job.
+    pub async fn assigned(&mut self) -> lk::JobAssignment {
+        match self.next().await {
+            lk::server_message::Message::Assignment(assignment) => assignment,
+            other => panic!("instead of an assignment came {other:?}"),
+        }
+    }
+
+    /// Takes the job that it is offered next.
+    pub async fn takes(&mut self) -> lk::Job {
+        let job = self.offered().await;
+        self.say(lk::worker_message::Message::Availability(Self::accepts(&job))).await;
+        self.token = self.assigned().await.token;
+        job
+    }
+
+    /// The next message ends this job.
+    pub async fn terminated(&mut self) -> String {
+        match self.next().await {
+            lk::server_message::Message::Termination(termination) => termination.job_id,
+            other => panic!("instead of a termination came {other:?}"),
+        }
+    }
+
+    /// Reads to the end; gives the close frame's code and reason.
+    pub async fn closed(self) -> Option<(u16, String)> {
+        self.socket.closed().await
     }
 
     /// Goes without a word.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use conclave_proto::v1;
 use livekit_protocol as lk;
-use lk::participant_info::State;
+use lk::participant_info::{Kind, State};
 use rtcd_core::ids::{CallId, PeerId, TrackId};
 
 use super::media_key::Granted;
@@ -34,7 +34,11 @@ pub(super) struct Call {
     /// Who was here and has left.
     pub(super) attendance: Vec<v1::Attendance>,
     /// Nobody is here: since when, and why the last one went.
+    ///
+    /// Agents and recorders are nobody here: a room that only they are in is empty, as with LiveKit's server.
     pub(super) vacant: Option<(Instant, v1::EndReason)>,
+    /// The core knows of it: somebody has joined, be it an agent.
+    pub(super) opened: bool,
     /// How long it waits then.
     pub(super) timeouts: Timeouts,
     /// Participants at most; 0: as many as the core takes.
@@ -141,6 +145,7 @@ impl Call {
             consents: HashMap::new(),
             attendance: Vec::new(),
             vacant: None,
+            opened: false,
         }
     }
 
@@ -175,7 +180,22 @@ impl Call {
     }
 }
 
+/// Agents and recorders: there for the others, who decide how long a room lives and how many it has.
+pub(super) fn serves_others(kind: i32, grants: &v1::Grants) -> bool {
+    [Kind::Agent.into(), Kind::Egress.into()].contains(&kind) || grants.agent || grants.recorder
+}
+
 impl Participant {
+    /// See [`serves_others`].
+    pub(super) fn is_dependent(&self) -> bool {
+        serves_others(self.kind, &self.grants)
+    }
+
+    /// It may speak for others, whose words it has written down.
+    pub(super) fn is_agent(&self) -> bool {
+        self.kind == i32::from(Kind::Agent) || self.grants.agent
+    }
+
     pub(super) fn track(&self, sid: &str) -> Option<&Track> {
         self.tracks.iter().find(|track| track.id.as_str() == sid)
     }

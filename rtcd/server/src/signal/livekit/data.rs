@@ -30,14 +30,22 @@ impl Adapter {
             sender.data_sequence = packet.sequence;
         }
         let identity = sender.identity.clone();
-        if !may_send(&identity, packet.value.as_ref()) {
+        let (is_agent, hidden) = (sender.is_agent(), sender.grants.hidden);
+        if !may_send(&identity, is_agent, packet.value.as_ref()) {
             tracing::debug!(?peer, "a data packet speaks for somebody else");
             return;
         }
         if call.takes_rpc_answer(turn, peer, packet.value.as_ref()) {
             return;
         }
+        let speaks_for = if is_agent { speaks_for(&mut packet, &identity) } else { None };
         stamp(&mut packet, &identity, peer, reliable);
+        if hidden {
+            conceal(&mut packet);
+        }
+        if let Some(other) = speaks_for {
+            packet.participant_identity = other;
+        }
         call.tell_message_servers(turn, &identity, &packet, reliable);
         let mut to = call.receivers(Some(peer), &packet.destination_identities);
         if matches!(packet.value, Some(Value::Metrics(_))) {
@@ -121,11 +129,11 @@ impl Call {
     }
 }
 
-/// Participants speak for themselves: who is loud is the server's to say, and words only one's own.
-fn may_send(identity: &str, value: Option<&Value>) -> bool {
+/// Participants speak for themselves: who is loud is the server's to say, and words only one's own. An agent hears for others.
+fn may_send(identity: &str, is_agent: bool, value: Option<&Value>) -> bool {
     match value {
         Some(Value::Speaker(_)) | None => false,
-        Some(Value::Transcription(transcription)) => transcription.transcribed_participant_identity == identity,
+        Some(Value::Transcription(transcription)) => is_agent || transcription.transcribed_participant_identity == identity,
         Some(
             Value::User(_)
             | Value::SipDtmf(_)
@@ -139,6 +147,40 @@ fn may_send(identity: &str, value: Option<&Value>) -> bool {
             | Value::StreamTrailer(_)
             | Value::EncryptedPacket(_),
         ) => true,
+    }
+}
+
+/// Whose words an agent sends, where they are not its own: what it wrote down of somebody. Receivers see that it was made by a program.
+fn speaks_for(packet: &mut lk::DataPacket, identity: &str) -> Option<String> {
+    use lk::data_stream::header::ContentHeader;
+    let other = Some(packet.participant_identity.clone()).filter(|other| !other.is_empty() && other != identity)?;
+    match packet.value.as_mut()? {
+        Value::ChatMessage(message) => message.generated = true,
+        Value::StreamHeader(header) => match header.content_header.as_mut()? {
+            ContentHeader::TextHeader(text) => text.generated = true,
+            ContentHeader::ByteHeader(_) => return None,
+        },
+        Value::User(_)
+        | Value::Speaker(_)
+        | Value::SipDtmf(_)
+        | Value::Transcription(_)
+        | Value::Metrics(_)
+        | Value::RpcRequest(_)
+        | Value::RpcAck(_)
+        | Value::RpcResponse(_)
+        | Value::StreamChunk(_)
+        | Value::StreamTrailer(_)
+        | Value::EncryptedPacket(_) => return None,
+    }
+    Some(other)
+}
+
+/// Who is hidden sends as nobody.
+fn conceal(packet: &mut lk::DataPacket) {
+    packet.participant_identity.clear();
+    if let Some(Value::User(user)) = &mut packet.value {
+        user.participant_identity.clear();
+        user.participant_sid.clear();
     }
 }
 

@@ -8,7 +8,7 @@ use rtcd_core::ids::{CallId, PeerId};
 use rtcd_core::input::{self, Transports};
 
 use super::Adapter;
-use super::call::{Call, Participant};
+use super::call::{Call, Participant, serves_others};
 use super::translate;
 use super::turn::Turn;
 use crate::limits;
@@ -38,7 +38,8 @@ impl Adapter {
             let text = format!("the call has its {} participants; wait until somebody leaves", rtcd_core::limits::PEERS_PER_CALL_MAX);
             return refuse(turn, session, v1::ErrorReason::Full, text);
         };
-        let crowded = self.calls.get(&call).is_some_and(|call| call.is_crowded_for(&join.identity, join.kind));
+        let grants = join.grants.clone().unwrap_or_default();
+        let crowded = self.calls.get(&call).is_some_and(|call| call.is_crowded_for(&join.identity, join.kind, &grants));
         if crowded {
             return refuse(turn, session, v1::ErrorReason::Full, "room has exceeded its max participants".to_owned());
         }
@@ -52,10 +53,16 @@ impl Adapter {
         let new = !self.calls.contains_key(&call);
         let call = self.calls.entry(call.clone()).or_insert_with(|| Call::new(call, join.call_id.clone(), turn.now.unix_ms, turn.settings));
         call.recording |= join.recording;
-        call.vacant = None;
-        call.timeouts.entered = true;
+        call.opened = true;
+        if !serves_others(join.kind, &grants) {
+            call.vacant = None;
+            call.timeouts.entered = true;
+        } else if new {
+            call.vacant = Some((turn.now.instant, v1::EndReason::Unspecified));
+        }
         if new {
             turn.hook_started(call);
+            turn.agents_opened(call, Vec::new());
         }
         let settings = request.connection_settings.unwrap_or(lk::ConnectionSettings {
             auto_subscribe: join.auto_subscribe,
@@ -97,6 +104,7 @@ impl Adapter {
         let Some(call) = self.calls.get_mut(&call_id) else { return };
         call.hold_back_restricted(turn, &peer);
         call.announce(turn, &peer);
+        turn.agents_joined(call, &peer);
         for request in request.add_track_requests.into_iter().take(rtcd_core::limits::TRACKS_PER_PEER_MAX) {
             call.handle_add_track(turn, &peer, request);
         }

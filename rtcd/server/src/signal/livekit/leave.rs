@@ -9,7 +9,7 @@ use lk::signal_response::Message;
 use rtcd_core::ids::PeerId;
 
 use super::Adapter;
-use super::call::Call;
+use super::call::{Call, Participant};
 use super::translate;
 use super::turn::Turn;
 use crate::limits;
@@ -62,6 +62,12 @@ impl Adapter {
 
     /// Ends those of the empty calls that are chosen.
     pub(super) fn end_calls(&mut self, turn: &mut Turn<'_>, why: RoomEndReason, chosen: impl Fn(&Call, Instant) -> bool) {
+        // Agents and recorders may still be there.
+        let over = self.calls.values().filter(|call| call.vacant.is_some() && chosen(call, turn.now.instant));
+        let left: Vec<PeerId> = over.flat_map(|call| &call.participants).map(|participant| participant.peer.clone()).collect();
+        for peer in left {
+            self.end_participant(turn, &peer, v1::EndReason::CallEnded, true);
+        }
         self.calls.retain(|_, call| {
             let Some((_, reason)) = call.vacant.filter(|_| chosen(call, turn.now.instant)) else { return true };
             let ended = v1::CallEnded {
@@ -71,6 +77,7 @@ impl Adapter {
             };
             turn.event(call, v1::call_event::Event::Ended(ended));
             turn.hook_finished(call, why);
+            turn.agents_ended(call);
             false
         });
     }
@@ -115,6 +122,7 @@ impl Adapter {
         let mut info = participant.info_with(lk::participant_info::State::Disconnected);
         info.disconnect_reason = leave.reason;
         turn.hook_left(call, participant.active, info.clone());
+        turn.agents_left(call, &participant, reason);
         if !participant.grants.hidden {
             for other in call.participants.iter_mut().filter(|other| other.session.is_none()) {
                 if other.missed_departures.len() < limits::MISSED_DEPARTURES_MAX {
@@ -123,7 +131,7 @@ impl Adapter {
             }
             turn.broadcast(call, None, Message::Update(lk::ParticipantUpdate { participants: vec![info] }));
         }
-        if call.participants.is_empty() {
+        if call.vacant.is_none() && call.participants.iter().all(Participant::is_dependent) {
             call.vacant = Some((turn.now.instant, reason));
         }
     }

@@ -9,6 +9,7 @@
 
 #![expect(deprecated, reason = "older SDKs still write and read the fields that newer ones replaced")]
 
+mod agents;
 mod backup;
 mod call;
 mod data;
@@ -37,7 +38,7 @@ use prost::Message as _;
 use rtcd_core::ids::{CallId, PeerId};
 
 use self::call::Call;
-pub(crate) use self::translate::{end_reason, media_step, new_sid};
+pub(crate) use self::translate::{DIALECT_PROTOCOL, DIALECT_VERSION, end_reason, media_step, new_sid, sid_of};
 use self::turn::Turn;
 pub(crate) use self::vouch::NOTICE;
 use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall, RosterParticipant, SessionKey};

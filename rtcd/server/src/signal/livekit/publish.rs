@@ -147,6 +147,7 @@ impl Call {
         self.track_event(turn, peer, sid, true);
         if let Some(participant) = self.participant(peer).filter(|_| first) {
             turn.hook_track(self, participant, sid, true);
+            turn.agents_published(self, participant);
             self.tell_verdict_of(turn, peer);
         }
     }

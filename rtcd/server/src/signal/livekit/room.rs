@@ -4,17 +4,17 @@ use conclave_proto::v1;
 use livekit_protocol as lk;
 use lk::RoomEndReason;
 use lk::data_packet::Value;
-use lk::participant_info::Kind;
 use lk::signal_response::Message;
 use rtcd_core::ids::{CallId, PeerId};
 
 use super::Adapter;
-use super::call::{Call, Participant};
+use super::call::{Call, Participant, serves_others};
 use super::request::{attributes_len, updated_attributes};
 use super::turn::Turn;
 use crate::admit::split_call_id;
 use crate::limits;
 use crate::shard::Command;
+use crate::signal::livekit_server::agents;
 use crate::signal::seam::{AdapterSettings, RoomAnswer, RoomAsk, RoomFault, RoomRequest};
 
 type Answer = Result<RoomAnswer, RoomFault>;
@@ -44,6 +44,7 @@ impl Adapter {
             | RoomRequest::SendData(_)
             | RoomRequest::Vouch { .. }
             | RoomRequest::MediaKey(_)
+            | RoomRequest::Dispatch(_)
             | RoomRequest::Metadata(_) => match self.calls.get_mut(&id) {
                 Some(call) => call.answer(turn, request),
                 None => Err(RoomFault::NoRoom),
@@ -80,6 +81,7 @@ impl Adapter {
         }
         if new {
             turn.hook_started(call);
+            turn.agents_opened(call, wanted.agents.clone());
         }
         Ok(RoomAnswer::Room(Box::new(turn.room(call))))
     }
@@ -92,13 +94,13 @@ impl Adapter {
 
     fn delete_room(&mut self, turn: &mut Turn<'_>, id: &CallId) -> Answer {
         let call = self.calls.get_mut(id).ok_or(RoomFault::NoRoom)?;
-        let entered = call.timeouts.entered;
+        let opened = call.opened;
         call.vacant = call.vacant.map(|(since, _)| (since, v1::EndReason::CallEnded));
         let everybody: Vec<PeerId> = call.participants.iter().map(|participant| participant.peer.clone()).collect();
         for peer in everybody {
             self.end_participant(turn, &peer, v1::EndReason::CallEnded, true);
         }
-        if entered {
+        if opened {
             turn.core(Command::EndCall { call: id.clone() });
         }
         self.end_calls(turn, RoomEndReason::RoomEndApiDelete, |empty, _| empty.id == *id);
@@ -117,7 +119,6 @@ impl Adapter {
 fn check_wanted(wanted: &lk::CreateRoomRequest, settings: &AdapterSettings) -> Result<(), RoomFault> {
     let unsupported = [
         (wanted.egress.is_some(), "rooms that record by themselves are not supported; start an egress when the room is there"),
-        (!wanted.agents.is_empty(), "this server dispatches no agents; let the agent join its room with a token"),
         (!wanted.room_preset.is_empty(), "room presets exist in LiveKit's cloud only; set each parameter"),
         (wanted.replay_enabled, "replays exist in LiveKit's cloud only"),
         (!wanted.tags.is_empty(), "rooms have no tags here; use metadata"),
@@ -133,15 +134,14 @@ fn check_wanted(wanted: &lk::CreateRoomRequest, settings: &AdapterSettings) -> R
     if wanted.metadata.len() > limits::METADATA_LEN_MAX {
         return Err(RoomFault::TooMuch("metadata size"));
     }
-    Ok(())
+    agents::check_wanted(&wanted.agents)
 }
 
 impl Call {
     /// Whether one more would be over the room's number. Agents and recorders do not count, nor who takes its own place.
-    pub(super) fn is_crowded_for(&self, identity: &str, kind: i32) -> bool {
-        let counts = |kind: i32| ![Kind::Agent.into(), Kind::Egress.into()].contains(&kind);
-        let others = self.participants.iter().filter(|other| counts(other.kind) && other.identity != identity).count();
-        self.participants_max > 0 && counts(kind) && others >= usize::try_from(self.participants_max).unwrap_or(usize::MAX)
+    pub(super) fn is_crowded_for(&self, identity: &str, kind: i32, grants: &v1::Grants) -> bool {
+        let others = self.participants.iter().filter(|other| !other.is_dependent() && other.identity != identity).count();
+        self.participants_max > 0 && !serves_others(kind, grants) && others >= usize::try_from(self.participants_max).unwrap_or(usize::MAX)
     }
 
     fn known(&self, identity: &str) -> Result<&Participant, RoomFault> {
@@ -172,6 +172,10 @@ impl Call {
             RoomRequest::SendData(data) => self.send_by_server(turn, data),
             RoomRequest::Vouch { egress, whose } => self.vouch(turn, egress, whose),
             RoomRequest::MediaKey(request) => self.handle_media_key(turn, *request),
+            RoomRequest::Dispatch(dispatch) => {
+                turn.agents_dispatched(self, *dispatch);
+                Ok(RoomAnswer::Done)
+            }
             RoomRequest::Metadata(metadata) => {
                 if metadata.len() > limits::METADATA_LEN_MAX {
                     return Err(RoomFault::TooMuch("metadata size"));

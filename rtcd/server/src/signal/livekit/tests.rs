@@ -17,6 +17,7 @@ use crate::shard::Command;
 use crate::signal::seam::{Fault, RoomDefaults};
 use crate::turn_servers::TurnServers;
 
+mod agents;
 mod asked;
 mod backup;
 mod foreign;
@@ -103,6 +104,7 @@ impl World {
                 }
                 AdapterOutput::Encrypted { peer, how, .. } => self.encrypted.push((peer, how)),
                 AdapterOutput::Webhook(event) => unreachable!("a call of a message server is nothing for webhooks: {event:?}"),
+                AdapterOutput::Agents(news) => unreachable!("no agents are sent to a call of a message server: {news:?}"),
                 AdapterOutput::Fault { call: of, fault } => {
                     assert_eq!(of, call());
                     self.faults.push(fault);

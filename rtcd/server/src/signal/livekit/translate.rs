@@ -9,7 +9,7 @@ use rtcd_core::output::{EndReason, Quality, Step};
 
 /// The release of LiveKit's server whose behaviour this dialect follows. Clients compare it: from 1.8.0 on they use RPC,
 /// after 1.13.6 they may send SVC streams in several encodings, which the core does not take.
-pub(super) const DIALECT_VERSION: &str = "1.9.0";
+pub(crate) const DIALECT_VERSION: &str = "1.9.0";
 /// How a track is encrypted end to end; `None`: not.
 pub(super) fn encryption(how: lk::encryption::Type) -> Option<v1::TapEncryption> {
     match how {
@@ -20,14 +20,19 @@ pub(super) fn encryption(how: lk::encryption::Type) -> Option<v1::TapEncryption>
 }
 
 /// LiveKit's protocol number that goes with it.
-pub(super) const DIALECT_PROTOCOL: i32 = 16;
+pub(crate) const DIALECT_PROTOCOL: i32 = 16;
 
 /// A new unguessable id with LiveKit's prefix and 22 letters and digits: 122 random bits.
 ///
 /// Not in hexadecimal: Firefox (ESR 153) cuts msid stream ids after 64 characters, and `PA_…|TR_…` has to fit.
 pub(crate) fn new_sid(prefix: &str) -> String {
+    sid_of(prefix, uuid::Uuid::new_v4().as_u128())
+}
+
+/// The id that random bits make.
+pub(crate) fn sid_of(prefix: &str, random: u128) -> String {
     const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut left = uuid::Uuid::new_v4().as_u128();
+    let mut left = random;
     let mut sid = String::with_capacity(prefix.len() + 22);
     sid.push_str(prefix);
     for _ in 0..22 {

@@ -3,8 +3,9 @@
 //! [`keys`] and [`claims`] say whom a token lets do what, [`connection`] reads how a client wants to join, [`join`] lets it in,
 //! [`socket`] carries its frames to and from the same adapter that message servers' frames reach. [`room_service`] is the
 //! API of servers, in [`twirp`]'s form; [`webhooks`] tell them what happens, [`egress`] records, what is encrypted end to end with a
-//! [`recording_key`]. Rooms are calls of one tenant of their own.
+//! [`recording_key`]; [`agents`] are sent to rooms. Rooms are calls of one tenant of their own.
 
+pub mod agents;
 pub mod claims;
 pub mod connection;
 pub mod cors;
@@ -85,7 +86,7 @@ pub fn router(node: &Arc<Node>) -> axum::Router {
         .route("/rtc/validate", get(join::validate))
         .route("/rtc/v1/validate", get(join::validate_v1))
         .route("/settings/regions", get(no_regions))
-        .route("/agent", get(no_agents))
+        .route("/agent", get(agents::socket::open))
         .route(
             "/conclave/recording-key",
             post(recording_key::grant).delete(recording_key::take_back).layer(DefaultBodyLimit::max(MEDIA_KEY_BODY_MAX)),
@@ -103,10 +104,6 @@ async fn alive() -> &'static str {
 /// Only LiveKit's cloud has regions; a server of one's own has no such page.
 async fn no_regions() -> StatusCode {
     StatusCode::NOT_FOUND
-}
-
-async fn no_agents() -> Refused {
-    Refused::new(StatusCode::NOT_IMPLEMENTED, "this server dispatches no jobs to agents; let the agent join its room with a token")
 }
 
 /// The core's id of a room's call. LiveKit's names may be longer than ours and have slashes; those are named by their hash.

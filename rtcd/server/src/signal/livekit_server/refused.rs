@@ -52,7 +52,7 @@ impl From<Refusal> for Refused {
 impl From<RoomFault> for Refused {
     fn from(fault: RoomFault) -> Self {
         let status = match fault {
-            RoomFault::NoRoom | RoomFault::NoParticipant | RoomFault::NoTrack => StatusCode::NOT_FOUND,
+            RoomFault::NoRoom | RoomFault::NoParticipant | RoomFault::NoTrack | RoomFault::NoDispatch => StatusCode::NOT_FOUND,
             RoomFault::TooMuch(_) | RoomFault::Invalid(_) => StatusCode::BAD_REQUEST,
             RoomFault::NotInRoom => StatusCode::FORBIDDEN,
             RoomFault::NoRemoteUnmute

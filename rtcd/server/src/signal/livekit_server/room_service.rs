@@ -10,9 +10,9 @@ use livekit_protocol as lk;
 
 use super::call_of;
 use super::claims::Claims;
-use super::egress;
 use super::keys::sha256;
 use super::twirp::{Code, Form, TwirpError};
+use super::{agents, egress};
 use crate::limits::ROOM_TEXT_LEN_MAX;
 use crate::node::Node;
 use crate::signal::seam::{RoomAnswer, RoomFault, RoomRequest};
@@ -21,7 +21,6 @@ use crate::signal::seam::{RoomAnswer, RoomFault, RoomRequest};
 const ABSENT: &[(&str, &str)] = &[
     ("livekit.Ingress", "ingress is not supported; publish with an SDK"),
     ("livekit.SIP", "SIP is not supported"),
-    ("livekit.AgentDispatchService", "agents are not dispatched; let the agent join its room with a token"),
     ("livekit.Connector", "connectors are not supported"),
 ];
 
@@ -46,6 +45,9 @@ pub async fn serve(
     if service == "livekit.Egress" {
         return egress::serve(&node, &claims, Form::of(&headers)?, &method, &body).await;
     }
+    if service == "livekit.AgentDispatchService" {
+        return agents::service::serve(&node, &claims, Form::of(&headers)?, &method, &body).await;
+    }
     if service != "livekit.RoomService" {
         return Err(no_route(&service, &method));
     }
@@ -56,6 +58,12 @@ pub async fn serve(
 pub(super) fn no_route(service: &str, method: &str) -> TwirpError {
     let named: String = format!("{service}/{method}").chars().take(128).collect();
     TwirpError::new(Code::BadRoute, format!("no handler for path \"/twirp/{named}\""))
+}
+
+/// Who administers a room does so in the one that the token names.
+pub(super) fn administers(claims: &Claims, room: &str) -> bool {
+    let grant = claims.grant();
+    grant.room_admin && (grant.room.is_empty() || grant.room == room)
 }
 
 struct Caller {
@@ -169,10 +177,8 @@ impl Caller {
         if granted { Ok(()) } else { Err(TwirpError::forbidden()) }
     }
 
-    /// Who administers a room does so in the one that the token names.
     fn expect_admin(&self, room: &str) -> Result<(), TwirpError> {
-        let grant = self.claims.grant();
-        self.expect(grant.room_admin && (grant.room.is_empty() || grant.room == room))
+        self.expect(administers(&self.claims, room))
     }
 
     async fn ask(&self, room: &str, request: RoomRequest) -> Result<RoomAnswer, TwirpError> {

@@ -81,7 +81,7 @@ impl TwirpError {
 impl From<RoomFault> for TwirpError {
     fn from(fault: RoomFault) -> Self {
         let code = match &fault {
-            RoomFault::NoRoom | RoomFault::NoParticipant | RoomFault::NoTrack => Code::NotFound,
+            RoomFault::NoRoom | RoomFault::NoParticipant | RoomFault::NoTrack | RoomFault::NoDispatch => Code::NotFound,
             RoomFault::NoRemoteUnmute | RoomFault::Empty | RoomFault::Sealed | RoomFault::SealedOtherwise | RoomFault::NotInRoom => {
                 Code::FailedPrecondition
             }
