@@ -369,6 +369,12 @@ impl Dispatcher {
         self.jobs.len()
     }
 
+    /// Nothing of rooms and jobs is kept.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.rooms.is_empty() && self.jobs.is_empty() && self.ended.is_empty() && self.leaving.is_empty()
+    }
+
     /// For metrics.
     #[must_use]
     pub fn counters(&self) -> AgentCounters {

@@ -1,6 +1,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test picks what it looks for")]
 //! The dispatcher as a story: workers, rooms and time by hand, chance by number.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use livekit_protocol as lk;
@@ -8,6 +9,7 @@ use lk::participant_info::Kind;
 use lk::server_message::Message as Told;
 use lk::worker_message::Message as Said;
 use lk::{JobStatus, JobType};
+use proptest::prelude::*;
 use rtcd_core::ids::CallId;
 
 use super::dispatcher::{AgentCounters, Assigned, Dispatcher, Output, Removal};
@@ -584,4 +586,239 @@ fn no_more_jobs_than_the_node_can_hold_are_made() {
     assert!(world.out.is_empty() && world.dispatcher.live_jobs() == AGENT_JOBS_MAX);
     world.dispatcher.handle_gone(world.now, worker);
     assert_eq!(world.dispatcher.live_jobs(), 0, "and the place of those that went is free");
+}
+
+/// What may happen, with numbers that choose among what is there.
+#[derive(Clone, Debug)]
+enum Step {
+    Register(u8),
+    Gone(u8),
+    Answer(u8, u8),
+    Update(u8, u8),
+    Migrate(u8),
+    Simulate(u8),
+    Open(u8),
+    End(u8),
+    Join(u8, u8),
+    Leave(u8, u8, bool),
+    Publish(u8, u8),
+    Dispatch(u8),
+    Delete(u8, u8),
+    Pass(u8),
+    Drain(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => any::<u8>().prop_map(Step::Register),
+        1 => any::<u8>().prop_map(Step::Gone),
+        9 => (any::<u8>(), any::<u8>()).prop_map(|(which, how)| Step::Answer(which, how)),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(which, how)| Step::Update(which, how)),
+        1 => any::<u8>().prop_map(Step::Migrate),
+        1 => any::<u8>().prop_map(Step::Simulate),
+        3 => any::<u8>().prop_map(Step::Open),
+        1 => any::<u8>().prop_map(Step::End),
+        4 => (any::<u8>(), any::<u8>()).prop_map(|(room, who)| Step::Join(room, who)),
+        2 => (any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(room, who, replaced)| Step::Leave(room, who, replaced)),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(room, who)| Step::Publish(room, who)),
+        3 => any::<u8>().prop_map(Step::Dispatch),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(room, which)| Step::Delete(room, which)),
+        2 => any::<u8>().prop_map(Step::Pass),
+        1 => any::<bool>().prop_map(Step::Drain),
+    ]
+}
+
+/// A world whose steps are checked as they are done.
+struct Watched {
+    world: World,
+    workers: BTreeSet<WorkerNumber>,
+    rooms: BTreeSet<u8>,
+    /// Offers that were made, in order.
+    offered: Vec<(WorkerNumber, lk::Job)>,
+    /// Who has each job that was assigned.
+    has: BTreeMap<String, WorkerNumber>,
+    agents: Vec<String>,
+    dispatches: u32,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let world = World::new();
+        let (workers, rooms) = (BTreeSet::new(), BTreeSet::new());
+        Self { world, workers, rooms, offered: Vec::new(), has: BTreeMap::new(), agents: Vec::new(), dispatches: 0 }
+    }
+
+    fn room(room: u8) -> (u8, String) {
+        (room % 3, format!("r{}", room % 3))
+    }
+
+    /// A person, or an agent that was sent.
+    fn who(&self, who: u8) -> lk::ParticipantInfo {
+        match self.agents.get(usize::from(who)) {
+            Some(identity) => lk::ParticipantInfo { kind: Kind::Agent.into(), ..person(identity) },
+            None => person(&format!("p{}", who % 4)),
+        }
+    }
+
+    fn some_worker(&self, which: u8) -> Option<WorkerNumber> {
+        let at = usize::from(which) % self.workers.len().max(1);
+        self.workers.iter().nth(at).copied()
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Register(of) => {
+                let kind = [JobType::JtRoom, JobType::JtPublisher, JobType::JtParticipant][usize::from(of % 3)];
+                let name = ["", "helper"][usize::from(of / 3 % 2)];
+                let worker = self.world.worker(lk::RegisterWorkerRequest { r#type: kind.into(), ..named(name) });
+                self.workers.insert(worker);
+            }
+            Step::Gone(which) => {
+                let Some(worker) = self.some_worker(which) else { return };
+                self.workers.remove(&worker);
+                self.world.dispatcher.handle_gone(self.world.now, worker);
+            }
+            Step::Answer(which, how) => {
+                let at = usize::from(which) % self.offered.len().max(1);
+                let Some((worker, job)) = self.offered.get(at).cloned() else { return };
+                let worker =
+                    if how % 8 == 7 { self.some_worker(which) } else { Some(worker).filter(|worker| self.workers.contains(worker)) };
+                let answer = match how % 8 {
+                    0 => lk::AvailabilityResponse { available: false, ..accepts(&job) },
+                    1 => lk::AvailabilityResponse { terminate: true, ..accepts(&job) },
+                    2 => lk::AvailabilityResponse { participant_name: "x".repeat(1000), ..accepts(&job) },
+                    _ => accepts(&job),
+                };
+                let Some(worker) = worker else { return };
+                self.world.dispatcher.handle_message(self.world.now, worker, Said::Availability(answer)).expect("understood");
+            }
+            Step::Update(which, how) => {
+                let at = usize::from(which) % self.has.len().max(1);
+                let Some((job, worker)) = self.has.iter().nth(at) else { return };
+                let status = [JobStatus::JsRunning, JobStatus::JsSuccess, JobStatus::JsFailed][usize::from(how % 3)];
+                let update = lk::UpdateJobStatus { job_id: job.clone(), status: status.into(), error: String::new() };
+                self.world.dispatcher.handle_message(self.world.now, *worker, Said::UpdateJob(update)).expect("understood");
+            }
+            Step::Migrate(which) => {
+                let Some(worker) = self.some_worker(which) else { return };
+                let job_ids: Vec<String> = self.has.keys().cloned().collect();
+                let migrated = Said::MigrateJob(lk::MigrateJobRequest { job_ids: job_ids.clone() });
+                self.world.dispatcher.handle_message(self.world.now, worker, migrated).expect("understood");
+                // Jobs whose worker is gone may be this one's now.
+                for job in job_ids {
+                    if !self.workers.contains(&self.has[&job]) {
+                        self.has.insert(job, worker);
+                    }
+                }
+            }
+            Step::Simulate(which) => {
+                let Some(worker) = self.some_worker(which) else { return };
+                let simulated = lk::SimulateJobRequest { room: Some(room("any")), ..lk::SimulateJobRequest::default() };
+                self.world.dispatcher.handle_message(self.world.now, worker, Said::SimulateJob(simulated)).expect("understood");
+            }
+            Step::Open(at) => {
+                let (number, name) = Self::room(at);
+                if self.rooms.insert(number) {
+                    self.world.opens(&name, if at > 127 { vec![wanted("helper")] } else { Vec::new() });
+                }
+            }
+            Step::End(at) => {
+                let (number, name) = Self::room(at);
+                self.rooms.remove(&number);
+                self.world.tell(News::Ended { call: call(&name) });
+            }
+            Step::Join(at, who) => {
+                let who = self.who(who);
+                self.world.joins(&Self::room(at).1, who);
+            }
+            Step::Leave(at, who, replaced) => {
+                let who = self.who(who);
+                self.world.leaves(&Self::room(at).1, &who.identity, replaced);
+            }
+            Step::Publish(at, who) => {
+                let who = self.who(who);
+                self.world.publishes(&Self::room(at).1, who);
+            }
+            Step::Dispatch(at) => {
+                let name = Self::room(at).1;
+                self.dispatches += 1;
+                let dispatch =
+                    lk::AgentDispatch { id: format!("AD_{}", self.dispatches), agent_name: "helper".to_owned(), ..Default::default() };
+                let participants = vec![person("p0"), lk::ParticipantInfo { is_publisher: true, ..person("p1") }];
+                self.world.tell(News::Dispatched {
+                    call: call(&name),
+                    room: Box::new(room(&name)),
+                    participants,
+                    dispatch: Box::new(dispatch),
+                });
+            }
+            Step::Delete(at, which) => {
+                let call = call(&Self::room(at).1);
+                let listed = self.world.dispatcher.list(&call, "").unwrap_or_default();
+                let Some(dispatch) = listed.get(usize::from(which) % listed.len().max(1)) else { return };
+                let deleted = self.world.dispatcher.handle_delete(self.world.now, &call, &dispatch.id).expect("is there");
+                let over = |job: &lk::Job| matches!(status(job), JobStatus::JsSuccess | JobStatus::JsFailed);
+                assert!(deleted.state.expect("a state").jobs.iter().all(over), "nothing of it goes on");
+            }
+            Step::Pass(time) => self.world.pass(Duration::from_millis(u64::from(time) * 100)),
+            Step::Drain(draining) => self.world.dispatcher.handle_drain(draining),
+        }
+    }
+
+    /// Whatever is said is said to somebody who is there and whom it concerns.
+    fn check(&mut self) {
+        self.world.collect();
+        for output in std::mem::take(&mut self.world.out) {
+            match output {
+                Output::Tell(worker, told) => {
+                    assert!(self.workers.contains(&worker), "a worker that is gone is told {told:?}");
+                    match *told {
+                        Told::Availability(offer) => {
+                            let job = offer.job.expect("a job");
+                            assert!(!self.has.contains_key(&job.id), "somebody has it");
+                            let again = self.offered.iter().any(|(asked, known)| *asked == worker && known.id == job.id);
+                            assert!(!again, "nobody is asked twice");
+                            self.offered.push((worker, job));
+                        }
+                        Told::Termination(termination) => assert_eq!(self.has.remove(&termination.job_id), Some(worker)),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                Output::Assign(worker, assigned) => {
+                    assert!(self.workers.contains(&worker));
+                    let last = self.offered.iter().rev().find(|(_, job)| job.id == assigned.job.id).expect("it was offered");
+                    assert_eq!(last.0, worker, "to whom it was offered last");
+                    self.agents.push(assigned.agent.identity);
+                    assert!(self.has.insert(assigned.job.id, worker).is_none(), "once");
+                }
+                Output::Dismiss(worker) => assert!(self.workers.contains(&worker)),
+                Output::Remove(removal) => assert!(self.agents.contains(&removal.identity), "agents alone are put out"),
+            }
+        }
+        for number in &self.rooms {
+            for job in self.world.jobs(&format!("r{number}")) {
+                assert!(status(&job) != JobStatus::JsRunning || self.has.contains_key(&job.id), "what goes on was assigned");
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_jobs_go_to_who_is_there_and_nothing_outlives_its_room(steps in proptest::collection::vec(step(), 1..150)) {
+        let mut watched = Watched::new();
+        for step in steps {
+            watched.take(step);
+            watched.check();
+        }
+        for number in 0..3 {
+            watched.take(Step::End(number));
+            watched.check();
+        }
+        for worker in std::mem::take(&mut watched.workers) {
+            watched.world.dispatcher.handle_gone(watched.world.now, worker);
+        }
+        watched.check();
+        prop_assert!(watched.world.dispatcher.is_empty());
+    }
 }
