@@ -155,3 +155,58 @@ async fn one_person_or_single_tracks_are_recorded_and_nobody_else() {
     bobs.iter().for_each(tokio::task::JoinHandle::abort);
     bob.leave().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_whose_maker_ordered_it_records_by_itself() {
+    let mut stage = Stage::open(&[]).await;
+    let egress = json!({
+        "room": { "audioOnly": true, "fileOutputs": [{ "filepath": "whole/{room_name}" }] },
+        "participant": { "fileOutputs": [{ "filepath": "people/{publisher_identity}" }] },
+        "tracks": { "filepath": "tracks/{track_type}" },
+    });
+    let (status, refused) = stage.ask("RoomService/CreateRoom", json!({ "name": "r", "egress": { "tracks": { "azure": {} } } })).await;
+    assert_eq!((status, refused["code"].as_str()), (501, Some("unimplemented")), "{refused}");
+    let (status, room) = stage.ask("RoomService/CreateRoom", json!({ "name": "r", "egress": egress })).await;
+    assert_eq!(status, 200, "{room}");
+    let ann = stage.join("r", "ann").await;
+    let anns = appear(&ann, 300).await;
+    let tracks = stage.tracks("r", "ann", 2).await;
+    let begun =
+        async || stage.ask("Egress/ListEgress", json!({ "roomName": "r" })).await.1["items"].as_array().cloned().unwrap_or_default();
+    until("the room, the person and both tracks are recorded", async || begun().await.len() >= 4).await.unwrap();
+    let begun = begun().await;
+    for info in &begun {
+        stage.reaches(&info["egress_id"], "EGRESS_ACTIVE").await;
+    }
+    stage.has_media(4).await;
+    anns.iter().for_each(tokio::task::JoinHandle::abort);
+    ann.leave().await.unwrap();
+    for info in &begun {
+        stage.reaches(&info["egress_id"], "EGRESS_COMPLETE").await;
+    }
+    assert_eq!(probe(&stage.file("whole/r.ogg")).0, ["opus"]);
+    assert_eq!(probe(&stage.file("people/ann.mp4")).0, ["aac", "h264"]);
+    for track in &tracks {
+        let (kind, ending) = if track.get("type").is_some() { ("video", "webm") } else { ("audio", "ogg") };
+        let name = format!("tracks/{kind}-{}.{ending}", track["sid"].as_str().unwrap());
+        assert_eq!(probe(&stage.file(&name)).0.len(), 1, "{name}");
+    }
+    assert_eq!(begun.len(), 4, "each once: {begun:?}");
+
+    // What the offloader alone can know is told when it is due.
+    let outside = json!({ "participant": { "fileOutputs": [{ "filepath": "../out" }] } });
+    let (status, room) = stage.ask("RoomService/CreateRoom", json!({ "name": "elsewhere", "egress": outside })).await;
+    assert_eq!(status, 200, "{room}");
+    let bob = stage.join("elsewhere", "bob").await;
+    let bobs = appear(&bob, 400).await;
+    let failed = loop {
+        let event = tokio::time::timeout(Duration::from_secs(60), stage.events.recv()).await.expect("in time").expect("an event").event;
+        if event["egressInfo"]["roomName"] == "elsewhere" {
+            break event;
+        }
+    };
+    assert_eq!((&failed["event"], &failed["egressInfo"]["status"]), (&json!("egress_ended"), &json!("EGRESS_FAILED")), "{failed}");
+    assert!(failed["egressInfo"]["error"].as_str().is_some_and(|error| !error.is_empty()), "{failed}");
+    bobs.iter().for_each(tokio::task::JoinHandle::abort);
+    bob.leave().await.unwrap();
+}

@@ -148,7 +148,7 @@ impl Stage {
 
     /// Status and answer of a call.
     pub async fn ask(&self, method: &str, body: Value) -> (u16, Value) {
-        let grants = json!({ "roomRecord": true, "roomList": true, "roomAdmin": true });
+        let grants = json!({ "roomCreate": true, "roomRecord": true, "roomList": true, "roomAdmin": true });
         let request = self.client.post(format!("{}/twirp/livekit.{method}", self.node.url)).bearer_auth(token(grants, ""));
         let answer = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
         (answer.status().as_u16(), serde_json::from_str(&answer.text().await.unwrap()).unwrap())

@@ -210,6 +210,8 @@ pub const RPC_WAIT_MAX: Duration = Duration::from_secs(120);
 pub const EGRESS_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Jobs that are looked through for egresses, the newest.
 pub const EGRESS_LISTED_MAX: u32 = 1000;
+/// Egresses that rooms' makers ordered and that wait to be begun, at once.
+pub const EGRESS_DUE_MAX: usize = 1024;
 /// Egresses of this node that are kept in mind for webhooks: 2 KiB each.
 pub const EGRESS_KNOWN_MAX: usize = 1024;
 /// Longest path that an egress may name, bytes; with a room's name in it the offloader takes 1024.

@@ -12,7 +12,7 @@ use crate::admit::{NodeState, still_refusing};
 use crate::config::{Config, Secret};
 use crate::directory::Directory;
 use crate::drain::{Drain, Terminate};
-use crate::limits::{DESK_INPUTS_MAX, WEBHOOK_FAREWELL_MAX};
+use crate::limits::{DESK_INPUTS_MAX, EGRESS_DUE_MAX, WEBHOOK_FAREWELL_MAX};
 use crate::metrics::{BUCKETS_FORWARDING, Histogram, Metrics};
 use crate::recent::Recent;
 use crate::shard::{self, CaptureOrder, Command, Listening, Note, ShardGone, ShardHandle, ShardReport, Shards, StartError};
@@ -23,6 +23,7 @@ use crate::signal::grpc::service::release;
 use crate::signal::livekit_server::LiveKit;
 use crate::signal::livekit_server::agents::{self, Agents};
 use crate::signal::livekit_server::egress::Egress;
+use crate::signal::livekit_server::egress::standing::{self, Due};
 use crate::signal::livekit_server::egress::watch::Watcher;
 use crate::signal::livekit_server::webhooks::Webhooks;
 use crate::signal::mattermost::Mattermost;
@@ -129,9 +130,10 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
         settings: OnceLock::new(),
     });
     let mut tasks = Vec::new();
+    let (due, ordered) = mpsc::channel(EGRESS_DUE_MAX);
     for (number, (inputs, notes)) in desk_inputs.into_iter().zip(notes).enumerate() {
         let corner = reception.as_ref().map(|reception| reception.corner(Arc::clone(&node.metrics)));
-        tasks.extend(node.open_desk(number, inputs, notes, corner, config));
+        tasks.extend(node.open_desk(number, inputs, notes, corner, due.clone(), config));
     }
     if let Some(reception) = reception {
         reception.open(&node);
@@ -139,6 +141,7 @@ pub fn start(config: &Config) -> anyhow::Result<Running> {
     tasks.push(tokio::spawn(keep_house(Arc::clone(&node))));
     tasks.push(tokio::spawn(agents::keep(Arc::clone(&node))));
     if let Some(egress) = node.egress.clone() {
+        tasks.push(tokio::spawn(standing::run(Arc::clone(&node), egress.clone(), ordered)));
         tasks.push(tokio::spawn(Watcher::new(Arc::clone(&node), egress).run()));
     }
     Ok(Running { node, shards, tasks })
@@ -182,6 +185,7 @@ impl Node {
         inputs: mpsc::Receiver<DeskInput>,
         notes: mpsc::Receiver<Note>,
         corner: Option<Corner>,
+        due: mpsc::Sender<Due>,
         config: &Config,
     ) -> Option<tokio::task::JoinHandle<()>> {
         let desk = Desk {
@@ -191,6 +195,7 @@ impl Node {
             metrics: Arc::clone(&self.metrics),
             webhooks: self.webhooks.clone(),
             agents: Arc::clone(&self.agents),
+            due,
             corner,
         };
         let settings = AdapterSettings {
@@ -205,6 +210,7 @@ impl Node {
                 remote_unmute: config.livekit_remote_unmute,
             },
             webhooks: self.webhooks.is_some(),
+            records: self.egress.is_some(),
             turn_servers: TurnServers::of(config),
         };
         Some(tokio::spawn(desk.run(settings, inputs, notes)))

@@ -14,6 +14,7 @@ use super::grpc::figures::measure;
 use super::grpc::links::Links;
 use super::livekit::{Adapter, end_reason};
 use super::livekit_server::agents::Agents;
+use super::livekit_server::egress::standing::Due;
 use super::livekit_server::webhooks::Webhooks;
 use super::mattermost::corner::Corner;
 use super::mattermost::reception::is_ours;
@@ -60,6 +61,8 @@ pub struct Desk {
     pub webhooks: Option<Arc<Webhooks>>,
     /// Who gives LiveKit's agents their jobs there.
     pub agents: Arc<Agents>,
+    /// Where egresses are begun that a room's maker ordered.
+    pub due: mpsc::Sender<Due>,
     /// For Mattermost's clients, where they are served.
     pub corner: Option<Corner>,
 }
@@ -213,6 +216,11 @@ impl Desk {
                 }
             }
             AdapterOutput::Agents(news) => self.agents.tell(*news),
+            AdapterOutput::Egress(due) => {
+                if let Err(error) = self.due.try_send(*due) {
+                    tracing::error!(%error, "an egress that a room's maker ordered was not begun: more are due at once than this node begins");
+                }
+            }
             AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
             AdapterOutput::HostActionResult { link, result } => self.links.push_link(link, Body::HostActionResult(result)),
             AdapterOutput::Event { call, event } => {

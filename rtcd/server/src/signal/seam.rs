@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::media_key::{KeySecret, MediaKey};
 use crate::shard::Command;
 use crate::signal::livekit_server::agents::News;
+use crate::signal::livekit_server::egress::standing::Due;
 use crate::turn_servers::TurnServers;
 
 /// Now, on both clocks.
@@ -43,6 +44,8 @@ pub struct AdapterSettings {
     pub rooms: RoomDefaults,
     /// Somebody wants [`AdapterOutput::Webhook`].
     pub webhooks: bool,
+    /// Somebody carries out [`AdapterOutput::Egress`].
+    pub records: bool,
     /// For clients whose network does not let them reach this node.
     pub turn_servers: TurnServers,
 }
@@ -239,6 +242,8 @@ pub enum AdapterOutput {
     Webhook(Box<lk::WebhookEvent>),
     /// For the dispatcher of LiveKit's agents.
     Agents(Box<News>),
+    /// A room's maker ordered an egress that is due now.
+    Egress(Box<Due>),
     /// Answer to a host action.
     HostActionResult {
         /// Whose.
@@ -321,9 +326,19 @@ pub struct RoomAsk {
 #[derive(Debug)]
 pub enum RoomRequest {
     /// Make it where it is not there, with these settings where it is new.
-    Create(Box<lk::CreateRoomRequest>),
+    Create {
+        /// The settings.
+        wanted: Box<lk::CreateRoomRequest>,
+        /// API key of who asks.
+        key: String,
+    },
     /// As [`RoomRequest::Create`] where it is not there; untouched where it is: somebody is about to join.
-    Enter(Box<lk::CreateRoomRequest>),
+    Enter {
+        /// The settings.
+        wanted: Box<lk::CreateRoomRequest>,
+        /// API key of the token.
+        key: String,
+    },
     /// It is there.
     Look,
     /// All rooms of the call's tenant on this desk; of these names, or all.

@@ -47,6 +47,8 @@ pub(super) struct Call {
     pub(super) vouched: BTreeMap<String, Option<String>>,
     /// Keys of what is encrypted end to end that recordings may have.
     pub(super) granted: Granted,
+    /// What its maker ordered to be recorded.
+    pub(super) orders: Option<super::standing::Orders>,
     /// Methods of participants that a server called, unanswered.
     pub(super) rpcs: Vec<Rpc>,
 }
@@ -107,6 +109,8 @@ pub(super) struct Participant {
     pub(super) permission: Option<lk::SubscriptionPermission>,
     /// Highest number of its reliable data packets: told when it resumes, so that it repeats what was lost.
     pub(super) data_sequence: u32,
+    /// An egress of this participant was ordered, and has begun.
+    pub(super) recorded_by_order: bool,
     /// How good its connection was when it was judged last.
     pub(super) verdict: Option<lk::ConnectionQualityInfo>,
 }
@@ -135,6 +139,7 @@ impl Call {
             rpcs: Vec::new(),
             vouched: BTreeMap::new(),
             granted: Granted::default(),
+            orders: None,
             id,
             name,
             sid: translate::new_sid("RM_"),

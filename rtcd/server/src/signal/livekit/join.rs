@@ -276,6 +276,7 @@ fn participant(
         paused: std::collections::HashSet::new(),
         permission: None,
         data_sequence: 0,
+        recorded_by_order: false,
         verdict: None,
     }
 }

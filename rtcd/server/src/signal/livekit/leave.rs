@@ -133,6 +133,7 @@ impl Adapter {
         }
         if call.vacant.is_none() && call.participants.iter().all(Participant::is_dependent) {
             call.vacant = Some((turn.now.instant, reason));
+            call.orders.iter_mut().for_each(super::standing::Orders::note_vacant);
         }
     }
 }

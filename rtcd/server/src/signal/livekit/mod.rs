@@ -24,6 +24,7 @@ mod request;
 mod room;
 mod rpc;
 mod signal;
+mod standing;
 mod subscribe;
 mod translate;
 mod turn;

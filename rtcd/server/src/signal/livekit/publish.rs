@@ -149,6 +149,7 @@ impl Call {
             turn.hook_track(self, participant, sid, true);
             turn.agents_published(self, participant);
             self.tell_verdict_of(turn, peer);
+            self.begin_due(turn, peer, sid);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::admit::split_call_id;
 use crate::limits;
 use crate::shard::Command;
 use crate::signal::livekit_server::agents;
+use crate::signal::livekit_server::egress::standing::Standing;
 use crate::signal::seam::{AdapterSettings, RoomAnswer, RoomAsk, RoomFault, RoomRequest};
 
 type Answer = Result<RoomAnswer, RoomFault>;
@@ -23,10 +24,10 @@ impl Adapter {
     pub(super) fn handle_room(&mut self, turn: &mut Turn<'_>, ask: RoomAsk) {
         let RoomAsk { call: id, name, request, reply } = ask;
         let answer = match request {
-            RoomRequest::Create(wanted) => self.create_room(turn, &id, &name, &wanted),
-            RoomRequest::Enter(wanted) => match self.calls.contains_key(&id) {
+            RoomRequest::Create { wanted, key } => self.create_room(turn, &id, &name, &wanted, &key),
+            RoomRequest::Enter { wanted, key } => match self.calls.contains_key(&id) {
                 true => Ok(RoomAnswer::Done),
-                false => self.create_room(turn, &id, &name, &wanted),
+                false => self.create_room(turn, &id, &name, &wanted, &key),
             },
             RoomRequest::List(names) => Ok(RoomAnswer::Rooms(self.rooms(turn, &id, &names))),
             RoomRequest::Delete => self.delete_room(turn, &id),
@@ -54,8 +55,9 @@ impl Adapter {
     }
 
     /// Makes the room, or changes what the request names of one that is there.
-    fn create_room(&mut self, turn: &mut Turn<'_>, id: &CallId, name: &str, wanted: &lk::CreateRoomRequest) -> Answer {
+    fn create_room(&mut self, turn: &mut Turn<'_>, id: &CallId, name: &str, wanted: &lk::CreateRoomRequest, key: &str) -> Answer {
         check_wanted(wanted, turn.settings)?;
+        let standing = wanted.egress.as_ref().map(|orders| Standing::new(orders, name, key)).transpose()?;
         let new = !self.calls.contains_key(id);
         if new && self.calls.values().filter(|call| !call.timeouts.entered).count() >= limits::EMPTY_ROOMS_MAX {
             return Err(RoomFault::TooMuch("the number of rooms that nobody has entered"));
@@ -82,6 +84,9 @@ impl Adapter {
         if new {
             turn.hook_started(call);
             turn.agents_opened(call, wanted.agents.clone());
+        }
+        if let Some(standing) = standing {
+            call.record_by_itself(turn, standing);
         }
         Ok(RoomAnswer::Room(Box::new(turn.room(call))))
     }
@@ -118,7 +123,7 @@ impl Adapter {
 /// A wish that would come to nothing is refused rather than forgotten.
 fn check_wanted(wanted: &lk::CreateRoomRequest, settings: &AdapterSettings) -> Result<(), RoomFault> {
     let unsupported = [
-        (wanted.egress.is_some(), "rooms that record by themselves are not supported; start an egress when the room is there"),
+        (wanted.egress.is_some() && !settings.records, "egress needs an offloader that records; set offloader.url and offloader.token"),
         (!wanted.room_preset.is_empty(), "room presets exist in LiveKit's cloud only; set each parameter"),
         (wanted.replay_enabled, "replays exist in LiveKit's cloud only"),
         (!wanted.tags.is_empty(), "rooms have no tags here; use metadata"),
@@ -186,8 +191,8 @@ impl Call {
             }
             // The rest concerns the adapter as a whole, see above.
             RoomRequest::Look
-            | RoomRequest::Create(_)
-            | RoomRequest::Enter(_)
+            | RoomRequest::Create { .. }
+            | RoomRequest::Enter { .. }
             | RoomRequest::List(_)
             | RoomRequest::Delete
             | RoomRequest::Remove(_)

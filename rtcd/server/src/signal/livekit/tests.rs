@@ -14,7 +14,8 @@ use rtcd_core::output::{EndReason, Event, Quality, Signal, Step};
 
 use super::*;
 use crate::shard::Command;
-use crate::signal::seam::{Fault, RoomDefaults};
+use crate::signal::livekit_server::egress::order::Of;
+use crate::signal::seam::{Fault, RoomAsk, RoomDefaults, RoomFault, RoomRequest};
 use crate::turn_servers::TurnServers;
 
 mod agents;
@@ -22,6 +23,7 @@ mod asked;
 mod backup;
 mod foreign;
 mod relayed;
+mod standing;
 mod vouch;
 
 /// What the world sees of an adapter: its outputs sorted by whom they are for.
@@ -39,6 +41,8 @@ struct World {
     /// Keys granted to recordings and taken back.
     media_keys: Vec<crate::media_key::MediaKey>,
     encrypted: Vec<(PeerId, v1::TapEncryption)>,
+    /// Egresses that are due, of whom.
+    due: Vec<Of>,
 }
 
 const GRACE: Duration = Duration::from_secs(30);
@@ -59,6 +63,7 @@ impl World {
             region: String::new(),
             rooms: ROOMS,
             webhooks: true,
+            records: true,
             turn_servers,
         };
         Self {
@@ -74,6 +79,7 @@ impl World {
             consented: Vec::new(),
             media_keys: Vec::new(),
             encrypted: Vec::new(),
+            due: Vec::new(),
         }
     }
 
@@ -103,6 +109,7 @@ impl World {
                     self.media_keys.push(*key);
                 }
                 AdapterOutput::Encrypted { peer, how, .. } => self.encrypted.push((peer, how)),
+                AdapterOutput::Egress(due) => self.due.push(due.wanted().expect("looked at before").of),
                 AdapterOutput::Webhook(event) => unreachable!("a call of a message server is nothing for webhooks: {event:?}"),
                 AdapterOutput::Agents(news) => unreachable!("no agents are sent to a call of a message server: {news:?}"),
                 AdapterOutput::Fault { call: of, fault } => {

@@ -207,7 +207,7 @@ async fn enter(node: &Arc<Node>, visitor: &Visitor) -> Result<Joined, Refused> {
     let resumes = join.reconnect;
     if !resumes {
         let request = match visitor.may_create(node) {
-            true => RoomRequest::Enter(Box::new(visitor.wanted_room())),
+            true => RoomRequest::Enter { wanted: Box::new(visitor.wanted_room()), key: visitor.claims.iss.clone() },
             false => RoomRequest::Look,
         };
         node.ask_room(call, &visitor.room, request).await?;

@@ -80,7 +80,7 @@ impl Caller {
                 let request: lk::CreateRoomRequest = form.read(body)?;
                 self.expect(self.claims.grant().room_create)?;
                 let name = request.name.clone();
-                self.one_room(&name, RoomRequest::Create(Box::new(request))).await
+                self.one_room(&name, RoomRequest::Create { wanted: Box::new(request), key: self.claims.iss.clone() }).await
             }
             "ListRooms" => {
                 let request: lk::ListRoomsRequest = form.read(body)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::media_key::{Derivation, KeyName, KeySecret};
-use crate::signal::seam::{KeyRequest, RoomAnswer, RoomAsk, RoomFault, RoomRequest, Vouched};
+use crate::signal::seam::{KeyRequest, RoomAnswer, Vouched};
 
 fn vouch(world: &mut World, egress: &str, on: bool) -> Result<RoomAnswer, RoomFault> {
     vouch_for(world, egress, if on { Vouched::Everybody } else { Vouched::Nobody })

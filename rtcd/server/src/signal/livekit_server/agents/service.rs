@@ -26,7 +26,7 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
         "CreateDispatch" => {
             let request: lk::CreateAgentDispatchRequest = form.read(body)?;
             let call = admitted(claims, &request.room)?;
-            Ok(form.write(&create(node, &call, request).await?))
+            Ok(form.write(&create(node, &claims.iss, &call, request).await?))
         }
         "DeleteDispatch" => {
             let request: lk::DeleteAgentDispatchRequest = form.read(body)?;
@@ -55,12 +55,18 @@ fn admitted(claims: &Claims, room: &str) -> Result<CallId, TwirpError> {
     Ok(call_of(room).ok_or_else(|| RoomFault::Invalid("room name cannot be empty".to_owned()))?)
 }
 
-async fn create(node: &Arc<Node>, call: &CallId, request: lk::CreateAgentDispatchRequest) -> Result<lk::AgentDispatch, TwirpError> {
+/// `key`: the API key that asks.
+async fn create(
+    node: &Arc<Node>,
+    key: &str,
+    call: &CallId,
+    request: lk::CreateAgentDispatchRequest,
+) -> Result<lk::AgentDispatch, TwirpError> {
     check_dispatch(&request.agent_name, &request.metadata, &request.deployment, &request.attributes)?;
     // Where joining makes a room, so does this.
     if node.livekit.auto_create {
         let wanted = lk::CreateRoomRequest { name: request.room.clone(), ..lk::CreateRoomRequest::default() };
-        node.ask_room(call, &request.room, RoomRequest::Enter(Box::new(wanted))).await?;
+        node.ask_room(call, &request.room, RoomRequest::Enter { wanted: Box::new(wanted), key: key.to_owned() }).await?;
     }
     node.agents.lock().dispatcher.check_room_for(call)?;
     let id = node.agents.turn(|dispatcher| dispatcher.new_id("AD_"));

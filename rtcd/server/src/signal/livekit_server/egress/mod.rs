@@ -1,13 +1,15 @@
 //! LiveKit's `Egress`: recordings asked for over Twirp, carried by the offloader.
 //!
 //! This node keeps nothing of them but who vouches: an egress is a job of the offloader with an [`order`] inside, and what it looks like
-//! ([`info`]) is read from its jobs, also after a restart. [`watch`] tells webhooks what changes.
+//! ([`info`]) is read from its jobs, also after a restart. [`watch`] tells webhooks what changes. [`standing`]: rooms that record by
+//! themselves.
 
 pub mod info;
 pub mod offloader;
 pub mod order;
 pub mod part;
 pub mod path;
+pub mod standing;
 pub mod watch;
 
 use std::sync::Arc;
@@ -86,19 +88,19 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
     match method {
         "StartRoomCompositeEgress" => {
             let request: lk::RoomCompositeEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, claims, &request).await?))
+            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
         }
         "StartParticipantEgress" => {
             let request: lk::ParticipantEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, claims, &request).await?))
+            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
         }
         "StartTrackCompositeEgress" => {
             let request: lk::TrackCompositeEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, claims, &request).await?))
+            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
         }
         "StartTrackEgress" => {
             let request: lk::TrackEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, claims, &request).await?))
+            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
         }
         "StopEgress" => Ok(form.write(&stop(egress, form.read(body)?).await?)),
         _ => {
@@ -114,13 +116,13 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
     }
 }
 
-async fn start(node: &Arc<Node>, egress: &Egress, claims: &Claims, request: &impl Request) -> Result<lk::EgressInfo, TwirpError> {
+/// `key`: the API key that asks. Asking twice with one `id` is asking once.
+async fn start(node: &Node, egress: &Egress, key: &str, id: String, request: &impl Request) -> Result<lk::EgressInfo, TwirpError> {
     let wanted = request.wanted()?;
     let call = call_of(&wanted.room).ok_or_else(|| RoomFault::Invalid("room name cannot be empty".to_owned()))?;
     let ask = |request| node.ask_room(&call, &wanted.room, request);
     let RoomAnswer::Participants(people) = ask(RoomRequest::Participants).await? else { return Err(no_answer()) };
     let part = part::find(&wanted.of, &people)?;
-    let id = new_sid("EG_");
     let vouch = |whose| ask(RoomRequest::Vouch { egress: id.clone(), whose });
     let (whose, text) = match &part {
         None => (Vouched::Everybody, "everybody's consent"),
@@ -142,7 +144,7 @@ async fn start(node: &Arc<Node>, egress: &Egress, claims: &Claims, request: &imp
                 tenant: super::TENANT.to_owned(),
                 channel_name: room.name.clone(),
                 title: room.name.clone(),
-                started_by: format!("API key {}", claims.iss),
+                started_by: format!("API key {key}"),
                 notice_version: NOTICE.to_owned(),
                 notice_text: format!(
                     "Recorded by LiveKit's egress: the API key named as starter has the grant roomRecord and vouches for {text}."
