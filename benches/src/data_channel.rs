@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use dimpl::{Dtls, Output};
-use rtcd_core::sctp::{Channel, Labels, Sctp, SctpOutput};
+use rtcd_core::ids::Channel;
+use rtcd_core::sctp::{Labels, Sctp, SctpOutput};
 
 use crate::handshake::{Connected, is_dtls};
 
@@ -32,7 +33,7 @@ impl DataChannel {
     /// Opens a reliable channel.
     pub(crate) async fn open(label: &'static str, connected: &mut Connected, begins: Begins) -> anyhow::Result<Self> {
         let mut sctp = Sctp::new(connected.dtls_client, Labels::Any);
-        sctp.open_channel(label, true);
+        sctp.open_labelled(label, Channel::Reliable);
         if begins == Begins::Client {
             sctp.begin();
         }
@@ -72,7 +73,7 @@ impl DataChannel {
 
     /// Says something.
     pub(crate) fn say(&mut self, dtls: &mut Dtls, socket: &UdpSocket, message: &[u8]) -> anyhow::Result<()> {
-        self.sctp.send(Channel::RELIABLE, message).context("the data channel")?;
+        self.sctp.send(Channel::Reliable, false, message).context("the data channel")?;
         self.exchange(dtls, socket)
     }
 

@@ -117,6 +117,7 @@ impl Node {
                 Output::Signal { .. }
                 | Output::Event { .. }
                 | Output::Data { .. }
+                | Output::DataTrack { .. }
                 | Output::Tap { .. }
                 | Output::TapClosed { .. }
                 | Output::Parcel { .. }

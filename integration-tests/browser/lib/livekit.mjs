@@ -35,6 +35,31 @@ globalThis.enter = async (url, token, { key, ...options } = {}) => {
   await room.connect(url, token);
   if (key) await room.setE2EEEnabled(true);
 };
+// Sends numbered frames on a data track of ours, ten a second, every tenth one in several packets.
+globalThis.stream = async (name) => {
+  const track = await room.localParticipant.publishDataTrack({ name });
+  let number = 0;
+  setInterval(() => {
+    const payload = new Uint8Array(number % 10 ? 4 : 50_000).fill(number % 251);
+    new DataView(payload.buffer).setUint32(0, number++);
+    // Fails while the client starts over.
+    try { track.tryPush({ payload }); } catch {}
+  }, 100);
+};
+// Frames of somebody's data track as they come: their number, and their length where what is in them is whole.
+globalThis.follow = async (identity, name) => {
+  const track = await room.remoteParticipants.get(identity).dataTracks.getDeferred(name);
+  const frames = (globalThis.frames = []);
+  const reader = track.subscribe().getReader();
+  const read = async () => {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      const { payload } = next.value;
+      const number = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
+      frames.push([number, payload.subarray(4).every((byte) => byte === number % 251) ? payload.length : -1]);
+    }
+  };
+  read().then(() => frames.push("over"), (error) => frames.push(String(error)));
+};
 globalThis.logged = (name) => log.filter((entry) => entry[0] === name);
 // How large a person's picture is shown, in CSS pixels; not at all with a width of 0. Adaptive streams go by it.
 globalThis.picture = (identity) => [...document.querySelectorAll("video")].find((video) => video.dataset.identity === identity && video.srcObject?.active);

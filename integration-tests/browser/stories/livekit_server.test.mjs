@@ -1,4 +1,4 @@
-// LiveKit's unmodified client and server API on the media node alone: join, words, data, RPC, resume, full reconnect, encryption, removal.
+// LiveKit's unmodified client and server API on the media node alone: join, words, data, data tracks, RPC, resume, full reconnect, encryption, removal.
 import assert from "node:assert/strict";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -75,6 +75,40 @@ describe("LiveKit's own client on the media node", { concurrency: false, timeout
     }
     const { best, heard } = await understood(alice, bob, "c1", 0.5);
     assert.ok(best >= 0.5, heard);
+  });
+
+  it("data tracks reach who subscribes, over one peer connection and over two, and go on after reconnects", async () => {
+    const carol = await enter("story", "carol", { singlePeerConnection: false });
+    const pages = [[alice, "carol", "grip"], [carol, "alice", "pose"]];
+    const follow = () => Promise.all(pages.map(([page, from, name]) => page.evaluate(([from, name]) => globalThis.follow(from, name), [from, name])));
+    // Small frames and one of 50 kB, none of them broken, from now on.
+    const flowing = () => Promise.all(pages.map(async ([page]) => {
+      const before = await page.evaluate(() => globalThis.frames.length);
+      const frames = () => page.evaluate((before) => globalThis.frames.slice(before), before);
+      await until("small and large frames", async () => {
+        const got = await frames();
+        return [4, 50_000].every((wanted) => got.some(([, length]) => length === wanted));
+      }, PATIENCE_MS);
+      const got = await frames();
+      assert.ok(got.every(([number, length]) => length === (number % 10 ? 4 : 50_000)), JSON.stringify(got));
+    }));
+    await alice.evaluate(() => globalThis.stream("pose"));
+    await carol.evaluate(() => globalThis.stream("grip"));
+    await follow();
+    await flowing();
+    for (const scenario of ["signal-reconnect", "full-reconnect"]) {
+      const before = (await logged(alice, "Reconnected")).length;
+      await alice.evaluate((scenario) => { globalThis.room.simulateScenario(scenario); }, scenario);
+      await until(`${scenario} is over`, async () => (await logged(alice, "Reconnected")).length > before, PATIENCE_MS);
+      // To others, whoever starts over has left: subscriptions end with it, and the track is there again.
+      if (scenario === "full-reconnect") {
+        await until("Alice is there", () => carol.evaluate(() => globalThis.room.remoteParticipants.has("alice")), PATIENCE_MS);
+        await follow();
+      }
+      await flowing();
+    }
+    await carol.evaluate(() => globalThis.room.disconnect());
+    await until("Carol's track is over", () => alice.evaluate(() => globalThis.frames.includes("over")), PATIENCE_MS);
   });
 
   it("what is encrypted end to end is understood with the key only", async () => {

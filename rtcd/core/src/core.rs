@@ -23,7 +23,6 @@ use crate::peer::dtls::DtlsSettings;
 use crate::peer::{Peer, PeerKey, Transport, TransportKey};
 use crate::random::Random;
 use crate::rtp::abs_send_time;
-use crate::sctp::Channel;
 use crate::subscription::Subscription;
 use crate::tap::{Tap, TapKey};
 use crate::timers::{Timer, Timers};
@@ -194,10 +193,13 @@ impl Core {
             Input::TrackSettings { peer, track, settings } => {
                 self.with_peer_and_track(now, &peer, &track, |core, peer, track| core.track_settings(now, peer, track, settings));
             }
-            Input::SendData { call, to, reliable, text, payload } => match self.call_by_id.get(&call) {
-                Some(key) => self.send_data(now, *key, to, Channel { reliable, text }, payload),
+            Input::SendData { call, to, channel, text, payload } => match self.call_by_id.get(&call) {
+                Some(key) => self.send_data(now, *key, to, channel, text, payload),
                 None => self.counters.one(Count::UnknownName),
             },
+            Input::DataRoute { peer, publisher_handle, handle, subscribers } => {
+                self.with_peer(now, &peer, |core, key| core.route_data(key, publisher_handle, handle, subscribers));
+            }
             Input::Consent { peer, granted } => self.with_peer(now, &peer, |core, key| core.consent(now, key, granted)),
             Input::TapOpen { call, tap, scope } => self.open_tap(now, &call, &tap, scope),
             Input::TapClose { tap } => match self.tap_by_id.get(&tap) {
@@ -299,8 +301,11 @@ impl Core {
         match &self.lent {
             Some(Notice::Signal { peer, signal }) => Output::Signal { peer: peer.clone(), signal: signal.clone() },
             Some(Notice::Event { call, event }) => Output::Event { call: call.clone(), event: event.clone() },
-            Some(Notice::Data { call, peer, channel: Channel { reliable, text }, payload }) => {
-                Output::Data { call: call.clone(), peer: peer.clone(), reliable: *reliable, text: *text, payload }
+            Some(Notice::Data { call, peer, channel, text, payload }) => {
+                Output::Data { call: call.clone(), peer: peer.clone(), channel: *channel, text: *text, payload }
+            }
+            Some(Notice::DataTrack { call, to, packet }) => {
+                Output::DataTrack { call: call.clone(), to: Arc::clone(to), packet: packet.clone() }
             }
             Some(Notice::TapClosed { tap }) => Output::TapClosed { tap: tap.clone() },
             Some(Notice::Origin(origin)) => Output::Origin(Arc::clone(origin)),

@@ -124,6 +124,16 @@ counters! {
     DataOut = "data_messages_sent",
     /// Data messages dropped for their size, rate or a full buffer.
     DataDropped = "data_messages_dropped",
+    /// Packets of data tracks in.
+    DataTrackIn = "data_track_packets_received",
+    /// Packets of data tracks given to a receiver's channel.
+    DataTrackOut = "data_track_packets_sent",
+    /// Of these, dropped for newer ones because the receiver takes fewer; and those for whom no channel was open.
+    DataTrackDropped = "data_track_packets_dropped",
+    /// Packets of data tracks beyond their sender's ration or without its right.
+    DataTrackRationed = "data_track_packets_rationed",
+    /// What came on the channel of data tracks and is no packet of one.
+    DataTrackMalformed = "data_track_packets_malformed",
     /// Offers and answers refused.
     SdpRefused = "sdp_refused",
     /// Inputs about peers, tracks or calls that are not here.

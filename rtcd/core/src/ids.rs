@@ -62,6 +62,17 @@ pub enum Side {
     Subscribe,
 }
 
+/// One of the data channels between a client and us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Channel {
+    /// Messages in order and for certain.
+    Reliable,
+    /// Messages that may get lost.
+    Lossy,
+    /// Packets of data tracks, which may get lost and overtake each other.
+    DataTrack,
+}
+
 /// How datagrams reach a transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Link {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ids::{CallId, Kind, Link, PeerId, Side, Source, TapId, TrackId};
+use crate::ids::{CallId, Channel, Kind, Link, PeerId, Side, Source, TapId, TrackId};
 use crate::relay::{Origin, Parcel, RelayRequest};
 
 /// One input. The shell gives it with `now` to [`crate::Core::handle`] and then polls to rest.
@@ -111,15 +111,26 @@ pub enum Input<'a> {
         /// What is wanted now.
         settings: TrackSettings,
     },
-    /// A data message from the shell to peers: encoded LiveKit `DataPacket`.
+    /// Who gets the packets of one data track: all of them, said anew with each change. Nobody: the track is over, or nobody has it.
+    DataRoute {
+        /// Its publisher.
+        peer: PeerId,
+        /// Its handle in the publisher's packets.
+        publisher_handle: u16,
+        /// Its handle in what subscribers get.
+        handle: u16,
+        /// Who has it.
+        subscribers: &'a [PeerId],
+    },
+    /// A data message from the shell to peers: encoded LiveKit `DataPacket`, or a packet of a data track that came in on another shard.
     SendData {
         /// Call.
         call: CallId,
         /// Receivers; empty: every peer of the call.
         to: &'a [PeerId],
-        /// Reliable or lossy channel.
-        reliable: bool,
-        /// As text (RFC 8831 6.6) instead of bytes; must be UTF-8 then.
+        /// Which channel.
+        channel: Channel,
+        /// As text (RFC 8831 6.6) instead of bytes; must be UTF-8 then. Packets of data tracks are never text.
         text: bool,
         /// Encoded packet, at most [`crate::limits::DATAGRAM_LEN_MAX`] × 32.
         payload: &'a [u8],

@@ -20,6 +20,7 @@ pub mod codec;
 pub mod config;
 mod core;
 mod counters;
+pub mod data_track;
 pub mod demand;
 mod diagnosis;
 mod forward;

@@ -1,5 +1,7 @@
 //! Every bound on what others can make us hold, with its reason and the memory it commits.
 
+use std::time::Duration;
+
 /// Candidates advertised per protocol: a site has few addresses, an SDP line each.
 pub const CANDIDATES_MAX: usize = 8;
 /// Largest SDP accepted, bytes: a Chromium offer with 100 m-lines has about 250 KiB.
@@ -24,12 +26,21 @@ pub const STUN_ATTRIBUTES_MAX: usize = 32;
 pub const STUN_UNKNOWN_MAX: usize = 8;
 /// Addresses of one transport that passed a check and are remembered (a browser with four interfaces, IPv4 and IPv6): 64 bytes each.
 pub const ICE_LINKS_MAX: usize = 16;
-/// Data channels a peer may open: LiveKit uses two (and a third for data tracks).
+/// Data channels a peer may open: LiveKit uses three.
 pub const DATA_CHANNELS_MAX: usize = 8;
 /// Longest data message, bytes: LiveKit's SDKs cut at 15 KiB and stream larger things in pieces; 64 KiB is what every browser takes.
 pub const DATA_MESSAGE_LEN_MAX: usize = 64 * 1024;
 /// Bytes that may wait per channel for a peer that does not read, and that a peer may have half-sent to us. 256 KiB × 2 per peer at worst.
 pub const DATA_BUFFERED_MAX: usize = 256 * 1024;
+/// Bytes of data tracks' packets that may wait per receiver, oldest first to go: a second of 2 Mbit/s, or a frame of this size in one go.
+pub const DATA_TRACK_WAITING_MAX: usize = 256 * 1024;
+/// A packet that waited longer is not sent: who sees through a data track steers by it. LiveKit aims at 100 ms of what the way carries.
+pub const DATA_TRACK_AGE_MAX: Duration = Duration::from_millis(200);
+/// Packets of data tracks per second and peer: ten sensors at 200 Hz, or 250 Mbit/s in the 16 kB pieces that LiveKit's SDKs make. More are
+/// dropped and counted.
+pub const DATA_TRACK_PACKETS_PER_S_MAX: u32 = 2000;
+/// Data tracks that a peer may publish: a robot's joints, each its own. 64 bytes each, and 8 per subscriber.
+pub const DATA_TRACKS_PER_PEER_MAX: usize = 128;
 /// Longest SDP line: an H.264 fmtp with parameter sets has under 1 KiB, an m-line with 128 payload types about 500 bytes.
 pub const SDP_LINE_LEN_MAX: usize = 4096;
 /// Sections of one description: 1 data, 16 published, the rest subscribed. A single-transport client of a 100-camera call fits.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::{CallId, Link, PeerId, TapId};
+use crate::ids::{CallId, Channel, Link, PeerId, TapId};
 use crate::output::{Event, Signal, Transmits};
 use crate::relay::{Origin, Parcels, RelayRequest};
 use crate::report::Report;
@@ -29,7 +29,8 @@ pub(crate) struct Run {
 pub(crate) enum Notice {
     Signal { peer: PeerId, signal: Signal },
     Event { call: CallId, event: Event },
-    Data { call: CallId, peer: PeerId, channel: crate::sctp::Channel, payload: Vec<u8> },
+    Data { call: CallId, peer: PeerId, channel: Channel, text: bool, payload: Vec<u8> },
+    DataTrack { call: CallId, to: std::sync::Arc<[PeerId]>, packet: bytes::Bytes },
     Tap { tap: TapId, delivery: Delivery },
     TapClosed { tap: TapId },
     Origin(std::sync::Arc<Origin>),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::ids::{CallId, Kind, Link, PeerId, Side, Source, TapId, TrackId};
+use crate::ids::{CallId, Channel, Kind, Link, PeerId, Side, Source, TapId, TrackId};
 use crate::input::Layer;
 use crate::relay::{Origin, Parcel, RelayRequest};
 
@@ -33,11 +33,21 @@ pub enum Output<'a> {
         /// Sender.
         peer: PeerId,
         /// Channel.
-        reliable: bool,
+        channel: Channel,
         /// It was sent as text.
         text: bool,
         /// The packet.
         payload: &'a [u8],
+    },
+    /// A packet of a data track for subscribers that are not on this shard, with the handle by which they know the track: for
+    /// [`crate::Input::SendData`] there. It may get lost.
+    DataTrack {
+        /// Call.
+        call: CallId,
+        /// Those who are elsewhere.
+        to: std::sync::Arc<[PeerId]>,
+        /// The packet.
+        packet: bytes::Bytes,
     },
     /// For a tap.
     Tap {
@@ -270,8 +280,8 @@ pub enum Event {
     DataOpen {
         /// Whose.
         peer: PeerId,
-        /// Which of the two.
-        reliable: bool,
+        /// Which one.
+        channel: Channel,
     },
     /// A peer is gone; how it was with its media to the last.
     Departed {

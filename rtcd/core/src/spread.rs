@@ -172,6 +172,7 @@ impl Spread {
             | Input::HoldOffers { peer, .. }
             | Input::Reoffer { peer }
             | Input::TrackSettings { peer, .. }
+            | Input::DataRoute { peer, .. }
             | Input::Consent { peer, .. } => of(self, peer),
             Input::SendData { call, .. } => Routed::all(&self.shards_of(call)),
             Input::EndCall { call } => Routed::all(&self.end(call)),

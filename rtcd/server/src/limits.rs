@@ -281,6 +281,18 @@ pub const TRACK_TEXT_LEN_MAX: usize = 256;
 pub const SIDS_PER_REQUEST_MAX: usize = 2048;
 /// Entries of a participant's subscription permissions, 200 bytes each.
 pub const PERMISSIONS_MAX: usize = 1024;
+/// Longest name of a data track, of its schema, and key of a data blob: the protocol's own number.
+pub const DATA_NAME_LEN_MAX: usize = 256;
+/// Longest name of an application's own encoding of data tracks: the protocol's own number.
+pub const DATA_ENCODING_LEN_MAX: usize = 32;
+/// Data tracks of one call: each is told to everybody, 100 bytes to a KiB each time, and has a handle of 16 bits.
+pub const DATA_TRACKS_OF_CALL_MAX: usize = 8192;
+/// Data blobs of one participant together, keys included, bytes: the number of LiveKit's server.
+pub const DATA_BLOBS_LEN_MAX: usize = 64_000;
+/// And how many: a schema for every data track it may have. 150 bytes each beside their contents.
+pub const DATA_BLOBS_MAX: usize = 128;
+/// Data blobs of one call together, bytes: 250 participants with all they may have.
+pub const DATA_BLOBS_OF_CALL_LEN_MAX: usize = 16 * 1024 * 1024;
 /// Departures remembered for a participant without signalling. Later ones are told too, by their absence, at its next full join.
 pub const MISSED_DEPARTURES_MAX: usize = 256;
 /// Joins of one call that its attendance list holds, about 100 bytes each.

@@ -38,6 +38,7 @@ impl Core {
             subscribe: None,
             tracks: Vec::new(),
             subscriptions: Vec::new(),
+            data_routes: Vec::new(),
             quality: None,
             step: Step::Joined,
             detail: "joined, no offer yet".to_owned(),

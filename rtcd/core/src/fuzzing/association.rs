@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ids::Channel;
 use crate::limits::{DATA_CHANNELS_MAX, DATA_MESSAGE_LEN_MAX};
 use crate::sctp::dcep::{self, Message};
-use crate::sctp::{Channel, LOSSY, Labels, RELIABLE, Sctp, SctpOutput};
+use crate::sctp::{Labels, RELIABLE, Sctp, SctpOutput};
 use crate::wire::Reader;
 
 /// The client's, in our hand: initiate tag and first number.
@@ -18,8 +19,13 @@ const COOKIE_ECHO: u8 = 10;
 /// Channel-opening messages: what is read is written and read again.
 pub fn dcep(data: &[u8]) {
     let Some(message) = dcep::parse(data) else { return };
-    if let Message::Open { label, reliable, .. } = message {
-        assert_eq!(dcep::parse(&dcep::open(&label, reliable)), Some(Message::Open { label, reliable, ordered: true }));
+    if let Message::Open { label, reliable, ordered } = message {
+        let (channel, ordered) = match (reliable, ordered) {
+            (true, _) => (Channel::Reliable, true),
+            (false, true) => (Channel::Lossy, true),
+            (false, false) => (Channel::DataTrack, false),
+        };
+        assert_eq!(dcep::parse(&dcep::open(&label, channel)), Some(Message::Open { label, reliable, ordered }));
     }
 }
 
@@ -135,12 +141,17 @@ pub fn sctp(data: &[u8]) {
                 peer.rest();
             }
             6 => {
-                let _ = peer.sctp.send(Channel { reliable: what & 8 == 0, text: what & 64 != 0 }, bytes);
+                let channel = [Channel::Reliable, Channel::Lossy, Channel::DataTrack, Channel::DataTrack][usize::from(what >> 3 & 3)];
+                match channel {
+                    Channel::DataTrack => drop(peer.sctp.send_packet(peer.now, bytes.to_vec().into())),
+                    Channel::Reliable | Channel::Lossy => drop(peer.sctp.send(channel, what & 64 != 0, bytes)),
+                }
                 peer.rest();
             }
             _ => {
                 if peer.sctp.channels() < DATA_CHANNELS_MAX {
-                    peer.sctp.open_channel(if what & 8 == 0 { RELIABLE } else { LOSSY }, what & 8 == 0);
+                    peer.sctp
+                        .open_channel([Channel::Reliable, Channel::Lossy, Channel::DataTrack, Channel::Lossy][usize::from(what >> 3 & 3)]);
                     peer.rest();
                 }
             }
@@ -157,10 +168,10 @@ fn the_association_stands_and_carries_messages() {
         let tsn = FIRST_TSN + u32::from(n);
         chunk(DATA, 3, &[&tsn.to_be_bytes()[..], &[0, 0, 0, n, 0, 0, 0, protocol], body].concat())
     };
-    peer.tell(&data(0, 50, &dcep::open(RELIABLE, true)));
-    assert!(peer.sctp.is_open(true), "the channel");
+    peer.tell(&data(0, 50, &dcep::open(RELIABLE, Channel::Reliable)));
+    assert!(peer.sctp.is_open(Channel::Reliable), "the channel");
     let message = packet(peer.tag, &data(1, 53, b"hello"));
     peer.sctp.handle(peer.now, &message);
     let told: Vec<SctpOutput> = std::iter::from_fn(|| peer.sctp.poll(peer.now)).collect();
-    assert!(told.contains(&SctpOutput::Message { channel: Channel::RELIABLE, payload: b"hello".to_vec() }), "{told:?}");
+    assert!(told.contains(&SctpOutput::Message { channel: Channel::Reliable, text: false, payload: b"hello".to_vec() }), "{told:?}");
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::signed;
 use crate::config::{Certificate, CoreConfig};
-use crate::ids::{CallId, Kind, Link, PeerId, Source, TapId, TrackId};
+use crate::ids::{CallId, Channel, Kind, Link, PeerId, Source, TapId, TrackId};
 use crate::input::{Join, Publish, TapScope, TrackSettings, Transports};
 use crate::output::Signal;
 use crate::wire::Reader;
@@ -114,7 +114,12 @@ impl Machine {
                     return;
                 }
                 Output::Parcel { .. } | Output::RelayRequest { .. } | Output::Origin(_) => panic!("there is no other shard"),
-                Output::Signal { .. } | Output::Event { .. } | Output::Data { .. } | Output::Tap { .. } | Output::TapClosed { .. } => {}
+                Output::Signal { .. }
+                | Output::Event { .. }
+                | Output::Data { .. }
+                | Output::DataTrack { .. }
+                | Output::Tap { .. }
+                | Output::TapClosed { .. } => {}
             }
         }
         panic!("polling does not come to rest");
@@ -205,13 +210,18 @@ impl Machine {
                     _ => self.tell(Input::TapKeyFrame { tap, track: track(who) }),
                 }
             }
+            _ if first & 12 == 12 => {
+                let subscribers = [peer(first >> 4), peer(9)];
+                let subscribers = if first & 1 == 0 { &subscribers[..] } else { &[] };
+                self.tell(Input::DataRoute { peer: peer(who), publisher_handle: u16::from(first & 2), handle: 9, subscribers });
+            }
             _ => {
                 let to = [peer(who)];
                 let call = CallId::new("acme/call").expect("a name");
                 self.tell(Input::SendData {
                     call,
                     to: if first & 1 == 0 { &to } else { &[] },
-                    reliable: first & 2 == 0,
+                    channel: [Channel::Reliable, Channel::Lossy, Channel::DataTrack, Channel::Reliable][usize::from(first >> 1 & 3)],
                     text: false,
                     payload: bytes,
                 });

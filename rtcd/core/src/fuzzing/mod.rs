@@ -36,6 +36,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("av1", av1_payload),
     ("core", core),
+    ("data_track", data_track),
     ("dcep", dcep),
     ("dependency", dependency),
     ("h264", h264),
@@ -411,6 +412,22 @@ pub fn nack(data: &[u8]) {
             let Some(Ok(Packet::Nack(nack))) = rtcp::parse(&slot[..len]).next() else { panic!("our own NACK does not read") };
             assert!(nack.iter().eq(ask.iter().copied()));
         }
+    }
+}
+
+/// Packets of data tracks: what is one stays one under another handle, and is longer than its header.
+pub fn data_track(data: &[u8]) {
+    let mut packet = data.to_vec();
+    let read = crate::data_track::handle(&packet);
+    crate::data_track::set_handle(&mut packet, 0xABCD);
+    match read {
+        Ok(handle) => {
+            assert!(packet.len() >= crate::data_track::HEADER_LEN);
+            assert_eq!(crate::data_track::handle(&packet), Ok(0xABCD));
+            crate::data_track::set_handle(&mut packet, handle);
+            assert_eq!(packet, data);
+        }
+        Err(_) => assert!(crate::data_track::handle(&packet).is_err()),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::extension_map;
+use crate::ids::Channel;
 use crate::rtcp::{ReportBlock, RtcpWriter, SenderInfo, TwccRecorder};
 use crate::rtp::{Extension, Fixed, Form, HeaderWriter};
 use crate::sctp::dcep;
@@ -68,7 +69,7 @@ fn association(steps: &[(u8, &[u8])]) -> Vec<u8> {
 
 fn seeds() -> Vec<Seed> {
     // The first message of a stream: flags, stream, sequence, protocol.
-    let open = [&[3, 0, 0, 0, 0, 50][..], &dcep::open("_reliable", true)].concat();
+    let open = [&[3, 0, 0, 0, 0, 50][..], &dcep::open("_reliable", Channel::Reliable)].concat();
     let chromium = include_bytes!("../sdp/fixtures/chromium-publisher-simulcast.sdp");
     let firefox = include_bytes!("../sdp/fixtures/firefox-publisher-simulcast.sdp");
     let single = include_bytes!("../sdp/fixtures/chromium-single-first.sdp");
@@ -158,8 +159,16 @@ fn seeds() -> Vec<Seed> {
             "garbage_from_nowhere",
             core(&[(3, 3, b"\x00garbage"), (3, 3, &[0x80; 40]), (3, 3, &[0x81, 200, 0, 1, 0, 0, 0, 1]), (3, 3, &hello), (3, 9, &check)]),
         ),
-        ("dcep", "open_reliable", dcep::open("_reliable", true)),
-        ("dcep", "open_lossy", dcep::open("_lossy", false)),
+        ("data_track", "whole_frame", [&[0x18, 0, 13, 5, 26, 10, 39, 15, 0xDE, 0xAD, 0xBE, 0xEF][..], b"frame"].concat()),
+        (
+            "data_track",
+            "extensions",
+            [&[0x14, 0, 13, 5, 26, 10, 39, 15, 0xDE, 0xAD, 0xBE, 0xEF, 0, 3, 1, 11][..], b"participant", &[0], b"part"].concat(),
+        ),
+        ("data_track", "two_extensions", [&[4, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 7, 0, 8, 1, 0xFF, 0, 0, 0, 0, 0][..], b"x"].concat()),
+        ("dcep", "open_data_track", dcep::open("_data_track", Channel::DataTrack)),
+        ("dcep", "open_reliable", dcep::open("_reliable", Channel::Reliable)),
+        ("dcep", "open_lossy", dcep::open("_lossy", Channel::Lossy)),
         ("dcep", "acknowledged", dcep::ACK.to_vec()),
         ("dcep", "open_with_protocol", [&[3, 0x80, 1, 0, 0, 0, 0, 9, 0, 3, 0, 5][..], b"abcproto"].concat()),
         ("h264", "parameters_alone", vec![0x67, 0x42, 0xE0, 0x1F]),

@@ -47,6 +47,8 @@ pub(crate) struct Peer {
     pub(crate) subscribe: Option<TransportKey>,
     pub(crate) tracks: Vec<TrackKey>,
     pub(crate) subscriptions: Vec<SubscriptionKey>,
+    /// Its data tracks that somebody has.
+    pub(crate) data_routes: Vec<messages::DataRoute>,
     pub(crate) quality: Option<Quality>,
     /// Furthest step of any transport, and what to say of it.
     pub(crate) step: Step,
@@ -97,6 +99,7 @@ impl Peer {
             subscribe: None,
             tracks: Vec::new(),
             subscriptions: Vec::new(),
+            data_routes: Vec::new(),
             quality: None,
             step: Step::Joined,
             detail: String::new(),

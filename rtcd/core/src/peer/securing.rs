@@ -8,10 +8,10 @@ use super::dtls::{DtlsError, DtlsSession, FromDtls};
 use super::transport::Keys;
 use crate::core::Core;
 use crate::counters::Count;
-use crate::ids::Side;
+use crate::ids::{Channel, Side};
 use crate::negotiate::DtlsRole;
 use crate::output::{EndReason, Step};
-use crate::sctp::{LOSSY, Labels, RELIABLE, Sctp, SctpOutput};
+use crate::sctp::{Labels, Sctp, SctpOutput};
 use crate::srtp::{Inbound, Outbound, split_keying_material};
 use crate::timers::Timer;
 use crate::verdict::Verdict;
@@ -137,8 +137,9 @@ impl Core {
         let mut sctp = Sctp::new(dtls.role() == DtlsRole::Client, labels);
         // On the transport we offer, the channels are ours to open; on the client's it opens them.
         if transport.side == Side::Subscribe {
-            sctp.open_channel(RELIABLE, true);
-            sctp.open_channel(LOSSY, false);
+            for channel in [Channel::Reliable, Channel::Lossy, Channel::DataTrack] {
+                sctp.open_channel(channel);
+            }
         }
         transport.sctp = Some(sctp);
         self.drive_sctp(now, key);
@@ -150,6 +151,7 @@ impl Core {
         let mut opened = Vec::new();
         let mut failed = None;
         let mut lost = false;
+        let dropped;
         {
             let (transports, outbox, timers) = (&mut self.transports, &mut self.outbox, &mut self.timers);
             let Some(transport) = transports.get_mut(key) else { return };
@@ -170,11 +172,12 @@ impl Core {
                             failed = Some(error);
                         }
                     }
-                    SctpOutput::Message { channel, payload } => messages.push((channel, payload)),
-                    SctpOutput::Open { reliable, .. } => opened.push(reliable),
+                    SctpOutput::Message { channel, text, payload } => messages.push((channel, text, payload)),
+                    SctpOutput::Open { channel, .. } => opened.extend(channel),
                     SctpOutput::Closed => lost = true,
                 }
             }
+            dropped = sctp.take_dropped();
             let next = sctp.poll_timeout();
             if lost {
                 transport.sctp = None;
@@ -184,11 +187,12 @@ impl Core {
                 None => transport.alarms.sctp.clear(),
             }
         }
-        for reliable in opened {
-            self.data_open(key, reliable);
+        self.counters.add(Count::DataTrackDropped, dropped);
+        for channel in opened {
+            self.data_open(key, channel);
         }
-        for (channel, payload) in messages {
-            self.message_in(now, key, channel, payload);
+        for (channel, text, payload) in messages {
+            self.message_in(now, key, channel, text, payload);
         }
         if let Some(error) = failed {
             self.dtls_failed(now, key, error);

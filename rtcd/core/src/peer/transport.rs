@@ -66,6 +66,8 @@ pub(crate) struct Transport {
     pub(crate) rtt: Option<std::time::Duration>,
     /// For its verdict.
     pub(crate) evidence: crate::verdict::Evidence,
+    /// Packets of its data tracks.
+    pub(crate) packets: super::messages::MessageRation,
 }
 
 /// Whose turn it is to offer.
@@ -276,6 +278,7 @@ impl Transport {
             alarms: Alarms::default(),
             step: Step::Joined,
             messages: super::messages::MessageRation::default(),
+            packets: super::messages::MessageRation::default(),
             congestion: super::congestion::Congestion::default(),
             rtt: None,
             evidence: crate::verdict::Evidence::default(),

@@ -1,6 +1,6 @@
 //! The data channel establishment protocol, RFC 8832: OPEN and ACK.
 
-use crate::ids::NAME_LEN_MAX;
+use crate::ids::{Channel, NAME_LEN_MAX};
 
 /// DATA_CHANNEL_ACK, the whole message.
 pub(crate) const ACK: [u8; 1] = [0x02];
@@ -38,9 +38,13 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Message> {
     }
 }
 
-/// OPEN of an ordered channel; one that may lose retransmits nothing.
-pub(crate) fn open(label: &str, reliable: bool) -> Vec<u8> {
-    let kind = if reliable { 0 } else { PARTIAL_RELIABLE_REXMIT };
+/// OPEN of a channel; one that may lose retransmits nothing.
+pub(crate) fn open(label: &str, channel: Channel) -> Vec<u8> {
+    let kind = match channel {
+        Channel::Reliable => 0,
+        Channel::Lossy => PARTIAL_RELIABLE_REXMIT,
+        Channel::DataTrack => PARTIAL_RELIABLE_REXMIT | UNORDERED,
+    };
     let label_len = u16::try_from(label.len()).unwrap_or(u16::MAX).to_be_bytes();
     let mut message = vec![OPEN, kind, 0, 0, 0, 0, 0, 0, label_len[0], label_len[1], 0, 0];
     message.extend_from_slice(label.as_bytes());
@@ -53,15 +57,17 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for reliable in [true, false] {
-            assert_eq!(parse(&open("_lossy", reliable)), Some(Message::Open { label: "_lossy".to_owned(), reliable, ordered: true }));
+        for (channel, reliable, ordered) in
+            [(Channel::Reliable, true, true), (Channel::Lossy, false, true), (Channel::DataTrack, false, false)]
+        {
+            assert_eq!(parse(&open("_lossy", channel)), Some(Message::Open { label: "_lossy".to_owned(), reliable, ordered }));
         }
         assert_eq!(parse(&ACK), Some(Message::Ack));
     }
 
     #[test]
     fn cut_and_lying_messages_are_nothing() {
-        let whole = open("_reliable", true);
+        let whole = open("_reliable", Channel::Reliable);
         for length in 0..whole.len() {
             assert_eq!(parse(&whole[..length]), None, "cut to {length}");
         }

@@ -1,12 +1,13 @@
 //! Data channels of one transport: SCTP (`sctp-proto`) and the channel-opening protocol (RFC 8832) over DTLS.
 //!
-//! Knows LiveKit's two channels by their labels and hands out whole messages. Touches no socket: what is to be sent
+//! Knows LiveKit's three channels by their labels and hands out whole messages. Touches no socket: what is to be sent
 //! comes out of [`Sctp::poll`] and goes into DTLS as application data.
 //!
 //! `sctp-proto` draws its tags and first sequence numbers from the operating system: with the DTLS provider, the second
 //! place in the core whose chance is not the seed's. Nothing the core decides depends on it.
 
 pub(crate) mod dcep;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -19,15 +20,26 @@ use sctp_proto::{
     PayloadProtocolIdentifier as Ppi, ReliabilityType, ServerConfig, StreamEvent, TransportConfig,
 };
 
+use self::waiting::{Flow, Waiting};
+use crate::ids::Channel;
 use crate::limits::{DATA_BUFFERED_MAX, DATA_CHANNELS_MAX, DATA_MESSAGE_LEN_MAX};
 
 /// LiveKit's label of the channel that delivers in order and for certain.
 pub const RELIABLE: &str = "_reliable";
 /// LiveKit's label of the channel that may lose.
 pub const LOSSY: &str = "_lossy";
+/// LiveKit's label of the channel of data tracks, which may lose and reorder.
+pub const DATA_TRACK: &str = "_data_track";
 
 /// SCTP wants an address per peer; over DTLS there is none, so every packet carries this one.
 const NOWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5000));
+
+/// Of an SCTP packet (RFC 9260 3).
+const COMMON_HEADER_LEN: usize = 12;
+const DATA: u8 = 0;
+const DATA_HEADER_LEN: usize = 16;
+/// The last byte of the identifier of channel-opening messages (RFC 8832 8.1).
+const DCEP: u8 = 50;
 
 /// What an association answers.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,13 +50,15 @@ pub enum SctpOutput {
     Open {
         /// Its label.
         label: String,
-        /// False: may lose or reorder.
-        reliable: bool,
+        /// Which one that is; `None`: none of ours.
+        channel: Option<Channel>,
     },
     /// A whole message came.
     Message {
         /// How it came.
         channel: Channel,
+        /// As text (RFC 8831 6.6).
+        text: bool,
         /// The message.
         payload: Vec<u8>,
     },
@@ -66,26 +80,26 @@ pub enum SendError {
     Full,
 }
 
-/// How a message travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Channel {
-    /// In order and for certain.
-    pub reliable: bool,
-    /// As text (RFC 8831 6.6).
-    pub text: bool,
-}
-
 impl Channel {
-    /// Bytes, in order and for certain.
-    pub const RELIABLE: Self = Self { reliable: true, text: false };
-    /// Bytes that may get lost.
-    pub const LOSSY: Self = Self { reliable: false, text: false };
+    /// LiveKit's label of it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Reliable => RELIABLE,
+            Self::Lossy => LOSSY,
+            Self::DataTrack => DATA_TRACK,
+        }
+    }
+
+    fn by_label(label: &str) -> Option<Self> {
+        [Self::Reliable, Self::Lossy, Self::DataTrack].into_iter().find(|channel| channel.label() == label)
+    }
 }
 
 /// Which of the other side's channels carry messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labels {
-    /// [`RELIABLE`] and [`LOSSY`]; what comes on others is none of ours.
+    /// [`RELIABLE`], [`LOSSY`] and [`DATA_TRACK`]; what comes on others is none of ours.
     LiveKit,
     /// Any: the first of its kind that is open is answered on.
     Any,
@@ -97,16 +111,26 @@ pub struct Sctp {
     endpoint: Endpoint,
     association: Option<(AssociationHandle, Association)>,
     connected: bool,
-    /// Labels asked for before the association stood.
-    wanted: Vec<(&'static str, bool)>,
+    /// Channels asked for before the association stood, and their labels.
+    wanted: Vec<(&'static str, Channel)>,
     channels: Vec<Opened>,
     next_own_id: u16,
+    /// Packets of data tracks that SCTP has not been given.
+    waiting: Waiting,
+    /// How many were dropped because the other side takes fewer.
+    tracks_dropped: u64,
+    /// What left of these, and of reliable messages.
+    tracks: Flow,
+    reliable: Flow,
+    /// The newest number (TSN) that left: what comes under it again is a repetition.
+    newest: Option<u32>,
     outputs: VecDeque<SctpOutput>,
 }
 
 struct Opened {
     id: u16,
-    reliable: bool,
+    /// `None`: none of ours.
+    channel: Option<Channel>,
     /// The other side knows of it (it opened it, or acknowledged ours).
     open: bool,
     label: String,
@@ -127,6 +151,11 @@ impl Sctp {
             wanted: Vec::new(),
             channels: Vec::new(),
             next_own_id: u16::from(!local_is_dtls_client),
+            waiting: Waiting::default(),
+            tracks_dropped: 0,
+            tracks: Flow::default(),
+            reliable: Flow::default(),
+            newest: None,
             outputs: VecDeque::new(),
         }
     }
@@ -140,19 +169,24 @@ impl Sctp {
     }
 
     /// Opens one of LiveKit's channels from our side, once the association stands.
-    pub fn open_channel(&mut self, label: &'static str, reliable: bool) {
+    pub fn open_channel(&mut self, channel: Channel) {
+        self.open_labelled(channel.label(), channel);
+    }
+
+    /// Opens a channel under a label of another dialect.
+    pub fn open_labelled(&mut self, label: &'static str, channel: Channel) {
         if self.connected {
-            self.open_now(label, reliable)
+            self.open_now(label, channel)
         } else {
-            self.wanted.push((label, reliable))
+            self.wanted.push((label, channel))
         }
         self.flush();
     }
 
     /// True when a message of that kind can be sent.
     #[must_use]
-    pub fn is_open(&self, reliable: bool) -> bool {
-        self.channel(reliable).is_some()
+    pub fn is_open(&self, channel: Channel) -> bool {
+        self.id_of(channel).is_some()
     }
 
     /// Told: DTLS gave application data.
@@ -192,25 +226,97 @@ impl Sctp {
     ///
     /// # Errors
     /// See [`SendError`]; nothing was queued then.
-    pub fn send(&mut self, channel: Channel, payload: &[u8]) -> Result<(), SendError> {
+    pub fn send(&mut self, channel: Channel, text: bool, payload: &[u8]) -> Result<(), SendError> {
         if payload.len() > DATA_MESSAGE_LEN_MAX {
             return Err(SendError::TooLong);
         }
-        let id = self.channel(channel.reliable).ok_or(SendError::NotOpen)?;
+        let id = self.id_of(channel).ok_or(SendError::NotOpen)?;
         let (_, association) = self.association.as_mut().ok_or(SendError::NotOpen)?;
         let mut stream = association.stream(id).map_err(|_| SendError::NotOpen)?;
         if stream.buffered_amount().unwrap_or_default() + payload.len() > DATA_BUFFERED_MAX {
             return Err(SendError::Full);
         }
         // RFC 8831 §6.6: an empty message is one zero byte under its own identifier.
-        let (bytes, ppi): (&[u8], Ppi) = match (payload.is_empty(), channel.text) {
+        let (bytes, ppi): (&[u8], Ppi) = match (payload.is_empty(), text) {
             (true, false) => (&[0], Ppi::BinaryEmpty),
             (true, true) => (&[0], Ppi::StringEmpty),
             (false, false) => (payload, Ppi::Binary),
             (false, true) => (payload, Ppi::String),
         };
         stream.write_with_ppi(bytes, ppi).map_err(|_| SendError::Full)?;
+        if channel == Channel::Reliable {
+            self.reliable.given += bytes.len() as u64;
+        }
         Ok(())
+    }
+
+    /// Sends a packet of a data track as soon as there is room for it, or never: see [`DATA_TRACK_AGE_MAX`](crate::limits::DATA_TRACK_AGE_MAX).
+    /// The bytes are shared, not copied.
+    ///
+    /// # Errors
+    /// See [`SendError`]; nothing was queued then.
+    pub fn send_packet(&mut self, now: Instant, packet: Bytes) -> Result<(), SendError> {
+        if packet.len() > DATA_MESSAGE_LEN_MAX {
+            return Err(SendError::TooLong);
+        }
+        self.id_of(Channel::DataTrack).ok_or(SendError::NotOpen)?;
+        self.tracks_dropped += self.waiting.push(now, packet);
+        Ok(())
+    }
+
+    /// How many packets of data tracks were dropped since the last time this was asked, because the other side takes fewer.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.tracks_dropped)
+    }
+
+    /// Gives SCTP the next packet of a data track, if it can send it now or soon. False: there was none to give.
+    fn feed(&mut self, now: Instant) -> bool {
+        self.tracks_dropped += self.waiting.expire(now);
+        let Some(id) = self.id_of(Channel::DataTrack) else { return false };
+        let reliable = self.id_of(Channel::Reliable);
+        let Some((_, association)) = &mut self.association else { return false };
+        // What was given up before it left is not kept any longer: a message of which a part got lost.
+        for (flow, id) in [(&mut self.tracks, Some(id)), (&mut self.reliable, reliable)] {
+            let kept = id.and_then(|id| association.stream(id).ok()?.buffered_amount().ok()).unwrap_or_default();
+            flow.left = flow.left.max(flow.given.saturating_sub(kept as u64));
+        }
+        let Some(packet) = self.waiting.take(self.tracks, self.reliable) else { return false };
+        let Ok(mut stream) = association.stream(id) else { return false };
+        // The one way to hand bytes over without a copy goes by the stream's own identifier.
+        let _ = stream.set_default_payload_type(Ppi::Binary);
+        let len = packet.len() as u64;
+        match stream.write_chunks(&mut [packet]) {
+            Ok(_) => self.tracks.given += len,
+            Err(_) => self.tracks_dropped += 1,
+        }
+        true
+    }
+
+    /// Counts what leaves of messages, by a packet of our own.
+    fn note_leaving(&mut self, packet: &[u8]) {
+        let (tracks, reliable) = (self.id_of(Channel::DataTrack), self.id_of(Channel::Reliable));
+        let mut rest = packet.get(COMMON_HEADER_LEN..).unwrap_or_default();
+        while let Some(&[kind, _, high, low]) = rest.first_chunk() {
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            if let Some(&[a, b, c, d, sid_high, sid_low, _, _, _, _, _, ppi]) = rest.get(4..).and_then(|value| value.first_chunk())
+                && kind == DATA
+                && ppi != DCEP
+            {
+                let number = u32::from_be_bytes([a, b, c, d]);
+                let is_new = self.newest.is_none_or(|newest| number.wrapping_sub(newest).cast_signed() > 0);
+                let id = Some(u16::from_be_bytes([sid_high, sid_low]));
+                let bytes = len.saturating_sub(DATA_HEADER_LEN) as u64;
+                if is_new {
+                    self.newest = Some(number);
+                }
+                if is_new && id == tracks {
+                    self.tracks.left += bytes;
+                } else if is_new && id == reliable {
+                    self.reliable.left += bytes;
+                }
+            }
+            rest = rest.get(len.max(4).next_multiple_of(4)..).unwrap_or_default();
+        }
     }
 
     /// Asked: the next output. `None` once there is nothing left.
@@ -225,34 +331,37 @@ impl Sctp {
         self.channels.len()
     }
 
-    fn channel(&self, reliable: bool) -> Option<u16> {
-        let label = if reliable { RELIABLE } else { LOSSY };
-        let fits = |channel: &&Opened| match self.labels {
-            Labels::LiveKit => channel.label == label,
-            Labels::Any => channel.reliable == reliable,
-        };
-        self.channels.iter().find(|channel| channel.open && fits(channel)).map(|channel| channel.id)
+    fn id_of(&self, channel: Channel) -> Option<u16> {
+        self.channels.iter().find(|opened| opened.open && opened.channel == Some(channel)).map(|opened| opened.id)
     }
 
-    fn open_now(&mut self, label: &'static str, reliable: bool) {
+    /// What somebody else's channel is to us.
+    fn known(&self, label: &str, reliable: bool) -> Option<Channel> {
+        match self.labels {
+            Labels::LiveKit => Channel::by_label(label),
+            Labels::Any => Some(if reliable { Channel::Reliable } else { Channel::Lossy }),
+        }
+    }
+
+    fn open_now(&mut self, label: &'static str, channel: Channel) {
         let id = self.next_own_id;
         let Some((_, association)) = &mut self.association else { return };
         let Ok(mut stream) = association.open_stream(id, Ppi::Binary) else { return };
-        if stream.write_with_ppi(&dcep::open(label, reliable), Ppi::Dcep).is_err() {
+        if stream.write_with_ppi(&dcep::open(label, channel), Ppi::Dcep).is_err() {
             return;
         }
         // The OPEN itself is always reliable (RFC 8832 §6); what follows is as asked.
-        if !reliable {
-            let _ = stream.set_reliability_params(false, ReliabilityType::Rexmit, 0);
+        if channel != Channel::Reliable {
+            let _ = stream.set_reliability_params(channel == Channel::DataTrack, ReliabilityType::Rexmit, 0);
         }
         self.next_own_id = self.next_own_id.saturating_add(2);
-        self.channels.push(Opened { id, reliable, open: false, label: label.to_owned() });
+        self.channels.push(Opened { id, channel: Some(channel), open: false, label: label.to_owned() });
     }
 
     fn flush(&mut self) {
         if self.connected {
-            for (label, reliable) in std::mem::take(&mut self.wanted) {
-                self.open_now(label, reliable);
+            for (label, channel) in std::mem::take(&mut self.wanted) {
+                self.open_now(label, channel);
             }
         }
     }
@@ -270,11 +379,20 @@ impl Sctp {
                 Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => {
                     self.association = None;
                     self.connected = false;
+                    self.waiting.clear();
                     self.outputs.push_back(SctpOutput::Closed);
                     return;
                 }
                 Event::Stream(StreamEvent::Readable { id } | StreamEvent::Opened { id }) => self.read_stream(id),
-                Event::Stream(StreamEvent::Finished { id }) => self.channels.retain(|channel| channel.id != id),
+                Event::Stream(StreamEvent::Finished { id }) => {
+                    // What it was given and did not send, it will not send.
+                    if Some(id) == self.id_of(Channel::DataTrack) {
+                        self.tracks = Flow::default();
+                    } else if Some(id) == self.id_of(Channel::Reliable) {
+                        self.reliable = Flow::default();
+                    }
+                    self.channels.retain(|channel| channel.id != id);
+                }
                 // The library's enum may grow; what we do not know we do not need.
                 _ => {}
             }
@@ -321,13 +439,14 @@ impl Sctp {
                 if !reliable {
                     let _ = stream.set_reliability_params(!ordered, ReliabilityType::Rexmit, 0);
                 }
-                self.channels.push(Opened { id, reliable, open: true, label: label.clone() });
-                self.outputs.push_back(SctpOutput::Open { label, reliable });
+                let channel = self.known(&label, reliable);
+                self.channels.push(Opened { id, channel, open: true, label: label.clone() });
+                self.outputs.push_back(SctpOutput::Open { label, channel });
             }
             Some(dcep::Message::Ack) => {
                 if let Some(channel) = self.channels.iter_mut().find(|channel| channel.id == id && !channel.open) {
                     channel.open = true;
-                    self.outputs.push_back(SctpOutput::Open { label: channel.label.clone(), reliable: channel.reliable });
+                    self.outputs.push_back(SctpOutput::Open { label: channel.label.clone(), channel: channel.channel });
                 }
             }
             None => {}
@@ -335,12 +454,8 @@ impl Sctp {
     }
 
     fn message(&mut self, id: u16, text: bool, payload: Vec<u8>) {
-        // LiveKit clients open a third channel, `_data_track`; what comes there is no `DataPacket`.
-        let known =
-            |channel: &&Opened| channel.id == id && (self.labels == Labels::Any || channel.label == RELIABLE || channel.label == LOSSY);
-        if let Some(open) = self.channels.iter().find(known) {
-            let reliable = if self.labels == Labels::Any { open.reliable } else { open.label != LOSSY };
-            self.outputs.push_back(SctpOutput::Message { channel: Channel { reliable, text }, payload });
+        if let Some(channel) = self.channels.iter().find(|channel| channel.id == id).and_then(|opened| opened.channel) {
+            self.outputs.push_back(SctpOutput::Message { channel, text, payload });
         }
     }
 
@@ -348,12 +463,27 @@ impl Sctp {
         while let Some(transmit) = self.endpoint.poll_transmit() {
             Self::raw(transmit.payload, &mut self.outputs);
         }
-        if let Some((handle, association)) = &mut self.association {
-            while let Some(transmit) = association.poll_transmit(now) {
-                Self::raw(transmit.payload, &mut self.outputs);
+        loop {
+            let before = self.outputs.len();
+            if let Some((handle, association)) = &mut self.association {
+                while let Some(transmit) = association.poll_transmit(now) {
+                    Self::raw(transmit.payload, &mut self.outputs);
+                }
+                while let Some(event) = association.poll_endpoint_event() {
+                    let _ = self.endpoint.handle_event(*handle, event);
+                }
             }
-            while let Some(event) = association.poll_endpoint_event() {
-                let _ = self.endpoint.handle_event(*handle, event);
+            for at in before..self.outputs.len() {
+                if let Some(SctpOutput::Send(packet)) = self.outputs.get_mut(at) {
+                    let packet = std::mem::take(packet);
+                    self.note_leaving(&packet);
+                    if let Some(SctpOutput::Send(place)) = self.outputs.get_mut(at) {
+                        *place = packet;
+                    }
+                }
+            }
+            if !self.feed(now) {
+                return;
             }
         }
     }
@@ -443,23 +573,27 @@ mod tests {
     }
 
     #[test]
-    fn the_browser_opens_both_channels_and_messages_go_both_ways() {
+    fn the_browser_opens_its_channels_and_messages_go_both_ways() {
         let mut now = Instant::now();
         let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
         settle(&mut now, &mut server, &mut browser);
-        for (id, label, reliable) in [(0, RELIABLE, true), (2, LOSSY, false)] {
+        for (id, channel) in [(0, Channel::Reliable), (2, Channel::Lossy), (4, Channel::DataTrack)] {
             let mut stream = browser.association.open_stream(id, Ppi::Binary).unwrap();
-            stream.write_with_ppi(&dcep::open(label, reliable), Ppi::Dcep).unwrap();
+            stream.write_with_ppi(&dcep::open(channel.label(), channel), Ppi::Dcep).unwrap();
         }
         let told = settle(&mut now, &mut server, &mut browser);
-        assert!(told.contains(&SctpOutput::Open { label: RELIABLE.to_owned(), reliable: true }));
-        assert!(told.contains(&SctpOutput::Open { label: LOSSY.to_owned(), reliable: false }));
+        assert!(told.contains(&SctpOutput::Open { label: RELIABLE.to_owned(), channel: Some(Channel::Reliable) }));
+        assert!(told.contains(&SctpOutput::Open { label: LOSSY.to_owned(), channel: Some(Channel::Lossy) }));
 
-        browser.association.stream(2).unwrap().write_with_ppi(b"hello", Ppi::Binary).unwrap();
-        let told = settle(&mut now, &mut server, &mut browser);
-        assert_eq!(told, [SctpOutput::Message { channel: Channel::LOSSY, payload: b"hello".to_vec() }]);
+        assert!(told.contains(&SctpOutput::Open { label: DATA_TRACK.to_owned(), channel: Some(Channel::DataTrack) }));
 
-        server.send(Channel::RELIABLE, &vec![7; 40_000]).unwrap();
+        for (id, channel) in [(2, Channel::Lossy), (4, Channel::DataTrack)] {
+            browser.association.stream(id).unwrap().write_with_ppi(b"hello", Ppi::Binary).unwrap();
+            let told = settle(&mut now, &mut server, &mut browser);
+            assert_eq!(told, [SctpOutput::Message { channel, text: false, payload: b"hello".to_vec() }]);
+        }
+
+        server.send(Channel::Reliable, false, &vec![7; 40_000]).unwrap();
         settle(&mut now, &mut server, &mut browser);
         let chunks = loop {
             let chunks = browser.association.stream(0).unwrap().read_sctp().unwrap().unwrap();
@@ -474,20 +608,21 @@ mod tests {
     fn the_server_opens_channels_of_its_own_with_odd_ids() {
         let mut now = Instant::now();
         let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
-        server.open_channel(RELIABLE, true);
-        server.open_channel(LOSSY, false);
-        assert_eq!(server.send(Channel::RELIABLE, b"early"), Err(SendError::NotOpen));
+        server.open_channel(Channel::Reliable);
+        server.open_channel(Channel::Lossy);
+        server.open_channel(Channel::DataTrack);
+        assert_eq!(server.send(Channel::Reliable, false, b"early"), Err(SendError::NotOpen));
         settle(&mut now, &mut server, &mut browser);
-        for id in [1, 3] {
+        for id in [1, 3, 5] {
             let mut stream = browser.association.stream(id).unwrap();
             let chunks = stream.read_sctp().unwrap().unwrap();
             assert_eq!(chunks.ppi, Ppi::Dcep);
             stream.write_with_ppi(&dcep::ACK, Ppi::Dcep).unwrap();
         }
         let told = settle(&mut now, &mut server, &mut browser);
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(server.is_open(true) && server.is_open(false));
-        server.send(Channel::LOSSY, b"now").unwrap();
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!([Channel::Reliable, Channel::Lossy, Channel::DataTrack].into_iter().all(|channel| server.is_open(channel)));
+        server.send(Channel::Lossy, false, b"now").unwrap();
     }
 
     /// One way; what is told on it beside packets comes at the end of `told`.
@@ -504,7 +639,7 @@ mod tests {
     fn a_client_begins_and_opens_its_channel() {
         let mut now = Instant::now();
         let (mut client, mut server) = (Sctp::new(true, Labels::Any), Sctp::new(false, Labels::Any));
-        client.open_channel("calls-dc", true);
+        client.open_labelled("calls-dc", Channel::Reliable);
         client.begin();
         let mut told = Vec::new();
         for round in 0..40 {
@@ -512,13 +647,13 @@ mod tests {
             client.handle_timeout(now);
             server.handle_timeout(now);
             if round == 20 {
-                client.send(Channel::RELIABLE, b"ping").unwrap();
+                client.send(Channel::Reliable, false, b"ping").unwrap();
             }
             carry(now, &mut client, &mut server, &mut told);
             carry(now, &mut server, &mut client, &mut told);
         }
-        let open = || SctpOutput::Open { label: "calls-dc".to_owned(), reliable: true };
-        assert_eq!(told, [open(), open(), SctpOutput::Message { channel: Channel::RELIABLE, payload: b"ping".to_vec() }]);
+        let open = || SctpOutput::Open { label: "calls-dc".to_owned(), channel: Some(Channel::Reliable) };
+        assert_eq!(told, [open(), open(), SctpOutput::Message { channel: Channel::Reliable, text: false, payload: b"ping".to_vec() }]);
     }
 
     #[test]
@@ -526,15 +661,20 @@ mod tests {
         let mut now = Instant::now();
         let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
         settle(&mut now, &mut server, &mut browser);
-        browser.association.open_stream(0, Ppi::Binary).unwrap().write_with_ppi(&dcep::open(RELIABLE, true), Ppi::Dcep).unwrap();
+        browser
+            .association
+            .open_stream(0, Ppi::Binary)
+            .unwrap()
+            .write_with_ppi(&dcep::open(RELIABLE, Channel::Reliable), Ppi::Dcep)
+            .unwrap();
         settle(&mut now, &mut server, &mut browser);
         let mut taken = 0;
-        while server.send(Channel::RELIABLE, &[1; 10_000]).is_ok() {
+        while server.send(Channel::Reliable, false, &[1; 10_000]).is_ok() {
             taken += 10_000;
             assert!(taken <= DATA_BUFFERED_MAX, "the bound does not hold");
         }
-        assert_eq!(server.send(Channel::RELIABLE, &[1; 10_000]), Err(SendError::Full));
-        assert_eq!(server.send(Channel::RELIABLE, &vec![1; DATA_MESSAGE_LEN_MAX + 1]), Err(SendError::TooLong));
+        assert_eq!(server.send(Channel::Reliable, false, &[1; 10_000]), Err(SendError::Full));
+        assert_eq!(server.send(Channel::Reliable, false, &vec![1; DATA_MESSAGE_LEN_MAX + 1]), Err(SendError::TooLong));
     }
 
     /// Attack class S-02: an hour of messages, one a second and bursts, for a peer that reads nothing of them: one that goes on to
@@ -545,13 +685,18 @@ mod tests {
             let mut now = Instant::now();
             let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
             settle(&mut now, &mut server, &mut browser);
-            browser.association.open_stream(0, Ppi::Binary).unwrap().write_with_ppi(&dcep::open(RELIABLE, true), Ppi::Dcep).unwrap();
+            browser
+                .association
+                .open_stream(0, Ppi::Binary)
+                .unwrap()
+                .write_with_ppi(&dcep::open(RELIABLE, Channel::Reliable), Ppi::Dcep)
+                .unwrap();
             settle(&mut now, &mut server, &mut browser);
             let mut refused = 0;
             for second in 0..3600 {
                 now += Duration::from_secs(1);
                 for _ in 0..if second % 60 == 0 { 100 } else { 1 } {
-                    refused += usize::from(server.send(Channel::RELIABLE, &[1; 10_000]).is_err());
+                    refused += usize::from(server.send(Channel::Reliable, false, &[1; 10_000]).is_err());
                 }
                 server.handle_timeout(now);
                 browser.association.handle_timeout(now);
@@ -588,7 +733,7 @@ mod tests {
         for id in (0..600).step_by(2) {
             let Ok(mut stream) = browser.association.open_stream(id, Ppi::Binary) else { continue };
             let label = if id % 4 == 0 { RELIABLE.to_owned() } else { format!("channel {id}") };
-            stream.write_with_ppi(&dcep::open(&label, true), Ppi::Dcep).unwrap();
+            stream.write_with_ppi(&dcep::open(&label, Channel::Reliable), Ppi::Dcep).unwrap();
             if id % 100 == 0 {
                 told.extend(settle(&mut now, &mut server, &mut browser));
             }
@@ -604,6 +749,109 @@ mod tests {
             let messages = told.iter().filter(|output| matches!(output, SctpOutput::Message { .. })).count();
             assert_eq!(messages, usize::from(len == 100 && id == 0), "{id} {len}");
         }
+    }
+
+    /// Both ends of an association with all three channels, opened by the server.
+    fn pair() -> (Instant, Sctp, Sctp) {
+        let mut now = Instant::now();
+        let (mut client, mut server) = (Sctp::new(true, Labels::LiveKit), Sctp::new(false, Labels::LiveKit));
+        for channel in [Channel::Reliable, Channel::Lossy, Channel::DataTrack] {
+            server.open_channel(channel);
+        }
+        client.begin();
+        for _ in 0..20 {
+            now += Duration::from_millis(10);
+            client.handle_timeout(now);
+            server.handle_timeout(now);
+            carry(now, &mut client, &mut server, &mut Vec::new());
+            carry(now, &mut server, &mut client, &mut Vec::new());
+        }
+        assert!(client.is_open(Channel::DataTrack) && server.is_open(Channel::DataTrack));
+        (now, client, server)
+    }
+
+    fn track_packet(frame: u16, len: usize) -> Bytes {
+        let mut packet = vec![0; len];
+        packet[6..8].copy_from_slice(&frame.to_be_bytes());
+        packet.into()
+    }
+
+    #[test]
+    fn a_peer_that_reads_nothing_holds_the_newest_packets_of_data_tracks_and_no_more() {
+        let (mut now, mut client, mut server) = pair();
+        for frame in 0..2000_u16 {
+            now += Duration::from_millis(1);
+            server.send_packet(now, track_packet(frame, 1000)).unwrap();
+            server.handle_timeout(now);
+            while server.poll(now).is_some() {}
+            assert!(server.waiting() <= 8 * 1024, "what SCTP may send at once, and a packet: {}", server.waiting());
+        }
+        let dropped = server.take_dropped();
+        assert!((1500..2000).contains(&dropped), "{dropped}");
+        // What it gets once it reads again is what is new.
+        let (mut told, sent_until) = (Vec::new(), now);
+        for _ in 0..2000 {
+            now += Duration::from_millis(10);
+            client.handle_timeout(now);
+            server.handle_timeout(now);
+            if now.duration_since(sent_until) > Duration::from_secs(15) {
+                let _ = server.send_packet(now, track_packet(7777, 1000));
+            }
+            carry(now, &mut server, &mut client, &mut Vec::new());
+            carry(now, &mut client, &mut server, &mut told);
+        }
+        let frames: Vec<u16> = told
+            .iter()
+            .filter_map(|output| match output {
+                SctpOutput::Message { channel: Channel::DataTrack, payload, .. } => {
+                    crate::data_track::frame(payload).map(|(_, frame)| frame)
+                }
+                SctpOutput::Message { .. } | SctpOutput::Send(_) | SctpOutput::Open { .. } | SctpOutput::Closed => None,
+            })
+            .collect();
+        assert!(frames.contains(&7777), "{frames:?}");
+    }
+
+    /// 8 kB a pass for ten seconds from data tracks, and a reliable message of 40 kB a second: on a way of 2 kB a pass both get their share.
+    #[test]
+    fn data_tracks_and_reliable_messages_do_not_starve_each_other() {
+        let (mut now, mut client, mut server) = pair();
+        let (mut queue, mut told, mut given) = (VecDeque::new(), Vec::new(), 0);
+        for pass in 0..1000_u16 {
+            now += Duration::from_millis(10);
+            for part in 0..8 {
+                server.send_packet(now, track_packet(pass * 8 + part, 1000)).unwrap();
+            }
+            if pass % 100 == 0 && server.send(Channel::Reliable, false, &vec![7; 40_000]).is_ok() {
+                given += 1;
+            }
+            server.handle_timeout(now);
+            while let Some(output) = server.poll(now) {
+                if let SctpOutput::Send(packet) = output {
+                    queue.push_back(packet);
+                }
+            }
+            let mut room = 2000;
+            while let Some(packet) = queue.front().filter(|packet| packet.len() <= room) {
+                room -= packet.len();
+                client.handle(now, packet);
+                queue.pop_front();
+            }
+            client.handle_timeout(now);
+            while let Some(output) = client.poll(now) {
+                match output {
+                    SctpOutput::Send(packet) => server.handle(now, &packet),
+                    other @ (SctpOutput::Open { .. } | SctpOutput::Message { .. } | SctpOutput::Closed) => told.push(other),
+                }
+            }
+        }
+        let of = |wanted: Channel| {
+            told.iter().filter(|output| matches!(output, SctpOutput::Message { channel, .. } if *channel == wanted)).count()
+        };
+        assert_eq!(given, 10);
+        assert!(of(Channel::Reliable) >= 7, "{} reliable messages of {given}", of(Channel::Reliable));
+        assert!(of(Channel::DataTrack) >= 500, "{} packets", of(Channel::DataTrack));
+        assert!(server.take_dropped() > 1000);
     }
 
     #[test]

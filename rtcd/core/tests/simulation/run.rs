@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
-use rtcd_core::ids::{Kind, Source};
+use rtcd_core::ids::{Channel, Kind, Source};
 use rtcd_core::input::{Join, TrackSettings, Transports};
 use rtcd_core::output::{EndReason, Event, Signal};
 use rtcd_core::{Input, PeerId, Planted, TrackId};
@@ -464,7 +464,7 @@ impl Run {
                         self.world.tell(Input::Subscribe { peer, track, wanted: true });
                     }
                 }
-                _ => self.world.tell(Input::SendData { call: call(), to: &[peer], reliable: true, text: false, payload: b"x" }),
+                _ => self.world.tell(Input::SendData { call: call(), to: &[peer], channel: Channel::Reliable, text: false, payload: b"x" }),
             }
         }
         self.world.tell(Input::Leave { peer: ghost });

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rtcd_core::Input;
+use rtcd_core::ids::Channel;
 use rtcd_core::input::Transports;
 use rtcd_core::output::Event;
 
@@ -16,12 +17,12 @@ fn data_channels_reliable_and_lossy() {
     world.settle();
     assert!(world.clients[ben].connections[&End::Subscribe].channels.contains_key("_reliable"));
     assert!(world.clients[ben].connections[&End::Subscribe].channels.contains_key("_lossy"));
-    let opened = |who: usize, which: bool| {
+    let opened = |who: usize, channel: Channel| {
         let id = world.peer(who);
-        world.events.iter().filter(|event| **event == Event::DataOpen { peer: id.clone(), reliable: which }).count()
+        world.events.iter().filter(|event| **event == Event::DataOpen { peer: id.clone(), channel }).count()
     };
-    for reliable in [true, false] {
-        assert!(opened(ann, reliable) >= 1 && opened(ben, reliable) >= 1, "told when they open");
+    for channel in [Channel::Reliable, Channel::Lossy, Channel::DataTrack] {
+        assert!(opened(ann, channel) >= 1 && opened(ben, channel) >= 1, "told when they open");
     }
     world.send_message(ann, "_reliable", b"hello");
     world.send_message(ann, "_lossy", &[7; 1000]);
@@ -39,7 +40,7 @@ fn single_connection_clients_listen_on_their_own_channels() {
     let ann = world.join_with("ann", |join| join.transports = Transports::Single);
     world.open_channels(ann);
     world.settle();
-    world.tell(Input::SendData { call: call(), to: &[], reliable: true, text: false, payload: b"from the server" });
+    world.tell(Input::SendData { call: call(), to: &[], channel: Channel::Reliable, text: false, payload: b"from the server" });
     world.run(Duration::from_secs(1));
     assert_eq!(world.clients[ann].messages, vec![b"from the server".to_vec()]);
 }

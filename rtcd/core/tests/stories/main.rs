@@ -8,6 +8,7 @@ mod audio;
 mod backup;
 mod consent;
 mod data;
+mod data_tracks;
 mod descriptions;
 mod feedback;
 mod forged;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rtcd_core::ids::Channel;
 use rtcd_core::input::{Input, Join, TrackSettings, Transports};
 use rtcd_core::negotiate::CodecKind;
 use rtcd_core::output::{Event, Signal};
@@ -198,7 +199,7 @@ fn messages_travel_on_the_clients_own_channel_as_they_were_sent() {
     let mut world = World::new(5);
     let (ann, ben) = (join(&mut world, "ann"), join(&mut world, "ben"));
     world.run(Duration::from_millis(500));
-    let open = world.events.iter().filter(|event| matches!(event, Event::DataOpen { reliable: true, .. }));
+    let open = world.events.iter().filter(|event| matches!(event, Event::DataOpen { channel: Channel::Reliable, .. }));
     assert_eq!(open.count(), 2);
     world.send_as(ann, "calls-dc", true, &[0xcc, 1]);
     world.send_as(ann, "calls-dc", false, b"ping");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rtcd_core::ids::Channel;
 use rtcd_core::input::{Publish, TapScope, TrackSettings};
 use rtcd_core::output::Signal;
 use rtcd_core::{CallId, Input, PeerId, TapId, TrackId};
@@ -52,8 +53,20 @@ fn no_verb_reaches_what_belongs_to_others() {
     world.tell(Input::Publish(Box::new(Publish { muted: true, ..announced(eve.id.clone(), "TR_ann", "raw-mic") })));
     // Data for people of another call, under the own one's name.
     let (ben_id, ann_id) = (world.peer(ben), world.peer(ann));
-    world.tell(Input::SendData { call: other.clone(), to: &[ben_id, ann_id], reliable: true, text: false, payload: b"from elsewhere" });
-    world.tell(Input::SendData { call: CallId::new("t/none").unwrap(), to: &[], reliable: true, text: false, payload: b"from elsewhere" });
+    world.tell(Input::SendData {
+        call: other.clone(),
+        to: &[ben_id, ann_id],
+        channel: Channel::Reliable,
+        text: false,
+        payload: b"from elsewhere",
+    });
+    world.tell(Input::SendData {
+        call: CallId::new("t/none").unwrap(),
+        to: &[],
+        channel: Channel::Reliable,
+        text: false,
+        payload: b"from elsewhere",
+    });
     // Verbs of peers that are not there.
     for nobody in ["PA_nobody", "PA_gone", "TR_ann"] {
         let Some(peer) = PeerId::new(nobody) else { continue };

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rtcd_core::config::Certificate;
-use rtcd_core::ids::{Kind, Link, Source};
+use rtcd_core::ids::{Channel, Kind, Link, Source};
 use rtcd_core::input::{Join, Layer, Publish, TapScope, Transports};
 use rtcd_core::output::{Event as CoreEvent, Signal, TapItem};
 use rtcd_core::report::Report;
@@ -444,8 +444,8 @@ impl World {
                 let targets: Vec<u8> = routed.to.iter().collect();
                 for shard in &targets {
                     let again = match &input {
-                        Input::SendData { call, to, reliable, text, payload } => {
-                            Input::SendData { call: call.clone(), to, reliable: *reliable, text: *text, payload }
+                        Input::SendData { call, to, channel, text, payload } => {
+                            Input::SendData { call: call.clone(), to, channel: *channel, text: *text, payload }
                         }
                         Input::EndCall { call } => Input::EndCall { call: call.clone() },
                         Input::TapOpen { call, tap, scope } => Input::TapOpen { call: call.clone(), tap: tap.clone(), scope: *scope },
@@ -649,6 +649,12 @@ impl World {
         api.add_channel_with_config(str0m::channel::ChannelConfig {
             label: "_lossy".to_owned(),
             ordered: true,
+            reliability: str0m::channel::Reliability::MaxRetransmits { retransmits: 0 },
+            ..Default::default()
+        });
+        api.add_channel_with_config(str0m::channel::ChannelConfig {
+            label: "_data_track".to_owned(),
+            ordered: false,
             reliability: str0m::channel::Reliability::MaxRetransmits { retransmits: 0 },
             ..Default::default()
         });
@@ -1052,11 +1058,15 @@ impl World {
                         self.events.push(event);
                     }
                 }
-                Output::Data { call, peer, reliable, text, payload } => {
+                // What the shell does.
+                Output::DataTrack { call, to, packet } => {
+                    self.handle(Input::SendData { call, to: &to, channel: Channel::DataTrack, text: false, payload: &packet });
+                }
+                Output::Data { call, peer, channel, text, payload } => {
                     let payload = payload.to_vec();
                     // What the shell does: everybody but the sender gets it.
                     let to: Vec<PeerId> = self.clients.iter().map(|client| client.id.clone()).filter(|id| *id != peer).collect();
-                    self.handle(Input::SendData { call, to: &to, reliable, text, payload: &payload });
+                    self.handle(Input::SendData { call, to: &to, channel, text, payload: &payload });
                 }
                 Output::Tap { tap, item } => {
                     let given = given(item);

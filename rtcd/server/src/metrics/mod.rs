@@ -558,6 +558,7 @@ pub fn resident_bytes() -> u64 {
 mod tests {
     use super::*;
     use crate::limits::TENANT_SERIES_MAX;
+    use rtcd_core::ids::Channel;
 
     #[test]
     fn quantiles_are_of_what_came_since() {
@@ -583,8 +584,8 @@ mod tests {
         let step = |step| Event::Step { peer: peer.clone(), side: rtcd_core::ids::Side::Publish, step, detail: String::new() };
         metrics.observe_core_event(&call, &step(Step::Negotiated), start);
         metrics.observe_core_event(&call, &step(Step::DtlsDone), start + std::time::Duration::from_millis(200));
-        for (reliable, ms) in [(true, 700), (false, 5000)] {
-            let open = Event::DataOpen { peer: peer.clone(), reliable };
+        for (channel, ms) in [(Channel::Reliable, 700), (Channel::Lossy, 5000)] {
+            let open = Event::DataOpen { peer: peer.clone(), channel };
             metrics.observe_core_event(&call, &open, start + std::time::Duration::from_millis(ms));
         }
         metrics.observe_core_event(&call, &step(Step::Lost), start + std::time::Duration::from_secs(60));

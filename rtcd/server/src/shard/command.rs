@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rtcd_core::ids::{CallId, PeerId, Side, TapId, TrackId};
+use rtcd_core::ids::{CallId, Channel, PeerId, Side, TapId, TrackId};
 use rtcd_core::input::{Input, Join, Publish, TapScope, TrackSettings};
 use rtcd_core::relay::Origin;
 use rtcd_core::spread::Order;
@@ -111,6 +111,17 @@ pub enum Command {
         /// What is wanted.
         settings: TrackSettings,
     },
+    /// See [`Input::DataRoute`].
+    DataRoute {
+        /// Publisher.
+        peer: PeerId,
+        /// Its handle.
+        publisher_handle: u16,
+        /// The subscribers' handle.
+        handle: u16,
+        /// Who they are.
+        subscribers: Vec<PeerId>,
+    },
     /// See [`Input::SendData`].
     SendData {
         /// Call.
@@ -118,10 +129,10 @@ pub enum Command {
         /// Receivers; empty: all.
         to: Vec<PeerId>,
         /// Channel.
-        reliable: bool,
+        channel: Channel,
         /// As text.
         text: bool,
-        /// Encoded LiveKit `DataPacket`.
+        /// Encoded LiveKit `DataPacket`, or a data track's packet.
         payload: Bytes,
     },
     /// See [`Input::Consent`].
@@ -196,8 +207,11 @@ pub(crate) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::TrackSettings { peer, track, settings } => {
             Input::TrackSettings { peer: peer.clone(), track: track.clone(), settings: *settings }
         }
-        Command::SendData { call, to, reliable, text, payload } => {
-            Input::SendData { call: call.clone(), to, reliable: *reliable, text: *text, payload }
+        Command::DataRoute { peer, publisher_handle, handle, subscribers } => {
+            Input::DataRoute { peer: peer.clone(), publisher_handle: *publisher_handle, handle: *handle, subscribers }
+        }
+        Command::SendData { call, to, channel, text, payload } => {
+            Input::SendData { call: call.clone(), to, channel: *channel, text: *text, payload }
         }
         Command::Consent { peer, granted } => Input::Consent { peer: peer.clone(), granted: *granted },
         Command::EndCall { call } => Input::EndCall { call: call.clone() },
@@ -213,8 +227,8 @@ impl Command {
     pub(crate) fn again(&self) -> Option<Self> {
         #[allow(clippy::wildcard_enum_match_arm, reason = "the others concern one peer or track, which is in one place")]
         Some(match self {
-            Self::SendData { call, to, reliable, text, payload } => {
-                Self::SendData { call: call.clone(), to: to.clone(), reliable: *reliable, text: *text, payload: payload.clone() }
+            Self::SendData { call, to, channel, text, payload } => {
+                Self::SendData { call: call.clone(), to: to.clone(), channel: *channel, text: *text, payload: payload.clone() }
             }
             Self::EndCall { call } => Self::EndCall { call: call.clone() },
             Self::TapOpen { call, tap, scope, sink } => {
@@ -252,10 +266,19 @@ pub enum Note {
         /// Sender.
         peer: PeerId,
         /// Channel.
-        reliable: bool,
+        channel: Channel,
         /// As text.
         text: bool,
         /// Encoded LiveKit `DataPacket`.
         payload: Bytes,
+    },
+    /// See [`rtcd_core::Output::DataTrack`].
+    DataTrack {
+        /// Call.
+        call: CallId,
+        /// Subscribers on other shards.
+        to: Arc<[PeerId]>,
+        /// The packet.
+        packet: Bytes,
     },
 }

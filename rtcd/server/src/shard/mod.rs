@@ -30,6 +30,7 @@ pub use counters::ShardCounters;
 pub(crate) use run::{track_kind, track_source};
 pub use start::{Listening, Shards, StartError, start};
 
+use crate::limits::COMMANDS_MAX;
 use crate::metrics::Histogram;
 use crate::net::poller::Waker;
 use crate::net::tcp::TcpCounters;
@@ -93,6 +94,16 @@ impl ShardHandle {
         self.commands.send(command).await.map_err(|_| ShardGone)?;
         self.waker.wake();
         Ok(())
+    }
+
+    /// Queues a command that may get lost, and takes at most half of the queue with such ones. False: it is lost.
+    #[must_use]
+    pub fn offer(&self, command: Command) -> bool {
+        let offered = self.commands.capacity() > COMMANDS_MAX / 2 && self.commands.try_send(command).is_ok();
+        if offered {
+            self.waker.wake();
+        }
+        offered
     }
 
     /// Asks for figures, with or without diagnoses.

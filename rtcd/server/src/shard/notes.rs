@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{Note, shard_of_call};
-use crate::limits::NOTE_BACKLOG_MAX;
+use crate::limits::{NOTE_BACKLOG_MAX, NOTES_MAX};
 
 /// Ways to all desks, from one shard.
 pub(super) struct Notes {
@@ -36,14 +36,29 @@ impl Notes {
     }
 
     pub(super) fn push(&mut self, note: Note) {
-        let desk = match &note {
-            Note::Signal { peer, signal: Signal::Ended { .. } } => self.desks.remove(peer),
-            Note::Signal { peer, .. } => self.desks.get(peer).copied(),
-            Note::Event { call, .. } | Note::Data { call, .. } => Some(self.desk_of(call)),
-            Note::Origin(origin) => Some(self.desk_of(origin.call())),
-        };
+        if let Note::Signal { peer, signal: Signal::Ended { .. } } = &note {
+            let desk = self.desks.remove(peer);
+            let Some(way) = desk.and_then(|desk| self.ways.get_mut(desk)) else { return };
+            self.lost += u64::from(!way.push(note));
+            return;
+        }
+        let desk = self.desk(&note);
         let Some(way) = desk.and_then(|desk| self.ways.get_mut(desk)) else { return };
         self.lost += u64::from(!way.push(note));
+    }
+
+    /// What may get lost, and never takes room from what may not. False: it is lost.
+    pub(super) fn offer(&mut self, note: Note) -> bool {
+        let desk = self.desk(&note);
+        desk.and_then(|desk| self.ways.get_mut(desk)).is_some_and(|way| way.offer(note))
+    }
+
+    fn desk(&self, note: &Note) -> Option<usize> {
+        match note {
+            Note::Signal { peer, .. } => self.desks.get(peer).copied(),
+            Note::Event { call, .. } | Note::Data { call, .. } | Note::DataTrack { call, .. } => Some(self.desk_of(call)),
+            Note::Origin(origin) => Some(self.desk_of(origin.call())),
+        }
     }
 
     fn desk_of(&self, call: &CallId) -> usize {
@@ -73,6 +88,11 @@ impl Way {
             // The daemon is ending.
             Err(TrySendError::Closed(_)) => true,
         }
+    }
+
+    fn offer(&self, note: Note) -> bool {
+        let ample = self.backlog.is_empty() && self.notes.capacity() > NOTES_MAX / 2;
+        ample && self.notes.try_send(note).is_ok()
     }
 
     fn defer(&mut self, note: Note) -> bool {

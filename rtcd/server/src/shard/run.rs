@@ -506,8 +506,11 @@ fn drain(core: &mut Core, shell: &mut Shell, wake_at: &mut Option<Instant>, rout
             Output::Origin(origin) => shell.notes.push(Note::Origin(origin)),
             Output::Signal { peer, signal } => shell.notes.push(Note::Signal { peer, signal }),
             Output::Event { call, event } => shell.notes.push(Note::Event { call, event }),
-            Output::Data { call, peer, reliable, text, payload } => {
-                shell.notes.push(Note::Data { call, peer, reliable, text, payload: Bytes::copy_from_slice(payload) });
+            Output::Data { call, peer, channel, text, payload } => {
+                shell.notes.push(Note::Data { call, peer, channel, text, payload: Bytes::copy_from_slice(payload) });
+            }
+            Output::DataTrack { call, to, packet } => {
+                shell.counters.relay_full += u64::from(!shell.notes.offer(Note::DataTrack { call, to, packet }));
             }
             Output::Tap { tap, item } => shell.tap(&tap, &item, now),
             Output::TapClosed { tap } => {

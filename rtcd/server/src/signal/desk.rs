@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use conclave_proto::v1::{self, call_event, from_media::Body};
-use rtcd_core::ids::{CallId, PeerId};
+use rtcd_core::ids::{CallId, Channel, PeerId};
 use rtcd_core::output::{EndReason, Event};
 use rtcd_core::report::PeerReport;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -135,7 +135,13 @@ impl Desk {
                         self.foreign(&mut leaving, session::Input::Data { peer, text, payload }).await;
                         continue;
                     }
-                    Some(Note::Data { call, peer, reliable, text: _, payload }) => AdapterInput::Data { call, peer, reliable, payload },
+                    Some(Note::Data { call, peer, channel, text: _, payload }) => {
+                        AdapterInput::Data { call, peer, reliable: channel == Channel::Reliable, payload }
+                    }
+                    Some(Note::DataTrack { call, to, packet }) => {
+                        self.media.packet(call, &to, packet);
+                        continue;
+                    }
                     // The shard has ended; the node notices by itself.
                     None => return,
                 },

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use rtcd_core::ids::{CallId, PeerId, TapId};
+use bytes::Bytes;
+use rtcd_core::ids::{CallId, Channel, PeerId, TapId};
 use rtcd_core::input::Join;
 use rtcd_core::output::{Event, Signal};
 use rtcd_core::relay::Origin;
@@ -58,6 +59,23 @@ impl Media {
         self.order(routed.after).await;
         if ends {
             self.forget_sinks();
+        }
+    }
+
+    /// A packet of a data track goes to those of its subscribers who are not with its publisher. Where a thread is behind, it is lost.
+    pub(super) fn packet(&self, call: CallId, to: &[PeerId], packet: Bytes) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            let there = |peer: &&PeerId| self.spread.shard_of(peer).is_some_and(|shard| usize::from(shard) == number);
+            let to: Vec<PeerId> = to.iter().filter(there).cloned().collect();
+            if !to.is_empty() {
+                let _ = shard.offer(Command::SendData {
+                    call: call.clone(),
+                    to,
+                    channel: Channel::DataTrack,
+                    text: false,
+                    payload: packet.clone(),
+                });
+            }
         }
     }
 

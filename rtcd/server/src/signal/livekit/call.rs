@@ -8,6 +8,8 @@ use livekit_protocol as lk;
 use lk::participant_info::{Kind, State};
 use rtcd_core::ids::{CallId, PeerId, TrackId};
 
+use super::blob::Blobs;
+use super::data_track::DataTrack;
 use super::media_key::Granted;
 use super::rpc::Rpc;
 use super::translate;
@@ -51,6 +53,8 @@ pub(super) struct Call {
     pub(super) orders: Option<super::standing::Orders>,
     /// Methods of participants that a server called, unanswered.
     pub(super) rpcs: Vec<Rpc>,
+    /// The handle that a data track was given last.
+    pub(super) data_handle: u16,
 }
 
 /// How long an empty call waits.
@@ -101,6 +105,11 @@ pub(super) struct Participant {
     /// Participants that left while there was no session.
     pub(super) missed_departures: Vec<lk::ParticipantInfo>,
     pub(super) tracks: Vec<Track>,
+    pub(super) data_tracks: Vec<DataTrack>,
+    /// It gets data tracks without asking.
+    pub(super) auto_subscribe_data: bool,
+    /// Data tracks of others that it chose to have or not to have, where that differs from `auto_subscribe_data`.
+    pub(super) data_choices: HashMap<String, bool>,
     /// Tracks of others that it chose to have or not to have, where that differs from `auto_subscribe`.
     pub(super) choices: HashMap<TrackId, bool>,
     /// Subscriptions paused for want of bandwidth.
@@ -111,6 +120,8 @@ pub(super) struct Participant {
     pub(super) data_sequence: u32,
     /// An egress of this participant was ordered, and has begun.
     pub(super) recorded_by_order: bool,
+    /// What it stored for others to fetch.
+    pub(super) blobs: Blobs,
     /// How good its connection was when it was judged last.
     pub(super) verdict: Option<lk::ConnectionQualityInfo>,
 }
@@ -137,6 +148,7 @@ impl Call {
             timeouts: Timeouts { empty: settings.rooms.empty, departure: settings.departure, entered: false },
             participants_max: settings.rooms.participants_max,
             rpcs: Vec::new(),
+            data_handle: 0,
             vouched: BTreeMap::new(),
             granted: Granted::default(),
             orders: None,
@@ -220,8 +232,9 @@ impl Participant {
             sid: self.peer.as_str().to_owned(),
             identity: self.identity.clone(),
             state: state.into(),
-            is_publisher: !tracks.is_empty(),
+            is_publisher: !tracks.is_empty() || !self.data_tracks.is_empty(),
             tracks,
+            data_tracks: self.data_tracks.iter().map(|track| track.info.clone()).collect(),
             metadata: self.metadata.clone(),
             joined_at: self.joined_at_ms / 1000,
             joined_at_ms: self.joined_at_ms,

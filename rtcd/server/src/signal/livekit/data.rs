@@ -5,7 +5,7 @@ use conclave_proto::v1;
 use livekit_protocol as lk;
 use lk::data_packet::Value;
 use prost::Message as _;
-use rtcd_core::ids::{CallId, PeerId};
+use rtcd_core::ids::{CallId, Channel, PeerId};
 
 use super::Adapter;
 use super::call::Call;
@@ -115,7 +115,8 @@ impl Call {
             return;
         }
         let payload = Bytes::from(packet.encode_to_vec());
-        turn.core(Command::SendData { call: self.id.clone(), to, reliable, text: false, payload });
+        let channel = if reliable { Channel::Reliable } else { Channel::Lossy };
+        turn.core(Command::SendData { call: self.id.clone(), to, channel, text: false, payload });
     }
 
     /// Message servers hear of reliable user packets with a topic: those are made for applications.

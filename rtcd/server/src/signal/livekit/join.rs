@@ -69,7 +69,7 @@ impl Adapter {
             adaptive_stream: join.adaptive_stream,
             ..lk::ConnectionSettings::default()
         });
-        let participant = participant(turn, &session, &peer, &join, &request, settings.auto_subscribe);
+        let participant = participant(turn, &session, &peer, &join, &request, &settings);
         accept(turn, &session, &peer);
         turn.frame(&session, Message::Join(join_response(turn, call, &participant)));
         // A server may change the rights of those on our own sockets later; until then this adapter holds back what they may not.
@@ -170,6 +170,7 @@ impl Adapter {
         let room = turn.room(call);
         turn.frame(&session, Message::RoomUpdate(lk::RoomUpdate { room: Some(room) }));
         repeat_state(turn, call, participant, &session);
+        call.repeat_handles(turn, participant);
         // The client restarts ICE on its own offers; the subscriber transport's restart is the server's business.
         if !participant.single && participant.grants.can_subscribe {
             turn.core(Command::RestartIce { peer: peer.clone() });
@@ -229,7 +230,7 @@ fn participant(
     peer: &PeerId,
     join: &v1::Join,
     request: &lk::JoinRequest,
-    auto_subscribe: bool,
+    settings: &lk::ConnectionSettings,
 ) -> Participant {
     let grants = join.grants.clone().unwrap_or_default();
     let mut attributes = join.attributes.clone();
@@ -263,8 +264,8 @@ fn participant(
         client_protocol: info.client_protocol,
         capabilities: info.capabilities.clone(),
         single: join.single_peer_connection,
-        auto_subscribe,
-        core_subscribes: auto_subscribe && can_subscribe,
+        auto_subscribe: settings.auto_subscribe,
+        core_subscribes: settings.auto_subscribe && can_subscribe,
         joined_at_ms: turn.now.unix_ms,
         version: 1,
         active: false,
@@ -272,11 +273,16 @@ fn participant(
         detached_at: None,
         missed_departures: Vec::new(),
         tracks: Vec::new(),
+        data_tracks: Vec::new(),
+        // LiveKit's default: who wants one says so.
+        auto_subscribe_data: settings.auto_subscribe_data_track.unwrap_or(false),
+        data_choices: std::collections::HashMap::new(),
         choices: std::collections::HashMap::new(),
         paused: std::collections::HashSet::new(),
         permission: None,
         data_sequence: 0,
         recorded_by_order: false,
+        blobs: super::blob::Blobs::default(),
         verdict: None,
     }
 }

@@ -117,6 +117,7 @@ impl Adapter {
         for track in &participant.tracks {
             turn.hook_track(call, &participant, track.id.as_str(), false);
         }
+        call.end_data_of(turn, &mut participant);
         participant.version += 1;
         participant.tracks.clear();
         let mut info = participant.info_with(lk::participant_info::State::Disconnected);

@@ -11,8 +11,10 @@
 
 mod agents;
 mod backup;
+mod blob;
 mod call;
 mod data;
+mod data_track;
 mod hooks;
 mod host;
 mod join;

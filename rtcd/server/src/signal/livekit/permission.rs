@@ -28,6 +28,10 @@ impl Call {
         }
         if before.can_subscribe != after.can_subscribe {
             self.subscribe_to_others(turn, peer, after.can_subscribe);
+            self.route_data_tracks(turn, None);
+        }
+        if !after.can_publish_data {
+            self.end_all_data_tracks(turn, peer);
         }
         if after.hidden && !before.hidden {
             let gone = lk::ParticipantUpdate { participants: vec![info] };

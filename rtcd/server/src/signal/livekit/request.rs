@@ -84,22 +84,22 @@ impl Adapter {
             // What a publisher really sends is told by its packets.
             Asked::UpdateLayers(_) => Ok(()),
             Asked::PublishDataTrackRequest(request) => {
-                let request = Request::PublishDataTrack(request);
-                refuse(turn, session, 0, Reason::NotAllowed, "this server has no data tracks; use data packets", Some(request));
+                call.handle_publish_data_track(turn, session, &peer, request);
                 Ok(())
             }
             Asked::UnpublishDataTrackRequest(request) => {
-                let request = Request::UnpublishDataTrack(request);
-                refuse(turn, session, 0, Reason::NotFound, "this server has no data tracks", Some(request));
+                call.handle_unpublish_data_track(turn, session, &peer, request);
                 Ok(())
             }
-            Asked::StoreDataBlobRequest(lk::StoreDataBlobRequest { request_id, .. })
-            | Asked::GetDataBlobRequest(lk::GetDataBlobRequest { request_id, .. }) => {
-                refuse(turn, session, request_id, Reason::UnsupportedType, "this server stores no data blobs", None);
+            Asked::UpdateDataSubscription(update) => call.handle_data_subscription(turn, &peer, update),
+            Asked::StoreDataBlobRequest(request) => {
+                call.handle_store_blob(turn, session, &peer, request);
                 Ok(())
             }
-            // There are no data tracks to subscribe to.
-            Asked::UpdateDataSubscription(_) => Ok(()),
+            Asked::GetDataBlobRequest(request) => {
+                call.handle_get_blob(turn, session, &request);
+                Ok(())
+            }
         };
         if let Err(why) = understood {
             turn.fault(&call.id, Fault::Signaling);

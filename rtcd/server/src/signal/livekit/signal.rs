@@ -149,6 +149,7 @@ impl Call {
         turn.event(self, v1::call_event::Event::Media(state));
         if became_active {
             self.announce_change(turn, peer);
+            self.route_data_tracks(turn, None);
             if let Some(participant) = self.participant(peer) {
                 turn.hook_joined(self, participant);
             }

@@ -80,6 +80,16 @@ impl Call {
 
     /// After a resume the client says what it has: choices made while the connection was broken.
     pub(super) fn handle_sync_state(&mut self, turn: &mut Turn<'_>, peer: &PeerId, state: lk::SyncState) {
+        if !self.knows_data_tracks(peer, &state.publish_data_tracks) {
+            tracing::info!(call = ?self.id, ?peer, "a resumed client publishes data tracks that are not here: it starts over");
+            let leave = lk::LeaveRequest {
+                can_reconnect: true,
+                reason: lk::DisconnectReason::StateMismatch.into(),
+                action: lk::leave_request::Action::Reconnect.into(),
+                regions: None,
+            };
+            return self.participant(peer).map_or((), |participant| turn.tell(participant, Message::Leave(leave)));
+        }
         if let Some(update) = state.subscription {
             // Too long a list is cut: what is in it is the state anyway, not a wish that could get lost.
             let sids = update.track_sids.iter().take(limits::SIDS_PER_REQUEST_MAX);
@@ -121,6 +131,16 @@ impl Call {
                 turn.core(Command::Subscribe { peer: other.peer.clone(), track: track.id.clone(), wanted });
             }
         }
+        for track in &publisher.data_tracks {
+            let sid = &track.info.sid;
+            for other in self.participants.iter().filter(|other| other.peer != *peer && other.wants_data_track(sid)) {
+                let allowed = publisher.allows(other, sid);
+                if allowed != permits(before.as_ref(), other, sid) {
+                    turn.tell(other, permission_update(publisher, sid, allowed));
+                }
+            }
+        }
+        self.route_data_tracks(turn, Some(peer));
         Ok(())
     }
 
@@ -158,7 +178,7 @@ fn hold_back(turn: &mut Turn<'_>, publisher: &Participant, subscriber: &Particip
     }
 }
 
-fn permission_update(publisher: &Participant, sid: &str, allowed: bool) -> Message {
+pub(super) fn permission_update(publisher: &Participant, sid: &str, allowed: bool) -> Message {
     Message::SubscriptionPermissionUpdate(lk::SubscriptionPermissionUpdate {
         participant_sid: publisher.peer.as_str().to_owned(),
         track_sid: sid.to_owned(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use conclave_proto::v1;
 use lk::signal_request::Message as Asked;
 use lk::signal_response::Message;
-use rtcd_core::ids::{Kind, Side, Source, TrackId};
+use rtcd_core::ids::{Channel, Kind, Side, Source, TrackId};
 use rtcd_core::input::Transports;
 use rtcd_core::output::{EndReason, Event, Quality, Signal, Step};
 
@@ -21,6 +21,8 @@ use crate::turn_servers::TurnServers;
 mod agents;
 mod asked;
 mod backup;
+mod blob;
+mod data_track;
 mod foreign;
 mod relayed;
 mod standing;
@@ -211,7 +213,9 @@ impl World {
     /// Data handed to the core since the last look.
     fn sent_data(&mut self) -> Vec<(Vec<PeerId>, bool, lk::DataPacket)> {
         let sent = self.commands.drain(..).filter_map(|command| match command {
-            Command::SendData { to, reliable, payload, .. } => Some((to, reliable, lk::DataPacket::decode(payload).expect("a packet"))),
+            Command::SendData { to, channel, payload, .. } => {
+                Some((to, channel == Channel::Reliable, lk::DataPacket::decode(payload).expect("a packet")))
+            }
             _ => None,
         });
         sent.collect()

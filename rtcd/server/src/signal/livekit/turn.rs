@@ -68,7 +68,7 @@ impl Turn<'_> {
     pub(super) fn room(&self, call: &Call) -> lk::Room {
         let visible = call.participants.iter().filter(|participant| !participant.grants.hidden);
         let (participants, publishers) = visible.fold((0, 0), |(all, publishing), participant| {
-            (all + 1, publishing + u32::from(participant.tracks.iter().any(|track| track.live)))
+            (all + 1, publishing + u32::from(participant.tracks.iter().any(|track| track.live) || !participant.data_tracks.is_empty()))
         });
         lk::Room {
             sid: call.sid.clone(),

@@ -21,6 +21,7 @@ pub struct RtcQuery {
     /// A connection that only publishes, of SDKs before protocol 2.
     pub publish: String,
     auto_subscribe: String,
+    auto_subscribe_data_track: String,
     adaptive_stream: String,
     reconnect: String,
     reconnect_reason: String,
@@ -84,6 +85,7 @@ impl RtcQuery {
             connection_settings: Some(lk::ConnectionSettings {
                 auto_subscribe: flag(&self.auto_subscribe, true),
                 adaptive_stream: flag(&self.adaptive_stream, false),
+                auto_subscribe_data_track: Some(flag(&self.auto_subscribe_data_track, false)),
                 ..lk::ConnectionSettings::default()
             }),
             reconnect: flag(&self.reconnect, false),

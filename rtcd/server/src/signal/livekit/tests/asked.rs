@@ -75,26 +75,11 @@ fn what_a_resumed_client_says_of_its_subscriptions_holds() {
 }
 
 #[test]
-fn data_tracks_and_blobs_are_refused_with_a_reason() {
-    let mut world = World::new();
-    world.join("s1", "alice");
-    world.forget();
-    world.ask("s1", Asked::PublishDataTrackRequest(lk::PublishDataTrackRequest::default()));
-    world.ask("s1", Asked::UnpublishDataTrackRequest(lk::UnpublishDataTrackRequest::default()));
-    world.ask("s1", Asked::StoreDataBlobRequest(lk::StoreDataBlobRequest { request_id: 4, ..Default::default() }));
-    world.ask("s1", Asked::GetDataBlobRequest(lk::GetDataBlobRequest { request_id: 5, ..Default::default() }));
-    let expected = [(Reason::NotAllowed, 0), (Reason::NotFound, 0), (Reason::UnsupportedType, 4), (Reason::UnsupportedType, 5)];
-    assert_eq!(refusals(&mut world, "s1"), expected);
-    assert!(world.commands.is_empty() && world.ended.is_empty());
-}
-
-#[test]
 fn what_has_nothing_to_follow_is_taken_without_a_word() {
     let mut world = World::new();
     world.join("s1", "alice");
     world.forget();
     world.ask("s1", Asked::UpdateLayers(lk::UpdateVideoLayers::default()));
-    world.ask("s1", Asked::UpdateDataSubscription(lk::UpdateDataSubscription::default()));
     assert!(world.seen("s1").is_empty() && world.commands.is_empty() && world.ended.is_empty());
     world.ask("s1", Asked::Ping(1));
     assert!(matches!(&world.seen("s1")[..], [Message::Pong(_)]), "the session goes on");

@@ -15,7 +15,7 @@ impl Call {
     /// Something happened in the call.
     pub(super) fn event(&mut self, turn: &mut Turn<'_>, event: Event) {
         match event {
-            Event::DataOpen { peer, reliable: _ } => {
+            Event::DataOpen { peer, channel: _ } => {
                 let Some(session) = self.session_mut(&peer) else { return };
                 session.ready = true;
                 let all: Vec<_> = self.live.iter().map(|(id, live)| (id.clone(), live.clone())).collect();

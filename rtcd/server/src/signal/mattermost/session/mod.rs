@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use conclave_proto::v1::{self, call_event};
-use rtcd_core::ids::{CallId, PeerId};
+use rtcd_core::ids::{CallId, Channel, PeerId};
 use rtcd_core::input::{Join, Transports};
 use rtcd_core::negotiate::CodecKind;
 use rtcd_core::output::{EndReason, Event, Signal};
@@ -316,7 +316,7 @@ impl Turn<'_> {
 
     /// Over the session's data channel.
     fn tell(&mut self, call: &CallId, session: &Session, text: bool, payload: Bytes) {
-        self.core(Command::SendData { call: call.clone(), to: vec![session.peer.clone()], reliable: true, text, payload });
+        self.core(Command::SendData { call: call.clone(), to: vec![session.peer.clone()], channel: Channel::Reliable, text, payload });
     }
 
     fn event(&mut self, call: &Call, event: call_event::Event) {

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use rtcd_core::ids::{Kind, Source, TrackId};
+use rtcd_core::ids::{Channel, Kind, Source, TrackId};
 use rtcd_core::output::SendingSection;
 
 use super::super::channel;
@@ -58,7 +58,7 @@ impl World {
     fn ready(&mut self, session: &str, av1: bool) {
         self.join(session, av1, true);
         self.rtc(session, RtcKind::Sdp, br#"{"type":"offer","sdp":"first"}"#);
-        self.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer(session), reliable: true } });
+        self.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer(session), channel: Channel::Reliable } });
     }
 
     fn rtc(&mut self, session: &str, kind: RtcKind, data: &'static [u8]) -> Vec<Output> {
@@ -291,7 +291,7 @@ fn nobody_gets_anything_before_its_data_channel_is_open() {
     assert_eq!((source, cid.as_str()), (Source::Microphone, "1"));
     assert!(track.as_str().starts_with("voice_ann_"));
     assert!(subscribed(&world.live("ann", &track, "audio/opus")).is_empty());
-    let out = world.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer("ben"), reliable: true } });
+    let out = world.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer("ben"), channel: Channel::Reliable } });
     assert_eq!(subscribed(&out), [(peer("ben"), track.clone(), true)], "who comes late gets what there is");
     let out = world.tell(Input::Event { call: call(), event: Event::TrackEnded { peer: peer("ann"), track } });
     assert!(subscribed(&out).is_empty(), "it is gone for everybody");
@@ -446,7 +446,7 @@ fn a_session_goes_on_over_a_new_media_connection() {
     let offers = |out: &[Output]| out.iter().filter(|output| matches!(output, Output::Core(Command::Offer { .. }))).count();
     world.join("one", false, true);
     assert_eq!(offers(&world.rtc("one", RtcKind::Sdp, FIRST)), 1);
-    world.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer("one"), reliable: true } });
+    world.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer("one"), channel: Channel::Reliable } });
     world.ready("two", false);
     let voice = world.publish("two", "1", Kind::Audio, "mic", "audio/opus");
     assert_eq!(offers(&world.rtc("one", RtcKind::Sdp, FIRST)), 1, "the same certificate is the same connection");
@@ -456,7 +456,7 @@ fn a_session_goes_on_over_a_new_media_connection() {
     let out = world.signal("one", Signal::Ended { reason: EndReason::Left });
     assert!(matches!(&out[..], [Output::Core(Command::Join(_)), Output::Core(Command::Offer { .. })]), "nobody is told: {out:?}");
     // It gets everything again, once its channel is open.
-    let out = world.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer("one"), reliable: true } });
+    let out = world.tell(Input::Event { call: call(), event: Event::DataOpen { peer: peer("one"), channel: Channel::Reliable } });
     assert!(matches!(&out[..], [Output::Core(Command::Subscribe { track, wanted: true, .. })] if *track == voice), "{out:?}");
     // And ends as any other.
     let out = world.signal("one", Signal::Ended { reason: EndReason::Left });
