@@ -134,7 +134,10 @@ impl Adapter {
         }
         if call.vacant.is_none() && call.participants.iter().all(Participant::is_dependent) {
             call.vacant = Some((turn.now.instant, reason));
-            call.orders.iter_mut().for_each(super::standing::Orders::note_vacant);
+        }
+        // While an agent is there its recording goes on.
+        if call.participants.is_empty() {
+            call.orders.iter_mut().for_each(super::standing::Orders::note_empty);
         }
     }
 }

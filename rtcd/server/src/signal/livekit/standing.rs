@@ -18,7 +18,7 @@ pub(super) struct Orders {
 
 impl Orders {
     /// Everybody has left, and the room's egress ends with that; who comes then is recorded anew.
-    pub(super) fn note_vacant(&mut self) {
+    pub(super) fn note_empty(&mut self) {
         self.room_begun = false;
     }
 }

@@ -74,6 +74,19 @@ fn what_is_there_when_it_is_ordered_is_recorded_from_then_on() {
 }
 
 #[test]
+fn the_rooms_egress_goes_on_while_an_agent_is_there() {
+    let mut world = World::new();
+    world.order(lk::RoomEgress { participant: None, tracks: None, ..of_everything() }).expect("ordered");
+    world.join_with("s0", "agent", |join| join.kind = lk::participant_info::Kind::Agent.into());
+    for session in ["s1", "s2"] {
+        world.join(session, "alice");
+        world.speaks(session);
+        world.ask(session, Asked::Leave(lk::LeaveRequest::default()));
+    }
+    assert_eq!(world.due, [Of::Room], "one recording has both");
+}
+
+#[test]
 fn a_recorders_own_tracks_are_not_recorded() {
     let mut world = World::new();
     world.order(of_everything()).expect("ordered");
