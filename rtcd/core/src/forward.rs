@@ -315,7 +315,7 @@ fn write(
     marker: bool,
     entry: &Entry,
     packet: &[u8],
-    mut own: OwnExtensions<'_>,
+    own: OwnExtensions<'_>,
     earlier: Option<&Earlier>,
     sound_len: usize,
     slot: &mut [u8],
@@ -341,6 +341,7 @@ fn write(
         timestamp: place.timestamp,
         ssrc: if rtx.is_some() { subscription.rtx_ssrc } else { subscription.ssrc },
     };
+    let mut own = OwnExtensions { mid: sending.mid.as_deref(), ..own };
     if sending.transport_cc {
         // Extensions and tag are about 40 bytes; the estimate does not need it exactly.
         own.transport_cc = Some(congestion.sent(now, packet.len() + 40));

@@ -45,6 +45,8 @@ pub(crate) struct Subscription {
     pub(crate) viewer: PeerKey,
     pub(crate) transport: TransportKey,
     pub(crate) settings: TrackSettings,
+    /// It was one to the original of a backup, whose section it keeps.
+    pub(crate) in_place: bool,
     /// The viewer cannot decode what the publisher sends.
     pub(crate) undecodable: bool,
     pub(crate) undecodable_told: bool,
@@ -75,6 +77,9 @@ pub(crate) struct Sending {
     /// Packets carry transport-wide numbers: pictures only, since each answer costs more than a sound packet.
     pub(crate) transport_cc: bool,
     pub(crate) clock_rate: u32,
+    /// The m-line, said with each packet until the viewer reports of the stream: where the viewer offers, packets overtake our answer, and
+    /// Firefox (ESR 153) takes a source it was not told of for that of another m-line, for good (RFC 8843 9.2).
+    pub(crate) mid: Option<Box<[u8]>>,
 }
 
 /// What the viewer reports of the stream.

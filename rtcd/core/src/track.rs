@@ -21,7 +21,7 @@ use crate::receive::{Arrivals, ClockMap};
 use crate::relay::Relays;
 use crate::shards::ShardSet;
 use crate::slide::Slides;
-use crate::subscription::SubscriptionKey;
+use crate::subscription::{Subscription, SubscriptionKey};
 use crate::svc::Scalable;
 use crate::timers::Alarm;
 
@@ -142,6 +142,11 @@ impl Track {
     /// The name it goes by in descriptions.
     pub(crate) fn shown_as(&self) -> &TrackId {
         self.backup_of.as_ref().unwrap_or(&self.id)
+    }
+
+    /// The name of the section that carries it to a viewer.
+    pub(crate) fn line_of(&self, subscription: &Subscription) -> &TrackId {
+        self.backup_of.as_ref().filter(|_| subscription.in_place).unwrap_or(&self.id)
     }
 
     /// Longer side of a layer as announced, pixels; 0 where nothing was said.

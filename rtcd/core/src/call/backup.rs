@@ -36,6 +36,43 @@ impl Core {
         self.subscription_to(viewer, track).or_else(|| self.subscription_to(viewer, self.backup_of(track)?))
     }
 
+    /// The viewer gets a backup on the section of the original, if that section has its codec, as browsers' have: nothing is negotiated, and
+    /// for the browser it is the stream it was told of. False: it has to have a section of its own.
+    pub(crate) fn take_place_of_original(&mut self, now: Instant, viewer: PeerKey, backup: TrackKey) -> bool {
+        let original = self.tracks.get(backup).and_then(|track| self.track_by_id.get(track.backup_of.as_ref()?)).copied();
+        let found = original.and_then(|original| Some((original, self.subscription_to(viewer, original)?)));
+        let Some((original, key)) = found else { return false };
+        self.move_subscription(key, original, backup, true);
+        self.apply_agreement(key, self.codec_used(key));
+        let fits = self.subscriptions.get(key).is_some_and(|subscription| subscription.sending.is_some());
+        if !fits {
+            self.move_subscription(key, backup, original, false);
+        }
+        self.refresh_subscription(now, key);
+        self.refresh_viewer(key);
+        self.refresh_demand(now, original);
+        self.refresh_demand(now, backup);
+        fits
+    }
+
+    fn move_subscription(&mut self, key: SubscriptionKey, from: TrackKey, to: TrackKey, in_place: bool) {
+        let Some(subscription) = self.subscriptions.get_mut(key) else { return };
+        (subscription.track, subscription.in_place) = (to, in_place);
+        (subscription.target, subscription.selection) = (None, None);
+        subscription.rewrite.close();
+        if let Some(from) = self.tracks.get_mut(from) {
+            from.subscriptions.retain(|other| *other != key);
+            for layer in &from.layers {
+                if let Some(layer) = self.layers.get_mut(*layer) {
+                    layer.viewers.retain(|viewer| viewer.subscription != key);
+                }
+            }
+        }
+        if let Some(to) = self.tracks.get_mut(to) {
+            to.subscriptions.push(key);
+        }
+    }
+
     /// Before a viewer gets a backup: it has the original no longer. What it wanted of that, which holds for the backup.
     pub(crate) fn give_up_original(&mut self, now: Instant, viewer: PeerKey, backup: TrackKey) -> Option<TrackSettings> {
         let original = self.track_by_id.get(self.tracks.get(backup)?.backup_of.as_ref()?).copied()?;

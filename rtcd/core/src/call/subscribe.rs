@@ -81,6 +81,7 @@ impl Core {
             rtx_ssrc,
             settings,
             sending: None,
+            in_place: false,
             undecodable: false,
             undecodable_told: false,
             kind,
@@ -124,6 +125,9 @@ impl Core {
             track.declined.retain(|other| *other != viewer);
         }
         if self.subscription_to_either(viewer, track).is_some() {
+            return;
+        }
+        if self.take_place_of_original(now, viewer, track) {
             return;
         }
         let wishes = self.give_up_original(now, viewer, track);
@@ -183,8 +187,8 @@ impl Core {
             transport.outgoing.remove(&subscription.ssrc);
             transport.outgoing.remove(&subscription.rtx_ssrc);
             match &mut transport.negotiator {
-                Negotiator::Answers(answerer) => answerer.remove(&track.id),
-                Negotiator::Offers(offerer) => offerer.remove(&track.id),
+                Negotiator::Answers(answerer) => answerer.remove(track.line_of(&subscription)),
+                Negotiator::Offers(offerer) => offerer.remove(track.line_of(&subscription)),
             }
         }
         self.refresh_demand(now, subscription.track);
@@ -202,7 +206,7 @@ impl Core {
     }
 
     /// What the publisher sends: place in its codecs.
-    fn codec_used(&self, key: SubscriptionKey) -> usize {
+    pub(crate) fn codec_used(&self, key: SubscriptionKey) -> usize {
         let track = self.subscriptions.get(key).and_then(|subscription| self.tracks.get(subscription.track));
         let layers = track.map(|track| track.layers.as_slice()).unwrap_or_default();
         let mut layers = layers.iter().filter_map(|layer| self.layers.get(*layer)).peekable();
@@ -211,7 +215,7 @@ impl Core {
     }
 
     /// Says whether that made it flow, or stopped it.
-    fn apply_agreement(&mut self, key: SubscriptionKey, used: usize) -> bool {
+    pub(crate) fn apply_agreement(&mut self, key: SubscriptionKey, used: usize) -> bool {
         let agreed = self.agreed_sending(key, used);
         let Some(subscription) = self.subscriptions.get_mut(key) else { return false };
         let was_live = subscription.sending.is_some();
@@ -236,17 +240,19 @@ impl Core {
         let agreed = || {
             let subscription = self.subscriptions.get(key)?;
             let track = self.tracks.get(subscription.track)?;
+            let line = track.line_of(subscription);
             let negotiator = &self.transports.get(subscription.transport)?.negotiator;
-            if negotiator.refuses(&track.id) {
+            if negotiator.refuses(line) {
                 return Some(AgreedSending::NoCodec);
             }
             let sections = &negotiator.agreed()?.sections;
-            let section = sections.iter().find(|section| section.send.as_ref().is_some_and(|send| send.track == track.id))?;
+            let section = sections.iter().find(|section| section.send.as_ref().is_some_and(|send| send.track == *line))?;
             let Some(codec) = matching(&section.codecs, track.bound.as_ref()?.codecs.get(used)?) else {
                 return Some(AgreedSending::NoCodec);
             };
             let mut extensions = ExtensionMap::new();
             extension_map(&section.extensions, &mut extensions);
+            let is_early = matches!(negotiator, Negotiator::Answers(_)) && subscription.feedback.jitter.is_none();
             Some(AgreedSending::Stream(Box::new(Sending {
                 kind: codec.kind,
                 payload_type: codec.payload_type,
@@ -255,6 +261,7 @@ impl Core {
                 clock_rate: codec.kind.clock_rate(),
                 transport_cc: track.kind == Kind::Video && codec.transport_cc && extensions.id(Extension::TransportCc).is_some(),
                 extensions,
+                mid: is_early.then(|| section.mid.as_bytes().into()),
             })))
         };
         agreed().unwrap_or(AgreedSending::Nothing)

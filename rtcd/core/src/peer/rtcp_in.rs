@@ -97,6 +97,9 @@ impl Core {
         let lost = f32::from(block.fraction_lost) / 256.0;
         subscription.feedback.fraction_lost = lost;
         subscription.feedback.jitter = Some(block.jitter);
+        if let Some(sending) = &mut subscription.sending {
+            sending.mid = None;
+        }
         let kind = subscription.kind;
         let talks = subscription.redundancy.is_worth_judging(subscription.sent.packets());
         let sent_at = subscription.reports.sent_at(block.last_sr);

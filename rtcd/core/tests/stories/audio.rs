@@ -143,6 +143,29 @@ fn one_peer_connection_carries_both_ways() {
 }
 
 #[test]
+fn packets_that_may_overtake_an_answer_say_which_m_line_they_are_for() {
+    let mut world = World::new(19);
+    let ann = world.join("ann");
+    let ben = world.join_with("ben", |join| join.transports = Transports::Single);
+    for name in ["one", "two"] {
+        world.microphone(ann, name);
+        world.camera(ann, &format!("{name}-cam"), &[]);
+    }
+    world.microphone(ben, "ben");
+    world.run(Duration::from_secs(12));
+    let mut lines = std::collections::HashSet::new();
+    for track in ["TR_one", "TR_two", "TR_one-cam", "TR_two-cam"] {
+        let mids: Vec<_> = world.heard(ben, track).iter().map(|heard| heard.mid).collect();
+        let named = mids.iter().take_while(|mid| mid.is_some()).count();
+        assert!((5..mids.len() / 2).contains(&named), "until the first report, {track}: {named} of {}", mids.len());
+        assert!(mids[..named].windows(2).all(|pair| pair[0] == pair[1]) && mids[named..].iter().all(Option::is_none));
+        lines.insert(mids[0]);
+    }
+    assert_eq!(lines.len(), 4, "each has its own");
+    assert!(world.heard(ann, "TR_ben").iter().all(|heard| heard.mid.is_none()), "she answers, so she knows");
+}
+
+#[test]
 fn unsubscribed_tracks_are_not_sent() {
     let mut world = World::new(10);
     let ann = world.join("ann");

@@ -50,8 +50,10 @@ impl People {
         people.world.backup_of = None;
         people.world.run(2 * SECOND);
         assert_eq!(people.frames(eve), 0, "nobody has it who did not ask");
+        let offers = people.offers(eve);
         people.subscribe(eve, "TR_spare", true);
         people.world.run(3 * SECOND);
+        assert_eq!(people.offers(eve), offers, "it comes on the section that the first has");
         people
     }
 
@@ -79,6 +81,10 @@ impl People {
     fn undecodable(&self, who: usize) -> Vec<TrackId> {
         let signals = self.world.clients[who].signals.iter();
         signals.filter_map(|signal| if let Signal::Undecodable { track } = signal { Some(track.clone()) } else { None }).collect()
+    }
+
+    fn offers(&self, who: usize) -> usize {
+        self.world.clients[who].signals.iter().filter(|signal| matches!(signal, Signal::Offer { .. })).count()
     }
 
     /// Ben's picture is whole all the time.

@@ -123,6 +123,8 @@ pub struct Heard {
     pub marker: bool,
     /// Its dependency descriptor.
     pub descriptor: Option<Vec<u8>>,
+    /// The m-line that it says it is for.
+    pub mid: Option<Mid>,
 }
 
 pub struct Client {
@@ -1351,6 +1353,7 @@ fn heard(at: Instant, track: String, packet: &RtpPacket) -> Heard {
             .map(|(min, max)| (min.into(), max.into())),
         payload: packet.payload.to_vec(),
         marker: packet.header.marker,
+        mid: packet.header.ext_vals.mid,
         descriptor: packet.header.ext_vals.user_values.get().map(|layered::DescriptorValue(bytes)| bytes.clone()),
     }
 }

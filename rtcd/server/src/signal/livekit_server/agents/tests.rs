@@ -632,6 +632,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Watched {
     world: World,
     workers: BTreeSet<WorkerNumber>,
+    /// What each that ever was does.
+    groups: BTreeMap<WorkerNumber, (JobType, &'static str)>,
     rooms: BTreeSet<u8>,
     /// Offers that were made, in order.
     offered: Vec<(WorkerNumber, lk::Job)>,
@@ -645,7 +647,16 @@ impl Watched {
     fn new() -> Self {
         let world = World::new();
         let (workers, rooms) = (BTreeSet::new(), BTreeSet::new());
-        Self { world, workers, rooms, offered: Vec::new(), has: BTreeMap::new(), agents: Vec::new(), dispatches: 0 }
+        Self {
+            world,
+            workers,
+            groups: BTreeMap::new(),
+            rooms,
+            offered: Vec::new(),
+            has: BTreeMap::new(),
+            agents: Vec::new(),
+            dispatches: 0,
+        }
     }
 
     fn room(room: u8) -> (u8, String) {
@@ -672,6 +683,7 @@ impl Watched {
                 let name = ["", "helper"][usize::from(of / 3 % 2)];
                 let worker = self.world.worker(lk::RegisterWorkerRequest { r#type: kind.into(), ..named(name) });
                 self.workers.insert(worker);
+                self.groups.insert(worker, (kind, name));
             }
             Step::Gone(which) => {
                 let Some(worker) = self.some_worker(which) else { return };
@@ -704,9 +716,10 @@ impl Watched {
                 let job_ids: Vec<String> = self.has.keys().cloned().collect();
                 let migrated = Said::MigrateJob(lk::MigrateJobRequest { job_ids: job_ids.clone() });
                 self.world.dispatcher.handle_message(self.world.now, worker, migrated).expect("understood");
-                // Jobs whose worker is gone may be this one's now.
+                // Jobs whose worker is gone are this one's now, if it does the same.
                 for job in job_ids {
-                    if !self.workers.contains(&self.has[&job]) {
+                    let before = self.has[&job];
+                    if !self.workers.contains(&before) && self.groups[&before] == self.groups[&worker] {
                         self.has.insert(job, worker);
                     }
                 }
