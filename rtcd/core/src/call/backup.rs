@@ -39,9 +39,7 @@ impl Core {
     /// The viewer gets a backup on the section of the original, if that section has its codec, as browsers' have: nothing is negotiated, and
     /// for the browser it is the stream it was told of. False: it has to have a section of its own.
     pub(crate) fn take_place_of_original(&mut self, now: Instant, viewer: PeerKey, backup: TrackKey) -> bool {
-        let original = self.tracks.get(backup).and_then(|track| self.track_by_id.get(track.backup_of.as_ref()?)).copied();
-        let found = original.and_then(|original| Some((original, self.subscription_to(viewer, original)?)));
-        let Some((original, key)) = found else { return false };
+        let Some((original, key)) = self.subscription_to_original(viewer, backup) else { return false };
         self.move_subscription(key, original, backup, true);
         self.apply_agreement(key, self.codec_used(key));
         let fits = self.subscriptions.get(key).is_some_and(|subscription| subscription.sending.is_some());
@@ -53,6 +51,12 @@ impl Core {
         self.refresh_demand(now, original);
         self.refresh_demand(now, backup);
         fits
+    }
+
+    /// A backup's original, and the viewer's subscription to that.
+    fn subscription_to_original(&self, viewer: PeerKey, backup: TrackKey) -> Option<(TrackKey, SubscriptionKey)> {
+        let original = self.track_by_id.get(self.tracks.get(backup)?.backup_of.as_ref()?).copied()?;
+        Some((original, self.subscription_to(viewer, original)?))
     }
 
     fn move_subscription(&mut self, key: SubscriptionKey, from: TrackKey, to: TrackKey, in_place: bool) {
@@ -75,8 +79,7 @@ impl Core {
 
     /// Before a viewer gets a backup: it has the original no longer. What it wanted of that, which holds for the backup.
     pub(crate) fn give_up_original(&mut self, now: Instant, viewer: PeerKey, backup: TrackKey) -> Option<TrackSettings> {
-        let original = self.track_by_id.get(self.tracks.get(backup)?.backup_of.as_ref()?).copied()?;
-        let key = self.subscription_to(viewer, original)?;
+        let (_, key) = self.subscription_to_original(viewer, backup)?;
         let wishes = self.subscriptions.get(key)?.settings;
         self.drop_subscription(now, key);
         Some(wishes)

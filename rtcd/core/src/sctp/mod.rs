@@ -526,6 +526,11 @@ mod tests {
             Self { endpoint, handle, association }
         }
 
+        fn opens(&mut self, label: &str, channel: Channel) {
+            let mut stream = self.association.open_stream(0, Ppi::Binary).unwrap();
+            stream.write_with_ppi(&dcep::open(label, channel), Ppi::Dcep).unwrap();
+        }
+
         fn packets(&mut self, now: Instant) -> Vec<Vec<u8>> {
             let mut out = VecDeque::new();
             while let Some(transmit) = self.association.poll_transmit(now) {
@@ -661,12 +666,7 @@ mod tests {
         let mut now = Instant::now();
         let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
         settle(&mut now, &mut server, &mut browser);
-        browser
-            .association
-            .open_stream(0, Ppi::Binary)
-            .unwrap()
-            .write_with_ppi(&dcep::open(RELIABLE, Channel::Reliable), Ppi::Dcep)
-            .unwrap();
+        browser.opens(RELIABLE, Channel::Reliable);
         settle(&mut now, &mut server, &mut browser);
         let mut taken = 0;
         while server.send(Channel::Reliable, false, &[1; 10_000]).is_ok() {
@@ -685,12 +685,7 @@ mod tests {
             let mut now = Instant::now();
             let (mut server, mut browser) = (Sctp::new(false, Labels::LiveKit), Browser::new());
             settle(&mut now, &mut server, &mut browser);
-            browser
-                .association
-                .open_stream(0, Ppi::Binary)
-                .unwrap()
-                .write_with_ppi(&dcep::open(RELIABLE, Channel::Reliable), Ppi::Dcep)
-                .unwrap();
+            browser.opens(RELIABLE, Channel::Reliable);
             settle(&mut now, &mut server, &mut browser);
             let mut refused = 0;
             for second in 0..3600 {

@@ -36,13 +36,10 @@ impl Notes {
     }
 
     pub(super) fn push(&mut self, note: Note) {
-        if let Note::Signal { peer, signal: Signal::Ended { .. } } = &note {
-            let desk = self.desks.remove(peer);
-            let Some(way) = desk.and_then(|desk| self.ways.get_mut(desk)) else { return };
-            self.lost += u64::from(!way.push(note));
-            return;
-        }
         let desk = self.desk(&note);
+        if let Note::Signal { peer, signal: Signal::Ended { .. } } = &note {
+            self.desks.remove(peer);
+        }
         let Some(way) = desk.and_then(|desk| self.ways.get_mut(desk)) else { return };
         self.lost += u64::from(!way.push(note));
     }

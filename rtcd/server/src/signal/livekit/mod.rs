@@ -41,7 +41,8 @@ use prost::Message as _;
 use rtcd_core::ids::{CallId, PeerId};
 
 use self::call::Call;
-pub(crate) use self::translate::{DIALECT_PROTOCOL, DIALECT_VERSION, end_reason, media_step, new_sid, sid_of};
+pub(crate) use self::request::attributes_len;
+pub(crate) use self::translate::{end_reason, media_step, new_sid, server_info, sid_of};
 use self::turn::Turn;
 pub(crate) use self::vouch::NOTICE;
 use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall, RosterParticipant, SessionKey};

@@ -167,7 +167,7 @@ pub(super) fn updated_attributes(before: &HashMap<String, String>, update: &Hash
 }
 
 /// Bytes of all names and values.
-pub(super) fn attributes_len(attributes: &HashMap<String, String>) -> usize {
+pub(crate) fn attributes_len(attributes: &HashMap<String, String>) -> usize {
     attributes.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 

@@ -32,13 +32,7 @@ impl Adapter {
             Signal::Refused { side, reason } => {
                 tracing::warn!(?peer, ?side, reason, "description refused, client starts over");
                 // There is no message for it: without one the client would wait 15 s and then start over.
-                let leave = lk::LeaveRequest {
-                    can_reconnect: true,
-                    reason: lk::DisconnectReason::StateMismatch.into(),
-                    action: lk::leave_request::Action::Reconnect.into(),
-                    regions: None,
-                };
-                turn.tell(participant, Message::Leave(leave));
+                turn.tell(participant, Message::Leave(translate::start_over()));
                 turn.fault(&call.id, Fault::Signaling);
             }
             Signal::WantedLayers { track: id, layers } => {

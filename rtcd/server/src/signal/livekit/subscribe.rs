@@ -82,13 +82,10 @@ impl Call {
     pub(super) fn handle_sync_state(&mut self, turn: &mut Turn<'_>, peer: &PeerId, state: lk::SyncState) {
         if !self.knows_data_tracks(peer, &state.publish_data_tracks) {
             tracing::info!(call = ?self.id, ?peer, "a resumed client publishes data tracks that are not here: it starts over");
-            let leave = lk::LeaveRequest {
-                can_reconnect: true,
-                reason: lk::DisconnectReason::StateMismatch.into(),
-                action: lk::leave_request::Action::Reconnect.into(),
-                regions: None,
-            };
-            return self.participant(peer).map_or((), |participant| turn.tell(participant, Message::Leave(leave)));
+            if let Some(participant) = self.participant(peer) {
+                turn.tell(participant, Message::Leave(translate::start_over()));
+            }
+            return;
         }
         if let Some(update) = state.subscription {
             // Too long a list is cut: what is in it is the state anyway, not a wish that could get lost.

@@ -9,7 +9,7 @@ use rtcd_core::output::{EndReason, Quality, Step};
 
 /// The release of LiveKit's server whose behaviour this dialect follows. Clients compare it: from 1.8.0 on they use RPC,
 /// after 1.13.6 they may send SVC streams in several encodings, which the core does not take.
-pub(crate) const DIALECT_VERSION: &str = "1.9.0";
+const DIALECT_VERSION: &str = "1.9.0";
 /// How a track is encrypted end to end; `None`: not.
 pub(super) fn encryption(how: lk::encryption::Type) -> Option<v1::TapEncryption> {
     match how {
@@ -20,7 +20,18 @@ pub(super) fn encryption(how: lk::encryption::Type) -> Option<v1::TapEncryption>
 }
 
 /// LiveKit's protocol number that goes with it.
-pub(crate) const DIALECT_PROTOCOL: i32 = 16;
+const DIALECT_PROTOCOL: i32 = 16;
+
+/// What clients, and workers of agents, are told of this server.
+pub(crate) fn server_info(node_id: &str, version: &str) -> lk::ServerInfo {
+    lk::ServerInfo {
+        version: DIALECT_VERSION.to_owned(),
+        protocol: DIALECT_PROTOCOL,
+        node_id: node_id.to_owned(),
+        debug_info: format!("conclave rtcd {version}"),
+        ..lk::ServerInfo::default()
+    }
+}
 
 /// A new unguessable id with LiveKit's prefix and 22 letters and digits: 122 random bits.
 ///
@@ -244,6 +255,11 @@ pub(crate) fn end_reason(reason: EndReason) -> v1::EndReason {
         EndReason::Protocol => v1::EndReason::Protocol,
         EndReason::Internal => v1::EndReason::Internal,
     }
+}
+
+/// What a client is told that has to begin anew: its state and ours do not fit, and another try has a chance.
+pub(super) fn start_over() -> lk::LeaveRequest {
+    leave_request(v1::EndReason::Internal)
 }
 
 /// What a client is told when it is ended, and what it should do next.

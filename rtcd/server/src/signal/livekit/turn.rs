@@ -94,12 +94,8 @@ impl Turn<'_> {
 
     pub(super) fn server_info(&self) -> lk::ServerInfo {
         lk::ServerInfo {
-            version: super::translate::DIALECT_VERSION.to_owned(),
-            protocol: super::translate::DIALECT_PROTOCOL,
             region: self.settings.region.clone(),
-            node_id: self.settings.node_id.clone(),
-            debug_info: format!("conclave rtcd {}", self.settings.version),
-            ..lk::ServerInfo::default()
+            ..super::translate::server_info(&self.settings.node_id, self.settings.version)
         }
     }
 }

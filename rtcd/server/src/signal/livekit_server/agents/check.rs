@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use livekit_protocol as lk;
 
 use crate::limits::{AGENT_DEPLOYMENT_LEN_MAX, AGENT_DISPATCHES_MAX, METADATA_LEN_MAX, ROOM_TEXT_LEN_MAX};
+use crate::signal::livekit::attributes_len;
 use crate::signal::seam::RoomFault;
 
 /// Agents that a room is to be made with.
@@ -34,7 +35,7 @@ pub(super) fn check_dispatch(
     if metadata.len() > METADATA_LEN_MAX {
         return Err(RoomFault::TooMuch("metadata size"));
     }
-    if attributes.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > METADATA_LEN_MAX {
+    if attributes_len(attributes) > METADATA_LEN_MAX {
         return Err(RoomFault::TooMuch("attributes size"));
     }
     check_deployment(deployment).map_err(|why| RoomFault::Invalid(why.to_owned()))

@@ -20,7 +20,7 @@ use crate::limits::{
     AGENT_ANSWER_TIME, AGENT_DISPATCHES_MAX, AGENT_ERROR_LEN_MAX, AGENT_JOBS_MAX, AGENT_JOBS_TOLD_MAX, AGENT_LEAVE_TIME,
     AGENT_MIGRATED_MAX, DISPLAY_NAME_LEN_MAX, METADATA_LEN_MAX, ROOM_TEXT_LEN_MAX,
 };
-use crate::signal::livekit::sid_of;
+use crate::signal::livekit::{attributes_len, sid_of};
 use crate::signal::seam::{Moment, RoomFault};
 
 /// Random bits.
@@ -710,9 +710,8 @@ impl Dispatcher {
 
 /// A token with it would be refused at the door.
 fn is_too_long(answer: &lk::AvailabilityResponse) -> bool {
-    let attributes: usize = answer.participant_attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
     answer.participant_identity.len() > ROOM_TEXT_LEN_MAX
         || answer.participant_name.len() > DISPLAY_NAME_LEN_MAX
         || answer.participant_metadata.len() > METADATA_LEN_MAX
-        || attributes > METADATA_LEN_MAX
+        || attributes_len(&answer.participant_attributes) > METADATA_LEN_MAX
 }

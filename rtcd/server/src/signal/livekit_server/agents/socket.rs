@@ -25,7 +25,7 @@ use crate::limits::{
 use crate::node::Node;
 use crate::signal::bucket::Bucket;
 use crate::signal::desk::moment;
-use crate::signal::livekit::{DIALECT_PROTOCOL, DIALECT_VERSION};
+use crate::signal::livekit::server_info;
 use crate::signal::livekit_server::refused::Refused;
 
 /// LiveKit's number of what workers and servers say to each other.
@@ -187,8 +187,12 @@ impl Socket {
             Said::Register(request) => {
                 let worker_id = self.place.turn(|dispatcher| dispatcher.handle_register(number, self.api_key.clone(), request))?;
                 *registered = true;
-                let server_info = Some(server_info(node));
-                let response = lk::RegisterWorkerResponse { worker_id, server_info, ..lk::RegisterWorkerResponse::default() };
+                let info = lk::ServerInfo {
+                    edition: lk::server_info::Edition::Standard.into(),
+                    agent_protocol: AGENT_PROTOCOL,
+                    ..server_info(&node.id, env!("CARGO_PKG_VERSION"))
+                };
+                let response = lk::RegisterWorkerResponse { worker_id, server_info: Some(info), ..lk::RegisterWorkerResponse::default() };
                 Ok(Some(lk::ServerMessage { message: Some(Told::Register(response)) }))
             }
             Said::Ping(ping) => {
@@ -215,18 +219,6 @@ fn is_too_long(error: &axum::Error) -> bool {
     use tokio_tungstenite::tungstenite::Error;
     let error = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
     matches!(error, Some(Error::Capacity(_)))
-}
-
-fn server_info(node: &Node) -> lk::ServerInfo {
-    lk::ServerInfo {
-        edition: lk::server_info::Edition::Standard.into(),
-        version: DIALECT_VERSION.to_owned(),
-        protocol: DIALECT_PROTOCOL,
-        node_id: node.id.clone(),
-        debug_info: format!("conclave rtcd {}", env!("CARGO_PKG_VERSION")),
-        agent_protocol: AGENT_PROTOCOL,
-        ..lk::ServerInfo::default()
-    }
 }
 
 /// With the agent's token. `None`: the key that signs it was taken away since.

@@ -181,6 +181,18 @@ async fn start(node: &Node, egress: &Egress, key: &str, id: String, request: &im
     }
 }
 
+/// Tells webhooks, where there are any, what becomes of an egress.
+fn tell(node: &Node, name: &str, info: lk::EgressInfo) {
+    let Some(webhooks) = &node.webhooks else { return };
+    webhooks.tell(lk::WebhookEvent {
+        event: name.to_owned(),
+        id: new_sid("EV_"),
+        created_at: moment().unix_ms / 1000,
+        egress_info: Some(info),
+        ..lk::WebhookEvent::default()
+    });
+}
+
 fn no_answer() -> TwirpError {
     TwirpError::new(Code::Unknown, "the room gave no answer")
 }

@@ -10,7 +10,6 @@ use tokio::sync::mpsc;
 use super::Egress;
 use super::order::{Request, Wanted};
 use crate::node::Node;
-use crate::signal::desk::moment;
 use crate::signal::livekit::new_sid;
 use crate::signal::livekit_server::twirp::Code;
 use crate::signal::seam::RoomFault;
@@ -158,7 +157,6 @@ async fn begin(node: Arc<Node>, egress: Egress, due: Due) {
             Err(error) if error.code == Code::Unavailable => tokio::time::sleep(AGAIN).await,
             Err(error) => {
                 tracing::warn!(room = due.room, egress = id, error = error.msg, "an egress that the room's maker ordered did not begin");
-                let Some(webhooks) = &node.webhooks else { return };
                 let info = lk::EgressInfo {
                     egress_id: id,
                     room_name: due.room,
@@ -166,13 +164,7 @@ async fn begin(node: Arc<Node>, egress: Egress, due: Due) {
                     error: error.msg,
                     ..lk::EgressInfo::default()
                 };
-                return webhooks.tell(lk::WebhookEvent {
-                    event: "egress_ended".to_owned(),
-                    id: new_sid("EV_"),
-                    created_at: moment().unix_ms / 1000,
-                    egress_info: Some(info),
-                    ..lk::WebhookEvent::default()
-                });
+                return super::tell(&node, "egress_ended", info);
             }
         }
     }

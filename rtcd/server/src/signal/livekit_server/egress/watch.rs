@@ -14,8 +14,6 @@ use super::info::{Pair, is_over, pairs};
 use super::offloader::OffloaderFault;
 use crate::limits::EGRESS_KNOWN_MAX;
 use crate::node::Node;
-use crate::signal::desk::moment;
-use crate::signal::livekit::new_sid;
 use crate::signal::seam::{RoomRequest, Vouched};
 
 /// Pause before the offloader is asked again.
@@ -112,16 +110,7 @@ impl Watcher {
             }
         }
         let before = known.told.replace(info.status);
-        let Some(webhooks) = &self.node.webhooks else { return };
-        let say = |name: &str, info: &lk::EgressInfo| {
-            webhooks.tell(lk::WebhookEvent {
-                event: name.to_owned(),
-                id: new_sid("EV_"),
-                created_at: moment().unix_ms / 1000,
-                egress_info: Some(info.clone()),
-                ..lk::WebhookEvent::default()
-            });
-        };
+        let say = |name: &str, info: &lk::EgressInfo| super::tell(&self.node, name, info.clone());
         let over = is_over(info.status());
         match before {
             None => {
