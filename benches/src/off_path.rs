@@ -88,6 +88,7 @@ impl Node {
                     can_publish_data: true,
                     auto_subscribe: true,
                     adaptive_stream: false,
+                    playout_delay: None,
                 })),
             );
             node.core.handle(now, Input::Offer { peer, sdp: OFFER, id: 1 });

@@ -19,7 +19,8 @@ pub(crate) struct Programs {
     /// LiveKit's server; looked up on PATH as `livekit-server`.
     #[arg(long)]
     livekit: Option<PathBuf>,
-    /// Mattermost's rtcd; looked up on PATH as `mattermost-rtcd`, since ours has its name.
+    /// Mattermost's rtcd; looked up on PATH as `mattermost-rtcd`, since ours has its name. It does not say its version: a file named
+    /// `mattermost-rtcd-v1.2.6` does.
     #[arg(long)]
     mattermost_rtcd: Option<PathBuf>,
     /// Measure only Conclave and the ideal forwarder.
@@ -63,9 +64,10 @@ impl Rival {
 
     /// What it says about itself.
     pub(crate) fn version(&self) -> String {
-        // It has no way to ask and would start instead.
+        // It has no way to ask and would start instead: its file is named after its version, or nobody knows.
         if self.kind == Kind::Mattermost {
-            return "of unknown version".to_owned();
+            let name = self.program.file_name().unwrap_or_default().to_string_lossy().replace('-', " ");
+            return version_in(&name).unwrap_or("of unknown version").to_owned();
         }
         let output = std::process::Command::new(&self.program).arg("--version").output();
         let text = output.map(|output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()).unwrap_or_default();
@@ -118,6 +120,9 @@ mod tests {
     fn versions_are_found_in_what_programs_print() {
         assert_eq!(version_in("livekit-server version 1.13.11\n"), Some("1.13.11"));
         assert_eq!(version_in("Janus version: 1102 (1.1.2)"), Some("1.1.2"));
+        let named = |name: &str| Rival { kind: Kind::Mattermost, program: name.into() }.version();
+        assert_eq!(named("/opt/mattermost-rtcd-v1.2.6"), "v1.2.6");
+        assert_eq!(named("/opt/1.0/mattermost-rtcd"), "of unknown version");
         assert_eq!(version_in("flag provided but not defined: -version"), None);
     }
 

@@ -6,7 +6,7 @@ mod egress_stage;
 
 use std::time::Duration;
 
-use egress_stage::{Stage, appear, probe, talk};
+use egress_stage::{Stage, appear, corners, probe, talk};
 use integration_tests::until;
 use serde_json::json;
 
@@ -38,6 +38,11 @@ async fn a_room_is_recorded_to_a_file_and_webhooks_tell_of_it() {
     let result = &complete["file_results"][0];
     assert_eq!((&result["location"], &result["size"]), (&json!(file), &json!(bytes.len().to_string())));
     assert!(result["duration"].as_str().unwrap().parse::<u64>().unwrap() > 1_000_000_000, "{result}");
+    let beside = stage.file(&format!("days/{}.json", egress.as_str().unwrap()));
+    assert_eq!(complete["manifest_location"], json!(beside));
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&beside).unwrap()).unwrap();
+    assert_eq!((&manifest["egress_id"], &manifest["room_name"]), (egress, &json!("the daily")));
+    assert_eq!(manifest["files"], json!([{ "filename": "days/the daily.mp4", "location": file }]));
     for part in [&b"ftyp"[..], b"avc1", b"mp4a", b"moov"] {
         assert!(bytes.windows(part.len()).any(|window| window == part), "an MP4 with pictures and sound");
     }
@@ -100,7 +105,7 @@ async fn one_person_or_single_tracks_are_recorded_and_nobody_else() {
     let person = stage.start("StartParticipantEgress", person).await;
     let both = json!({ "roomName": "r", "audioTrackId": mic, "videoTrackId": cam, "fileOutputs": file("both.mp4") });
     let both = stage.start("StartTrackCompositeEgress", both).await;
-    let sound = json!({ "roomName": "r", "trackId": mic, "file": { "filepath": "{track_type}-{track_source}" } });
+    let sound = json!({ "roomName": "r", "trackId": mic, "file": { "filepath": "{track_type}-{track_source}", "disableManifest": true } });
     let sound = stage.start("StartTrackEgress", sound).await;
     let pictures = stage.start("StartTrackEgress", json!({ "roomName": "r", "trackId": cam, "file": { "filepath": "cam.mp4" } })).await;
     let heard = json!({ "roomName": "r", "audioOnly": true, "fileOutputs": file("room") });
@@ -140,6 +145,7 @@ async fn one_person_or_single_tracks_are_recorded_and_nobody_else() {
         let file = stage.file(name);
         assert_eq!(info["file_results"][0]["location"], json!(file), "{info}");
         assert_eq!(info["source_type"], "EGRESS_SOURCE_TYPE_SDK");
+        assert_eq!(info.get("manifest_location").is_none(), *egress == sound, "{info}");
         let (found, seconds) = probe(&file);
         assert_eq!(found, codecs, "{name}");
         // How much depends on how fast this machine went on to silence her.
@@ -154,6 +160,54 @@ async fn one_person_or_single_tracks_are_recorded_and_nobody_else() {
     .unwrap();
     bobs.iter().for_each(tokio::task::JoinHandle::abort);
     bob.leave().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_request_asks_for_any_part_of_a_room_and_a_rooms_layout_changes() {
+    let stage = Stage::open(&[]).await;
+    let ann = stage.join("r", "ann").await;
+    let anns = appear(&ann, 500).await;
+    let mic = stage.tracks("r", "ann", 2).await.into_iter().find(|track| track.get("type").is_none()).expect("a sound")["sid"].clone();
+    let file = |name: &str| json!([{ "file": { "filepath": name } }]);
+    let room = json!({ "roomName": "r", "template": { "layout": "speaker" }, "outputs": file("room") });
+    let room = stage.start("StartEgress", room).await;
+    let her = json!({ "participantVideo": { "identity": "ann", "preferScreenShare": true }, "audio": { "routes": [{ "participantIdentity": "ann" }] } });
+    let person = stage.start("StartEgress", json!({ "roomName": "r", "media": her, "outputs": file("{publisher_identity}") })).await;
+    let sound = json!({ "audio": { "routes": [{ "trackId": mic }] } });
+    let sound = json!({ "roomName": "r", "media": sound, "preset": "PASSTHROUGH", "outputs": file("{track_type}") });
+    let sound = stage.start("StartEgress", sound).await;
+    for (egress, source) in [(&room, "EGRESS_SOURCE_TYPE_WEB"), (&person, "EGRESS_SOURCE_TYPE_SDK"), (&sound, "EGRESS_SOURCE_TYPE_SDK")] {
+        let info = stage.reaches(egress, "EGRESS_ACTIVE").await;
+        assert_eq!(info["egress"]["room_name"], "r", "it tells what was asked: {info}");
+        assert_eq!(info.get("source_type").map_or("EGRESS_SOURCE_TYPE_WEB", |kind| kind.as_str().unwrap()), source);
+    }
+    stage.has_media(3).await;
+
+    let update = async |egress: &serde_json::Value, layout: &str| {
+        stage.ask("Egress/UpdateLayout", json!({ "egressId": egress, "layout": layout })).await
+    };
+    for (egress, layout, status, code) in
+        [(&json!("EG_none"), "grid", 404, "not_found"), (&room, "mosaic", 501, "unimplemented"), (&person, "grid", 501, "unimplemented")]
+    {
+        let (found, refused) = update(egress, layout).await;
+        assert_eq!((found, refused["code"].as_str()), (status, Some(code)), "{refused}");
+    }
+    let (status, info) = update(&room, "single-speaker-light").await;
+    assert_eq!((status, &info["egress_id"]), (200, &room), "{info}");
+    // Something is said in the new layout too.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    anns.iter().for_each(tokio::task::JoinHandle::abort);
+    ann.leave().await.unwrap();
+    for (egress, name, codecs) in
+        [(&room, "room.mp4", &["aac", "h264"][..]), (&person, "ann.mp4", &["aac", "h264"]), (&sound, "audio.ogg", &["opus"])]
+    {
+        stage.reaches(egress, "EGRESS_COMPLETE").await;
+        assert_eq!(probe(&stage.file(name)).0, codecs, "{name}");
+    }
+    let corner = corners(&stage.file("room.mp4"));
+    assert!(corner.first().is_some_and(|dark| *dark < 60) && corner.last().is_some_and(|light| *light > 200), "{corner:?}");
+    let (status, late) = update(&room, "grid").await;
+    assert_eq!((status, late["code"].as_str()), (412, Some("failed_precondition")), "{late}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

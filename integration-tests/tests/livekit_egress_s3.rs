@@ -14,6 +14,7 @@ fn room(endpoint: &str, secret: &str, name: &str) -> Value {
     let s3 = json!({
         "accessKey": ACCESS_KEY, "secret": secret, "bucket": "days", "endpoint": endpoint, "forcePathStyle": true,
         "metadata": { "case": "42" },
+        "tagging": "kept=ten",
     });
     json!({ "roomName": "r", "audioOnly": true, "fileOutputs": [{ "filepath": name, "s3": s3 }] })
 }
@@ -48,14 +49,19 @@ async fn a_file_goes_to_a_bucket_that_the_operator_permits_and_a_failure_says_wh
     let object = {
         let bucket = s3.bucket.lock().unwrap();
         assert_eq!(bucket.faults, 0);
-        let [object] = bucket.objects.values().collect::<Vec<_>>()[..] else { panic!("{:?}", bucket.asked) };
-        assert!(bucket.objects.contains_key("/days/of/r/%C3%A9%201.ogg"), "{:?}", bucket.asked);
-        object.clone()
+        let beside = format!("/days/of/r/{}.json", good.as_str().unwrap());
+        let names: Vec<&str> = bucket.objects.keys().map(String::as_str).collect();
+        assert_eq!(names, ["/days/of/r/%C3%A9%201.ogg", &beside], "{:?}", bucket.asked);
+        let manifest: Value = serde_json::from_slice(&bucket.objects[&beside].bytes).unwrap();
+        assert_eq!(manifest["files"][0]["location"], complete["file_results"][0]["location"]);
+        assert_eq!(complete["manifest_location"], format!("{}{beside}", s3.url));
+        bucket.objects["/days/of/r/%C3%A9%201.ogg"].clone()
     };
     assert_eq!(result["location"], format!("{}/days/of/r/é 1.ogg", s3.url));
     assert_eq!((&result["filename"], &result["size"]), (&json!("/of/r/é 1.ogg"), &json!(object.bytes.len().to_string())));
     assert!(result["duration"].as_str().unwrap().parse::<u64>().unwrap() > 1_000_000_000, "{result}");
     assert_eq!((object.content_type.as_str(), object.metadata.get("case").map(String::as_str)), ("audio/ogg", Some("42")));
+    assert_eq!(object.tagging, "kept=ten");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.ogg");
     std::fs::write(&file, &object.bytes).unwrap();

@@ -71,7 +71,7 @@ const GRANTS: [&str; 18] = [
     "canManageAgentSession",
     "destinationRoom",
 ];
-const STATES: [&str; 6] = ["match", "better", "partly", "refused", "not sent", "absent"];
+const STATES: [&str; 5] = ["match", "better", "partly", "refused", "not sent"];
 
 /// Names of all messages of a frame: every field number is tried, as an empty message and as a number.
 fn messages<T: Message + Default>(prefix: &str, name: impl Fn(T) -> Option<String>) -> Vec<String> {

@@ -77,16 +77,16 @@ globalThis.sent = async (source) => {
     if (layers[rid ?? ""]) Object.assign(layers[rid ?? ""], { active, maxFramerate });
   return layers;
 };
-// What comes of a person's source, and what the decoder made of it.
+// What comes of a person's source, and what the decoder made of it; `held` is how many seconds its frames waited, all together.
 globalThis.got = async (identity, source) => {
-  const found = { frames: 0, wide: 0, energy: 0, packets: 0, codec: "" };
+  const found = { frames: 0, wide: 0, energy: 0, packets: 0, codec: "", held: 0, emitted: 0 };
   const track = room.remoteParticipants.get(identity)?.getTrackPublication(source)?.track;
   const reports = await track?.getRTCStatsReport();
   for (const report of reports?.values() ?? [])
     if (report.type === "inbound-rtp")
       Object.assign(found, {
         frames: report.framesDecoded, wide: report.frameWidth ?? 0, energy: report.totalAudioEnergy, packets: report.packetsReceived,
-        codec: reports.get(report.codecId)?.mimeType ?? "",
+        codec: reports.get(report.codecId)?.mimeType ?? "", held: report.jitterBufferDelay ?? 0, emitted: report.jitterBufferEmittedCount ?? 0,
       });
   return found;
 };

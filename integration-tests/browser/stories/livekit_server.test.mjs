@@ -111,6 +111,23 @@ describe("LiveKit's own client on the media node", { concurrency: false, timeout
     await until("Carol's track is over", () => alice.evaluate(() => globalThis.frames.includes("over")), PATIENCE_MS);
   });
 
+  it("pictures and sounds are held back together as long as their room says", async () => {
+    await node.server("CreateRoom", { name: "held", minPlayoutDelay: 600, maxPlayoutDelay: 2000, syncStreams: true });
+    const [ann, ben] = [await enter("held", "ann"), await enter("held", "ben")];
+    await ann.evaluate(() => globalThis.room.localParticipant.enableCameraAndMicrophone());
+    // Of the frames that came out since the last look.
+    let last = {};
+    const held = async (source) => {
+      const now = await ben.evaluate((source) => globalThis.got("ann", source), source);
+      const { held, emitted } = last[source] ?? { held: 0, emitted: 0 };
+      last[source] = now;
+      return now.emitted > emitted ? (now.held - held) / (now.emitted - emitted) : 0;
+    };
+    await until("the picture waits", async () => (await held("camera")) > 0.45, PATIENCE_MS);
+    await until("the sound waits with it", async () => (await held("microphone")) > 0.3, PATIENCE_MS);
+    for (const page of [ann, ben]) await page.evaluate(() => globalThis.room.disconnect());
+  });
+
   it("what is encrypted end to end is understood with the key only", async () => {
     const key = "a key that no server has";
     const [ann, ben, eve] = [await enter("sealed", "ann", { key }), await enter("sealed", "ben", { key }), await enter("sealed", "eve")];

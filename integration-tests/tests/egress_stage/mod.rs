@@ -258,6 +258,18 @@ fn film() -> Vec<Vec<u8>> {
     frames
 }
 
+/// How light the upper left corner of each picture of a film is.
+pub fn corners(file: &Path) -> Vec<u8> {
+    let out = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(file)
+        .args(["-vf", "crop=2:2:0:0,format=gray", "-f", "rawvideo", "-"])
+        .output()
+        .expect("the ffmpeg program (./x installs it)");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    out.stdout.chunks(4).map(|corner| corner[0]).collect()
+}
+
 /// Codecs and length in seconds of a file, by the ffprobe program.
 pub fn probe(file: &Path) -> (Vec<String>, f64) {
     let out = std::process::Command::new("ffprobe")

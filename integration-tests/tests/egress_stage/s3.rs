@@ -32,6 +32,8 @@ pub struct Object {
     pub bytes: Vec<u8>,
     pub content_type: String,
     pub metadata: BTreeMap<String, String>,
+    /// As the header has them.
+    pub tagging: String,
 }
 
 /// The server.
@@ -119,6 +121,7 @@ fn answer(request: &Request, bucket: &mut Bucket) -> (&'static str, String, Stri
     let described = |bytes| Object {
         bytes,
         content_type: request.headers.get("content-type").cloned().unwrap_or_default(),
+        tagging: request.headers.get("x-amz-tagging").cloned().unwrap_or_default(),
         metadata: request
             .headers
             .iter()

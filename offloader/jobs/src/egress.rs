@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mattermost::PictureProfile;
 
-/// Which of LiveKit's calls asked for an egress.
+/// Which of LiveKit's calls for a part of a room asks for an egress.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressKind {
@@ -53,6 +53,8 @@ pub struct EgressOrder {
     pub kind: EgressKind,
     /// The request as it came, without secrets: LiveKit's JSON.
     pub request: serde_json::Value,
+    /// It came as LiveKit's `StartEgress`, whatever `kind` says.
+    pub unified: bool,
     /// What the file holds.
     pub form: FileForm,
     /// How the file is to look.
@@ -62,6 +64,61 @@ pub struct EgressOrder {
     /// It goes to this bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Bucket>,
+    /// What is written beside the file; none where the request does not want it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
+}
+
+/// What LiveKit's egress writes beside a file: what it is of, by its field names (`livekit/egress`, `pkg/config/manifest.go`). Times are
+/// Unix ns.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "LiveKit's names, as in its messages")]
+pub struct Manifest {
+    pub egress_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub room_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub room_name: String,
+    pub started_at: i64,
+    pub ended_at: i64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub publisher_identity: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub track_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub track_kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub track_source: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub audio_track_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub video_track_id: String,
+    pub files: Vec<ManifestFile>,
+}
+
+/// The file that a [`Manifest`] lies beside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// As it was asked for.
+    pub filename: String,
+    /// Where it is.
+    pub location: String,
+}
+
+impl Manifest {
+    /// Its own path, beside that of the file.
+    pub fn beside(&self, path: &str) -> String {
+        let folder = path.rfind('/').map_or("", |at| path.get(..=at).unwrap_or_default());
+        format!("{folder}{}.json", self.egress_id)
+    }
+
+    /// As JSON, once the file is there.
+    pub fn written(mut self, filename: &str, location: &str, ended_at_ms: i64) -> String {
+        self.ended_at = ended_at_ms * 1_000_000;
+        self.files = vec![ManifestFile { filename: filename.to_owned(), location: location.to_owned() }];
+        serde_json::to_string(&self).unwrap_or_default()
+    }
 }
 
 /// An S3 bucket, and who may write to it. In the store the secrets are sealed with the recording's data key, in a work order they are
@@ -87,6 +144,8 @@ pub struct S3Bucket {
     pub metadata: BTreeMap<String, String>,
     /// Kept with the object; else empty.
     pub content_disposition: String,
+    /// Tags of the object, as S3 writes them in a header: `name=value&…`, URL-encoded.
+    pub tagging: String,
 }
 
 impl S3Bucket {
@@ -129,11 +188,24 @@ pub struct Delivered {
     pub location: String,
     /// Its length.
     pub bytes: u64,
+    /// Path or address of what lies beside it, if anything does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub manifest: String,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_lies_beside_its_file_and_has_no_empty_fields() {
+        let manifest = Manifest { egress_id: "EG_1".into(), room_name: "r".into(), started_at: 1, ..Manifest::default() };
+        assert_eq!(["a.mp4", "days/a.mp4", "/a.mp4"].map(|path| manifest.beside(path)), ["EG_1.json", "days/EG_1.json", "/EG_1.json"]);
+        assert_eq!(
+            manifest.written("a.mp4", "/srv/a.mp4", 2),
+            r#"{"egress_id":"EG_1","room_name":"r","started_at":1,"ended_at":2000000,"files":[{"filename":"a.mp4","location":"/srv/a.mp4"}]}"#
+        );
+    }
 
     #[test]
     fn a_bucket_stands_in_the_path_or_in_the_name_and_its_secrets_are_not_shown() {

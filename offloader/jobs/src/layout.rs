@@ -42,6 +42,15 @@ impl Layout {
     ];
 }
 
+/// A layout that takes the place of another one while the call goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterLayout {
+    /// From when on: Unix ms by the clock of the node that has the media.
+    pub at_ms: i64,
+    /// How it looks then.
+    pub layout: Layout,
+}
+
 /// There is no such layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the layouts are grid, speaker and single-speaker, each also with -light or -dark")]

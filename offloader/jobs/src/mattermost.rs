@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::layout::Layout;
+use crate::layout::{LaterLayout, Layout};
 use crate::vocabulary::Vocabulary;
 
 /// Where a bot goes and what is wanted of the call.
@@ -112,6 +112,9 @@ pub struct PictureProfile {
     pub single: bool,
     /// Where everybody stands.
     pub layout: Layout,
+    /// And later on, in the order of their times.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<LaterLayout>,
 }
 
 impl Default for PictureProfile {
@@ -129,6 +132,7 @@ impl Default for PictureProfile {
             cameras: true,
             single: false,
             layout: Layout::default(),
+            later: Vec::new(),
         }
     }
 }

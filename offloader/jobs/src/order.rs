@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::egress::{EgressOrder, FileForm, S3Bucket};
+use crate::egress::{EgressOrder, FileForm, Manifest, S3Bucket};
 use crate::mattermost::{BotCheckpoint, MattermostCall, PictureProfile, Piece, PublishCheckpoint};
 use crate::selection::Selection;
 use crate::vocabulary::Vocabulary;
@@ -144,6 +144,8 @@ pub struct UploadOrder {
     pub bucket: S3Bucket,
     /// The object's key.
     pub key: String,
+    /// What is written beside it, and under which key.
+    pub manifest: Option<(String, Manifest)>,
 }
 
 /// Where the media comes from.

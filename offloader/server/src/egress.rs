@@ -5,11 +5,30 @@ use std::path::{Component, Path, PathBuf};
 
 use object_store::path::Path as ObjectPath;
 use offloader_jobs::Job;
-use offloader_jobs::egress::{Delivered, EgressOrder, S3Bucket};
+use offloader_jobs::egress::{Delivered, EgressKind, EgressOrder, S3Bucket};
+use offloader_jobs::layout::LaterLayout;
 use offloader_jobs::order::RecordParams;
 
 use crate::app::App;
 use crate::finish::FinishError;
+use crate::store::unix_ms;
+
+/// Layouts of one egress after each other: more than anybody looks at.
+const LAYOUTS_MAX: usize = 1000;
+
+/// What is asked of a recording, with another layout from a moment on. `None`: it is no egress of a whole room, or has had its share.
+pub fn laid_out(job: &Job, later: LaterLayout) -> Option<String> {
+    let mut params: RecordParams = serde_json::from_str(&job.spec.params).ok()?;
+    let egress = params.egress.as_mut().filter(|egress| egress.kind == EgressKind::RoomComposite)?;
+    let layouts = &mut egress.picture.later;
+    // The order they were asked for in is theirs, whatever a clock does.
+    let at_ms = layouts.last().map_or(later.at_ms, |before| before.at_ms.max(later.at_ms));
+    if layouts.len() >= LAYOUTS_MAX {
+        return None;
+    }
+    layouts.push(LaterLayout { at_ms, ..later });
+    serde_json::to_string(&params).ok()
+}
 
 /// The egress that a job belongs to.
 pub fn egress_of(job: &Job) -> Option<Box<EgressOrder>> {
@@ -77,20 +96,38 @@ impl App {
         self.check_egress(&order).map_err(FinishError::Result)?;
         let folder = self.settings.egress_dir.clone().unwrap_or_default();
         let place = below(&folder, &order.path).map_err(FinishError::Result)?;
-        let (from, part) = (file.to_owned(), place.with_extension(format!("{}.part", job.id)));
         let location = place.display().to_string();
-        let copy = move || -> std::io::Result<u64> {
-            std::fs::create_dir_all(place.parent().unwrap_or(&folder))?;
-            let bytes = std::fs::copy(&from, &part)?;
-            std::fs::File::open(&part)?.sync_all()?;
-            std::fs::rename(&part, &place)?;
-            Ok(bytes)
+        let manifest = match &order.manifest {
+            None => None,
+            Some(manifest) => {
+                let beside = below(&folder, &manifest.beside(&order.path)).map_err(FinishError::Result)?;
+                Some((beside, manifest.clone().written(&order.path, &location, unix_ms())))
+            }
         };
-        let copied = tokio::task::spawn_blocking(copy).await.map_err(|error| FinishError::Storage(error.to_string()))?;
-        let bytes = copied.map_err(|error| FinishError::Storage(format!("{location}: {error}")))?;
-        tracing::info!(job = job.id, egress = order.id, bytes, "an egress's file is in its place");
-        Ok(Some(Delivered { location, bytes }))
+        let (from, id) = (file.to_owned(), job.id.clone());
+        let put = move || -> std::io::Result<Delivered> {
+            let bytes = in_place(&place, &folder, &id, |part| std::fs::copy(&from, part))?;
+            if let Some((beside, text)) = &manifest {
+                in_place(beside, &folder, &id, |part| std::fs::write(part, text))?;
+            }
+            let manifest = manifest.map(|(beside, _)| beside.display().to_string()).unwrap_or_default();
+            Ok(Delivered { location: place.display().to_string(), bytes, manifest })
+        };
+        let put = tokio::task::spawn_blocking(put).await.map_err(|error| FinishError::Storage(error.to_string()))?;
+        let delivered = put.map_err(|error| FinishError::Storage(format!("{location}: {error}")))?;
+        tracing::info!(job = job.id, egress = order.id, bytes = delivered.bytes, "an egress's file is in its place");
+        Ok(Some(delivered))
     }
+}
+
+/// Writes a file under another name first: what has its own name is whole.
+fn in_place<T>(place: &Path, folder: &Path, job: &str, write: impl FnOnce(&Path) -> std::io::Result<T>) -> std::io::Result<T> {
+    std::fs::create_dir_all(place.parent().unwrap_or(folder))?;
+    let part = place.with_extension(format!("{job}.part"));
+    let written = write(&part)?;
+    std::fs::File::open(&part)?.sync_all()?;
+    std::fs::rename(&part, place)?;
+    Ok(written)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use conclave_proto::v1;
 use conclave_proto::v1::jobs_server::{Jobs, JobsServer};
 use futures_util::Stream;
+use offloader_jobs::layout::{LaterLayout, UnknownLayout};
 use offloader_jobs::limits::{JSON_BYTES_MAX, LEASE_MS};
 use offloader_jobs::order::{CaptionParams, RecordParams};
 use offloader_jobs::{Capacity, Job, Kind, Load, Outcome, Refused, Spec, State, choose};
@@ -149,6 +150,23 @@ impl Jobs for JobsService {
         tracing::info!(job = %job.id, state = job.state.name(), "job asked to stop");
         self.app.told(&job);
         self.app.wake.notify_one();
+        Ok(Response::new(wire(&job)))
+    }
+
+    async fn lay_out(&self, request: Request<v1::LayOutRequest>) -> Result<Response<v1::Job>, Status> {
+        service_only(&request)?;
+        let request = request.into_inner();
+        let layout = request.layout.parse().map_err(|error: UnknownLayout| invalid(error.to_string()))?;
+        let later = LaterLayout { at_ms: request.at_ms, layout };
+        let change = |job: &mut Job, now_ms| match crate::egress::laid_out(job, later) {
+            Some(params) => job.extend(params, now_ms).map(|()| true),
+            None => Ok(false),
+        };
+        let (job, done) = self.app.store.change_job(&request.id, change).await.map_err(|error| self.status(error))?;
+        if !done {
+            return Err(Status::failed_precondition("an egress of a whole room has layouts, and at most 1000 after each other"));
+        }
+        self.app.told(&job);
         Ok(Response::new(wire(&job)))
     }
 

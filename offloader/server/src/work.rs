@@ -168,11 +168,13 @@ impl App {
         let params: RecordParams = serde_json::from_str(&job.spec.params)?;
         let recording = self.recording_of(job).await?;
         let data_key = self.data_key(&recording)?;
-        if let Some(EgressOrder { s3: Some(mut bucket), path, .. }) = params.egress.map(|egress| *egress) {
+        if let Some(EgressOrder { s3: Some(mut bucket), path, manifest, .. }) = params.egress.map(|egress| *egress) {
             // Permitted when it was asked for, and perhaps no longer.
             self.check_bucket(&bucket).map_err(OrderError::Forbidden)?;
             open(bucket.secrets(), BUCKET_PURPOSE, &data_key)?;
-            return Ok(WorkOrder::Upload(UploadOrder { recording_id: recording.id, bucket, key: object_key(&path).to_owned() }));
+            let key = object_key(&path).to_owned();
+            let manifest = manifest.map(|manifest| (manifest.beside(&key), manifest));
+            return Ok(WorkOrder::Upload(UploadOrder { recording_id: recording.id, bucket, key, manifest }));
         }
         let mut call = params.mattermost.ok_or(OrderError::Nowhere)?;
         open(tokens(&mut call), TOKEN_PURPOSE, &data_key)?;

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{any, get};
 use offload_worker::job::{JobAddress, Lease, Outcome};
 use offload_worker::publish::bucket::run;
-use offloader_jobs::egress::{EgressResult, S3Bucket};
+use offloader_jobs::egress::{EgressResult, Manifest, S3Bucket};
 use offloader_jobs::order::UploadOrder;
 use tokio::net::TcpListener;
 
@@ -47,9 +47,11 @@ fn order(endpoint: &str, bucket: &str) -> UploadOrder {
         access_key: s3::ACCESS_KEY.into(),
         secret: s3::SECRET.into(),
         content_disposition: "attachment".into(),
+        tagging: "case=A%2F7&kept=10+years".into(),
         ..S3Bucket::default()
     };
-    UploadOrder { recording_id: "rec-1".into(), bucket, key: "a/b.mp4".into() }
+    let manifest = Manifest { egress_id: "EG_1".into(), started_at: 1, ..Manifest::default() };
+    UploadOrder { recording_id: "rec-1".into(), bucket, key: "a/b.mp4".into(), manifest: Some(("a/EG_1.json".into(), manifest)) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,10 +63,16 @@ async fn a_large_file_goes_in_parts_and_comes_out_whole() {
     let outcome = run(&address, order(&s3.url, "days"), &lease).await;
     let Outcome::Done(result) = outcome else { panic!("{outcome:?}") };
     let delivered = serde_json::from_str::<EgressResult>(&result).unwrap().delivered.unwrap();
-    assert_eq!((delivered.bytes, delivered.location), (40_000_000, format!("{}/days/a/b.mp4", s3.url)));
+    assert_eq!((delivered.bytes, &delivered.location), (40_000_000, &format!("{}/days/a/b.mp4", s3.url)));
     let bucket = s3.bucket.lock().unwrap();
     let object = &bucket.objects["/days/a/b.mp4"];
     assert!(object.bytes == *file && object.content_type == "video/mp4");
+    assert_eq!(object.tagging, "case=A%2F7&kept=10+years");
+    assert_eq!(delivered.manifest, format!("{}/days/a/EG_1.json", s3.url));
+    let manifest = &bucket.objects["/days/a/EG_1.json"];
+    let told: Manifest = serde_json::from_slice(&manifest.bytes).unwrap();
+    assert_eq!((told.files[0].location.as_str(), manifest.content_type.as_str()), (&*delivered.location, "application/json"));
+    assert!(told.ended_at > 1_700_000_000_000_000_000);
     let parts = bucket.asked.iter().filter(|asked| asked.contains("partNumber=")).count();
     assert_eq!(parts, 3, "{:?}", bucket.asked);
 }

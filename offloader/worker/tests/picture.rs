@@ -11,6 +11,7 @@ use common::recording::{Timed, Writer, pictures, voice};
 use offload_worker::notes::Sign;
 use offload_worker::render::job::render;
 use offloader_jobs::egress::FileForm;
+use offloader_jobs::layout::LaterLayout;
 use offloader_jobs::mattermost::PictureProfile;
 use offloader_jobs::order::RenderOrder;
 
@@ -22,7 +23,13 @@ const GREEN: [u8; 3] = [0x3d, 0xd6, 0x8c];
 const YELLOW: [u8; 3] = [0xff, 0xbc, 0x1f];
 
 fn rendered(dir: &Path, data_key: &DataKey, layout: &str) -> PathBuf {
-    let picture = PictureProfile { always: true, layout: layout.parse().unwrap(), ..PictureProfile::default() };
+    rendered_with(dir, data_key, layout, &[])
+}
+
+/// With other layouts from some second on.
+fn rendered_with(dir: &Path, data_key: &DataKey, layout: &str, later: &[(i64, &str)]) -> PathBuf {
+    let later = later.iter().map(|(second, name)| LaterLayout { at_ms: START_US / 1_000 + second * 1_000, layout: name.parse().unwrap() });
+    let picture = PictureProfile { always: true, layout: layout.parse().unwrap(), later: later.collect(), ..PictureProfile::default() };
     let order = RenderOrder {
         recording_id: "rec-1".into(),
         dir: dir.join("rec"),
@@ -104,6 +111,23 @@ fn a_single_speaker_fills_the_picture_on_a_light_ground_where_that_is_wanted() {
     assert!(grid.count(8..636, 8..340, RED) > 5_000 && grid.count(644..1_272, 8..340, BLUE) > 5_000);
     still(&rendered(dir.path(), &key, "grid-light"), 14.0);
     still(&rendered(dir.path(), &key, "speaker-light"), 10.0);
+}
+
+#[test]
+fn a_layout_holds_from_when_it_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let later = [(3, "single-speaker-light"), (7, "speaker"), (10, "grid")];
+    let file = rendered_with(dir.path(), &meeting(dir.path()), "speaker", &later);
+    // A picture stands until the next second; what is asked for is the one after.
+    let (large, side, ground) = large_side_ground(&still(&file, 1.5));
+    assert!(like(large, RED) && like(side, BLUE) && ground.iter().all(|value| *value < 50), "{large:?} {side:?} {ground:?}");
+    let alone = still(&file, 4.0);
+    assert!(like(alone.at(640, 300), RED) && like(alone.at(3, 3), [255; 3]));
+    assert_eq!(alone.count(1_010..1_270, 20..300, BLUE), 0, "nobody beside");
+    let (large, side, ground) = large_side_ground(&still(&file, 8.5));
+    assert!(like(large, BLUE) && like(side, RED) && ground.iter().all(|value| *value < 50), "{large:?} {side:?} {ground:?}");
+    let grid = still(&file, 10.5);
+    assert!(grid.count(8..636, 8..340, RED) > 5_000 && grid.count(644..1_272, 8..340, BLUE) > 5_000);
 }
 
 #[test]

@@ -341,7 +341,7 @@ fn write(
         timestamp: place.timestamp,
         ssrc: if rtx.is_some() { subscription.rtx_ssrc } else { subscription.ssrc },
     };
-    let mut own = OwnExtensions { mid: sending.mid.as_deref(), ..own };
+    let mut own = OwnExtensions { mid: sending.mid.as_deref(), playout_delay: sending.playout_delay, ..own };
     if sending.transport_cc {
         // Extensions and tag are about 40 bytes; the estimate does not need it exactly.
         own.transport_cc = Some(congestion.sent(now, packet.len() + 40));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ids::{CallId, Channel, Kind, Link, PeerId, Side, Source, TapId, TrackId};
 use crate::relay::{Origin, Parcel, RelayRequest};
+use crate::rtp::PlayoutDelay;
 
 /// One input. The shell gives it with `now` to [`crate::Core::handle`] and then polls to rest.
 #[derive(Debug)]
@@ -237,6 +238,9 @@ pub struct Join {
     pub audio_levels: bool,
     /// The client reports what it shows; video stays paused until it does.
     pub adaptive_stream: bool,
+    /// How long its player may hold pictures back, said with each of them instead of what their publishers say. Sound has no such bounds:
+    /// a browser that keeps it in lip-sync follows the picture.
+    pub playout_delay: Option<PlayoutDelay>,
 }
 
 /// The transports of a peer.

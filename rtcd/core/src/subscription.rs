@@ -80,6 +80,8 @@ pub(crate) struct Sending {
     /// The m-line, said with each packet until the viewer reports of the stream: where the viewer offers, packets overtake our answer, and
     /// Firefox (ESR 153) takes a source it was not told of for that of another m-line, for good (RFC 8843 9.2).
     pub(crate) mid: Option<Box<[u8]>>,
+    /// How long the viewer may hold a picture back, where its call says so.
+    pub(crate) playout_delay: Option<[u8; 3]>,
 }
 
 /// What the viewer reports of the stream.

@@ -86,9 +86,15 @@ async fn what_is_encrypted_end_to_end_is_not_recorded() {
 #[tokio::test]
 async fn what_egress_does_not_do_is_said_in_the_protocols_words() {
     let program = Program::start(&[KEYS, NOWHERE[0], NOWHERE[1]]).await;
-    for method in ["StartWebEgress", "StartEgress", "UpdateLayout", "UpdateStream"] {
+    for method in ["StartWebEgress", "UpdateStream"] {
         fails(&egress(&program, &recorder(), method, json!({})).await, 501, "unimplemented", "");
     }
+    let mosaic = json!({ "egressId": "EG_1", "layout": "mosaic" });
+    fails(&egress(&program, &recorder(), "UpdateLayout", mosaic).await, 501, "unimplemented", "speaker");
+    let page = json!({ "roomName": "r", "web": { "url": "https://page.example" }, "outputs": [{ "file": { "filepath": "a" } }] });
+    fails(&egress(&program, &recorder(), "StartEgress", page).await, 501, "unimplemented", "web pages");
+    let nothing = json!({ "roomName": "r", "outputs": [{ "file": { "filepath": "a" } }] });
+    fails(&egress(&program, &recorder(), "StartEgress", nothing).await, 400, "invalid_argument", "source");
     fails(&egress(&program, &recorder(), "Nonsense", json!({})).await, 404, "bad_route", "Nonsense");
     let (_ann, _) = Client::join(&program.url, &ticket("r", "ann")).await;
     for more in [

@@ -110,12 +110,12 @@ async fn what_is_not_there_or_not_done_is_said_in_the_protocols_words() {
         json!({ "name": "x", "egress": {} }),
         json!({ "name": "x", "roomPreset": "p" }),
         json!({ "name": "x", "tags": { "a": "b" } }),
-        json!({ "name": "x", "minPlayoutDelay": 5 }),
-        json!({ "name": "x", "syncStreams": true }),
         json!({ "name": "x", "replayEnabled": true }),
     ] {
         fails(&twirp(url, all, "CreateRoom", unsupported).await, 501, "unimplemented");
     }
+    let reversed = json!({ "name": "x", "minPlayoutDelay": 50, "maxPlayoutDelay": 5 });
+    fails(&twirp(url, all, "CreateRoom", reversed).await, 400, "invalid_argument");
     fails(&twirp(url, all, "CreateRoom", json!({ "name": "" })).await, 400, "invalid_argument");
     fails(&twirp(url, all, "CreateRoom", json!({ "name": "x", "nodeId": "another" })).await, 400, "invalid_argument");
     fails(&twirp(url, all, "CreateRoom", json!({ "name": "x".repeat(300) })).await, 429, "resource_exhausted");

@@ -212,6 +212,7 @@ impl Input<'_> {
             cameras: self.flag("cameras", true),
             single: false,
             layout: self.choice("layout", &Layout::NAMES, "grid").parse().unwrap_or_default(),
+            later: Vec::new(),
         }
     }
 
@@ -281,6 +282,7 @@ mod tests {
                 cameras: true,
                 single: false,
                 layout: Layout::default(),
+                later: Vec::new(),
             };
             assert_eq!(recording.picture, expected);
             assert!(asked.notes.is_empty(), "{:?}", asked.notes);

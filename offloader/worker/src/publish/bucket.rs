@@ -1,13 +1,13 @@
 //! The rendered file goes to an S3 bucket: in one go, or in parts where it is large. Cut off, it is sent again as a whole.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::{ClientOptions, HttpClient, HttpConnector};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, RetryConfig,
+    Attribute, Attributes, BackoffConfig, MultipartUpload, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, RetryConfig, TagSet,
 };
 use offloader_jobs::egress::{Delivered, EgressResult, S3Bucket};
 use offloader_jobs::order::UploadOrder;
@@ -67,12 +67,11 @@ pub async fn run(address: &JobAddress, order: UploadOrder, lease: &Lease) -> Out
         let sent = tokio::select! {
             biased;
             _ = word.wait_for(|word| *word != Word::Work) => return interrupted(lease),
-            sent = send(address, &order.bucket, &store, &key, lease) => sent,
+            sent = deliver(address, &order, &store, &key, lease) => sent,
         };
         match sent {
-            Ok(bytes) => {
-                let location = format!("{}/{key}", order.bucket.host());
-                let result = EgressResult { delivered: Some(Delivered { location, bytes }), ..EgressResult::default() };
+            Ok(delivered) => {
+                let result = EgressResult { delivered: Some(delivered), ..EgressResult::default() };
                 return Outcome::Done(serde_json::to_string(&result).unwrap_or_default());
             }
             Err(error) if error.is_final() || began.elapsed() > limits::PUBLISH_PATIENCE => return failed(error.to_string()),
@@ -136,16 +135,41 @@ fn attributes(bucket: &S3Bucket, mime: String) -> Attributes {
     attributes
 }
 
+fn tags(bucket: &S3Bucket) -> TagSet {
+    let mut tags = TagSet::default();
+    if let Ok(tagging) = reqwest::Url::parse(&format!("s3:?{}", bucket.tagging)) {
+        tagging.query_pairs().for_each(|(name, value)| tags.push(&name, &value));
+    }
+    tags
+}
+
+/// The file, and then what is to lie beside it.
+async fn deliver(address: &JobAddress, order: &UploadOrder, store: &AmazonS3, key: &Path, lease: &Lease) -> Result<Delivered, Trouble> {
+    let bytes = send(address, &order.bucket, store, key, lease).await?;
+    let place = |key: &str| format!("{}/{key}", order.bucket.host());
+    let mut delivered = Delivered { location: place(key.as_ref()), bytes, ..Delivered::default() };
+    if let Some((key, manifest)) = &order.manifest {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+        let text = manifest.clone().written(&order.key, &delivered.location, now_ms);
+        let attributes = attributes(&order.bucket, "application/json".to_owned());
+        let options = PutOptions { attributes, tags: tags(&order.bucket), ..PutOptions::default() };
+        let at = Path::parse(key).map_err(object_store::Error::from)?;
+        store.put_opts(&at, PutPayload::from(text), options).await?;
+        delivered.manifest = place(key);
+    }
+    Ok(delivered)
+}
+
 /// Sends the file; gives its length.
 async fn send(address: &JobAddress, bucket: &S3Bucket, store: &AmazonS3, key: &Path, lease: &Lease) -> Result<u64, Trouble> {
     let media = upload::media(address).await?;
-    let attributes = attributes(bucket, media.mime);
+    let (attributes, tags) = (attributes(bucket, media.mime), tags(bucket));
     if media.size <= limits::BUCKET_PART {
         let bytes = part(address, 0, media.size).await?;
-        store.put_opts(key, PutPayload::from_bytes(bytes), PutOptions { attributes, ..PutOptions::default() }).await?;
+        store.put_opts(key, PutPayload::from_bytes(bytes), PutOptions { attributes, tags, ..PutOptions::default() }).await?;
         return Ok(media.size);
     }
-    let mut sending = store.put_multipart_opts(key, PutMultipartOptions { attributes, ..PutMultipartOptions::default() }).await?;
+    let mut sending = store.put_multipart_opts(key, PutMultipartOptions { attributes, tags, ..PutMultipartOptions::default() }).await?;
     let mut sent = Ok(());
     let mut offset = 0;
     while sent.is_ok() && offset < media.size {

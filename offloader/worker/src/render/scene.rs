@@ -2,7 +2,7 @@
 
 use archive::read::{ReadError, Recording};
 use ffmpeg_next::frame::Video;
-use offloader_jobs::layout::Arrangement;
+use offloader_jobs::layout::{Arrangement, Layout};
 use offloader_jobs::mattermost::PictureProfile;
 
 use super::focus::Focus;
@@ -13,7 +13,7 @@ use super::picture::Picture;
 use super::portraits::Portraits;
 use super::signals::Signals;
 use super::sound::Level;
-use super::theme::{Colour, DARK, LIGHT};
+use super::theme::{Colour, DARK, LIGHT, Theme};
 use super::tile::{Face, Painter};
 use super::video::VideoTrack;
 
@@ -21,6 +21,8 @@ use super::video::VideoTrack;
 pub struct Scene<'r> {
     painter: Painter,
     arrangement: Arrangement,
+    /// Layouts that are still to come, the last one first, from when on in µs.
+    later: Vec<(i64, Layout)>,
     /// The newest picture that is there, in full, and nothing else.
     single: bool,
     /// A line at the bottom says how long the call lasts, and who is there.
@@ -70,10 +72,11 @@ impl<'r> Scene<'r> {
     pub fn new(recording: &'r Recording, profile: &PictureProfile, origin: i64, videos: Vec<VideoTrack<'r>>) -> Self {
         let canvas = Canvas { width: profile.width, height: profile.height };
         let people = People::of(recording.manifest(), profile.always);
-        let theme = if profile.layout.light { LIGHT } else { DARK };
+        let theme = theme(profile.layout);
         Self {
             painter: Painter { canvas, theme },
             arrangement: profile.layout.arrangement,
+            later: profile.later.iter().rev().map(|later| (later.at_ms * 1_000, later.layout)).collect(),
             single: profile.single,
             line: profile.always && !profile.single,
             origin,
@@ -95,6 +98,11 @@ impl<'r> Scene<'r> {
 
     /// The picture at a moment, if it is another than the one before.
     pub fn look(&mut self, now: i64) -> Option<&mut Video> {
+        while let Some((_, layout)) = self.later.pop_if(|(from, _)| *from <= now) {
+            self.arrangement = layout.arrangement;
+            self.painter.theme = theme(layout);
+            self.shown = None;
+        }
         let parts = self.parts(now);
         let before = self.shown.take();
         let changed = before.as_ref() != Some(&parts);
@@ -124,7 +132,8 @@ impl<'r> Scene<'r> {
     fn parts(&mut self, now: i64) -> Vec<Part> {
         let canvas = self.painter.canvas;
         if self.single {
-            let video = self.last_video(now, |_| true);
+            // Of one person who shares a screen beside the camera, the screen.
+            let video = self.last_video(now, |video| video.screen).or_else(|| self.last_video(now, |_| true));
             let what = video.map(|(video, picture_us)| What::Video { video, picture_us, sharer: None });
             return what.map(|what| Part { area: canvas.whole(), what }).into_iter().collect();
         }
@@ -223,6 +232,10 @@ impl<'r> Scene<'r> {
             painter.drawn(&mut self.picture, area, &face, portrait);
         }
     }
+}
+
+fn theme(layout: Layout) -> Theme {
+    if layout.light { LIGHT } else { DARK }
 }
 
 /// A video's picture as large as it fits, on a ground.

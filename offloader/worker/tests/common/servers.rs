@@ -161,6 +161,9 @@ impl Jobs for Service {
     async fn stop(&self, _: Request<pb::StopRequest>) -> Result<Response<pb::Job>, Status> {
         Err(Status::unimplemented("the worker does not"))
     }
+    async fn lay_out(&self, _: Request<pb::LayOutRequest>) -> Result<Response<pb::Job>, Status> {
+        Err(Status::unimplemented("the worker does not"))
+    }
     async fn list(&self, _: Request<pb::ListJobsRequest>) -> Result<Response<pb::ListJobsResponse>, Status> {
         Err(Status::unimplemented("the worker does not"))
     }

@@ -33,6 +33,7 @@ impl Core {
             levels: join.audio_levels.then(Box::default),
             auto_subscribe: join.auto_subscribe,
             adaptive_stream: join.adaptive_stream,
+            playout_delay: join.playout_delay,
             consent: false,
             publish: None,
             subscribe: None,

@@ -16,7 +16,7 @@ use crate::receive::Rate;
 use crate::redundancy::Redundancy;
 use crate::rewrite::Rewrite;
 use crate::rtcp::SenderStats;
-use crate::rtp::{Extension, ExtensionMap};
+use crate::rtp::{Extension, ExtensionMap, PlayoutDelay};
 use crate::subscription::{EVERYTHING, Feedback, Ration, Sending, SentReports, Subscription, SubscriptionKey};
 use crate::track::{LayerKey, TrackKey};
 
@@ -240,6 +240,7 @@ impl Core {
         let agreed = || {
             let subscription = self.subscriptions.get(key)?;
             let track = self.tracks.get(subscription.track)?;
+            let viewer = self.peers.get(subscription.viewer)?;
             let line = track.line_of(subscription);
             let negotiator = &self.transports.get(subscription.transport)?.negotiator;
             if negotiator.refuses(line) {
@@ -262,6 +263,7 @@ impl Core {
                 transport_cc: track.kind == Kind::Video && codec.transport_cc && extensions.id(Extension::TransportCc).is_some(),
                 extensions,
                 mid: is_early.then(|| section.mid.as_bytes().into()),
+                playout_delay: viewer.playout_delay.filter(|_| track.kind == Kind::Video).map(PlayoutDelay::to_bytes),
             })))
         };
         agreed().unwrap_or(AgreedSending::Nothing)

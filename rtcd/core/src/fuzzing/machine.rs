@@ -86,6 +86,7 @@ impl Machine {
             can_publish_data: true,
             auto_subscribe: true,
             adaptive_stream: false,
+            playout_delay: None,
         })));
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct Peer {
     pub(crate) transports: Transports,
     pub(crate) auto_subscribe: bool,
     pub(crate) adaptive_stream: bool,
+    /// What its call says of holding pictures back.
+    pub(crate) playout_delay: Option<crate::rtp::PlayoutDelay>,
     /// Loudness to tell.
     pub(crate) levels: Option<Box<crate::call::speaking::Levels>>,
     /// What it answered to the recording notice.
@@ -93,6 +95,7 @@ impl Peer {
             transports: Transports::Two,
             auto_subscribe: true,
             adaptive_stream: false,
+            playout_delay: None,
             levels: None,
             consent: false,
             publish: None,

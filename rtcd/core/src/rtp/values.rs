@@ -37,6 +37,13 @@ pub struct PlayoutDelay {
 }
 
 impl PlayoutDelay {
+    /// Bounds in milliseconds, to the next lower step and to what the extension can say at most.
+    #[must_use]
+    pub fn from_millis(min: u32, max: u32) -> Self {
+        let steps = |millis: u32| u16::try_from(millis / 10).unwrap_or(u16::MAX).min(4095);
+        Self { min_10ms: steps(min), max_10ms: steps(max) }
+    }
+
     /// The extension's value: two times twelve bits.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 3] {
@@ -64,6 +71,7 @@ mod tests {
         assert_eq!(AudioLevel::parse(&[0x80 | 30]), Some(AudioLevel { voice: true, level: 30 }));
         assert_eq!(AudioLevel { voice: true, level: 30 }.to_byte(), 0x9E);
         assert_eq!(PlayoutDelay { min_10ms: 1, max_10ms: 0xABC }.to_bytes(), [0x00, 0x1A, 0xBC]);
+        assert_eq!(PlayoutDelay::from_millis(19, 1_000_000), PlayoutDelay { min_10ms: 1, max_10ms: 4095 });
     }
 
     #[test]

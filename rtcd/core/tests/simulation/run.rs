@@ -443,6 +443,7 @@ impl Run {
                     can_publish_data: false,
                     auto_subscribe: true,
                     adaptive_stream: false,
+                    playout_delay: None,
                 }))),
                 2 => self.world.tell(Input::Leave { peer }),
                 3 => self.world.tell(Input::Offer { peer, sdp: "v=0\r\no=- 1 2 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\n", id: 1 }),

@@ -87,6 +87,7 @@ fn bombs_are_refused_or_answered_within_bounds() {
                 can_publish_data: true,
                 auto_subscribe: false,
                 adaptive_stream: false,
+                playout_delay: None,
             })));
             world.tell(Input::Offer { peer: peer.clone(), sdp: &sdp, id: 1 });
             let said = world

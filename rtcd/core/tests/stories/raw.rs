@@ -125,6 +125,7 @@ impl Raw {
             can_publish_data: true,
             auto_subscribe: true,
             adaptive_stream: false,
+            playout_delay: None,
         })));
         world.tell(Input::Publish(Box::new(announced(id.clone(), &format!("TR_{name}"), "raw-mic"))));
         let address = ([192, 0, 2, 77], 2000 + number).into();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rtcd_core::ids::{Kind, Source};
 use rtcd_core::input::Transports;
 use rtcd_core::output::Event;
+use rtcd_core::rtp::PlayoutDelay;
 use rtcd_core::{Core, CoreConfig};
 
 use crate::world::{Given, Heard, MS, Profile, World, config, count, holes, sounds};
@@ -366,6 +367,27 @@ fn playout_delay_is_passed_to_who_negotiated_it() {
     world.run(Duration::from_secs(4));
     let heard = world.heard(ben, "TR_cam");
     assert!(heard.len() > 20 && heard.iter().all(|heard| heard.playout_delay == Some(bounds)), "{:?}", heard.last());
+}
+
+#[test]
+fn playout_delay_of_a_call_replaces_that_of_publishers() {
+    for transports in [Transports::Two, Transports::Single] {
+        let mut world = World::new(135);
+        let ann = world.join("ann");
+        let bounds = PlayoutDelay::from_millis(100, 400);
+        let ben = world.join_with("ben", |join| {
+            join.playout_delay = Some(bounds);
+            join.transports = transports;
+        });
+        let camera = world.camera(ann, "cam", &["q"]);
+        world.producers[camera].playout_delay = Some((200 * MS, 500 * MS));
+        world.microphone(ann, "ann");
+        world.microphone(ben, "ben");
+        world.run(Duration::from_secs(4));
+        let (seen, heard) = (world.heard(ben, "TR_cam"), world.heard(ben, "TR_ann"));
+        assert!(seen.len() > 20 && seen.iter().all(|seen| seen.playout_delay == Some((100 * MS, 400 * MS))), "{transports:?} {:?}", seen.last());
+        assert!(heard.len() > 20 && heard.iter().all(|heard| heard.playout_delay.is_none()), "{:?}", heard.last());
+    }
 }
 
 #[test]

@@ -490,6 +490,7 @@ impl World {
             can_publish_data: true,
             auto_subscribe: true,
             adaptive_stream: false,
+            playout_delay: None,
         };
         change(&mut join);
         self.clients.push(Client {

@@ -7,14 +7,18 @@ mod arrivals;
 mod capture;
 mod command;
 mod counters;
+mod crossing;
 mod gather;
+mod load;
 mod neighbours;
 mod notes;
 mod ration;
 mod requests;
 mod routes;
 mod run;
+mod shell;
 mod start;
+mod taps;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -27,8 +31,8 @@ pub use capture::CaptureOrder;
 pub(crate) use command::as_input;
 pub use command::{Command, Note};
 pub use counters::ShardCounters;
-pub(crate) use run::{track_kind, track_source};
 pub use start::{Listening, Shards, StartError, start};
+pub(crate) use taps::{track_kind, track_source};
 
 use crate::limits::COMMANDS_MAX;
 use crate::metrics::Histogram;

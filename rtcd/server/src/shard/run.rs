@@ -1,42 +1,36 @@
 //! The thread itself: wait, take a batch, tell the core, do what it says.
 
+mod tcp;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use conclave_proto::v1;
-use conclave_proto::v1::tap_item::Item;
-use rtcd_core::ids::{Kind, Link, Source, TapId};
-use rtcd_core::output::{TapItem, Transmits};
+use rtcd_core::ids::Link;
 use rtcd_core::{Core, CoreConfig, Input, Output};
-use rustc_hash::FxHashMap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::arrivals::Arrivals;
 use super::capture::{Capture, Way};
 use super::command::as_input;
+use super::crossing::{Crossing, is_stun};
 use super::gather::Gather;
+use super::load::Load;
 use super::neighbours::{Inbox, Message, Neighbours};
 use super::notes::Notes;
-use super::ration::CheckRation;
-use super::requests::Requests;
 use super::routes::Routes;
-use super::{Command, Note, Pulse, ShardCounters, ShardReport};
+use super::shell::{Shell, TOKEN_TCP};
+use super::{Command, Note, Pulse};
 use crate::limits::{DATAGRAMS_PER_PASS_MAX, PARCELS_MAX, SHARD_BEAT};
-use crate::metrics::{BUCKETS_FORWARDING, BUCKETS_PASS, Histogram};
 use crate::net::poller::{Events, Poller, Ready, Token, Waker};
-use crate::net::send::{Sender, Waiting};
-use crate::net::tcp::{Connections, ReadResult, TcpListener};
+use crate::net::tcp::TcpListener;
 use crate::net::udp::{ReceiveBatch, UdpSocket};
-use crate::tap::queue::{Pushed, TapSender};
 
 const TOKEN_WAKE: u64 = 0;
 const TOKEN_UDP: u64 = 1 << 32;
 const TOKEN_LISTEN: u64 = 2 << 32;
-/// Connections use their own number with this bit.
-const TOKEN_TCP: u64 = 1 << 63;
 /// A request that found another shard's queue full is tried again after this time.
 const REQUEST_AGAIN: Duration = Duration::from_millis(5);
 /// Housekeeping of the shell: expired connections and routes.
@@ -77,32 +71,6 @@ pub(super) struct Shard {
     stopping: bool,
 }
 
-/// Everything outputs go to; apart from the core, because outputs borrow from it.
-struct Shell {
-    number: u8,
-    poller: Poller,
-    sockets: Vec<UdpSocket>,
-    sender: Sender,
-    listeners: Vec<TcpListener>,
-    tcp: Connections,
-    notes: Notes,
-    requests: Requests,
-    taps: FxHashMap<TapId, TapSender>,
-    lost_taps: Vec<TapId>,
-    report: Option<oneshot::Sender<ShardReport>>,
-    /// Senders of checks in this pass and the shard they came to: proved when the core answers.
-    checking: Vec<(SocketAddr, u8)>,
-    ration: CheckRation,
-    epoch: (Instant, u64),
-    counters: ShardCounters,
-    /// None but while an operator looks at somebody's headers.
-    capture: Option<Box<Capture>>,
-    passes: Histogram,
-    forwarding: Histogram,
-    /// Datagrams sent when the pass before ended.
-    sent_before: u64,
-}
-
 impl Shard {
     pub(super) fn new(parts: ShardParts) -> std::io::Result<Self> {
         let poller = Poller::new()?;
@@ -125,28 +93,7 @@ impl Shard {
             pulse: parts.pulse,
             gather_from: parts.gather_from,
             routes: Routes::default(),
-            shell: Shell {
-                number: parts.number,
-                poller,
-                sockets: parts.sockets,
-                sender: Sender::default(),
-                listeners: parts.listeners,
-                // 2^40 connections per shard before numbers meet: not in this life.
-                tcp: Connections::new(u64::from(parts.number) << 40),
-                notes: Notes::new(parts.notes),
-                requests: Requests::default(),
-                taps: FxHashMap::default(),
-                lost_taps: Vec::new(),
-                report: None,
-                checking: Vec::new(),
-                ration: CheckRation::new(epoch.0),
-                epoch,
-                counters: ShardCounters::default(),
-                capture: None,
-                passes: Histogram::new(BUCKETS_PASS),
-                forwarding: Histogram::new(BUCKETS_FORWARDING),
-                sent_before: 0,
-            },
+            shell: Shell::new(parts.number, poller, parts.sockets, parts.listeners, Notes::new(parts.notes), epoch),
             batch: ReceiveBatch::default(),
             arrivals: Arrivals::new(epoch.0),
             stopping: false,
@@ -291,90 +238,6 @@ impl Shard {
                 drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
                 self.arrivals.told(now);
             }
-        }
-    }
-
-    fn handle_tcp(&mut self, id: u64, now: Instant) {
-        if self.shell.tcp.read(id, now) == ReadResult::Closed {
-            self.close_tcp(id, now);
-        } else {
-            self.pump_tcp(id, now);
-        }
-    }
-
-    /// Takes all whole frames of a connection.
-    fn pump_tcp(&mut self, id: u64, now: Instant) {
-        let Some(remote) = self.shell.tcp.remote(id) else { return };
-        let link = Link::Tcp { connection: id, remote };
-        loop {
-            let proved = self.shell.tcp.is_proved(id);
-            let bytes = match self.shell.tcp.next_frame(id) {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => return,
-                Err(_) => {
-                    self.shell.tcp.counters.bad_frames += 1;
-                    self.close_tcp(id, now);
-                    return;
-                }
-            };
-            self.shell.counters.datagrams_in += 1;
-            self.shell.counters.bytes_in += bytes.len() as u64;
-            if !proved {
-                match rtcd_core::ice::ufrag::route(bytes).map(|place| place.shard) {
-                    Some(shard) if shard == self.number => {}
-                    Some(shard) => {
-                        let first = bytes.to_vec();
-                        // One that names a new shard each time is no better than one with wrong signatures.
-                        if self.shell.tcp.may_fail(id) {
-                            self.move_tcp(id, shard, link, first, now);
-                        } else {
-                            self.close_tcp(id, now);
-                        }
-                        return;
-                    }
-                    None => {
-                        // Not a check with a name we gave out.
-                        self.shell.tcp.counters.bad_frames += 1;
-                        self.close_tcp(id, now);
-                        return;
-                    }
-                }
-            }
-            if let Some(capture) = &mut self.shell.capture {
-                let at_us = unix_us(self.shell.epoch, now);
-                capture.packets(link, Way::In, bytes, bytes.len(), at_us);
-            }
-            self.core.handle(now, Input::Datagram { link, bytes });
-            if !proved {
-                // The answer proves the connection; later frames of this read may be anything.
-                drain(&mut self.core, &mut self.shell, &mut self.wake_at, &mut self.routes, &self.neighbours, now);
-                if !self.shell.tcp.is_proved(id) && !self.shell.tcp.may_fail(id) {
-                    self.close_tcp(id, now);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn move_tcp(&mut self, id: u64, to: u8, link: Link, first: Vec<u8>, now: Instant) {
-        if usize::from(to) >= self.neighbours.count() {
-            self.shell.counters.unknown_shard += 1;
-            self.close_tcp(id, now);
-            return;
-        }
-        if let Some(stream) = self.shell.tcp.stream(id) {
-            self.shell.poller.remove(stream);
-        }
-        let Some(handover) = self.shell.tcp.give(id) else { return };
-        let moved = self.neighbours.send(to, Message::Tcp(Box::new(handover))).is_ok();
-        if !moved || self.neighbours.send(to, Message::Datagram { link, bytes: first, from: self.number }).is_err() {
-            self.shell.counters.handover_full += 1;
-        }
-    }
-
-    fn close_tcp(&mut self, id: u64, now: Instant) {
-        if let Some(remote) = self.shell.tcp.close(id) {
-            self.core.handle(now, Input::LinkClosed { link: Link::Tcp { connection: id, remote } });
         }
     }
 
@@ -532,268 +395,7 @@ fn drain(core: &mut Core, shell: &mut Shell, wake_at: &mut Option<Instant>, rout
     shell.flush_notes();
 }
 
-/// Decides whether a datagram is for this shard, and hands it over if not.
-struct Crossing<'a> {
-    number: u8,
-    neighbours: &'a Neighbours,
-    routes: &'a mut Routes,
-    checking: &'a mut Vec<(SocketAddr, u8)>,
-    counters: &'a mut ShardCounters,
-}
-
-impl Crossing<'_> {
-    fn stays(&mut self, link: Link, remote: SocketAddr, bytes: &[u8], now: Instant) -> bool {
-        if self.neighbours.count() == 1 {
-            if is_stun(bytes) {
-                self.checking.push((remote, self.number));
-            }
-            return true;
-        }
-        let owner = if is_stun(bytes)
-            && let Some(shard) = rtcd_core::ice::ufrag::route(bytes).map(|place| place.shard)
-        {
-            if usize::from(shard) >= self.neighbours.count() {
-                self.counters.unknown_shard += 1;
-                return false;
-            }
-            if shard == self.number {
-                self.checking.push((remote, shard));
-            }
-            shard
-        } else {
-            self.routes.owner(remote, now).unwrap_or(self.number)
-        };
-        if owner == self.number {
-            return true;
-        }
-        if self.neighbours.pass(owner, self.number, link, bytes) {
-            self.counters.handed_over += 1;
-        } else {
-            self.counters.handover_full += 1;
-        }
-        false
-    }
-}
-
 /// One of the UDP sockets'.
 fn is_udp(token: Token) -> bool {
     (TOKEN_UDP..TOKEN_LISTEN).contains(&token)
-}
-
-/// First byte 0 to 3 (RFC 7983).
-fn is_stun(bytes: &[u8]) -> bool {
-    bytes.first().is_some_and(|first| *first < 4)
-}
-
-impl Shell {
-    fn transmit(&mut self, transmits: Transmits<'_>, routes: &mut Routes, neighbours: &Neighbours, now: Instant) {
-        let mut waiting = Waiting::default();
-        // Which socket they wait for.
-        let mut bound = 0;
-        for transmit in transmits {
-            if self.capture.is_some() {
-                self.captured(transmit.link, Way::Out, transmit.bytes, transmit.segment, now);
-            }
-            match transmit.link {
-                Link::Udp { local, remote } => {
-                    if !self.checking.is_empty() {
-                        self.proved(transmit.link, remote, routes, neighbours, now);
-                    }
-                    let Some(index) = self.sockets.iter().position(|socket| socket.serves(local)) else { continue };
-                    if let Some(before) = self.sockets.get(bound).filter(|_| bound != index) {
-                        waiting.send(&mut self.sender, before);
-                    }
-                    bound = index;
-                    let Some(socket) = self.sockets.get(index) else { continue };
-                    waiting.push(&mut self.sender, socket, local.ip(), remote, transmit.bytes, transmit.segment);
-                }
-                Link::Tcp { connection, .. } => {
-                    self.tcp.prove(connection);
-                    for frame in transmit.bytes.chunks(transmit.segment.max(1)) {
-                        self.counters.datagrams_out += 1;
-                        self.counters.bytes_out += frame.len() as u64;
-                        let poller = &self.poller;
-                        self.tcp.send(connection, frame, |stream, want| drop(poller.modify(stream, TOKEN_TCP | connection, want)));
-                    }
-                }
-            }
-        }
-        if let Some(socket) = self.sockets.get(bound) {
-            waiting.send(&mut self.sender, socket);
-        }
-        let tally = waiting.tally();
-        self.counters.sends += tally.messages;
-        self.counters.datagrams_out += tally.datagrams;
-        self.counters.bytes_out += tally.bytes;
-        self.counters.send_buffer_full += tally.full;
-        self.counters.send_refused += tally.refused;
-    }
-
-    /// The core answers a check from `remote`: the address is ours from now on, wherever its packets come in.
-    fn proved(&mut self, link: Link, remote: SocketAddr, routes: &mut Routes, neighbours: &Neighbours, now: Instant) {
-        let Some(at) = self.checking.iter().position(|(checking, _)| *checking == remote) else { return };
-        let (_, from) = self.checking.swap_remove(at);
-        if from == self.number {
-            routes.forget(remote, now);
-            self.ration.give_back(remote);
-        } else {
-            // A lost claim is repeated with the next check.
-            let _ = neighbours.send(from, Message::Claim { link, remote, shard: self.number });
-        }
-    }
-
-    fn flush_notes(&mut self) {
-        self.notes.flush();
-        if self.counters.notes_lost == 0 && self.notes.lost() > 0 {
-            tracing::error!(
-                shard = self.number,
-                "signalling is too far behind: notes of the media core are lost; add cores or lower the load"
-            );
-        }
-        self.counters.notes_lost = self.notes.lost();
-    }
-
-    /// Every datagram of a pass was underway for at most as long as the pass took.
-    fn observe_forwarding(&mut self, spent: Duration) {
-        let sent = self.counters.datagrams_out - self.sent_before;
-        self.sent_before = self.counters.datagrams_out;
-        self.forwarding.observe_many(spent.as_secs_f64(), sent);
-    }
-
-    fn answer_report(&mut self, core: rtcd_core::report::Report) {
-        // Asked and answered in one pass, so at most one is open.
-        let Some(reply) = self.report.take() else { return };
-        let report = ShardReport {
-            core,
-            shell: self.counters,
-            tcp: self.tcp.counters,
-            tcp_connections: self.tcp.len(),
-            passes: self.passes.clone(),
-            forwarding: self.forwarding.clone(),
-        };
-        self.counters.lateness_us_max = 0;
-        let _ = reply.send(report);
-    }
-
-    fn unix_us(&self, now: Instant) -> i64 {
-        unix_us(self.epoch, now)
-    }
-
-    #[cold]
-    fn captured(&mut self, link: Link, way: Way, bytes: &[u8], segment: usize, now: Instant) {
-        let at_us = self.unix_us(now);
-        if let Some(capture) = &mut self.capture {
-            capture.packets(link, way, bytes, segment, at_us);
-        }
-    }
-
-    fn tap(&mut self, tap: &TapId, item: &TapItem<'_>, now: Instant) {
-        let at_us = self.unix_us(now);
-        let Some(sink) = self.taps.get_mut(tap) else { return };
-        let item = match item {
-            TapItem::Packet { track, at_us, seq, timestamp, marker, key_frame, audio_level, payload } => {
-                let packet = v1::TapPacket {
-                    at_us: i64::try_from(*at_us).unwrap_or(i64::MAX),
-                    seq: *seq,
-                    timestamp: *timestamp,
-                    marker: *marker,
-                    payload: Bytes::copy_from_slice(payload),
-                    key_frame: *key_frame,
-                    audio_level: u32::from(*audio_level),
-                };
-                let pushed = sink.push_packet(track.as_str(), packet);
-                self.pushed(tap, pushed);
-                return;
-            }
-            // `identity` carries the peer's id here; the tap service, which knows people, replaces it.
-            TapItem::Track { peer, track, kind, source, mime, clock_rate, channels, payload_type, fmtp, width, height } => {
-                Item::Track(v1::TapTrack {
-                    track_sid: track.as_str().to_owned(),
-                    identity: peer.as_str().to_owned(),
-                    display_name: String::new(),
-                    kind: track_kind(*kind).into(),
-                    source: track_source(*source).into(),
-                    mime: (*mime).to_owned(),
-                    clock_rate: *clock_rate,
-                    channels: u32::from(*channels),
-                    payload_type: u32::from(*payload_type),
-                    fmtp: (*fmtp).to_owned(),
-                    width: *width,
-                    height: *height,
-                    encryption: v1::TapEncryption::None.into(),
-                })
-            }
-            TapItem::Gap { track, from_seq, packets } => Item::Gap(v1::TapGap {
-                track_sid: track.as_str().to_owned(),
-                from_seq: *from_seq,
-                packets: *packets,
-                reason: v1::tap_gap::Reason::Network.into(),
-            }),
-            TapItem::Muted { track, muted } => Item::Muted(v1::TapMuted { track_sid: track.as_str().to_owned(), muted: *muted }),
-            TapItem::TrackEnded { track } => Item::TrackEnded(v1::TapTrackEnded { track_sid: track.as_str().to_owned() }),
-        };
-        let pushed = sink.push(at_us, item);
-        self.pushed(tap, pushed);
-    }
-
-    fn pushed(&mut self, tap: &TapId, pushed: Pushed) {
-        match pushed {
-            Pushed::Queued => {}
-            Pushed::Dropped => self.counters.tap_packets_dropped += 1,
-            Pushed::Lost => self.lost_taps.push(tap.clone()),
-        }
-    }
-}
-
-fn unix_us(epoch: (Instant, u64), now: Instant) -> i64 {
-    let since = u64::try_from(now.saturating_duration_since(epoch.0).as_micros()).unwrap_or(u64::MAX);
-    i64::try_from(epoch.1.saturating_add(since)).unwrap_or(i64::MAX)
-}
-
-/// The core's kind in the protocol's words.
-#[must_use]
-pub(crate) fn track_kind(kind: Kind) -> v1::TrackKind {
-    match kind {
-        Kind::Audio => v1::TrackKind::Audio,
-        Kind::Video => v1::TrackKind::Video,
-    }
-}
-
-/// The core's source in the protocol's words.
-#[must_use]
-pub(crate) fn track_source(source: Source) -> v1::TrackSource {
-    match source {
-        Source::Camera => v1::TrackSource::Camera,
-        Source::Microphone => v1::TrackSource::Microphone,
-        Source::ScreenShare => v1::TrackSource::ScreenShare,
-        Source::ScreenShareAudio => v1::TrackSource::ScreenShareAudio,
-        Source::Unknown => v1::TrackSource::Unspecified,
-    }
-}
-
-/// Busy share of whole seconds.
-struct Load {
-    since: Instant,
-    busy: Duration,
-}
-
-impl Load {
-    fn new(now: Instant) -> Self {
-        Self { since: now, busy: Duration::ZERO }
-    }
-
-    fn busy(&mut self, spent: Duration) {
-        self.busy += spent;
-    }
-
-    fn second_over(&mut self, now: Instant) -> Option<u32> {
-        let over = now.saturating_duration_since(self.since);
-        if over < Duration::from_secs(1) {
-            return None;
-        }
-        let permille = self.busy.as_micros() * 1000 / over.as_micros().max(1);
-        self.since = now;
-        self.busy = Duration::ZERO;
-        Some(u32::try_from(permille).unwrap_or(1000).min(1000))
-    }
 }

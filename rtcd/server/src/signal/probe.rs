@@ -48,6 +48,7 @@ impl Probes {
             can_publish_data: false,
             auto_subscribe: false,
             adaptive_stream: false,
+            playout_delay: None,
         })
     }
 

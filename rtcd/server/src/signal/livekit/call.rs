@@ -7,6 +7,7 @@ use conclave_proto::v1;
 use livekit_protocol as lk;
 use lk::participant_info::{Kind, State};
 use rtcd_core::ids::{CallId, PeerId, TrackId};
+use rtcd_core::rtp::PlayoutDelay;
 
 use super::blob::Blobs;
 use super::data_track::DataTrack;
@@ -45,6 +46,8 @@ pub(super) struct Call {
     pub(super) timeouts: Timeouts,
     /// Participants at most; 0: as many as the core takes.
     pub(super) participants_max: u32,
+    /// How long players may hold pictures back; of who joins from now on.
+    pub(super) playout_delay: Option<PlayoutDelay>,
     /// Egresses that record it, and for whose consent the API key vouches that asked for each; `None`: for everybody's.
     pub(super) vouched: BTreeMap<String, Option<String>>,
     /// Keys of what is encrypted end to end that recordings may have.
@@ -147,6 +150,7 @@ impl Call {
         Self {
             timeouts: Timeouts { empty: settings.rooms.empty, departure: settings.departure, entered: false },
             participants_max: settings.rooms.participants_max,
+            playout_delay: None,
             rpcs: Vec::new(),
             data_handle: 0,
             vouched: BTreeMap::new(),

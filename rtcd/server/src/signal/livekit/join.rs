@@ -84,6 +84,7 @@ impl Adapter {
             can_publish_data: changeable || participant.grants.can_publish_data,
             auto_subscribe: participant.core_subscribes,
             adaptive_stream: settings.adaptive_stream,
+            playout_delay: call.playout_delay,
         })));
         turn.event(
             call,

@@ -6,6 +6,7 @@ use lk::RoomEndReason;
 use lk::data_packet::Value;
 use lk::signal_response::Message;
 use rtcd_core::ids::{CallId, PeerId};
+use rtcd_core::rtp::PlayoutDelay;
 
 use super::Adapter;
 use super::call::{Call, Participant, serves_others};
@@ -17,6 +18,9 @@ use crate::shard::Command;
 use crate::signal::livekit_server::agents;
 use crate::signal::livekit_server::egress::standing::Standing;
 use crate::signal::seam::{AdapterSettings, RoomAnswer, RoomAsk, RoomFault, RoomRequest};
+
+/// Upper bound of a player that is told a lower one alone; what Chromium has by itself.
+const PLAYOUT_DELAY_MAX_MS: u32 = 10_000;
 
 type Answer = Result<RoomAnswer, RoomFault>;
 
@@ -57,6 +61,7 @@ impl Adapter {
     /// Makes the room, or changes what the request names of one that is there.
     fn create_room(&mut self, turn: &mut Turn<'_>, id: &CallId, name: &str, wanted: &lk::CreateRoomRequest, key: &str) -> Answer {
         check_wanted(wanted, turn.settings)?;
+        let playout_delay = playout_delay(wanted)?;
         let standing = wanted.egress.as_ref().map(|orders| Standing::new(orders, name, key)).transpose()?;
         let new = !self.calls.contains_key(id);
         if new && self.calls.values().filter(|call| !call.timeouts.entered).count() >= limits::EMPTY_ROOMS_MAX {
@@ -76,6 +81,9 @@ impl Adapter {
         }
         if wanted.max_participants > 0 {
             call.participants_max = wanted.max_participants;
+        }
+        if let Some(bounds) = playout_delay {
+            call.playout_delay = Some(bounds);
         }
         if !wanted.metadata.is_empty() && wanted.metadata != call.metadata {
             call.metadata.clone_from(&wanted.metadata);
@@ -127,8 +135,6 @@ fn check_wanted(wanted: &lk::CreateRoomRequest, settings: &AdapterSettings) -> R
         (!wanted.room_preset.is_empty(), "room presets exist in LiveKit's cloud only; set each parameter"),
         (wanted.replay_enabled, "replays exist in LiveKit's cloud only"),
         (!wanted.tags.is_empty(), "rooms have no tags here; use metadata"),
-        (wanted.min_playout_delay > 0 || wanted.max_playout_delay > 0, "playout delays are not supported; leave them out"),
-        (wanted.sync_streams, "sync_streams is not supported; leave it out"),
     ];
     if let Some((_, why)) = unsupported.into_iter().find(|(asked, _)| *asked) {
         return Err(RoomFault::Unsupported(why));
@@ -140,6 +146,21 @@ fn check_wanted(wanted: &lk::CreateRoomRequest, settings: &AdapterSettings) -> R
         return Err(RoomFault::TooMuch("metadata size"));
     }
     agents::check_wanted(&wanted.agents)
+}
+
+/// Bounds of the play-out delay that a request names, in milliseconds there; with a lower one alone the upper is LiveKit's, 10 s.
+///
+/// `sync_streams` beside it asks for nothing that is not done anyway: see `negotiate::sections::stream_of_source` of the core.
+fn playout_delay(wanted: &lk::CreateRoomRequest) -> Result<Option<PlayoutDelay>, RoomFault> {
+    let (min, max) = match (wanted.min_playout_delay, wanted.max_playout_delay) {
+        (0, 0) => return Ok(None),
+        (min, 0) => (min, PLAYOUT_DELAY_MAX_MS.max(min)),
+        bounds => bounds,
+    };
+    if min > max {
+        return Err(RoomFault::Invalid(format!("min_playout_delay ({min} ms) is above max_playout_delay ({max} ms)")));
+    }
+    Ok(Some(PlayoutDelay::from_millis(min, max)))
 }
 
 impl Call {

@@ -43,9 +43,10 @@ impl Call {
         if participant.kind == i32::from(lk::participant_info::Kind::Egress) {
             return;
         }
-        let of_room = orders.standing.of_room().filter(|_| !std::mem::replace(&mut orders.room_begun, true));
-        let of_participant =
-            orders.standing.of_participant(&participant.identity).filter(|_| !std::mem::replace(&mut participant.recorded_by_order, true));
+        let first_of_room = !std::mem::replace(&mut orders.room_begun, true);
+        let first_of_participant = !std::mem::replace(&mut participant.recorded_by_order, true);
+        let of_room = first_of_room.then(|| orders.standing.of_room()).flatten();
+        let of_participant = first_of_participant.then(|| orders.standing.of_participant(&participant.identity)).flatten();
         for due in [of_room, of_participant, orders.standing.of_track(sid)].into_iter().flatten() {
             turn.out.push(AdapterOutput::Egress(Box::new(due)));
         }

@@ -25,6 +25,7 @@ mod blob;
 mod data_track;
 mod foreign;
 mod relayed;
+mod room;
 mod standing;
 mod vouch;
 

@@ -16,11 +16,7 @@ fn of_everything() -> lk::RoomEgress {
 
 impl World {
     fn order(&mut self, egress: lk::RoomEgress) -> Result<(), RoomFault> {
-        let (reply, mut answer) = tokio::sync::oneshot::channel();
-        let wanted = Box::new(lk::CreateRoomRequest { name: "call".to_owned(), egress: Some(egress), ..Default::default() });
-        let request = RoomRequest::Create { wanted, key: "key".to_owned() };
-        self.tell(AdapterInput::Room(Box::new(RoomAsk { call: call(), name: "call".to_owned(), request, reply })));
-        answer.try_recv().expect("answered").map(drop)
+        self.make_room(|wanted| wanted.egress = Some(egress))
     }
 
     /// A microphone.
@@ -30,7 +26,7 @@ impl World {
 }
 
 fn person(identity: &str) -> Of {
-    Of::Person { identity: identity.to_owned(), screen: false }
+    Of::Person { identity: identity.to_owned(), sources: &["camera", "microphone"] }
 }
 
 fn single(track: &TrackId) -> Of {

@@ -100,6 +100,9 @@ impl Pair {
     fn request(&self) -> Option<lk::egress_info::Request> {
         use lk::egress_info::Request;
         let request = self.order.request.clone();
+        if self.order.unified {
+            return serde_json::from_value(request).ok().map(Request::Egress);
+        }
         match self.order.kind {
             EgressKind::RoomComposite => serde_json::from_value(request).ok().map(Request::RoomComposite),
             EgressKind::Participant => serde_json::from_value(request).ok().map(Request::Participant),
@@ -130,6 +133,7 @@ impl Pair {
             size: i64::try_from(delivered.bytes).unwrap_or(i64::MAX),
             location: delivered.location,
         };
+        let manifest_location = delivered.manifest;
         lk::EgressInfo {
             egress_id: self.order.id.clone(),
             room_id: self.order.room_id.clone(),
@@ -141,6 +145,7 @@ impl Pair {
             error: error.to_owned(),
             file_results: vec![file.clone()],
             result: Some(lk::egress_info::Result::File(file)),
+            manifest_location,
             request: self.request(),
             source_type: match self.order.kind {
                 EgressKind::RoomComposite => lk::EgressSourceType::Web.into(),

@@ -4,12 +4,15 @@
 //! ([`info`]) is read from its jobs, also after a restart. [`watch`] tells webhooks what changes. [`standing`]: rooms that record by
 //! themselves.
 
+mod bucket;
+mod encoding;
 pub mod info;
 pub mod offloader;
 pub mod order;
 pub mod part;
 pub mod path;
 pub mod standing;
+mod unified;
 pub mod watch;
 
 use std::sync::Arc;
@@ -17,13 +20,13 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::response::Response;
 use livekit_protocol as lk;
-use offloader_jobs::egress::EgressOrder;
+use offloader_jobs::egress::{EgressKind, EgressOrder, Manifest};
 use offloader_jobs::order::RecordParams;
 use offloader_jobs::selection::Selection;
 
 use self::info::{Pair, pairs};
 use self::offloader::{Offloader, OffloaderFault};
-use self::order::Request;
+use self::order::{Of, Request};
 use self::path::Named;
 use super::call_of;
 use super::claims::Claims;
@@ -36,16 +39,22 @@ use crate::signal::livekit::{NOTICE, new_sid};
 use crate::signal::seam::{RoomAnswer, RoomFault, RoomRequest, Vouched};
 
 /// Calls that make something else than a file of a room, a person or tracks.
-const UNSUPPORTED: [(&str, &str); 4] = [
+const UNSUPPORTED: [(&str, &str); 2] = [
     ("StartWebEgress", "web pages are not recorded; use StartRoomCompositeEgress"),
-    ("StartEgress", "this form of request is not supported yet; use StartRoomCompositeEgress or another call of its kind"),
-    ("UpdateLayout", "the layout stays as it was when the egress began; start another one"),
     ("UpdateStream", "there are no streams to change; egress writes files"),
 ];
 
 /// Calls that are done.
-const METHODS: [&str; 6] =
-    ["StartRoomCompositeEgress", "StartParticipantEgress", "StartTrackCompositeEgress", "StartTrackEgress", "StopEgress", "ListEgress"];
+const METHODS: [&str; 8] = [
+    "StartEgress",
+    "StartRoomCompositeEgress",
+    "StartParticipantEgress",
+    "StartTrackCompositeEgress",
+    "StartTrackEgress",
+    "UpdateLayout",
+    "StopEgress",
+    "ListEgress",
+];
 
 /// What egress needs.
 #[derive(Clone)]
@@ -86,6 +95,10 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
         return Err(TwirpError::forbidden());
     }
     match method {
+        "StartEgress" => {
+            let request: lk::StartEgressRequest = form.read(body)?;
+            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
+        }
         "StartRoomCompositeEgress" => {
             let request: lk::RoomCompositeEgressRequest = form.read(body)?;
             Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
@@ -102,6 +115,7 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
             let request: lk::TrackEgressRequest = form.read(body)?;
             Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
         }
+        "UpdateLayout" => Ok(form.write(&update_layout(egress, form.read(body)?).await?)),
         "StopEgress" => Ok(form.write(&stop(egress, form.read(body)?).await?)),
         _ => {
             let request: lk::ListEgressRequest = form.read(body)?;
@@ -139,6 +153,7 @@ async fn start(node: &Node, egress: &Egress, key: &str, id: String, request: &im
     };
     let asked = match named.path(&wanted.path) {
         Some(path) => {
+            let manifest = wanted.manifest.then(|| manifest(&id, &room, &wanted.of, &named));
             let params = RecordParams {
                 call_id: split_call_id(&call).1.to_owned(),
                 tenant: super::TENANT.to_owned(),
@@ -156,10 +171,12 @@ async fn start(node: &Node, egress: &Egress, key: &str, id: String, request: &im
                     room_name: room.name.clone(),
                     kind: wanted.kind,
                     request: wanted.request,
+                    unified: wanted.unified,
                     form: wanted.form,
                     picture: wanted.picture,
                     path,
                     s3: wanted.s3,
+                    manifest,
                 })),
                 selection: Selection { media: wanted.media, only: part.map(|part| part.of) },
                 ..RecordParams::default()
@@ -181,6 +198,25 @@ async fn start(node: &Node, egress: &Egress, key: &str, id: String, request: &im
     }
 }
 
+/// What a manifest says of an egress when it begins.
+fn manifest(id: &str, room: &lk::Room, of: &Of, named: &Named<'_>) -> Manifest {
+    let track = named.track;
+    let (audio, video) = if let Of::Tracks { audio, video } = of { (audio.clone(), video.clone()) } else { (None, None) };
+    Manifest {
+        egress_id: id.to_owned(),
+        room_id: room.sid.clone(),
+        room_name: room.name.clone(),
+        started_at: named.unix_ms * 1_000_000,
+        publisher_identity: named.identity.unwrap_or_default().to_owned(),
+        track_id: track.map(|track| track.sid.clone()).unwrap_or_default(),
+        track_kind: track.map(|track| track.r#type().as_str_name().to_ascii_lowercase()).unwrap_or_default(),
+        track_source: track.map(|track| track.source().as_str_name().to_ascii_lowercase()).unwrap_or_default(),
+        audio_track_id: audio.unwrap_or_default(),
+        video_track_id: video.unwrap_or_default(),
+        ..Manifest::default()
+    }
+}
+
 /// Tells webhooks, where there are any, what becomes of an egress.
 fn tell(node: &Node, name: &str, info: lk::EgressInfo) {
     let Some(webhooks) = &node.webhooks else { return };
@@ -197,16 +233,34 @@ fn no_answer() -> TwirpError {
     TwirpError::new(Code::Unknown, "the room gave no answer")
 }
 
-async fn stop(egress: &Egress, request: lk::StopEgressRequest) -> Result<lk::EgressInfo, TwirpError> {
-    let not_found = || TwirpError::new(Code::NotFound, "egress does not exist");
-    let mut pair = all(egress).await?.into_iter().find(|pair| pair.order.id == request.egress_id).ok_or_else(not_found)?;
-    let status = pair.info().status();
-    if status != lk::EgressStatus::EgressStarting && status != lk::EgressStatus::EgressActive {
-        let text = format!("egress with status {} cannot be stopped", status.as_str_name());
-        return Err(TwirpError::new(Code::FailedPrecondition, text));
+async fn update_layout(egress: &Egress, request: lk::UpdateLayoutRequest) -> Result<lk::EgressInfo, TwirpError> {
+    // Looked at here: what it says of a wrong one is the same as when an egress begins.
+    order::layout(&request.layout)?;
+    let mut pair = under_way(egress, &request.egress_id, "updated").await?;
+    if pair.order.kind != EgressKind::RoomComposite {
+        return Err(RoomFault::Unsupported("only an egress of a whole room has a layout").into());
     }
+    let layout = if request.layout.is_empty() { "grid" } else { &request.layout };
+    pair.record = egress.offloader.lay_out(&pair.record.id, layout, moment().unix_ms).await?;
+    Ok(pair.info())
+}
+
+async fn stop(egress: &Egress, request: lk::StopEgressRequest) -> Result<lk::EgressInfo, TwirpError> {
+    let mut pair = under_way(egress, &request.egress_id, "stopped").await?;
     pair.record = egress.offloader.stop(&pair.record.id).await?;
     Ok(pair.info())
+}
+
+/// One that still records, so that it can be `changed`.
+async fn under_way(egress: &Egress, id: &str, changed: &str) -> Result<Pair, TwirpError> {
+    let not_found = || TwirpError::new(Code::NotFound, "egress does not exist");
+    let pair = all(egress).await?.into_iter().find(|pair| pair.order.id == id).ok_or_else(not_found)?;
+    let status = pair.info().status();
+    if status != lk::EgressStatus::EgressStarting && status != lk::EgressStatus::EgressActive {
+        let text = format!("egress with status {} cannot be {changed}", status.as_str_name());
+        return Err(TwirpError::new(Code::FailedPrecondition, text));
+    }
+    Ok(pair)
 }
 
 async fn all(egress: &Egress) -> Result<Vec<Pair>, OffloaderFault> {

@@ -116,6 +116,15 @@ impl Offloader {
         self.asked(self.client.clone().stop(request)).await
     }
 
+    /// Another layout of a room's egress from a moment on, Unix ms by this node's clock.
+    ///
+    /// # Errors
+    /// See [`OffloaderFault`].
+    pub async fn lay_out(&self, job: &str, layout: &str, at_ms: i64) -> Result<v1::Job, OffloaderFault> {
+        let request = v1::LayOutRequest { id: job.to_owned(), layout: layout.to_owned(), at_ms };
+        self.asked(self.client.clone().lay_out(request)).await
+    }
+
     /// The newest jobs of LiveKit's rooms.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use offloader_jobs::mattermost::PictureProfile;
 use offloader_jobs::selection::MediaKinds;
 use serde_json::Value;
 
+use super::bucket::{OTHER_STORES, bucket};
+use super::encoding::Encoding;
 use crate::limits::{EGRESS_PATH_LEN_MAX, ROOM_TEXT_LEN_MAX};
 use crate::signal::seam::RoomFault;
 
@@ -31,6 +33,10 @@ pub struct Wanted {
     pub s3: Option<S3Bucket>,
     /// The request, to be told again: without secrets.
     pub request: Value,
+    /// It came as `StartEgress`, whatever older call would have asked the same.
+    pub unified: bool,
+    /// A manifest is written beside the file.
+    pub manifest: bool,
 }
 
 /// Of whom or what in a room.
@@ -38,12 +44,12 @@ pub struct Wanted {
 pub enum Of {
     /// Everybody.
     Room,
-    /// One person's camera and microphone, or shared screen and its sound.
+    /// What one person says and shows.
     Person {
         /// Who.
         identity: String,
-        /// The shared screen.
-        screen: bool,
+        /// What of it, in the words of tracks' sources.
+        sources: &'static [&'static str],
     },
     /// Tracks of one person.
     Tracks {
@@ -70,19 +76,11 @@ impl Request for lk::RoomCompositeEgressRequest {
     fn wanted(&self) -> Result<Wanted, RoomFault> {
         use lk::room_composite_egress_request::{Options, Output};
         refuse(&[
-            (!self.custom_base_url.is_empty(), "there is no browser here that could show a page of yours; leave custom_base_url out"),
+            (!self.custom_base_url.is_empty(), NO_PAGES),
             (self.audio_mixing() != lk::AudioMixing::DefaultMixing, "everybody is mixed into both channels; leave audio_mixing out"),
         ])?;
-        let layout = match self.layout.as_str() {
-            "" => Layout::default(),
-            name => name.parse().map_err(|_| RoomFault::Unsupported(LAYOUTS))?,
-        };
-        let media = match (self.audio_only, self.video_only) {
-            (false, false) => MediaKinds::Both,
-            (true, false) => MediaKinds::Sound,
-            (false, true) => MediaKinds::Pictures,
-            (true, true) => return Err(RoomFault::Invalid("audio_only and video_only at once leave nothing".to_owned())),
-        };
+        let layout = layout(&self.layout)?;
+        let media = media(self.audio_only, self.video_only)?;
         let outputs = Outputs {
             old_file: if let Some(Output::File(file)) = &self.output { Some(file) } else { None },
             files: &self.file_outputs,
@@ -96,7 +94,7 @@ impl Request for lk::RoomCompositeEgressRequest {
             Some(Options::Preset(preset)) => Encoding::Preset(*preset),
             Some(Options::Advanced(wanted)) => Encoding::Advanced(wanted),
         };
-        let wanted = encoded(self, EgressKind::RoomComposite, &self.room_name, Of::Room, media, &outputs, &encoding)?;
+        let wanted = encoded(self, EgressKind::RoomComposite, &self.room_name, Of::Room, media, outputs.file()?, &encoding)?;
         Ok(Wanted { picture: PictureProfile { layout, ..wanted.picture }, ..wanted })
     }
 }
@@ -104,9 +102,7 @@ impl Request for lk::RoomCompositeEgressRequest {
 impl Request for lk::ParticipantEgressRequest {
     fn wanted(&self) -> Result<Wanted, RoomFault> {
         use lk::participant_egress_request::Options;
-        if self.identity.is_empty() || self.identity.len() > ROOM_TEXT_LEN_MAX {
-            return Err(RoomFault::Invalid("identity names somebody in the room".to_owned()));
-        }
+        let identity = somebody(&self.identity)?;
         let outputs = Outputs {
             old_file: None,
             files: &self.file_outputs,
@@ -120,8 +116,9 @@ impl Request for lk::ParticipantEgressRequest {
             Some(Options::Preset(preset)) => Encoding::Preset(*preset),
             Some(Options::Advanced(wanted)) => Encoding::Advanced(wanted),
         };
-        let of = Of::Person { identity: self.identity.clone(), screen: self.screen_share };
-        encoded(self, EgressKind::Participant, &self.room_name, of, MediaKinds::Both, &outputs, &encoding)
+        let sources: &[&str] = if self.screen_share { &["screen_share", "screen_share_audio"] } else { &["camera", "microphone"] };
+        let of = Of::Person { identity, sources };
+        encoded(self, EgressKind::Participant, &self.room_name, of, MediaKinds::Both, outputs.file()?, &encoding)
     }
 }
 
@@ -150,7 +147,7 @@ impl Request for lk::TrackCompositeEgressRequest {
             Some(Options::Preset(preset)) => Encoding::Preset(*preset),
             Some(Options::Advanced(wanted)) => Encoding::Advanced(wanted),
         };
-        encoded(self, EgressKind::TrackComposite, &self.room_name, Of::Tracks { audio, video }, media, &outputs, &encoding)
+        encoded(self, EgressKind::TrackComposite, &self.room_name, Of::Tracks { audio, video }, media, outputs.file()?, &encoding)
     }
 }
 
@@ -172,25 +169,25 @@ impl Request for lk::TrackEgressRequest {
             Some(Store::S3(s3)) => Some(bucket(s3)?),
             Some(Store::Gcp(_) | Store::Azure(_) | Store::AliOss(_)) => return Err(RoomFault::Unsupported(OTHER_STORES)),
         };
-        Ok(Wanted {
-            kind: EgressKind::Track,
+        let file = Target {
+            file_type: lk::EncodedFileType::DefaultFiletype,
+            path: &file.filepath,
+            disable_manifest: file.disable_manifest,
             s3,
-            room: room(&self.room_name)?,
-            of: Of::Track(self.track_id.clone()),
-            media: MediaKinds::Both,
-            form: FileForm::Track,
-            picture: PictureProfile::default(),
-            path: path(&file.filepath)?,
-            request: without_secrets(self),
-        })
+        };
+        as_it_is(self, &self.room_name, &self.track_id, file)
     }
 }
 
-const LAYOUTS: &str = "the layouts are grid, speaker and single-speaker, each also with -light or -dark";
-const NO_WEBHOOKS: &str = "webhooks are those of the settings; leave webhooks out";
-const OTHER_STORES: &str = "files go to the offloader's folder or to S3; leave gcp, azure and ali_oss out";
+pub(super) const LAYOUTS: &str = "the layouts are grid, speaker and single-speaker, each also with -light or -dark";
+pub(super) const NO_STREAMS: &str = "streams are not sent; write a file";
+pub(super) const NO_SEGMENTS: &str = "segments are not written; write a file";
+pub(super) const NO_IMAGES: &str = "images are not written; write a file";
+pub(super) const NO_PAGES: &str = "there is no browser here that could show a page of yours; leave custom_base_url out";
+pub(super) const ONE_FILE: &str = "name exactly one file to write";
+pub(super) const NO_WEBHOOKS: &str = "webhooks are those of the settings; leave webhooks out";
 
-fn refuse(unsupported: &[(bool, &'static str)]) -> Result<(), RoomFault> {
+pub(super) fn refuse(unsupported: &[(bool, &'static str)]) -> Result<(), RoomFault> {
     match unsupported.iter().find(|(asked, _)| *asked) {
         Some((_, why)) => Err(RoomFault::Unsupported(why)),
         None => Ok(()),
@@ -217,39 +214,41 @@ struct Outputs<'r> {
 }
 
 impl<'r> Outputs<'r> {
-    fn file(&self) -> Result<&'r lk::EncodedFileOutput, RoomFault> {
-        refuse(&[
-            (self.streams, "streams are not sent; write a file"),
-            (self.segments, "segments are not written; write a file"),
-            (self.images, "images are not written; write a file"),
-            (self.webhooks, NO_WEBHOOKS),
-        ])?;
-        match (self.old_file, self.files) {
-            (Some(file), []) | (None, [file]) => Ok(file),
-            _ => Err(RoomFault::Invalid("name exactly one file to write".to_owned())),
-        }
+    fn file(&self) -> Result<Target<'r>, RoomFault> {
+        use lk::encoded_file_output::Output as Store;
+        refuse(&[(self.streams, NO_STREAMS), (self.segments, NO_SEGMENTS), (self.images, NO_IMAGES), (self.webhooks, NO_WEBHOOKS)])?;
+        let ((Some(file), []) | (None, [file])) = (self.old_file, self.files) else {
+            return Err(RoomFault::Invalid(ONE_FILE.to_owned()));
+        };
+        let s3 = match &file.output {
+            None => None,
+            Some(Store::S3(s3)) => Some(bucket(s3)?),
+            Some(Store::Gcp(_) | Store::Azure(_) | Store::AliOss(_)) => return Err(RoomFault::Unsupported(OTHER_STORES)),
+        };
+        Ok(Target { file_type: file.file_type(), path: &file.filepath, disable_manifest: file.disable_manifest, s3 })
     }
 }
 
+/// The file that a request wants to be written.
+pub(super) struct Target<'r> {
+    pub(super) file_type: lk::EncodedFileType,
+    pub(super) path: &'r str,
+    pub(super) disable_manifest: bool,
+    pub(super) s3: Option<S3Bucket>,
+}
+
 /// What all calls that encode have in common.
-fn encoded(
+pub(super) fn encoded(
     request: &impl Request,
     kind: EgressKind,
     room_name: &str,
     of: Of,
     media: MediaKinds,
-    outputs: &Outputs<'_>,
+    file: Target<'_>,
     encoding: &Encoding<'_>,
 ) -> Result<Wanted, RoomFault> {
     use lk::EncodedFileType as Type;
-    let file = outputs.file()?;
-    use lk::encoded_file_output::Output as Store;
-    let s3 = match &file.output {
-        None => None,
-        Some(Store::S3(s3)) => Some(bucket(s3)?),
-        Some(Store::Gcp(_) | Store::Azure(_) | Store::AliOss(_)) => return Err(RoomFault::Unsupported(OTHER_STORES)),
-    };
-    let form = match (file.file_type(), media) {
+    let form = match (file.file_type, media) {
         (Type::Mp3, _) => return Err(RoomFault::Unsupported("MP3 is not written; leave file_type out")),
         (Type::DefaultFiletype | Type::Ogg, MediaKinds::Sound) => FileForm::Ogg,
         (Type::Ogg, MediaKinds::Both | MediaKinds::Pictures) => {
@@ -266,54 +265,58 @@ fn encoded(
         of,
         media,
         form,
-        path: path(&file.filepath)?,
-        s3,
+        path: path(file.path)?,
+        s3: file.s3,
         request: without_secrets(request),
+        unified: false,
+        manifest: !file.disable_manifest,
     })
 }
 
-/// A bucket of a request. Whether files may go there is for the offloader to say.
-fn bucket(s3: &lk::S3Upload) -> Result<S3Bucket, RoomFault> {
-    refuse(&[
-        (
-            !s3.assume_role_arn.is_empty() || !s3.assume_role_external_id.is_empty(),
-            "roles are not assumed; give keys that may write to the bucket",
-        ),
-        (s3.proxy.is_some(), "proxies are not used; leave proxy out"),
-        (!s3.tagging.is_empty(), "objects are not tagged; use metadata"),
-    ])?;
-    let bad = |text: &str| Err(RoomFault::Invalid(text.to_owned()));
-    if s3.access_key.is_empty() || s3.secret.is_empty() {
-        return bad("s3 needs access_key and secret: this server has no keys of its own for buckets");
+/// One track, as its publisher sends it.
+pub(super) fn as_it_is(request: &impl Request, room_name: &str, track: &str, file: Target<'_>) -> Result<Wanted, RoomFault> {
+    if file.file_type != lk::EncodedFileType::DefaultFiletype {
+        return Err(RoomFault::Invalid("a track as it is comes in the container of its codec; leave file_type out".to_owned()));
     }
-    // What becomes part of a host's name or of a path is plain.
-    let plain = |text: &str| {
-        !text.is_empty() && text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-    };
-    let region = if s3.region.is_empty() { "us-east-1" } else { &s3.region };
-    if !plain(&s3.bucket) || s3.bucket.contains("..") || !plain(region) {
-        return bad("bucket and region have letters, digits, dots, dashes and underscores, 63 at most");
-    }
-    let endpoint = match s3.endpoint.trim_end_matches('/') {
-        "" => format!("https://s3.{region}.amazonaws.com"),
-        endpoint if endpoint.contains("://") => endpoint.to_ascii_lowercase(),
-        endpoint => format!("https://{}", endpoint.to_ascii_lowercase()),
-    };
-    let header = |text: &String| text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    if s3.metadata.iter().any(|(name, value)| !plain(name) || !header(value)) || !header(&s3.content_disposition) {
-        return bad("metadata and content_disposition become headers: names of letters and digits, values in ASCII");
-    }
-    Ok(S3Bucket {
-        endpoint,
-        region: region.to_owned(),
-        bucket: s3.bucket.clone(),
-        path_style: s3.force_path_style,
-        access_key: s3.access_key.clone(),
-        secret: s3.secret.clone(),
-        session_token: s3.session_token.clone(),
-        metadata: s3.metadata.clone().into_iter().collect(),
-        content_disposition: s3.content_disposition.clone(),
+    Ok(Wanted {
+        kind: EgressKind::Track,
+        s3: file.s3,
+        room: room(room_name)?,
+        of: Of::Track(track.to_owned()),
+        media: MediaKinds::Both,
+        form: FileForm::Track,
+        picture: PictureProfile::default(),
+        path: path(file.path)?,
+        request: without_secrets(request),
+        unified: false,
+        manifest: !file.disable_manifest,
     })
+}
+
+/// How a room is laid out.
+pub(super) fn layout(name: &str) -> Result<Layout, RoomFault> {
+    match name {
+        "" => Ok(Layout::default()),
+        name => name.parse().map_err(|_| RoomFault::Unsupported(LAYOUTS)),
+    }
+}
+
+/// What is recorded of a room.
+pub(super) fn media(audio_only: bool, video_only: bool) -> Result<MediaKinds, RoomFault> {
+    match (audio_only, video_only) {
+        (false, false) => Ok(MediaKinds::Both),
+        (true, false) => Ok(MediaKinds::Sound),
+        (false, true) => Ok(MediaKinds::Pictures),
+        (true, true) => Err(RoomFault::Invalid("audio_only and video_only at once leave nothing".to_owned())),
+    }
+}
+
+/// Whose name stands in a request.
+pub(super) fn somebody(identity: &str) -> Result<String, RoomFault> {
+    if identity.is_empty() || identity.len() > ROOM_TEXT_LEN_MAX {
+        return Err(RoomFault::Invalid("identity names somebody in the room".to_owned()));
+    }
+    Ok(identity.to_owned())
 }
 
 /// A request with LiveKit's placeholders where secrets were.
@@ -343,73 +346,6 @@ fn without_secrets(request: &impl serde::Serialize) -> Value {
     let mut request = serde_json::to_value(request).unwrap_or_default();
     redact(&mut request);
     request
-}
-
-/// How a file is to be encoded.
-enum Encoding<'r> {
-    Default,
-    Preset(i32),
-    Advanced(&'r lk::EncodingOptions),
-}
-
-impl Encoding<'_> {
-    fn picture(&self, form: FileForm) -> Result<PictureProfile, RoomFault> {
-        use lk::EncodingOptionsPreset as Preset;
-        let of = |width, height, frame_rate, video_kbps| PictureProfile {
-            width,
-            height,
-            frame_rate,
-            video_kbps,
-            audio_kbps: 128,
-            ..PictureProfile::default()
-        };
-        let bad = |text: &str| Err(RoomFault::Invalid(text.to_owned()));
-        match self {
-            Self::Default => Ok(of(1280, 720, 30, 3000)),
-            Self::Preset(preset) => match Preset::try_from(*preset) {
-                Ok(Preset::H264720p30) => Ok(of(1280, 720, 30, 3000)),
-                Ok(Preset::H264720p60) => Ok(of(1280, 720, 60, 4500)),
-                Ok(Preset::H2641080p30) => Ok(of(1920, 1080, 30, 4500)),
-                Ok(Preset::H2641080p60) => Ok(of(1920, 1080, 60, 6000)),
-                Ok(Preset::PortraitH264720p30) => Ok(of(720, 1280, 30, 3000)),
-                Ok(Preset::PortraitH264720p60) => Ok(of(720, 1280, 60, 4500)),
-                Ok(Preset::PortraitH2641080p30) => Ok(of(1080, 1920, 30, 4500)),
-                Ok(Preset::PortraitH2641080p60) => Ok(of(1080, 1920, 60, 6000)),
-                Ok(Preset::Passthrough) | Err(_) => {
-                    bad("this preset is for single tracks as they are (StartTrackEgress); use H264_720P_30 or another of its kind")
-                }
-            },
-            Self::Advanced(wanted) => {
-                let video = matches!(wanted.video_codec(), lk::VideoCodec::DefaultVc | lk::VideoCodec::H264Main);
-                let sound = wanted.audio_codec();
-                let (codecs, which): (&[lk::AudioCodec], _) = match form {
-                    FileForm::Ogg => (&[lk::AudioCodec::Opus], "files of sound alone have Opus in Ogg, or AAC with file_type MP4"),
-                    FileForm::Mp4 | FileForm::SilentMp4 | FileForm::Track => {
-                        (&[lk::AudioCodec::Aac, lk::AudioCodec::Opus], "files have H.264 (main), and AAC or Opus; leave the codecs out")
-                    }
-                };
-                if !video || (sound != lk::AudioCodec::DefaultAc && !codecs.contains(&sound)) {
-                    return Err(RoomFault::Unsupported(which));
-                }
-                let (width, height) = (or(wanted.width, 1920), or(wanted.height, 1080));
-                let (frame_rate, video_kbps, audio_kbps) =
-                    (or(wanted.framerate, 30), or(wanted.video_bitrate, 4500), or(wanted.audio_bitrate, 128));
-                let even = |size: u32| (160..=3840).contains(&size) && size.is_multiple_of(2);
-                if !even(width) || !even(height) || !(1..=60).contains(&frame_rate) {
-                    return bad("width and height are even numbers from 160 to 3840, framerate is 1 to 60");
-                }
-                if !(100..=20_000).contains(&video_kbps) || !(16..=512).contains(&audio_kbps) {
-                    return bad("video_bitrate is 100 to 20000, audio_bitrate 16 to 512 kbit/s");
-                }
-                let opus = sound == lk::AudioCodec::Opus;
-                Ok(PictureProfile { audio_kbps, opus, ..of(width, height, frame_rate, video_kbps) })
-            }
-        }
-    }
-}
-
-fn or(wanted: i32, default: u32) -> u32 {
-    if wanted == 0 { default } else { u32::try_from(wanted).unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -520,22 +456,22 @@ mod tests {
         assert_eq!(host(s3(|_| {})), "https://days.s3.eu-west-1.amazonaws.com");
         assert_eq!(host(s3(|s3| (s3.endpoint, s3.force_path_style) = ("http://Minio:9000/".to_owned(), true))), "http://minio:9000/days");
         assert_eq!(host(s3(|s3| s3.endpoint = "minio.example".to_owned())), "https://days.minio.example");
-        let invalid: [fn(&mut lk::S3Upload); 6] = [
+        assert_eq!(s3(|s3| s3.tagging = "a=b&c=d".to_owned()).expect("fine").s3.expect("a bucket").tagging, "a=b&c=d");
+        let invalid: [fn(&mut lk::S3Upload); 8] = [
             |s3| s3.access_key.clear(),
             |s3| s3.secret.clear(),
             |s3| s3.bucket.clear(),
             |s3| s3.bucket = "evil.example/".to_owned(),
             |s3| s3.region = "x@evil.example#".to_owned(),
             |s3| drop(s3.metadata.insert("a".to_owned(), "b\r\nc: d".to_owned())),
+            |s3| s3.tagging = "a=b\r\nc: d".to_owned(),
+            |s3| s3.tagging = "a=b&".repeat(11),
         ];
         for (number, change) in invalid.into_iter().enumerate() {
             assert!(matches!(s3(change), Err(RoomFault::Invalid(_))), "{number}");
         }
-        let unsupported: [fn(&mut lk::S3Upload); 3] = [
-            |s3| s3.assume_role_arn = "arn:x".to_owned(),
-            |s3| s3.proxy = Some(lk::ProxyConfig::default()),
-            |s3| s3.tagging = "a=b".to_owned(),
-        ];
+        let unsupported: [fn(&mut lk::S3Upload); 2] =
+            [|s3| s3.assume_role_arn = "arn:x".to_owned(), |s3| s3.proxy = Some(lk::ProxyConfig::default())];
         for (number, change) in unsupported.into_iter().enumerate() {
             assert!(matches!(s3(change), Err(RoomFault::Unsupported(_))), "{number}");
         }

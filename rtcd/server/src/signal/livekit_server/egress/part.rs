@@ -20,12 +20,11 @@ pub struct Part {
 /// # Errors
 /// It is not there, or is no such thing.
 pub fn find(of: &Of, people: &[lk::ParticipantInfo]) -> Result<Option<Part>, RoomFault> {
-    let sources = |names: [&str; 2]| names.map(str::to_owned).to_vec();
     match of {
         Of::Room => Ok(None),
-        Of::Person { identity, screen } => {
+        Of::Person { identity, sources } => {
             let person = people.iter().find(|person| person.identity == *identity).ok_or(RoomFault::NoParticipant)?;
-            let sources = if *screen { sources(["screen_share", "screen_share_audio"]) } else { sources(["camera", "microphone"]) };
+            let sources = sources.iter().map(|source| (*source).to_owned()).collect();
             let of = PartOfCall { identity: person.identity.clone(), sources, ..PartOfCall::default() };
             Ok(Some(Part { of, track: None }))
         }
@@ -83,14 +82,16 @@ mod tests {
         let found = |of: Of| find(&of, &people()).map(|part| part.map(|part| part.of));
         let named = |sid: &str| Some(sid.to_owned());
         assert_eq!(found(Of::Room), Ok(None));
-        let screen = found(Of::Person { identity: "ann".to_owned(), screen: true }).expect("ann").expect("a part");
+        let screen = found(Of::Person { identity: "ann".to_owned(), sources: &["screen_share", "screen_share_audio"] })
+            .expect("ann")
+            .expect("a part");
         assert_eq!((screen.identity.as_str(), screen.sources[0].as_str()), ("ann", "screen_share"));
         let part = found(Of::Tracks { audio: named("TR_a"), video: named("TR_v") }).expect("hers").expect("a part");
         assert_eq!((part.identity.as_str(), &part.track_sids[..]), ("ann", &["TR_a".to_owned(), "TR_v".to_owned()][..]));
         let track = find(&Of::Track("TR_b".to_owned()), &people()).expect("his").expect("a part");
         assert_eq!((track.of.identity.as_str(), track.track.map(|track| track.sid)), ("bob", named("TR_b")));
         for (of, fault) in [
-            (Of::Person { identity: "carol".to_owned(), screen: false }, RoomFault::NoParticipant),
+            (Of::Person { identity: "carol".to_owned(), sources: &["camera", "microphone"] }, RoomFault::NoParticipant),
             (Of::Track("TR_x".to_owned()), RoomFault::NoTrack),
             (Of::Tracks { audio: named("TR_x"), video: None }, RoomFault::NoTrack),
         ] {

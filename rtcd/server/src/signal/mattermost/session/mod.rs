@@ -311,6 +311,7 @@ impl Turn<'_> {
             auto_subscribe: false,
             audio_levels: true,
             adaptive_stream: false,
+            playout_delay: None,
         })));
     }
 
