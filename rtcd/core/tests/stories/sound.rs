@@ -385,7 +385,11 @@ fn playout_delay_of_a_call_replaces_that_of_publishers() {
         world.microphone(ben, "ben");
         world.run(Duration::from_secs(4));
         let (seen, heard) = (world.heard(ben, "TR_cam"), world.heard(ben, "TR_ann"));
-        assert!(seen.len() > 20 && seen.iter().all(|seen| seen.playout_delay == Some((100 * MS, 400 * MS))), "{transports:?} {:?}", seen.last());
+        assert!(
+            seen.len() > 20 && seen.iter().all(|seen| seen.playout_delay == Some((100 * MS, 400 * MS))),
+            "{transports:?} {:?}",
+            seen.last()
+        );
         assert!(heard.len() > 20 && heard.iter().all(|heard| heard.playout_delay.is_none()), "{:?}", heard.last());
     }
 }

@@ -28,7 +28,9 @@ fn players_of_who_joins_hold_pictures_back_as_the_room_says() {
     let mut world = World::new();
     world.make_room(|_| {}).expect("made");
     assert_eq!(world.delay_of("s1"), None);
-    for (min, max, told) in [(200, 0, (200, 10_000)), (0, 300, (0, 300)), (20_000, 0, (20_000, 20_000)), (100_000, 200_000, (40_950, 40_950))] {
+    for (min, max, told) in
+        [(200, 0, (200, 10_000)), (0, 300, (0, 300)), (20_000, 0, (20_000, 20_000)), (100_000, 200_000, (40_950, 40_950))]
+    {
         let set = |wanted: &mut lk::CreateRoomRequest| (wanted.min_playout_delay, wanted.max_playout_delay) = (min, max);
         world.make_room(set).expect("changed");
         assert_eq!(world.delay_of(&format!("s-{min}-{max}")), Some(PlayoutDelay::from_millis(told.0, told.1)));

@@ -169,12 +169,8 @@ impl Request for lk::TrackEgressRequest {
             Some(Store::S3(s3)) => Some(bucket(s3)?),
             Some(Store::Gcp(_) | Store::Azure(_) | Store::AliOss(_)) => return Err(RoomFault::Unsupported(OTHER_STORES)),
         };
-        let file = Target {
-            file_type: lk::EncodedFileType::DefaultFiletype,
-            path: &file.filepath,
-            disable_manifest: file.disable_manifest,
-            s3,
-        };
+        let file =
+            Target { file_type: lk::EncodedFileType::DefaultFiletype, path: &file.filepath, disable_manifest: file.disable_manifest, s3 };
         as_it_is(self, &self.room_name, &self.track_id, file)
     }
 }

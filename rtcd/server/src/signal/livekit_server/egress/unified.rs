@@ -59,9 +59,7 @@ impl Request for lk::StartEgressRequest {
                     (
                         Of::Tracks { audio: Some(track), video: None } | Of::Tracks { audio: None, video: Some(track) },
                         Some(Asked::Preset(preset)),
-                    ) if *preset == i32::from(lk::EncodingOptionsPreset::Passthrough) => {
-                        as_it_is(self, &self.room_name, track, file)?
-                    }
+                    ) if *preset == i32::from(lk::EncodingOptionsPreset::Passthrough) => as_it_is(self, &self.room_name, track, file)?,
                     _ => encoded(self, kind, &self.room_name, of, media, file, &encoding)?,
                 }
             }
