@@ -77,7 +77,7 @@ globalThis.sent = async (source) => {
     if (layers[rid ?? ""]) Object.assign(layers[rid ?? ""], { active, maxFramerate });
   return layers;
 };
-// What comes of a person's source, and what the decoder made of it; `held` is how many seconds its frames waited, all together.
+// What comes of a person's source, and what the decoder made of it; held: seconds that its frames waited, all together.
 globalThis.got = async (identity, source) => {
   const found = { frames: 0, wide: 0, energy: 0, packets: 0, codec: "", held: 0, emitted: 0 };
   const track = room.remoteParticipants.get(identity)?.getTrackPublication(source)?.track;
