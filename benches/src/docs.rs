@@ -29,9 +29,6 @@ pub(crate) fn write(folder: &Path, results: &Results) -> anyhow::Result<()> {
         said.dedup();
         said.join(", ")
     };
-    let mut versions: Vec<&str> = settings.iter().flat_map(|setting| setting.versions.iter().map(String::as_str)).collect();
-    versions.sort_unstable();
-    versions.dedup();
     let rows = || costs.iter().flat_map(|summary| &summary.rows).map(|row| row.windows + row.void);
     let runs = match (rows().min(), rows().max()) {
         (Some(least), Some(most)) if least < most => format!("{least} to {most}"),
@@ -45,7 +42,7 @@ pub(crate) fn write(folder: &Path, results: &Results) -> anyhow::Result<()> {
         .replace("{bars}", &bars::table(&bars::lines(&costs, &trials)))
         .replace("{tables}", &report::tables(&costs))
         .replace("{trials}", &trials.iter().map(trials::Summary::table).collect::<String>())
-        .replace("{versions}", &versions.join(", "))
+        .replace("{versions}", &versions(settings))
         .replace("{client_max}", &format!("{:.0}", CLIENT_SHARE_MAX * 100.0))
         .replace("{runs}", &runs)
         .replace("{seconds}", &each(|setting| setting.seconds.to_string()))
@@ -53,6 +50,27 @@ pub(crate) fn write(folder: &Path, results: &Results) -> anyhow::Result<()> {
         .replace("{seed}", &each(|setting| setting.seed.to_string()));
     fs::write(folder.join("performance.md"), page)?;
     Ok(())
+}
+
+/// Who was measured; where that is not the same for everything, for what.
+fn versions(settings: &[Setting]) -> String {
+    let mut groups: Vec<(&[String], Vec<&str>)> = Vec::new();
+    for setting in settings {
+        let group = match groups.iter().position(|(versions, _)| *versions == setting.versions) {
+            Some(known) => groups.get_mut(known),
+            None => {
+                groups.push((&setting.versions, Vec::new()));
+                groups.last_mut()
+            }
+        };
+        group.into_iter().for_each(|(_, measured)| measured.extend(setting.measured.iter().map(String::as_str)));
+    }
+    match &groups[..] {
+        [(versions, _)] => versions.join(", "),
+        several => {
+            several.iter().map(|(versions, of)| format!("{} ({})", versions.join(", "), of.join(", "))).collect::<Vec<_>>().join("; ")
+        }
+    }
 }
 
 pub(crate) fn revision() -> String {
@@ -151,6 +169,7 @@ mod tests {
             machine: machine(),
             load: load(),
             versions: vec!["janus 1.1.2".to_owned()],
+            measured: vec!["costs".to_owned()],
             seconds: 3,
             warmup: 1,
             seed: 7,
@@ -165,8 +184,14 @@ mod tests {
                 figures: vec![Some(1.0), Some(1000.0), Some(5.0)],
             }],
         };
+        let mut newer = results.settings.clone();
+        for setting in newer.iter_mut().skip(1) {
+            (setting.versions, setting.measured) = (vec!["janus 2".to_owned()], vec!["idle".to_owned(), "joins".to_owned()]);
+        }
+        assert_eq!(versions(&newer), "janus 1.1.2 (costs); janus 2 (idle, joins)");
         let folder = tempfile::tempdir()?;
         write(folder.path(), &results)?;
+        assert_eq!(versions(&results.settings), "janus 1.1.2");
         let page = fs::read_to_string(folder.path().join("performance.md"))?;
         assert!(page.contains("| janus | 10.00 [10.00–10.00]") && page.contains("0.25 [0.25–0.25]"), "{page}");
         assert!(page.contains("CPU per packet, × ideal | ≤ 1.15 | 1.25 [1.25–1.25] | **missed** |"), "{page}");

@@ -188,6 +188,7 @@ fn measure_all(arguments: &Arguments) -> anyhow::Result<Results> {
         machine: docs::machine(),
         load: docs::load(),
         versions: versions(&rivals),
+        measured: if arguments.only.is_empty() { vec!["costs".to_owned(), "trials".to_owned()] } else { arguments.only.clone() },
         seconds: arguments.seconds,
         warmup: arguments.warmup,
         seed,

@@ -18,6 +18,9 @@ pub(crate) struct Setting {
     /// When the bench began.
     pub(crate) load: String,
     pub(crate) versions: Vec<String>,
+    /// What was measured so: names of scenarios and trials.
+    #[serde(default)]
+    pub(crate) measured: Vec<String>,
     pub(crate) seconds: u64,
     pub(crate) warmup: u64,
     pub(crate) seed: u64,

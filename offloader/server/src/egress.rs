@@ -133,6 +133,39 @@ fn in_place<T>(place: &Path, folder: &Path, job: &str, write: impl FnOnce(&Path)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offloader_jobs::{Kind, Spec};
+
+    #[test]
+    fn layouts_follow_each_other_within_bounds_and_only_a_rooms_egress_has_any() {
+        let job = |egress: Option<EgressKind>| {
+            let egress = egress.map(|kind| Box::new(EgressOrder { kind, ..EgressOrder::default() }));
+            let params = serde_json::to_string(&RecordParams { egress, ..RecordParams::default() }).unwrap();
+            let spec = Spec {
+                kind: Kind::Record,
+                tenant: "t".into(),
+                call_id: "c".into(),
+                recording_id: "rec-1".into(),
+                idempotency_key: "k".into(),
+                params,
+            };
+            Job::new("job-1".into(), spec, 1)
+        };
+        let later = |at_ms, name: &str| LaterLayout { at_ms, layout: name.parse().unwrap() };
+        assert_eq!(laid_out(&job(None), later(1, "grid")), None);
+        assert_eq!(laid_out(&job(Some(EgressKind::Participant)), later(1, "grid")), None);
+        let mut job = job(Some(EgressKind::RoomComposite));
+        for (at_ms, name) in [(5, "speaker"), (3, "grid-light")] {
+            job.spec.params = laid_out(&job, later(at_ms, name)).unwrap();
+        }
+        let layouts = egress_of(&job).unwrap().picture.later;
+        assert_eq!(layouts, [later(5, "speaker"), later(5, "grid-light")], "a clock that went back changes no order");
+        let mut more = 0;
+        while let Some(params) = laid_out(&job, later(9, "grid")) {
+            job.spec.params = params;
+            more += 1;
+        }
+        assert_eq!(more, LAYOUTS_MAX - 2);
+    }
 
     #[test]
     fn a_path_of_a_request_stays_in_the_folder() {

@@ -95,26 +95,11 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
         return Err(TwirpError::forbidden());
     }
     match method {
-        "StartEgress" => {
-            let request: lk::StartEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
-        }
-        "StartRoomCompositeEgress" => {
-            let request: lk::RoomCompositeEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
-        }
-        "StartParticipantEgress" => {
-            let request: lk::ParticipantEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
-        }
-        "StartTrackCompositeEgress" => {
-            let request: lk::TrackCompositeEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
-        }
-        "StartTrackEgress" => {
-            let request: lk::TrackEgressRequest = form.read(body)?;
-            Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
-        }
+        "StartEgress" => begin::<lk::StartEgressRequest>(node, egress, claims, form, body).await,
+        "StartRoomCompositeEgress" => begin::<lk::RoomCompositeEgressRequest>(node, egress, claims, form, body).await,
+        "StartParticipantEgress" => begin::<lk::ParticipantEgressRequest>(node, egress, claims, form, body).await,
+        "StartTrackCompositeEgress" => begin::<lk::TrackCompositeEgressRequest>(node, egress, claims, form, body).await,
+        "StartTrackEgress" => begin::<lk::TrackEgressRequest>(node, egress, claims, form, body).await,
         "UpdateLayout" => Ok(form.write(&update_layout(egress, form.read(body)?).await?)),
         "StopEgress" => Ok(form.write(&stop(egress, form.read(body)?).await?)),
         _ => {
@@ -128,6 +113,17 @@ pub async fn serve(node: &Arc<Node>, claims: &Claims, form: Form, method: &str, 
             Ok(form.write(&lk::ListEgressResponse { items, ..lk::ListEgressResponse::default() }))
         }
     }
+}
+
+async fn begin<R: Request + prost::Message + serde::de::DeserializeOwned + Default>(
+    node: &Node,
+    egress: &Egress,
+    claims: &Claims,
+    form: Form,
+    body: &Bytes,
+) -> Result<Response, TwirpError> {
+    let request: R = form.read(body)?;
+    Ok(form.write(&start(node, egress, &claims.iss, new_sid("EG_"), &request).await?))
 }
 
 /// `key`: the API key that asks. Asking twice with one `id` is asking once.
