@@ -153,9 +153,25 @@ async fn a_room_is_recorded_by_the_sdk() {
         assert_eq!(found.len(), 1);
         found.remove(0)
     };
+    let unified = |source| lk::StartEgressRequest {
+        room_name: "the daily".into(),
+        source: Some(source),
+        outputs: vec![lk::Output { config: Some(lk::output::Config::File(lk::FileOutput::default())), storage: None }],
+        ..lk::StartEgressRequest::default()
+    };
+    use lk::start_egress_request::Source;
+    assert_eq!(refused(egress.start_egress(unified(Source::Web(lk::WebSource::default()))).await), "unimplemented");
+    let sound = Source::Template(lk::TemplateSource { audio_only: true, ..lk::TemplateSource::default() });
+    let second = egress.start_egress(unified(sound)).await.unwrap();
+    assert!(
+        matches!(second.request, Some(lk::egress_info::Request::Egress(_))) && second.file_results[0].filename.ends_with(".ogg"),
+        "{second:?}"
+    );
     until("it records", async || listed().await.status() == lk::EgressStatus::EgressActive).await.unwrap();
-    stage.has_media(1).await;
-    assert_eq!(refused(egress.update_layout(&started.egress_id, "grid").await), "unimplemented");
+    stage.has_media(2).await;
+    egress.stop_egress(&second.egress_id).await.unwrap();
+    assert_eq!(egress.update_layout(&started.egress_id, "grid-light").await.unwrap().egress_id, started.egress_id);
+    assert_eq!(refused(egress.update_layout(&started.egress_id, "mosaic").await), "unimplemented");
     egress.stop_egress(&started.egress_id).await.unwrap();
     let mut last = started.clone();
     until("the file", async || {
