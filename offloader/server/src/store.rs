@@ -69,16 +69,35 @@ impl Store {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
+        for _ in 1..MIGRATION_TRIES {
+            match self.bring_up_to_date().await {
+                // Offloaders of the version before work on, and hold what this one waits for.
+                Err(StoreError::Sql(error)) if is_deadlock(&error) => tokio::time::sleep(Duration::from_millis(200)).await,
+                done => return done,
+            }
+        }
+        self.bring_up_to_date().await
+    }
+
+    async fn bring_up_to_date(&self) -> Result<(), StoreError> {
         let mut transaction = self.write.begin().await?;
         let (row_id, own) = match self.dialect {
             Dialect::Sqlite => ("INTEGER", include_str!("../migrations/sqlite.sql")),
-            Dialect::Postgres => {
-                // Two daemons that start together must not both create the tables.
-                transaction.execute("SELECT pg_advisory_xact_lock(845451)").await?;
-                ("BIGSERIAL", include_str!("../migrations/postgres.sql"))
-            }
+            Dialect::Postgres => ("BIGSERIAL", include_str!("../migrations/postgres.sql")),
         };
         let tables = include_str!("../migrations/tables.sql").replace("{row_id}", row_id) + own;
+        if self.dialect == Dialect::Postgres {
+            // Two daemons that start together must not both create the tables.
+            transaction.execute("SELECT pg_advisory_xact_lock(845451)").await?;
+            transaction.execute("CREATE TABLE IF NOT EXISTS tables_made (statements TEXT NOT NULL)").await?;
+            // Whatever IF NOT EXISTS says, each statement locks its table: others would wait for this one, and it for them.
+            let made = sqlx::query("SELECT 1 FROM tables_made WHERE statements = $1").bind(&tables);
+            if made.fetch_optional(&mut *transaction).await?.is_some() {
+                return Ok(transaction.commit().await?);
+            }
+            transaction.execute("DELETE FROM tables_made").await?;
+            sqlx::query("INSERT INTO tables_made (statements) VALUES ($1)").bind(&tables).execute(&mut *transaction).await?;
+        }
         for statement in tables.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
             transaction.execute(AssertSqlSafe(statement.to_owned())).await?;
         }
@@ -123,6 +142,14 @@ impl Store {
     async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
         Ok(self.write.begin().await?)
     }
+}
+
+/// How often tables are brought up to date that others use.
+const MIGRATION_TRIES: u32 = 10;
+
+/// PostgreSQL has ended one of two transactions that waited for each other (SQLSTATE 40P01).
+fn is_deadlock(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "40P01")
 }
 
 /// Whether a table of SQLite's has that column.

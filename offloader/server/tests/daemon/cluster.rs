@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use archive::bundle::verify_bundle;
 use conclave_proto::v1;
@@ -105,6 +106,23 @@ async fn watched(updates: &mut tonic::Streaming<v1::Job>, what: &str, holds: imp
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), seen).await.unwrap_or_else(|_| panic!("not told: {what}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offloader_that_starts_waits_for_no_table_that_others_write() {
+    let Some((_postgres, database)) = postgres() else { return eprintln!("no PostgreSQL on this machine: not tested") };
+    Store::open(&database).await.unwrap();
+    let others = sqlx::AnyPool::connect(&database).await.unwrap();
+    let mut writing = others.begin().await.unwrap();
+    sqlx::query("LOCK TABLE jobs, recordings, transcript_segments, audit IN ROW EXCLUSIVE MODE").execute(&mut *writing).await.unwrap();
+    let opened = tokio::time::timeout(Duration::from_secs(20), Store::open(&database)).await;
+    opened.expect("it does not wait for the transaction that goes on").unwrap();
+    writing.rollback().await.unwrap();
+    // Tables of another version are brought up to date, once nobody is in the way.
+    sqlx::query("UPDATE tables_made SET statements = 'of another version'").execute(&others).await.unwrap();
+    sqlx::query("ALTER TABLE jobs DROP COLUMN failed_checkpoint").execute(&others).await.unwrap();
+    Store::open(&database).await.unwrap();
+    sqlx::query("SELECT failed_checkpoint FROM jobs").fetch_all(&others).await.unwrap();
 }
 
 #[tokio::test]
