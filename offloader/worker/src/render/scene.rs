@@ -76,7 +76,7 @@ impl<'r> Scene<'r> {
         Self {
             painter: Painter { canvas, theme },
             arrangement: profile.layout.arrangement,
-            later: profile.later.iter().rev().map(|later| (later.at_ms * 1_000, later.layout)).collect(),
+            later: profile.later.iter().rev().map(|later| (later.at_ms.saturating_mul(1_000), later.layout)).collect(),
             single: profile.single,
             line: profile.always && !profile.single,
             origin,
