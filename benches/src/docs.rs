@@ -54,23 +54,20 @@ pub(crate) fn write(folder: &Path, results: &Results) -> anyhow::Result<()> {
 
 /// Who was measured; where that is not the same for everything, for what.
 fn versions(settings: &[Setting]) -> String {
-    let mut groups: Vec<(&[String], Vec<&str>)> = Vec::new();
+    let mut lists: Vec<&[String]> = Vec::new();
     for setting in settings {
-        let group = match groups.iter().position(|(versions, _)| *versions == setting.versions) {
-            Some(known) => groups.get_mut(known),
-            None => {
-                groups.push((&setting.versions, Vec::new()));
-                groups.last_mut()
-            }
-        };
-        group.into_iter().for_each(|(_, measured)| measured.extend(setting.measured.iter().map(String::as_str)));
-    }
-    match &groups[..] {
-        [(versions, _)] => versions.join(", "),
-        several => {
-            several.iter().map(|(versions, of)| format!("{} ({})", versions.join(", "), of.join(", "))).collect::<Vec<_>>().join("; ")
+        if !lists.contains(&setting.versions.as_slice()) {
+            lists.push(&setting.versions);
         }
     }
+    if let [versions] = lists[..] {
+        return versions.join(", ");
+    }
+    let measured = |versions: &[String]| {
+        let of = settings.iter().filter(|setting| setting.versions == versions);
+        of.flat_map(|setting| &setting.measured).map(String::as_str).collect::<Vec<_>>().join(", ")
+    };
+    lists.iter().map(|versions| format!("{} ({})", versions.join(", "), measured(versions))).collect::<Vec<_>>().join("; ")
 }
 
 pub(crate) fn revision() -> String {

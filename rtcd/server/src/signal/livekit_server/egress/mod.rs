@@ -205,8 +205,8 @@ fn manifest(id: &str, room: &lk::Room, of: &Of, named: &Named<'_>) -> Manifest {
         started_at: named.unix_ms * 1_000_000,
         publisher_identity: named.identity.unwrap_or_default().to_owned(),
         track_id: track.map(|track| track.sid.clone()).unwrap_or_default(),
-        track_kind: track.map(|track| track.r#type().as_str_name().to_ascii_lowercase()).unwrap_or_default(),
-        track_source: track.map(|track| track.source().as_str_name().to_ascii_lowercase()).unwrap_or_default(),
+        track_kind: track.map(path::type_of).unwrap_or_default(),
+        track_source: track.map(path::source_of).unwrap_or_default(),
         audio_track_id: audio.unwrap_or_default(),
         video_track_id: video.unwrap_or_default(),
         ..Manifest::default()

@@ -56,11 +56,23 @@ impl Named<'_> {
         values.extend(self.identity.map(|identity| ("{publisher_identity}", part(identity))));
         if let Some(track) = self.track {
             values.push(("{track_id}", part(&track.sid)));
-            values.push(("{track_type}", track.r#type().as_str_name().to_ascii_lowercase()));
-            values.push(("{track_source}", track.source().as_str_name().to_ascii_lowercase()));
+            values.push(("{track_type}", type_of(track)));
+            values.push(("{track_source}", source_of(track)));
         }
         Some(with_ending(&fill(&template, &values), ending))
     }
+}
+
+/// `audio` or `video`, as LiveKit's placeholders and manifests have it.
+#[must_use]
+pub fn type_of(track: &lk::TrackInfo) -> String {
+    track.r#type().as_str_name().to_ascii_lowercase()
+}
+
+/// `microphone`, `camera`, …
+#[must_use]
+pub fn source_of(track: &lk::TrackInfo) -> String {
+    track.source().as_str_name().to_ascii_lowercase()
 }
 
 /// Placeholders replaced in one go: what is filled in is not looked through again.
