@@ -179,6 +179,7 @@ impl Core {
             Input::Candidate { peer, side, .. } => self.with_peer(now, &peer, |core, key| core.candidates(key, side, 1)),
             Input::RestartIce { peer } => self.with_peer(now, &peer, |core, key| core.restart_ice(key)),
             Input::HoldOffers { peer, held } => self.with_peer(now, &peer, |core, key| core.hold_offers(key, held)),
+            Input::AwaitDelivery { peer } => self.with_peer(now, &peer, |core, key| core.await_delivery(key)),
             Input::Reoffer { peer } => self.with_peer(now, &peer, |core, key| core.reoffer(key)),
             Input::Publish(publish) => self.with_peer(now, &publish.peer, |core, key| core.publish(now, key, &publish)),
             Input::Unpublish { peer, track } => self.with_own_track(now, &peer, &track, |core, key| core.end_track(now, key)),

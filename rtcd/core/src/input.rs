@@ -65,6 +65,12 @@ pub enum Input<'a> {
         /// About to.
         held: bool,
     },
+    /// Asks to be told by [`crate::output::Signal::Delivered`] when the client has all reliable messages: for what goes another way and
+    /// must not overtake them.
+    AwaitDelivery {
+        /// Whom.
+        peer: PeerId,
+    },
     /// Our outstanding offer once more, if there is one: the client may not have got it.
     Reoffer {
         /// Whom.

@@ -145,6 +145,8 @@ pub enum Signal {
         /// Nothing is offered until it is let go.
         held: bool,
     },
+    /// Answer to [`crate::Input::AwaitDelivery`]: the client has all reliable messages, or there is no channel for them.
+    Delivered,
     /// Single transport: the client has to add this many receiving m-lines and offer again (LiveKit `MediaSectionsRequirement`).
     NeedSections {
         /// More audio.

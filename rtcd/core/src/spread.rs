@@ -170,6 +170,7 @@ impl Spread {
             | Input::Candidate { peer, .. }
             | Input::RestartIce { peer }
             | Input::HoldOffers { peer, .. }
+            | Input::AwaitDelivery { peer }
             | Input::Reoffer { peer }
             | Input::TrackSettings { peer, .. }
             | Input::DataRoute { peer, .. }

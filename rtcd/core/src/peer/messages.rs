@@ -12,7 +12,7 @@ use crate::data_track;
 use crate::ids::{Channel, PeerId};
 use crate::limits::{DATA_MESSAGES_PER_S_MAX, DATA_TRACK_PACKETS_PER_S_MAX, DATA_TRACKS_PER_PEER_MAX};
 use crate::outbox::Notice;
-use crate::output::Event;
+use crate::output::{Event, Signal};
 
 /// Messages counted in the current second.
 #[derive(Clone, Copy, Default)]
@@ -125,6 +125,16 @@ impl Core {
                 self.drive_sctp(now, key);
             }
             Some(Err(_)) | None => self.counters.one(Count::DataDropped),
+        }
+    }
+
+    /// The shell asks to be told when the client has all reliable messages.
+    pub(crate) fn await_delivery(&mut self, peer: PeerKey) {
+        let Some(peer) = self.peers.get(peer) else { return };
+        let Some(transport) = peer.viewing().and_then(|key| self.transports.get_mut(key)) else { return };
+        transport.awaits_delivery = transport.sctp.as_mut().is_some_and(|sctp| !sctp.is_delivered(Channel::Reliable));
+        if !transport.awaits_delivery {
+            self.outbox.signal(&peer.id, Signal::Delivered);
         }
     }
 

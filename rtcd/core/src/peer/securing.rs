@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::counters::Count;
 use crate::ids::{Channel, Side};
 use crate::negotiate::DtlsRole;
-use crate::output::{EndReason, Step};
+use crate::output::{EndReason, Signal, Step};
 use crate::sctp::{Labels, Sctp, SctpOutput};
 use crate::srtp::{Inbound, Outbound, split_keying_material};
 use crate::timers::Timer;
@@ -151,7 +151,7 @@ impl Core {
         let mut opened = Vec::new();
         let mut failed = None;
         let mut lost = false;
-        let dropped;
+        let (dropped, delivered);
         {
             let (transports, outbox, timers) = (&mut self.transports, &mut self.outbox, &mut self.timers);
             let Some(transport) = transports.get_mut(key) else { return };
@@ -178,6 +178,8 @@ impl Core {
                 }
             }
             dropped = sctp.take_dropped();
+            delivered = transport.awaits_delivery && (lost || sctp.is_delivered(Channel::Reliable));
+            transport.awaits_delivery &= !delivered;
             let next = sctp.poll_timeout();
             if lost {
                 transport.sctp = None;
@@ -193,6 +195,9 @@ impl Core {
         }
         for (channel, text, payload) in messages {
             self.message_in(now, key, channel, text, payload);
+        }
+        if delivered && let Some(peer) = self.transports.get(key).and_then(|transport| self.peers.get(transport.peer)) {
+            self.outbox.signal(&peer.id, Signal::Delivered);
         }
         if let Some(error) = failed {
             self.dtls_failed(now, key, error);

@@ -68,6 +68,8 @@ pub(crate) struct Transport {
     pub(crate) evidence: crate::verdict::Evidence,
     /// Packets of its data tracks.
     pub(crate) packets: super::messages::MessageRation,
+    /// The shell waits until the client has all reliable messages.
+    pub(crate) awaits_delivery: bool,
 }
 
 /// Whose turn it is to offer.
@@ -279,6 +281,7 @@ impl Transport {
             step: Step::Joined,
             messages: super::messages::MessageRation::default(),
             packets: super::messages::MessageRation::default(),
+            awaits_delivery: false,
             congestion: super::congestion::Congestion::default(),
             rtt: None,
             evidence: crate::verdict::Evidence::default(),

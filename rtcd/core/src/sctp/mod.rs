@@ -191,6 +191,12 @@ impl Sctp {
         self.id_of(channel).is_some()
     }
 
+    /// True when the other side has everything that was sent to it, or there is no such channel.
+    pub fn is_delivered(&mut self, channel: Channel) -> bool {
+        let (Some(id), Some((_, association))) = (self.id_of(channel), &mut self.association) else { return true };
+        association.stream(id).and_then(|stream| stream.buffered_amount()).unwrap_or_default() == 0
+    }
+
     /// Told: DTLS gave application data.
     pub fn handle(&mut self, now: Instant, bytes: &[u8]) {
         match self.endpoint.handle(now, NOWHERE, None, None, Bytes::copy_from_slice(bytes)) {

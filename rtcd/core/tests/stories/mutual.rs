@@ -7,7 +7,7 @@ use rtcd_core::input::{Input, Join, TrackSettings, Transports};
 use rtcd_core::negotiate::CodecKind;
 use rtcd_core::output::{Event, Signal};
 
-use crate::world::{End, MS, World, announced, holes, read_vp8};
+use crate::world::{End, MS, World, announced, call, holes, read_vp8};
 
 const CODECS: &[CodecKind] = &[CodecKind::Opus, CodecKind::Vp8, CodecKind::Av1];
 
@@ -206,6 +206,33 @@ fn messages_travel_on_the_clients_own_channel_as_they_were_sent() {
     world.run(100 * MS);
     assert_eq!(world.clients[ben].messages, [vec![0xcc, 1], b"ping".to_vec()]);
     assert_eq!(world.clients[ben].texts, [false, true]);
+}
+
+#[test]
+fn it_is_told_when_a_client_has_its_messages() {
+    let mut world = World::new(7);
+    let ann = join(&mut world, "ann");
+    let delivered = |world: &World| signals(world, ann, |signal| matches!(signal, Signal::Delivered));
+    let send = |world: &mut World| {
+        let (call, to) = (call(), [world.peer(ann)]);
+        world.tell(Input::SendData { call, to: &to, channel: Channel::Reliable, text: false, payload: b"a map" });
+        world.tell(Input::AwaitDelivery { peer: world.peer(ann) });
+    };
+    world.run(Duration::from_millis(500));
+    world.tell(Input::AwaitDelivery { peer: world.peer(ann) });
+    world.drain();
+    assert_eq!(delivered(&world), 1, "nothing is on its way");
+
+    // As long as nothing gets through, and until a repetition does.
+    world.clients[ann].profile.loss_down = 1000;
+    send(&mut world);
+    world.run(Duration::from_millis(500));
+    assert_eq!((delivered(&world), world.clients[ann].messages.len()), (1, 0));
+    world.clients[ann].profile.loss_down = 0;
+    world.run(Duration::from_secs(10));
+    assert_eq!((delivered(&world), &world.clients[ann].messages[..]), (2, &[b"a map".to_vec()][..]));
+    world.run(Duration::from_secs(5));
+    assert_eq!(delivered(&world), 2, "once");
 }
 
 #[test]

@@ -1164,6 +1164,7 @@ impl World {
             | Signal::Undecodable { .. }
             | Signal::Sending(_)
             | Signal::OffersHeld { .. }
+            | Signal::Delivered
             | Signal::Ended { .. } => {}
         }
     }

@@ -190,6 +190,7 @@ impl Metrics {
             | Signal::NeedSections { .. }
             | Signal::Sending(_)
             | Signal::OffersHeld { .. }
+            | Signal::Delivered
             | Signal::WantedLayers { .. }
             | Signal::StreamState { .. }
             | Signal::Subscribed { .. }

@@ -70,6 +70,11 @@ pub enum Command {
         /// About to offer.
         held: bool,
     },
+    /// See [`Input::AwaitDelivery`].
+    AwaitDelivery {
+        /// Whom.
+        peer: PeerId,
+    },
     /// See [`Input::Reoffer`].
     Reoffer {
         /// Whom.
@@ -199,6 +204,7 @@ pub(crate) fn as_input(command: &Command) -> Option<Input<'_>> {
         Command::Candidate { peer, side, candidate } => Input::Candidate { peer: peer.clone(), side: *side, candidate },
         Command::RestartIce { peer } => Input::RestartIce { peer: peer.clone() },
         Command::HoldOffers { peer, held } => Input::HoldOffers { peer: peer.clone(), held: *held },
+        Command::AwaitDelivery { peer } => Input::AwaitDelivery { peer: peer.clone() },
         Command::Reoffer { peer } => Input::Reoffer { peer: peer.clone() },
         Command::Publish(publish) => Input::Publish(publish.clone()),
         Command::Unpublish { peer, track } => Input::Unpublish { peer: peer.clone(), track: track.clone() },

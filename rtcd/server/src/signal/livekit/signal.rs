@@ -57,7 +57,7 @@ impl Adapter {
             Signal::Subscribed { track } => call.tell_subscribed(turn, &track),
             Signal::Undecodable { track } => call.handle_undecodable(turn, peer, &track),
             // Of clients that offer too, which are none of LiveKit's.
-            Signal::Sending(_) | Signal::OffersHeld { .. } => {}
+            Signal::Sending(_) | Signal::OffersHeld { .. } | Signal::Delivered => {}
             Signal::Ended { reason } => {
                 // `Left` follows our own command.
                 let tell = reason != EndReason::Left;

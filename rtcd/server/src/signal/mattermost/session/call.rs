@@ -64,6 +64,8 @@ pub(super) struct Session {
     pub(super) offers: u32,
     /// Our offer is under way since.
     pub(super) awaits_answer: Option<Instant>,
+    /// That offer, where it goes over the plugin and the client does not have its media map yet: since when it waits, and the JSON.
+    pub(super) after_map: Option<(Instant, Vec<u8>)>,
     pub(super) lock: Lock,
     pub(super) voice: VoiceDetector,
     /// What it muted last.
@@ -141,6 +143,7 @@ impl Session {
             descriptions: Bucket::new(DESCRIPTION_BYTES_PER_S, DESCRIPTION_BYTES_BURST, now),
             offers: 0,
             awaits_answer: None,
+            after_map: None,
             lock: Lock::default(),
             voice: VoiceDetector::new(THRESHOLDS),
             muted: false,

@@ -4,7 +4,8 @@
 //! which call and what each sends; it never sees media.
 //!
 //! Order is part of the protocol: the media map goes before the offer that it belongs to, on the same channel, because the page
-//! looks a track up in it when the offer is applied. What a client sends is nobody's until it is known what it is.
+//! looks a track up in it when the offer is applied; where offers go over the plugin, one waits until the client has its map. What a
+//! client sends is nobody's until it is known what it is.
 
 mod call;
 mod description;
@@ -36,6 +37,8 @@ use crate::signal::seam::{Moment, RosterCall, RosterParticipant};
 const FIRST_OFFER: Duration = Duration::from_secs(10);
 /// An offer of ours without an answer is made again after this.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long an offer that goes over the plugin waits for the client to have its media map: without one, voices still come through.
+const MAP: Duration = Duration::from_secs(3);
 /// What clients know. Their pages show nothing else.
 const CODECS: &[CodecKind] = &[CodecKind::Opus, CodecKind::Vp8, CodecKind::Av1];
 

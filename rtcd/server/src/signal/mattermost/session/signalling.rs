@@ -10,7 +10,7 @@ use super::super::channel::{self, DESCRIPTION_MAX, FromClient};
 use super::call::{Call, Session};
 use super::description::{self, Description, DescriptionKind};
 use super::lock::Request;
-use super::{ANSWER, FIRST_OFFER, RtcKind, ServerMessage, Turn};
+use super::{ANSWER, FIRST_OFFER, MAP, RtcKind, ServerMessage, Turn};
 use crate::metrics::{Measure, SessionError};
 use crate::shard::Command;
 
@@ -146,8 +146,15 @@ impl Call {
                 // Before the offer: the page looks a track up when the offer is applied.
                 turn.tell(&self.id, session, false, self.media_map(&mids));
                 let json = Description::write(DescriptionKind::Offer, sdp);
-                self.describe(turn, session, json, session.offers_by_channel);
+                if session.offers_by_channel {
+                    return self.describe(turn, session, json, true);
+                }
+                // The plugin may be faster than the channel, above all where that has to repeat a packet.
+                turn.core(Command::AwaitDelivery { peer: peer.clone() });
+                let Some(session) = self.session_mut(peer) else { return };
+                session.after_map = Some((now, json));
             }
+            Signal::Delivered => self.offer_after_map(turn, peer),
             Signal::Refused { side, reason } => {
                 tracing::warn!(?peer, ?side, reason, "a client's description is refused");
                 let Some(session) = self.session_mut(peer) else { return };
@@ -179,6 +186,10 @@ impl Call {
     /// What has not come for too long.
     pub(super) fn tick(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
+        let waited = |session: &Session| session.after_map.as_ref().is_some_and(|(since, _)| now.saturating_duration_since(*since) >= MAP);
+        for peer in self.sessions.iter().filter(|session| waited(session)).map(|session| session.peer.clone()).collect::<Vec<_>>() {
+            self.offer_after_map(turn, &peer);
+        }
         for session in &mut self.sessions {
             if !session.offered && now.saturating_duration_since(session.joined) >= FIRST_OFFER {
                 tracing::warn!(peer = ?session.peer, "no offer came: the session is ended");
@@ -196,6 +207,14 @@ impl Call {
                 turn.failed(&self.client, SessionError::SignalingLockTimeout);
                 turn.core(Command::HoldOffers { peer: session.peer.clone(), held: false });
             }
+        }
+    }
+
+    /// An offer that goes over the plugin has waited long enough for its map.
+    fn offer_after_map(&mut self, turn: &mut Turn<'_>, peer: &PeerId) {
+        let Some((_, json)) = self.session_mut(peer).and_then(|session| session.after_map.take()) else { return };
+        if let Some(session) = self.session(peer) {
+            self.describe(turn, session, json, false);
         }
     }
 

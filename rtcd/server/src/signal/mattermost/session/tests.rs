@@ -262,7 +262,22 @@ fn offers_to_a_client_without_that_way_go_over_the_plugin() {
     world.join("ann", false, false);
     let out = world.signal("ann", Signal::Offer { sdp: "v=0".to_owned(), id: 1, mids: Vec::new() });
     assert_eq!(told(&out).len(), 1, "the map alone");
+    assert!(said(&out).is_empty(), "it does not overtake its map");
+    assert!(matches!(&out[..], [_, Output::Core(Command::AwaitDelivery { peer: of })] if *of == peer("ann")));
+    let out = world.signal("ann", Signal::Delivered);
     assert!(matches!(said(&out)[..], [ServerMessage::Rtc { kind: RtcKind::Sdp, .. }]));
+    assert!(world.signal("ann", Signal::Delivered).is_empty(), "once");
+}
+
+#[test]
+fn an_offer_does_not_wait_for_ever_for_a_map_that_does_not_arrive() {
+    let mut world = World::new();
+    world.join("ann", false, false);
+    world.rtc("ann", RtcKind::Sdp, br#"{"type":"offer","sdp":"first"}"#);
+    world.signal("ann", Signal::Offer { sdp: "v=0".to_owned(), id: 1, mids: Vec::new() });
+    assert!(world.later(MAP - Duration::from_millis(1)).is_empty());
+    assert!(matches!(said(&world.later(Duration::from_millis(1)))[..], [ServerMessage::Rtc { kind: RtcKind::Sdp, .. }]));
+    assert!(world.signal("ann", Signal::Delivered).is_empty(), "it has gone");
 }
 
 #[test]
