@@ -69,7 +69,9 @@ browser_stories() { # browser_stories [NAME-BEGINS-WITH]
 }
 run_story() {
   say "story $(basename "$1" .test.mjs)"
-  "${isolate[@]}" integration-tests/browser/in-own-network.sh node --test --test-reporter=spec "$1"
+  # One that does not end by itself has failed, and holds up nothing else: past the limits of its suites it is ended.
+  timeout -k 10 $((1000 + ${MINUTES:-0} * 120)) "${isolate[@]}" integration-tests/browser/in-own-network.sh \
+    node --test --test-force-exit --test-reporter=spec "$1"
 }
 fresh_stories() { (cd "$root" && fresh stories integration-tests/browser/package-lock.json); }
 npm_stories() {
