@@ -112,9 +112,9 @@ impl BandwidthEstimate {
             return false;
         }
         let since = self.hear(now);
-        let (mut over, mut found) = (false, None);
+        let mut over = false;
         for packet in acked {
-            found = self.probes.handle_acked(now, packet).or(found);
+            self.probes.handle_acked(now, packet);
             self.loss.packets += 1;
             let Some(arrived_us) = packet.arrived_us else {
                 self.loss.lost += 1;
@@ -127,13 +127,8 @@ impl BandwidthEstimate {
             }
         }
         // Also where nothing but the probe flows, which is too short to be a rate.
-        if let Some(found_bps) = found.filter(|_| !over) {
-            self.found_bps = Some(found_bps as u64);
-            if self.estimate_bps.is_some_and(|estimate_bps| found_bps > estimate_bps) {
-                self.estimate_bps = Some(found_bps.min(WIDE_BPS as f64));
-                (self.congested_bps, self.hold_until) = (None, None);
-            }
-        }
+        let found_bps = self.probes.take_found_bps();
+        self.believe(found_bps.filter(|_| !over));
         let lossy = self.judge_loss(now);
         let Some(acked_bps) = self.rate.bps().map(|bps| bps as f64) else { return false };
         if over && self.may_fall(now) {
@@ -156,6 +151,16 @@ impl BandwidthEstimate {
         false
     }
 
+    /// A probe found the way to carry so much.
+    fn believe(&mut self, found_bps: Option<f64>) {
+        let Some(found_bps) = found_bps else { return };
+        self.found_bps = Some(found_bps as u64);
+        if self.estimate_bps.is_some_and(|estimate_bps| found_bps > estimate_bps) {
+            self.estimate_bps = Some(found_bps.min(WIDE_BPS as f64));
+            (self.congested_bps, self.hold_until) = (None, None);
+        }
+    }
+
     /// What would be sent now if the way carried it; `None`: the viewer takes no padding, so nothing can be probed.
     pub fn handle_wanted(&mut self, wanted: Option<Wanted>) {
         self.wanted = wanted;
@@ -173,7 +178,10 @@ impl BandwidthEstimate {
             self.probes.cancel();
             return Padding::default();
         }
-        self.probes.poll(now, history, question)
+        let padding = self.probes.poll(now, history, question);
+        let found_bps = self.probes.take_found_bps();
+        self.believe(found_bps);
+        padding
     }
 
     /// What a probe is to find out; `None`: nothing says that the way is narrow, or it cannot be asked.

@@ -87,6 +87,8 @@ struct Cluster {
     from: u64,
     /// One past the last, once it is over.
     until: Option<u64>,
+    /// One past the newest whose fate was told.
+    told: u64,
     answer: Answer,
 }
 
@@ -143,12 +145,14 @@ pub(super) struct Probes {
     passed: bool,
     /// Nobody was told of it yet.
     is_news: bool,
+    /// What it found, until somebody asks.
+    found_bps: Option<f64>,
     is_careful: bool,
 }
 
 impl Default for Probes {
     fn default() -> Self {
-        Self { cluster: None, next: None, every: EVERY, unanswered: 0, passed: false, is_news: false, is_careful: false }
+        Self { cluster: None, next: None, every: EVERY, unanswered: 0, passed: false, is_news: false, found_bps: None, is_careful: false }
     }
 }
 
@@ -205,8 +209,13 @@ impl Probes {
                 if now.saturating_duration_since(cluster.began) < ANSWER_WITHIN {
                     return Padding::default();
                 }
-                self.unanswered = if cluster.answer.packets == 0 { self.unanswered + 1 } else { 0 };
-                self.failed(now);
+                // The last ones got lost, and nothing followed that would tell.
+                if cluster.answer.packets > 0 {
+                    self.conclude(now);
+                } else {
+                    self.unanswered += 1;
+                    self.failed(now);
+                }
                 return Padding::default();
             }
             if now < cluster.tick {
@@ -215,6 +224,10 @@ impl Probes {
             let lasted = now.saturating_duration_since(cluster.began);
             if lasted >= cluster.lasts && history.count() >= cluster.from + PACKETS_MIN || lasted >= LASTS_MAX * 2 {
                 cluster.until = Some(history.count());
+                // On a short way all of it may be known by now, and nothing else need follow.
+                if cluster.told > cluster.from && cluster.told >= history.count() {
+                    self.conclude(now);
+                }
                 return Padding::default();
             }
             cluster.tick = now + TICK;
@@ -248,23 +261,34 @@ impl Probes {
             bytes_before: history.bytes(),
             from: history.count(),
             until: None,
+            told: 0,
             answer: Answer::default(),
         });
         Padding { bytes: (bps * TICK.as_secs_f64() / 8.0) as usize, packet_len }
     }
 
-    /// A packet's fate was told. Answers what the way was found to carry, once all of a probe are known.
-    pub(super) fn handle_acked(&mut self, now: Instant, packet: &Acked) -> Option<f64> {
-        let cluster = self.cluster.as_mut().filter(|cluster| packet.seq >= cluster.from)?;
+    /// A packet's fate was told.
+    pub(super) fn handle_acked(&mut self, now: Instant, packet: &Acked) {
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| packet.seq >= cluster.from) else { return };
         if let Some(arrived_us) = packet.arrived_us
             && cluster.until.is_none_or(|until| packet.seq < until)
         {
             cluster.answer.note(packet, arrived_us);
         }
-        if cluster.until.is_none_or(|until| packet.seq + 1 < until) {
-            return None;
+        cluster.told = cluster.told.max(packet.seq + 1);
+        if cluster.until.is_some_and(|until| cluster.told >= until) {
+            self.conclude(now);
         }
-        let cluster = *cluster;
+    }
+
+    /// What a probe found the way to carry, bit/s; once.
+    pub(super) fn take_found_bps(&mut self) -> Option<f64> {
+        self.found_bps.take()
+    }
+
+    /// All that will be known of a probe is known.
+    fn conclude(&mut self, now: Instant) {
+        let Some(cluster) = self.cluster else { return };
         self.unanswered = 0;
         self.failed(now);
         let bps = cluster.answer.bps();
@@ -277,7 +301,7 @@ impl Probes {
             // There may be still more.
             (self.next, self.every, self.passed, self.is_news) = (None, EVERY, true, true);
         }
-        bps.filter(|bps| !cluster.is_glimpse && *bps >= cluster.enough_bps)
+        self.found_bps = bps.filter(|bps| !cluster.is_glimpse && *bps >= cluster.enough_bps);
     }
 
     fn failed(&mut self, now: Instant) {
@@ -312,6 +336,11 @@ mod tests {
 
     /// Asks for so long, with nothing but padding on the way.
     fn ask(carries_bps: f64, care: Care, lasts: Duration) -> Asked {
+        ask_over(carries_bps, 100 * MS, &[], care, lasts)
+    }
+
+    /// A packet's fate is told so long after it arrived; the fate of these never.
+    fn ask_over(carries_bps: f64, told_after: Duration, untold: &[u64], care: Care, lasts: Duration) -> Asked {
         let begun = Instant::now();
         let (mut probes, mut history, mut asked) = (Probes::default(), SendHistory::new(), Asked::default());
         let mut has_bps = 54_000.0;
@@ -329,15 +358,18 @@ mod tests {
                 free_at = free_at.max(sent.as_secs_f64()) + (padding.packet_len + 28) as f64 * 8.0 / carries_bps;
                 let arrived_us = Some((free_at * 1e6) as i64 / 250 * 250);
                 let acked = Acked { seq, sent, len: padding.packet_len as u16, arrived_us };
-                flying.push((begun + Duration::from_secs_f64(free_at) + 100 * MS, acked));
+                if !untold.contains(&seq) {
+                    flying.push((begun + Duration::from_secs_f64(free_at) + told_after, acked));
+                }
                 asked.padding.push((sent, padding.packet_len));
             }
             while let Some((at, acked)) = flying.first().copied().filter(|(at, _)| *at <= now) {
                 flying.remove(0);
-                if let Some(bps) = probes.handle_acked(at, &acked) {
-                    asked.found.push((now - begun, bps));
-                    has_bps = bps.max(has_bps);
-                }
+                probes.handle_acked(at, &acked);
+            }
+            if let Some(bps) = probes.take_found_bps() {
+                asked.found.push((now - begun, bps));
+                has_bps = bps.max(has_bps);
             }
         }
         asked
@@ -367,6 +399,17 @@ mod tests {
         let asked = ask(400_000.0, Care::Careful { silent: true }, Duration::from_secs(30));
         let most = asked.found.iter().map(|(_, bps)| *bps).fold(0.0, f64::max);
         assert!((250_000.0..400_000.0).contains(&most), "{most}");
+    }
+
+    #[test]
+    fn an_answer_counts_that_comes_before_the_probe_is_over_and_one_without_its_end() {
+        for care in [Care::Usual, Care::Careful { silent: true }] {
+            for (told_after, untold, within) in [(Duration::ZERO, [].as_slice(), 2), (MS, &[], 2), (100 * MS, &[5], 5)] {
+                let asked = ask_over(5_000_000.0, told_after, untold, care, AFTER_FALL + Duration::from_secs(within));
+                let most = asked.found.iter().map(|(_, bps)| *bps).fold(0.0, f64::max);
+                assert!(most > 0.9 * WANTED_BPS, "{care:?}, told after {told_after:?} but for {untold:?}: {:?}", asked.found);
+            }
+        }
     }
 
     #[test]

@@ -65,7 +65,9 @@ impl Congestion {
 
     /// Padding to send now.
     pub(crate) fn padding(&mut self, now: Instant) -> Padding {
-        self.estimate.poll_padding(now, &self.history)
+        let padding = self.estimate.poll_padding(now, &self.history);
+        self.note_found(now);
+        padding
     }
 
     /// When to ask for more of it.
@@ -80,10 +82,15 @@ impl Congestion {
         self.history.handle_feedback(feedback, &mut self.acked);
         self.acked.retain(|acked| acked.sent >= self.way_since);
         let fell = self.estimate.handle_acked(now, &self.acked);
+        self.note_found(now);
+        fell
+    }
+
+    /// What a probe found says something of the whole way too.
+    fn note_found(&mut self, now: Instant) {
         if let Some(found_bps) = self.estimate.take_found_bps() {
             self.narrow.handle_found(now, found_bps);
         }
-        fell
     }
 
     /// Did a probe just show that there is more? Once.

@@ -34,6 +34,10 @@ impl Core {
         let (Some(link), Some(keys), Some(sending)) = (transport.ice.selected(), &transport.keys, &subscription.sending) else { return };
         let Some(payload_type) = sending.rtx else { return };
         let due = transport.congestion.padding(now);
+        // A probe has just ended, and all of it is known already.
+        if transport.congestion.take_news() {
+            return self.way_is_wider(now, key);
+        }
         let mut left = due.bytes;
         if let Some(at) = transport.congestion.padding_due() {
             timers.set(&mut transport.alarms.padding, Timer::Padding(key), at.max(now + APART_MIN));
@@ -74,6 +78,12 @@ impl Core {
             slideshow.charge(now, bytes, packets);
         }
         counters.add(Count::PacketsPadding, packets);
+    }
+
+    /// A probe showed that there is more: layers may get better, and the next probe tells how much more there is.
+    pub(crate) fn way_is_wider(&mut self, now: Instant, key: TransportKey) {
+        self.choose_layers(now, key);
+        self.pad(now, key);
     }
 
     /// What all of a viewer's pictures would take. Looked for only while some of it is held back.

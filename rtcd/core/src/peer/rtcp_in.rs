@@ -58,11 +58,10 @@ impl Core {
                     narrower |= self.congested(now, key, 0.0);
                 }
                 let is_wider = self.transports.get_mut(key).is_some_and(|transport| transport.congestion.take_news());
-                if narrower || is_wider {
-                    self.choose_layers(now, key);
-                }
                 if is_wider {
-                    self.pad(now, key);
+                    self.way_is_wider(now, key);
+                } else if narrower {
+                    self.choose_layers(now, key);
                 }
             }
             Packet::Remb(remb) => {

@@ -235,6 +235,34 @@ fn it_is_told_when_a_client_has_its_messages() {
     assert_eq!(delivered(&world), 2, "once");
 }
 
+/// A picture alone, paused on a line that is wide again: nothing flows but probes, and all of one is known before it is over.
+#[test]
+fn a_moment_in_which_a_line_is_shared_does_not_stop_a_picture() {
+    let shared = link_model::named("shared-line").unwrap();
+    for (early, hold) in [(1533, 1211), (985, 3699), (2766, 6498), (300, 900)] {
+        let mut world = World::new(8);
+        let (ann, ben) = (join(&mut world, "ann"), join(&mut world, "ben"));
+        let free = link_model::Profile::default();
+        world.set_link(ben, &free);
+        world.settle();
+        let screen = world.camera(ann, "screen", &["l", "h"]);
+        // 0.3 and 2.1 Mbit/s, and 50 KB for a key frame.
+        world.producers[screen].every = 55 * MS;
+        world.producers[screen].frame_packets = vec![2, 14];
+        world.producers[screen].key_packets = 40;
+        world.run(Duration::from_millis(early));
+        world.set_link(ben, &shared);
+        world.run(Duration::from_millis(hold));
+        world.set_link(ben, &free);
+        world.run(Duration::from_secs(8));
+        world.clients[ben].heard.clear();
+        world.run(Duration::from_secs(2));
+        let heard = world.heard(ben, "TR_screen");
+        let best = heard.iter().filter(|heard| read_vp8(&heard.payload).1 == 1).count();
+        assert!(best > 400, "narrow after {early} ms for {hold} ms: {best} of {} packets are the best layer's", heard.len());
+    }
+}
+
 #[test]
 fn loudness_is_told_to_who_asked_for_it() {
     let mut world = World::new(6);
