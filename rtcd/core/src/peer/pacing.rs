@@ -94,7 +94,7 @@ impl Pacer {
     /// So many bytes may leave now.
     fn allowance(&self, now: Instant) -> u64 {
         let ahead = (now + BURST).saturating_duration_since(self.free_at.max(now));
-        ahead.as_micros() as u64 * self.bps / 8_000_000
+        (ahead.as_micros() as u64).saturating_mul(self.bps) / 8_000_000
     }
 
     fn stream(&mut self, subscription: SubscriptionKey) -> Option<&mut Stream> {
@@ -402,6 +402,15 @@ mod tests {
             [(0, false), (1, true), (2, false)].map(|(seq, key)| push(&mut stage, seq, key)),
             [Fate::Unwanted, Fate::Waits, Fate::Waits]
         );
+    }
+
+    #[test]
+    fn on_a_way_that_is_not_narrow_any_more_everything_may_leave_at_once() {
+        let mut stage = Stage::new(100_000);
+        stage.frame(0, 200, true);
+        stage.pacer.bps = u64::MAX;
+        stage.run(MS);
+        assert_eq!(stage.sent.len(), 200);
     }
 
     #[test]

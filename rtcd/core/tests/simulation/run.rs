@@ -8,7 +8,7 @@ use rtcd_core::input::{Join, TrackSettings, Transports};
 use rtcd_core::output::{EndReason, Event, Signal};
 use rtcd_core::{Input, PeerId, Planted, TrackId};
 
-use crate::world::{Dice, End, Given, MS, Profile, World, call, count};
+use crate::world::{Dice, End, Given, Heard, MS, Profile, World, call, count, read_vp8};
 
 /// Everything that can go wrong here; each must be met in one of a hundred worlds at least.
 pub const FAULTS: [&str; 29] = [
@@ -48,6 +48,9 @@ const PEOPLE_MAX: usize = 4;
 /// What may still be on its way when a microphone is muted or its owner leaves, and what may be asked for again.
 const AFTERGLOW: Duration = Duration::from_millis(700);
 
+/// So long after the faults have stopped every camera is seen as well as it can be.
+const PICTURES_BACK_S: u64 = 20;
+
 struct Person {
     client: usize,
     here: bool,
@@ -57,8 +60,14 @@ struct Person {
     moved: bool,
     consent: bool,
     microphone: Option<Microphone>,
-    camera: bool,
+    camera: Option<Camera>,
     unwanted: HashSet<String>,
+}
+
+struct Camera {
+    track: String,
+    /// The best of its layers.
+    best: u8,
 }
 
 struct Microphone {
@@ -140,6 +149,7 @@ impl Run {
         }
         self.calm();
         self.everybody_hears_everybody();
+        self.everybody_sees_every_camera();
         self.all_go();
         self.reached
     }
@@ -168,7 +178,7 @@ impl Run {
             moved: false,
             consent: false,
             microphone: None,
-            camera: false,
+            camera: None,
             unwanted: HashSet::new(),
         });
     }
@@ -191,13 +201,18 @@ impl Run {
     }
 
     fn publish_camera(&mut self, who: usize) {
-        if std::mem::replace(&mut self.people[who].camera, true) {
+        if self.people[who].camera.is_some() {
             return;
         }
         self.names += 1;
+        let name = format!("c{}", self.names);
         let rids: &[&str] = if self.dice.per_mille(500) { &["q", "h"] } else { &[] };
-        let producer = self.world.publish(self.people[who].client, &format!("c{}", self.names), Kind::Video, Source::Camera, rids, false);
+        self.people[who].camera = Some(Camera { track: format!("TR_{name}"), best: u8::from(!rids.is_empty()) });
+        let producer = self.world.publish(self.people[who].client, &name, Kind::Video, Source::Camera, rids, false);
         self.world.producers[producer].every = 200 * MS;
+        // Up to 0.3 Mbit/s: more than a narrow way carries.
+        self.world.producers[producer].frame_packets = if rids.is_empty() { vec![4] } else { vec![2, 8] };
+        self.world.producers[producer].key_packets = 12;
         self.met(if rids.is_empty() { "camera" } else { "simulcast" });
         self.say(&format!("person {who} shows a camera"));
     }
@@ -541,7 +556,9 @@ impl Run {
         }
         for who in 0..self.people.len() {
             let client = self.people[who].client;
-            self.world.set_profile(client, Profile::default());
+            // Answers that come at once are another world than those of a real way.
+            let delay = if self.dice.per_mille(500) { Duration::ZERO } else { Profile::default().delay };
+            self.world.set_profile(client, Profile { delay, ..Profile::default() });
             if self.people[who].here && std::mem::take(&mut self.people[who].deaf) {
                 self.world.clients[client].deaf = false;
                 let peer = self.world.peer(client);
@@ -573,6 +590,35 @@ impl Run {
                 assert!(came >= 15, "person {listener} hears {came} of 20 packets of person {speaker} after the faults have stopped");
             }
         }
+    }
+
+    /// At its best, once a way that was narrow is found to be wide again.
+    fn everybody_sees_every_camera(&mut self) {
+        let here = self.here();
+        let mut missing = Vec::new();
+        for _ in 0..PICTURES_BACK_S {
+            let before: Vec<usize> = self.people.iter().map(|person| self.world.clients[person.client].heard.len()).collect();
+            self.pass(Duration::from_secs(1));
+            missing.clear();
+            for viewer in &here {
+                let seen = &self.world.clients[self.people[*viewer].client].heard[before[*viewer]..];
+                for shown in here.iter().filter(|shown| *shown != viewer) {
+                    let Some(Camera { track, best }) = &self.people[*shown].camera else { continue };
+                    // Of five frames.
+                    let of_best = |heard: &&Heard| heard.track == *track && read_vp8(&heard.payload).1 == *best;
+                    let frames: BTreeSet<u32> = seen.iter().filter(of_best).map(|heard| heard.timestamp).collect();
+                    if frames.len() < 3 {
+                        missing.push((*viewer, *shown));
+                    }
+                }
+            }
+            if missing.is_empty() {
+                return;
+            }
+        }
+        let (viewer, shown) = missing[0];
+        self.explain(&[viewer, shown]);
+        panic!("person {viewer} does not see the camera of person {shown} {PICTURES_BACK_S} s after the faults have stopped");
     }
 
     /// What the core knows of some people, for who looks at a world that failed.

@@ -138,6 +138,34 @@ fn after_a_collapse_everything_is_back_within_seconds() {
     assert_eq!(whole, Duration::from_secs(24));
 }
 
+/// While pictures still wait their turn, as on a narrow way.
+#[test]
+fn a_way_that_is_found_to_be_wide_at_once_takes_all_that_waits() {
+    let way = |rate_kbit| {
+        let up = link_model::Way { delay_ms: 2, ..link_model::Way::default() };
+        Profile { up, down: link_model::Way { rate_kbit, queue_ms: 80, ..up }, ..Profile::default() }
+    };
+    let mut world = World::new(48);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.set_link(ben, &way(0));
+    let microphone = world.microphone(ann, "mic");
+    world.producers[microphone].payload_len = 60;
+    world.settle();
+    let camera = world.camera(ann, "cam", &["l", "h"]);
+    world.producers[camera].every = 66 * MS;
+    world.producers[camera].frame_packets = vec![3, 14];
+    world.producers[camera].key_packets = 30;
+    world.run(Duration::from_secs(1));
+    world.set_link(ben, &way(40));
+    world.run(Duration::from_millis(9491));
+    world.set_link(ben, &way(0));
+    world.run(Duration::from_secs(8));
+    world.clients[ben].heard.clear();
+    world.run(Duration::from_secs(2));
+    let best = world.heard(ben, "TR_cam").iter().filter(|heard| read_vp8(&heard.payload).1 == 1).count();
+    assert!(best > 350, "{best} of 420 packets of the best layer");
+}
+
 /// What looking for a wider way costs where there is none: 64 kbit/s for good, one who talks for a minute, and a page that moves.
 #[test]
 fn a_way_that_stays_thin_loses_no_word_to_being_looked_at() {

@@ -260,6 +260,8 @@ pub struct Shards {
 
 pub struct World {
     pub core: Core,
+    /// A panic is expected.
+    planted: bool,
     pub shards: Option<Shards>,
     pub now: Instant,
     pub clients: Vec<Client>,
@@ -343,6 +345,15 @@ pub fn config(seed: u8) -> CoreConfig {
     }
 }
 
+/// A panic that was caught cost somebody the call: no story may overlook one.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !self.planted && !std::thread::panicking() {
+            assert_eq!(self.counter("peers_ended_by_panic"), 0, "the core panicked");
+        }
+    }
+}
+
 impl World {
     pub fn new(seed: u8) -> Self {
         str0m::crypto::from_feature_flags().install_process_default();
@@ -350,6 +361,7 @@ impl World {
         let now = config.epoch.0;
         Self {
             core: Core::new(config),
+            planted: false,
             shards: None,
             now,
             clients: Vec::new(),
@@ -411,6 +423,7 @@ impl World {
     }
 
     pub fn plant_bug(&mut self, peer: &PeerId, place: Planted) {
+        self.planted = true;
         let shard = self.shards.as_ref().and_then(|shards| shards.spread.shard_of(peer)).unwrap_or(0);
         self.shard(shard).plant_bug(peer, place);
     }
