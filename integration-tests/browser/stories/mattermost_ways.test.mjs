@@ -22,7 +22,7 @@ const arrive = (name, address) => {
 };
 
 describe("ways of a call of Mattermost's plugin that change", { concurrency: false, timeout: 300_000 }, () => {
-  let rtcd, plugin, origin, browser, link;
+  let rtcd, plugin, origin, browser, link, nat;
 
   before(async () => {
     rtcd = await Rtcd.start();
@@ -34,7 +34,8 @@ describe("ways of a call of Mattermost's plugin that change", { concurrency: fal
   afterEach(async () => {
     await browser?.close();
     await link?.close();
-    browser = link = undefined;
+    nat?.close();
+    browser = link = nat = undefined;
   });
 
   after(async () => {
@@ -124,18 +125,14 @@ describe("ways of a call of Mattermost's plugin that change", { concurrency: fal
   };
 
   it("an address translator gives somebody another outside address, and the call goes on", async () => {
-    const nat = await Nat.open();
-    try {
-      browser = await openChromium();
-      const { flowing, goesOn } = await twoWithAScreen("translated", ["fay", "gus"], { fay: { prepare: (page) => behind(page, nat) } });
-      for (let times = 1; times <= 3; times++) {
-        await nat.rebind();
-        await flowing(`after change ${times}`);
-      }
-      await goesOn();
-    } finally {
-      nat.close();
+    nat = await Nat.open();
+    browser = await openChromium();
+    const { flowing, goesOn } = await twoWithAScreen("translated", ["fay", "gus"], { fay: { prepare: (page) => behind(page, nat) } });
+    for (let times = 1; times <= 3; times++) {
+      await nat.rebind();
+      await flowing(`after change ${times}`);
     }
+    await goesOn();
   });
 
   it("the network that a page used is taken away, and the call goes on over the other one", async () => {

@@ -92,6 +92,13 @@ struct Cluster {
     answer: Answer,
 }
 
+impl Cluster {
+    /// Is it over, and the fate of its last packet told?
+    fn is_known(&self) -> bool {
+        self.told > self.from && self.until.is_some_and(|until| self.told >= until)
+    }
+}
+
 /// What was told of them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Answer {
@@ -225,7 +232,7 @@ impl Probes {
             if lasted >= cluster.lasts && history.count() >= cluster.from + PACKETS_MIN || lasted >= LASTS_MAX * 2 {
                 cluster.until = Some(history.count());
                 // On a short way all of it may be known by now, and nothing else need follow.
-                if cluster.told > cluster.from && cluster.told >= history.count() {
+                if cluster.is_known() {
                     self.conclude(now);
                 }
                 return Padding::default();
@@ -276,7 +283,7 @@ impl Probes {
             cluster.answer.note(packet, arrived_us);
         }
         cluster.told = cluster.told.max(packet.seq + 1);
-        if cluster.until.is_some_and(|until| cluster.told >= until) {
+        if cluster.is_known() {
             self.conclude(now);
         }
     }

@@ -490,7 +490,7 @@ impl Run {
     /// Lets time pass, then looks at what came of it.
     fn pass(&mut self, time: Duration) {
         let began: Vec<bool> = self.people.iter().map(|person| person.consent).collect();
-        let heard: Vec<usize> = self.people.iter().map(|person| self.world.clients[person.client].heard.len()).collect();
+        let heard = self.heard_so_far();
         let from = self.world.now;
         self.world.run(time);
         self.world.caught.clear();
@@ -504,6 +504,11 @@ impl Run {
             let ended = self.world.clients[person.client].signals.iter().find(|signal| matches!(signal, Signal::Ended { .. }));
             assert_eq!(ended, None, "somebody was ended");
         }
+    }
+
+    /// How much each has heard by now.
+    fn heard_so_far(&self) -> Vec<usize> {
+        self.people.iter().map(|person| self.world.clients[person.client].heard.len()).collect()
     }
 
     /// What was heard is of the track it came under, once each, and of nobody who was silent.
@@ -574,7 +579,7 @@ impl Run {
 
     fn everybody_hears_everybody(&mut self) {
         let here = self.here();
-        let before: Vec<usize> = self.people.iter().map(|person| self.world.clients[person.client].heard.len()).collect();
+        let before = self.heard_so_far();
         self.pass(Duration::from_secs(2));
         for listener in &here {
             for speaker in here.iter().filter(|speaker| *speaker != listener) {
@@ -597,7 +602,7 @@ impl Run {
         let here = self.here();
         let mut missing = Vec::new();
         for _ in 0..PICTURES_BACK_S {
-            let before: Vec<usize> = self.people.iter().map(|person| self.world.clients[person.client].heard.len()).collect();
+            let before = self.heard_so_far();
             self.pass(Duration::from_secs(1));
             missing.clear();
             for viewer in &here {

@@ -7,7 +7,7 @@ use rtcd_core::input::{Input, Join, TrackSettings, Transports};
 use rtcd_core::negotiate::CodecKind;
 use rtcd_core::output::{Event, Signal};
 
-use crate::world::{End, MS, World, announced, call, holes, read_vp8};
+use crate::world::{End, MS, Profile, World, announced, call, holes, read_vp8};
 
 const CODECS: &[CodecKind] = &[CodecKind::Opus, CodecKind::Vp8, CodecKind::Av1];
 
@@ -224,11 +224,11 @@ fn it_is_told_when_a_client_has_its_messages() {
     assert_eq!(delivered(&world), 1, "nothing is on its way");
 
     // As long as nothing gets through, and until a repetition does.
-    world.clients[ann].profile.loss_down = 1000;
+    world.set_profile(ann, Profile { loss_down: 1000, ..Profile::default() });
     send(&mut world);
     world.run(Duration::from_millis(500));
     assert_eq!((delivered(&world), world.clients[ann].messages.len()), (1, 0));
-    world.clients[ann].profile.loss_down = 0;
+    world.set_profile(ann, Profile::default());
     world.run(Duration::from_secs(10));
     assert_eq!((delivered(&world), &world.clients[ann].messages[..]), (2, &[b"a map".to_vec()][..]));
     world.run(Duration::from_secs(5));
