@@ -13,8 +13,9 @@ mod tape;
 #[path = "../stories/world.rs"]
 mod world;
 
+use rtcd_core::Input;
 use world::layered::{Encoder, Mode};
-use world::{End, World, udp};
+use world::{End, World, data_packet, udp};
 
 /// Tells this program, run by callgrind, to be what is counted.
 const COUNTED: &str = "CONCLAVE_COUNTED";
@@ -43,6 +44,17 @@ fn layers_inside_to_ten() {
         let camera = world.camera(ann, "cam", &[]);
         world.producers[camera].encoder = Some(Encoder::new(Mode::L3T3, str0m::format::Codec::Av1, true));
     });
+}
+
+/// Packets of a data track, over SCTP and DTLS on both sides.
+#[test]
+fn data_to_ten() {
+    if std::env::var_os(COUNTED).is_some() {
+        return forward_data();
+    }
+    if let Some(counted) = count("data_to_ten", &[]) {
+        agree("data_to_ten", "instructions", counted.instructions, 38_918);
+    }
 }
 
 /// Twenty calls of two take turns, in caches that hold a few of them: as for a thread that slept between two packets, which pays for
@@ -143,6 +155,38 @@ fn forward(publish: fn(&mut World, usize)) {
     }
     assert!(sent >= (tape.len() - warm_up) * 9, "{sent} of {}", tape.len());
     println!("forwarded: {sent}");
+}
+
+/// One publisher's data track to ten viewers. Nobody acknowledges anything meanwhile, so no more is sent than may be under way at the start.
+fn forward_data() {
+    let mut world = World::new(91);
+    let ann = world.join("ann");
+    world.open_channels(ann);
+    let viewers: Vec<_> = (0..10).map(|n| world.join(&format!("viewer{n}"))).collect();
+    world.settle();
+    let subscribers: Vec<_> = viewers.iter().map(|viewer| world.peer(*viewer)).collect();
+    let peer = world.peer(ann);
+    world.tell(Input::DataRoute { peer, publisher_handle: 7, handle: 300, subscribers: &subscribers });
+    (world.tape_only, world.tape_up) = (true, Some(Vec::new()));
+    for frame in 0..24_u16 {
+        world.send_message(ann, "_data_track", &data_packet(7, frame, &[5; 48]));
+        world.run(Duration::from_millis(10));
+    }
+    let tape = world.tape_up.take().unwrap();
+    let sent: Vec<_> = tape.into_iter().filter(|(_, end, bytes)| *end == End::Publish && (20..64).contains(&bytes[0])).collect();
+    let (warm_up, mut before) = (sent.len() / 4, 0);
+    for (n, (who, end, bytes)) in sent.iter().enumerate() {
+        let (link, mut bytes) = (udp(world.clients[*who].connections[end].address), bytes.clone());
+        if n < warm_up {
+            tape::feed(&mut world, link, &mut bytes);
+            before = world.counter("data_track_packets_sent");
+        } else {
+            the_counted_part(&mut world, link, &mut bytes);
+        }
+    }
+    let forwarded = world.counter("data_track_packets_sent") - before;
+    assert!(forwarded >= 150, "{forwarded} from {} datagrams", sent.len());
+    println!("forwarded: {forwarded}");
 }
 
 /// As many calls, somebody speaks to somebody in each; a packet of each in turn.

@@ -7,18 +7,7 @@ use rtcd_core::input::Transports;
 use rtcd_core::{Input, PeerId};
 
 use crate::shards::join_on;
-use crate::world::{Profile, World};
-
-/// A whole frame in one packet: handle, frame number, what is in it.
-fn packet(handle: u16, frame: u16, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0x18, 0];
-    for word in [handle, frame, frame] {
-        packet.extend(word.to_be_bytes());
-    }
-    packet.extend([0xde, 0xad, 0xbe, 0xef]);
-    packet.extend(payload);
-    packet
-}
+use crate::world::{Profile, World, data_packet as packet};
 
 fn route(world: &mut World, publisher: usize, from: u16, to: u16, subscribers: &[usize]) {
     let subscribers: Vec<PeerId> = subscribers.iter().map(|who| world.peer(*who)).collect();

@@ -345,6 +345,17 @@ pub fn config(seed: u8) -> CoreConfig {
     }
 }
 
+/// A whole frame of a data track in one packet: handle, frame number, what is in it.
+pub fn data_packet(handle: u16, frame: u16, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x18, 0];
+    for word in [handle, frame, frame] {
+        packet.extend(word.to_be_bytes());
+    }
+    packet.extend([0xde, 0xad, 0xbe, 0xef]);
+    packet.extend(payload);
+    packet
+}
+
 /// A panic that was caught cost somebody the call: no story may overlook one.
 impl Drop for World {
     fn drop(&mut self) {
