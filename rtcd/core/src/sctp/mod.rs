@@ -493,7 +493,8 @@ impl Sctp {
         self.feed(now);
         loop {
             let answered = self.ask(now);
-            if !self.feed(now) && !(answered && heard) {
+            let fed = self.feed(now);
+            if !fed && !(answered && heard) {
                 break;
             }
         }
