@@ -494,7 +494,8 @@ impl Sctp {
         loop {
             let answered = self.ask(now);
             let fed = self.feed(now);
-            if !fed && !(answered && heard) {
+            let done = !answered || !heard;
+            if done && !fed {
                 break;
             }
         }
