@@ -104,7 +104,8 @@ export class CallModel {
   #rejoinTimer: ReturnType<typeof setTimeout> | undefined
   #nextReaction = 1
   readonly #steady = new SteadyAdvice()
-  #disposed = false
+  /** Raised whenever an attempt to load, join or come back begins or is given up: what an older one still brings is nobody's. */
+  #attempt = 0
 
   constructor(id: string, myIdentity: string, notice: Notice, ports: CallPorts) {
     this.id = id
@@ -156,31 +157,36 @@ export class CallModel {
   // ---- told by the views ----
 
   async load(): Promise<void> {
+    const attempt = ++this.#attempt
     this.phase = 'loading'
     this.loadError = null
     try {
-      this.call = await this.#ports.api.one(this.id)
-      this.phase = this.call.ended_at_ms === null ? 'prejoin' : 'ended'
+      const call = await this.#ports.api.one(this.id)
+      if (this.#isOver(attempt)) return
+      this.call = call
+      this.phase = call.ended_at_ms === null ? 'prejoin' : 'ended'
       if (this.phase === 'ended') this.endCause = 'call-ended'
     } catch (error) {
+      if (this.#isOver(attempt)) return
       if (error instanceof ApiError && error.status === 404) this.phase = 'missing'
       this.loadError = error
     }
   }
 
   async join(want: { microphone: boolean; camera: boolean }, devices: DeviceChoice): Promise<void> {
+    const attempt = ++this.#attempt
     this.phase = 'joining'
     this.joinError = null
     this.#wanted = { ...want }
     this.#devices = { ...devices }
     try {
-      await this.#enter()
-      this.phase = 'in'
-      this.#startStats()
-      void this.#loadChat()
-      void this.#loadCaptions()
+      await this.#enter(attempt)
+      if (!this.#isOver(attempt)) this.#arrive()
     } catch (error) {
+      if (this.#isOver(attempt)) return
       await this.#dropMedia()
+      if (this.#isOver(attempt)) return
+      this.#attempt += 1
       this.joinError = error
       this.phase = 'prejoin'
     }
@@ -289,7 +295,7 @@ export class CallModel {
 
   /** The page goes away. The media engine says goodbye by itself. */
   dispose(): void {
-    this.#disposed = true
+    this.#attempt += 1
     this.#stopListening()
     this.#stopTimers()
     void this.#media?.leave()
@@ -298,35 +304,60 @@ export class CallModel {
 
   // ---- entering and coming back ----
 
-  async #enter(): Promise<void> {
-    const { url, token, call } = await this.#ports.api.join(this.id)
-    this.#takeCall(call)
-    const media = await this.#ports.makeMedia(this.#mediaEvents(), this.#devices)
-    this.#media = media
-    await media.connect(url, token)
-    // A microphone that fails must not keep anybody out: one can still listen, read and write.
-    if (this.#wanted.microphone) await this.#switch('microphone', () => media.setMicrophone(true))
-    if (this.#wanted.camera) await this.#switch('camera', () => media.setCamera(true))
+  #isOver(attempt: number): boolean {
+    return attempt !== this.#attempt
   }
 
-  #mediaEvents(): MediaEvents {
+  /** Connects a new media engine. One may leave at any of its waits: from then on nothing is connected or switched on. */
+  async #enter(attempt: number): Promise<void> {
+    const { url, token, call } = await this.#ports.api.join(this.id)
+    if (this.#isOver(attempt)) return
+    this.#takeCall(call)
+    const media = await this.#ports.makeMedia(this.#mediaEvents(attempt), this.#devices)
+    try {
+      if (this.#isOver(attempt)) return
+      this.#media = media
+      await media.connect(url, token)
+      // A microphone that fails must not keep anybody out: one can still listen, read and write.
+      if (this.#wanted.microphone && !this.#isOver(attempt)) await this.#switch('microphone', () => media.setMicrophone(true))
+      if (this.#wanted.camera && !this.#isOver(attempt)) await this.#switch('camera', () => media.setCamera(true))
+    } finally {
+      // Whoever ended the attempt may not have known of this engine yet.
+      if (this.#isOver(attempt)) await media.leave().catch(() => undefined)
+    }
+  }
+
+  #arrive(): void {
+    this.phase = 'in'
+    this.#startStats()
+    void this.#loadChat()
+    void this.#loadCaptions()
+  }
+
+  #mediaEvents(attempt: number): MediaEvents {
+    // An engine that was given up may still have something on its tongue.
+    const current = () => !this.#isOver(attempt)
     return {
-      people: (people) => this.#handlePeople(people),
-      phase: (phase, cause) => this.#handlePhase(phase, cause),
+      people: (people) => current() && this.#handlePeople(people),
+      phase: (phase, cause) => current() && this.#handlePhase(phase, cause),
       spoken: (line) => {
-        if (!this.#ports.streamOpen()) this.captions.handleSpoken(line, this.nameOf(line.identity), this.#ports.now())
+        if (current() && !this.#ports.streamOpen()) this.captions.handleSpoken(line, this.nameOf(line.identity), this.#ports.now())
       },
-      playbackBlocked: (blocked) => (this.playbackBlocked = blocked),
-      deviceFailed: (source, error) => this.#handleDeviceError(source, error),
+      playbackBlocked: (blocked) => current() && (this.playbackBlocked = blocked),
+      deviceFailed: (source, error) => current() && this.#handleDeviceError(source, error),
       devicesChanged: () => undefined,
     }
   }
 
   #handlePhase(phase: MediaPhase, cause: EndCause = 'lost'): void {
+    const before = this.mediaPhase
     this.mediaPhase = phase
-    if (phase !== 'ended' || this.phase !== 'in') return
+    // What fails before it was connected is told by `connect` itself.
+    if (phase !== 'ended' || before === 'connecting') return
     if (cause !== 'lost') return this.#finish(cause)
     if (this.sharing) this.#ports.news({ kind: 'share-lost' })
+    // While a microphone is still being started: that attempt would arrive with a dead engine.
+    if (this.phase !== 'in') this.#attempt += 1
     this.phase = 'rejoining'
     this.#planRejoin(REJOIN_FIRST_MS, this.#ports.now() + REJOIN_GIVE_UP_MS)
   }
@@ -337,12 +368,15 @@ export class CallModel {
   }
 
   async #rejoin(waitMs: number, until: number): Promise<void> {
-    if (this.phase !== 'rejoining' || this.#disposed) return
+    if (this.phase !== 'rejoining') return
+    const attempt = ++this.#attempt
     await this.#dropMedia()
+    if (this.#isOver(attempt)) return
     try {
-      await this.#enter()
-      if (this.phase === 'rejoining') this.phase = 'in'
+      await this.#enter(attempt)
+      if (!this.#isOver(attempt)) this.#arrive()
     } catch (error) {
+      if (this.#isOver(attempt)) return
       if (error instanceof ApiError && (error.status === 404 || error.status === 410)) return this.#finish('call-ended')
       if (error instanceof ApiError && (error.status === 401 || error.status === 403)) return this.#finish('removed')
       if (this.#ports.now() > until) return this.#finish('lost')
@@ -358,6 +392,7 @@ export class CallModel {
 
   #finish(cause: EndCause): void {
     if (this.phase === 'ended') return
+    this.#attempt += 1
     this.endCause = cause
     this.phase = 'ended'
     this.#stopTimers()

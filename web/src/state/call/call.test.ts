@@ -16,7 +16,16 @@ const person = (identity: string, more: Partial<MediaPerson> = {}): MediaPerson 
 })
 const track = (muted: boolean) => ({ key: 'k', muted, attach: () => () => undefined })
 
-function stage(options: { micError?: Error } = {}) {
+/** A promise that is settled when the test says so. */
+function deferred<T = void>() {
+  let resolve!: (value: T) => void
+  let reject!: (error: unknown) => void
+  const promise = new Promise<T>((yes, no) => ((resolve = yes), (reject = no)))
+  return { promise, resolve, reject }
+}
+
+/** `engine`, `connecting` and `starting` are waited for where the engine is fetched, media connects, a microphone is switched. */
+function stage(options: { micError?: Error; engine?: Promise<void>; connecting?: Promise<void>; starting?: Promise<void> } = {}) {
   const news: CallNews[] = []
   const medias: { events: MediaEvents; media: Record<keyof Media, ReturnType<typeof vi.fn>> }[] = []
   let listener: (event: ServerEvent) => void = () => undefined
@@ -40,11 +49,17 @@ function stage(options: { micError?: Error } = {}) {
     api,
     listen: (next) => ((listener = next), () => undefined),
     streamOpen: () => true,
-    makeMedia: (events) => {
+    makeMedia: async (events) => {
+      await options.engine
       const media = {
-        connect: vi.fn(async () => events.phase('connected')),
+        connect: vi.fn(async () => {
+          events.phase('connecting')
+          await options.connecting
+          events.phase('connected')
+        }),
         leave: vi.fn(async () => undefined),
         setMicrophone: vi.fn(async () => {
+          await options.starting
           if (options.micError) throw options.micError
         }),
         setCamera: vi.fn(async () => undefined),
@@ -61,6 +76,18 @@ function stage(options: { micError?: Error } = {}) {
   }
   const model = new CallModel('c', 'me', { version: '1', text: 'Notice' }, ports)
   return { model, api, news, medias, tell: (event: ServerEvent) => listener(event) }
+}
+
+/** Joining, connected, the browser still asks whether the microphone may be used. */
+async function joiningWithSlowMicrophone({ camera = false } = {}) {
+  const asked = deferred()
+  const all = stage({ starting: asked.promise })
+  await all.model.load()
+  void all.model.join({ microphone: true, camera }, devices)
+  await vi.advanceTimersByTimeAsync(0)
+  expect(all.medias[0]!.media.setMicrophone).toHaveBeenCalled()
+  expect(all.model.phase).toBe('joining')
+  return { ...all, asked }
 }
 
 const devices = { microphone: null, camera: null, speaker: null }
@@ -111,7 +138,141 @@ describe('joining', () => {
   })
 })
 
+describe('leaving before one has arrived', () => {
+  const ticket = { url: '/livekit', token: 't', call: call() }
+  const settled = () => vi.advanceTimersByTimeAsync(0)
+
+  it('connects nothing when the page goes away while the server is asked', async () => {
+    const { model, api, medias } = stage()
+    await model.load()
+    const answer = deferred<typeof ticket>()
+    api.join.mockReturnValueOnce(answer.promise)
+    const joining = model.join({ microphone: true, camera: true }, devices)
+    model.dispose()
+    answer.resolve(ticket)
+    await joining
+    expect(medias).toEqual([])
+  })
+
+  it('connects nothing when the page goes away while the media engine is fetched', async () => {
+    const engine = deferred()
+    const { model, medias } = stage({ engine: engine.promise })
+    await model.load()
+    const joining = model.join({ microphone: true, camera: true }, devices)
+    await settled()
+    model.dispose()
+    engine.resolve()
+    await joining
+    expect(medias[0]!.media.connect).not.toHaveBeenCalled()
+    expect(medias[0]!.media.setMicrophone).not.toHaveBeenCalled()
+    expect(medias[0]!.media.leave).toHaveBeenCalled()
+  })
+
+  it('switches no microphone and no camera on when the page goes away while media connects', async () => {
+    const connecting = deferred()
+    const { model, medias } = stage({ connecting: connecting.promise })
+    await model.load()
+    const joining = model.join({ microphone: true, camera: true }, devices)
+    await settled()
+    model.dispose()
+    connecting.resolve()
+    await joining
+    expect(medias[0]!.media.leave).toHaveBeenCalled()
+    expect(medias[0]!.media.setMicrophone).not.toHaveBeenCalled()
+    expect(medias[0]!.media.setCamera).not.toHaveBeenCalled()
+  })
+
+  it('switches no camera on when the page goes away while the microphone is being started', async () => {
+    const { model, medias, asked } = await joiningWithSlowMicrophone({ camera: true })
+    model.dispose()
+    asked.resolve()
+    await settled()
+    expect(medias[0]!.media.setCamera).not.toHaveBeenCalled()
+    expect(medias[0]!.media.leave).toHaveBeenCalled()
+  })
+
+  it('does not give a reason on the pre-join page to somebody who is gone', async () => {
+    const { model, api } = stage()
+    await model.load()
+    const answer = deferred<typeof ticket>()
+    api.join.mockReturnValueOnce(answer.promise)
+    const joining = model.join({ microphone: true, camera: false }, devices)
+    model.dispose()
+    answer.reject(new ApiError(0, 'timeout', ''))
+    await joining
+    // The page would start its preview again: a microphone that nobody sees.
+    expect(model.joinError).toBeNull()
+  })
+
+  it('does not come back after "Leave" when the network does', async () => {
+    const { model, api, medias } = await joined()
+    const answer = deferred<typeof ticket>()
+    api.join.mockReturnValueOnce(answer.promise)
+    medias[0]!.events.phase('ended', 'lost')
+    await vi.advanceTimersByTimeAsync(1_000)
+    await model.leave()
+    answer.resolve(ticket)
+    await vi.advanceTimersByTimeAsync(60_000)
+    expect(medias.length).toBe(1)
+    expect(model.phase).toBe('ended')
+    expect(model.endCause).toBe('left')
+  })
+})
+
 describe('trouble', () => {
+  it('stays out of a call that ends while one joins it', async () => {
+    const engine = deferred()
+    const { model, medias, tell } = stage({ engine: engine.promise })
+    await model.load()
+    const joining = model.join({ microphone: true, camera: false }, devices)
+    await vi.advanceTimersByTimeAsync(0)
+    tell({ type: 'call_ended', at_ms: 0, call_id: 'c', attendance: [] })
+    engine.resolve()
+    await joining
+    expect(model.phase).toBe('ended')
+    expect(model.endCause).toBe('call-ended')
+    expect(medias[0]!.media.connect).not.toHaveBeenCalled()
+  })
+
+  it('is told by the media engine that the call is over while a microphone is being started', async () => {
+    const { model, medias, asked } = await joiningWithSlowMicrophone()
+    medias[0]!.events.phase('ended', 'removed')
+    asked.resolve()
+    await vi.advanceTimersByTimeAsync(0)
+    expect(model.phase).toBe('ended')
+    expect(model.endCause).toBe('removed')
+  })
+
+  it('comes back by itself when the media is lost while a microphone is being started', async () => {
+    const { model, medias, asked } = await joiningWithSlowMicrophone()
+    medias[0]!.events.phase('ended', 'lost')
+    asked.resolve()
+    await vi.advanceTimersByTimeAsync(0)
+    expect(model.phase).toBe('rejoining')
+    expect(medias[0]!.media.leave).toHaveBeenCalled()
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(model.phase).toBe('in')
+    expect(medias.length).toBe(2)
+  })
+
+  it('takes nothing from a media engine that was given up', async () => {
+    const { model, medias } = await joined()
+    await model.leave()
+    medias[0]!.events.people([person('me')])
+    expect(model.people).toEqual([])
+  })
+
+  it('stays at the end of a call that ends while it is read', async () => {
+    const { model, api, tell } = stage()
+    const answer = deferred<Call>()
+    api.one.mockReturnValueOnce(answer.promise)
+    const loading = model.load()
+    tell({ type: 'call_ended', at_ms: 0, call_id: 'c', attendance: [] })
+    answer.resolve(call())
+    await loading
+    expect(model.phase).toBe('ended')
+  })
+
   it('joins again by itself with a new token after the media was lost, as often as needed', async () => {
     const { model, api, medias } = await joined()
     api.join.mockRejectedValueOnce(new ApiError(0, 'unreachable', ''))
