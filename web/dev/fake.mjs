@@ -150,6 +150,7 @@ export function startFake(port = 0) {
     events.handleUpgrade(request, socket, head, (ws) => {
       sockets.add(ws)
       ws.on('close', () => sockets.delete(ws))
+      ws.on('message', () => ws.send(JSON.stringify({ type: 'pong', at_ms: Date.now() })))
       ws.send(JSON.stringify({ type: 'hello', at_ms: Date.now(), user: info(user).user }))
     })
   })

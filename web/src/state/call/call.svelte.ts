@@ -40,6 +40,8 @@ export interface CallPorts {
   listen(listener: (event: ServerEvent) => void): () => void
   /** Whether the event stream is up; captions take the media path while it is not. */
   streamOpen(): boolean
+  /** The way to the server broke for media: the event stream may be dead without knowing it. */
+  checkStream(): void
   makeMedia(events: MediaEvents, devices: DeviceChoice): Media | Promise<Media>
   news(news: CallNews): void
   now(): number
@@ -352,6 +354,7 @@ export class CallModel {
   #handlePhase(phase: MediaPhase, cause: EndCause = 'lost'): void {
     const before = this.mediaPhase
     this.mediaPhase = phase
+    if (phase === 'connected' && (before === 'signal-lost' || before === 'reconnecting')) this.#ports.checkStream()
     // What fails before it was connected is told by `connect` itself.
     if (phase !== 'ended' || before === 'connecting') return
     if (cause !== 'lost') return this.#finish(cause)

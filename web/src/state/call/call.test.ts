@@ -49,6 +49,7 @@ function stage(options: { micError?: Error; engine?: Promise<void>; connecting?:
     api,
     listen: (next) => ((listener = next), () => undefined),
     streamOpen: () => true,
+    checkStream: vi.fn(),
     makeMedia: async (events) => {
       await options.engine
       const media = {
@@ -75,7 +76,7 @@ function stage(options: { micError?: Error; engine?: Promise<void>; connecting?:
     now: () => Date.now(),
   }
   const model = new CallModel('c', 'me', { version: '1', text: 'Notice' }, ports)
-  return { model, api, news, medias, tell: (event: ServerEvent) => listener(event) }
+  return { model, api, news, medias, checkStream: ports.checkStream, tell: (event: ServerEvent) => listener(event) }
 }
 
 /** Joining, connected, the browser still asks whether the microphone may be used. */
@@ -283,6 +284,14 @@ describe('trouble', () => {
     await vi.advanceTimersByTimeAsync(2_000)
     expect(model.phase).toBe('in')
     expect(medias.at(-1)?.media.setMicrophone).toHaveBeenCalledWith(true)
+  })
+
+  it('looks after the event stream once the media engine has reconnected', async () => {
+    const { medias, checkStream } = await joined()
+    expect(checkStream).not.toHaveBeenCalled()
+    medias[0]!.events.phase('signal-lost')
+    medias[0]!.events.phase('connected')
+    expect(checkStream).toHaveBeenCalledTimes(1)
   })
 
   it('gives up after five minutes and says so', async () => {

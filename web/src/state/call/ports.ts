@@ -9,6 +9,7 @@ export function realPorts(news: (news: CallNews) => void): CallPorts {
     api: { ...calls, messages, send },
     listen: (listener) => events.listen(listener),
     streamOpen: () => events.state === 'open',
+    checkStream: () => events.check(),
     makeMedia: async (mediaEvents, devices) => {
       // The media engine is most of the page's code: it comes when a call is joined, not at sign-in.
       const { LiveKitMedia } = await import('./livekit')
