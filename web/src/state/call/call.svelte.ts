@@ -105,6 +105,10 @@ export class CallModel {
   #statsTimer: ReturnType<typeof setInterval> | undefined
   #rejoinTimer: ReturnType<typeof setTimeout> | undefined
   #nextReaction = 1
+  /** Numbers what tells about the call in the order it was asked for or came, and the newest of it that was taken. */
+  #callNumber = 0
+  #callTaken = 0
+  #chatRead = false
   readonly #steady = new SteadyAdvice()
   /** Raised whenever an attempt to load, join or come back begins or is given up: what an older one still brings is nobody's. */
   #attempt = 0
@@ -160,12 +164,13 @@ export class CallModel {
 
   async load(): Promise<void> {
     const attempt = ++this.#attempt
+    const number = ++this.#callNumber
     this.phase = 'loading'
     this.loadError = null
     try {
       const call = await this.#ports.api.one(this.id)
       if (this.#isOver(attempt)) return
-      this.call = call
+      this.#takeCall(call, number)
       this.phase = call.ended_at_ms === null ? 'prejoin' : 'ended'
       if (this.phase === 'ended') this.endCause = 'call-ended'
     } catch (error) {
@@ -312,9 +317,10 @@ export class CallModel {
 
   /** Connects a new media engine. One may leave at any of its waits: from then on nothing is connected or switched on. */
   async #enter(attempt: number): Promise<void> {
+    const number = ++this.#callNumber
     const { url, token, call } = await this.#ports.api.join(this.id)
     if (this.#isOver(attempt)) return
-    this.#takeCall(call)
+    this.#takeCall(call, number)
     const media = await this.#ports.makeMedia(this.#mediaEvents(attempt), this.#devices)
     try {
       if (this.#isOver(attempt)) return
@@ -448,7 +454,7 @@ export class CallModel {
   #handleEvent(event: ServerEvent): void {
     switch (event.type) {
       case 'call':
-        if (event.call.id === this.id) this.#takeCall(event.call)
+        if (event.call.id === this.id) this.#takeCall(event.call, ++this.#callNumber)
         break
       case 'call_ended':
         if (event.call_id === this.id) {
@@ -466,8 +472,9 @@ export class CallModel {
         if (event.message.call_id === this.id) this.#addMessage(event.message)
         break
       case 'hello':
-        // The stream was away and may have missed things.
-        if (this.phase === 'in') void this.#ports.api.one(this.id).then((call) => this.#takeCall(call), () => undefined)
+        // The stream was away and may have missed things. While joining, the answer says how things stand.
+        if (this.phase === 'in') void this.#catchUp()
+        else if (this.phase === 'prejoin') void this.#readCall()
         break
       case 'ring':
       case 'job':
@@ -476,8 +483,30 @@ export class CallModel {
     }
   }
 
-  #takeCall(call: Call): void {
+  async #catchUp(): Promise<void> {
+    void this.#loadChat()
+    await this.#readCall()
+    await this.#loadCaptions()
+  }
+
+  async #readCall(): Promise<void> {
+    const attempt = this.#attempt
+    const number = ++this.#callNumber
+    const call = await this.#ports.api.one(this.id).catch(() => null)
+    if (!call || this.#isOver(attempt)) return
+    this.#takeCall(call, number)
+    if (call.ended_at_ms !== null) this.#finish('call-ended')
+  }
+
+  /** Takes what was told under this number, except what something newer has overtaken. */
+  #takeCall(call: Call, number: number): void {
     const before = this.call
+    if (before && number < this.#callTaken) {
+      // Only answers know who asked.
+      this.call = { ...before, you: call.you ?? before.you }
+      return
+    }
+    this.#callTaken = number
     // Events are the same for everybody and may leave out who is asking.
     this.call = { ...call, you: call.you ?? before?.you }
     if (call.recording.state === 'off') this.consentReopened = false
@@ -512,19 +541,23 @@ export class CallModel {
   }
 
   async #loadCaptions(): Promise<void> {
-    if (!this.call?.captions.enabled) return
+    // Somebody may have stopped them during a break: what was said before belongs here all the same.
+    if (!this.call?.captions.enabled && this.captions.lines.length === 0) return
     const lines = await this.#ports.api.captionLines(this.id).catch(() => [])
-    // Live ones that came meanwhile are newer than the same line from the list.
-    for (const line of lines) if (!this.captions.has(line.segment_id)) this.captions.handleEarlier(line)
+    for (const line of lines) this.captions.handleEarlier(line)
   }
 
   async #loadChat(): Promise<void> {
     const channel = this.call?.channel_id
     if (!channel) return
-    const messages = await this.#ports.api.messages(channel, this.id).catch(() => [])
-    const mine = messages.filter((message) => message.call_id === this.id)
-    const have = new Set(mine.map((message) => message.id))
-    this.chat = [...mine, ...this.chat.filter((message) => !have.has(message.id))].slice(-CHAT_MAX)
+    const messages = await this.#ports.api.messages(channel, this.id).catch(() => null)
+    if (!messages) return
+    const known = new Set(this.chat.map((message) => message.id))
+    const found = messages.filter((message) => message.call_id === this.id && !known.has(message.id))
+    this.chat = [...found, ...this.chat].sort((a, b) => a.at_ms - b.at_ms).slice(-CHAT_MAX)
+    // What was written before one came is there to read up; what a break kept away is news.
+    if (this.#chatRead && this.panel !== 'chat') this.unread += found.filter((message) => message.author.id !== this.identity).length
+    this.#chatRead = true
   }
 
   #addMessage(message: Message): void {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ApiError } from '../../api/http'
-import type { Call, CallParticipant, Message, ServerEvent } from '../../api/types'
+import type { Call, CallParticipant, Caption, Message, ServerEvent } from '../../api/types'
 import { CallModel, type CallNews, type CallPorts } from './call.svelte'
 import type { Media, MediaEvents, MediaPerson } from './media'
 
@@ -40,7 +40,7 @@ function stage(options: { micError?: Error; engine?: Promise<void>; connecting?:
     recording: vi.fn(async () => undefined),
     consent: vi.fn(async () => undefined),
     captions: vi.fn(async () => undefined),
-    captionLines: vi.fn(async () => []),
+    captionLines: vi.fn(async (): Promise<Caption[]> => []),
     guestLink: vi.fn(async () => ({ url: '/join/x', expires_at_ms: 0 })),
     messages: vi.fn(async (): Promise<Message[]> => []),
     send: vi.fn(async (_: string, text: string): Promise<Message> => ({ id: 'm1', author: { id: 'me', display_name: 'ME' }, text, at_ms: 0, call_id: 'c' })),
@@ -284,6 +284,110 @@ describe('trouble', () => {
     await vi.advanceTimersByTimeAsync(2_000)
     expect(model.phase).toBe('in')
     expect(medias.at(-1)?.media.setMicrophone).toHaveBeenCalledWith(true)
+  })
+
+  const hello: ServerEvent = { type: 'hello', at_ms: 0, user: { id: 'me', username: '', display_name: '', roles: [], guest_call_id: null } }
+  const message = (id: string, at_ms: number, author = 'ann'): Message => ({ id, author: { id: author, display_name: author }, text: id, at_ms, call_id: 'c' })
+  const settled = () => vi.advanceTimersByTimeAsync(0)
+
+  it('reads up the chat that a break of the event stream kept away, and counts it as unread', async () => {
+    const { model, api, tell } = stage()
+    api.messages.mockResolvedValueOnce([message('before', 1)])
+    await model.load()
+    await model.join({ microphone: false, camera: false }, devices)
+    await settled()
+    expect(model.unread).toBe(0)
+    tell({ type: 'message', at_ms: 0, channel_id: 'ch', message: message('live', 4) })
+    expect(model.unread).toBe(1)
+    api.messages.mockResolvedValueOnce([message('missed', 2), message('own', 3, 'me'), message('live', 4)])
+    tell(hello)
+    await settled()
+    expect(model.chat.map((one) => one.id)).toEqual(['before', 'missed', 'own', 'live'])
+    expect(model.unread).toBe(2)
+  })
+
+  it('counts nothing as unread in a chat that is open, nor a whole chat that could not be read at first', async () => {
+    const open = await joined()
+    open.model.show('chat')
+    open.api.messages.mockResolvedValueOnce([message('missed', 2)])
+    open.tell(hello)
+    await settled()
+    expect(open.model.chat.length).toBe(1)
+    expect(open.model.unread).toBe(0)
+
+    const late = stage()
+    late.api.messages.mockRejectedValueOnce(new ApiError(0, 'unreachable', ''))
+    await late.model.load()
+    await late.model.join({ microphone: false, camera: false }, devices)
+    late.api.messages.mockResolvedValueOnce([message('before', 2)])
+    late.tell(hello)
+    await settled()
+    expect(late.model.chat.length).toBe(1)
+    expect(late.model.unread).toBe(0)
+  })
+
+  it('reads up the captions that a break of the event stream kept away', async () => {
+    const { model, api, tell } = await joined()
+    const caption = { call_id: 'c', identity: 'ann', display_name: 'ANN', track_sid: 't', segment_id: 's', committed: 'Missed.', pending: '', final: true, language: 'en', start_ms: 0, end_ms: 1, delay_ms: 0 }
+    // They were started during the break.
+    api.one.mockResolvedValueOnce(call({ captions: { enabled: true, language: 'en' } }))
+    api.captionLines.mockResolvedValueOnce([caption])
+    tell(hello)
+    await settled()
+    expect(model.captions.lines.map((line) => line.committed)).toEqual(['Missed.'])
+  })
+
+  it('reads up the chat after it came back into the call', async () => {
+    const { model, api, medias } = await joined()
+    await settled()
+    medias[0]!.events.phase('ended', 'lost')
+    api.messages.mockResolvedValueOnce([message('missed', 2)])
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(model.phase).toBe('in')
+    expect(model.chat.map((one) => one.id)).toEqual(['missed'])
+    expect(model.unread).toBe(1)
+  })
+
+  it('keeps what an event told while an older answer was on its way', async () => {
+    const { model, api, tell } = await joined()
+    const answer = deferred<Call>()
+    api.one.mockReturnValueOnce(answer.promise)
+    tell(hello)
+    tell({ type: 'call', at_ms: 0, call: call({ you: undefined, title: 'new' }) })
+    answer.resolve(call({ title: 'old', you: { identity: 'me', host: true } }))
+    await settled()
+    expect(model.call?.title).toBe('new')
+    expect(model.call?.you?.host).toBe(true)
+  })
+
+  it('keeps the newer of two answers that overtake each other', async () => {
+    const { model, api, tell } = await joined()
+    const older = deferred<Call>()
+    api.one.mockReturnValueOnce(older.promise).mockResolvedValueOnce(call({ title: 'new' }))
+    tell(hello)
+    tell(hello)
+    await settled()
+    older.resolve(call({ title: 'old' }))
+    await settled()
+    expect(model.call?.title).toBe('new')
+  })
+
+  it('ends when the call ended during a break of the event stream', async () => {
+    const { model, api, tell } = await joined()
+    api.one.mockResolvedValueOnce(call({ ended_at_ms: 5 }))
+    tell(hello)
+    await settled()
+    expect(model.phase).toBe('ended')
+    expect(model.endCause).toBe('call-ended')
+  })
+
+  it('knows on the pre-join page what happened during a break of the event stream', async () => {
+    const { model, api, tell } = stage()
+    await model.load()
+    api.one.mockResolvedValueOnce(call({ title: 'new' }))
+    tell(hello)
+    await settled()
+    expect(model.call?.title).toBe('new')
   })
 
   it('looks after the event stream once the media engine has reconnected', async () => {

@@ -50,15 +50,20 @@ export class Captions {
     })
   }
 
-  /** A line from before one joined: to read up, not to show or to announce. */
+  /** A line from before one joined or from a break: to read up, not to announce. */
   handleEarlier(caption: Caption): void {
-    const line = { id: caption.segment_id, identity: caption.identity, name: caption.display_name, committed: caption.committed, pending: '', final: true, language: caption.language, at: caption.end_ms }
+    const known = this.lines.findIndex((other) => other.id === caption.segment_id)
+    const before = this.lines[known]
+    if (before) {
+      // What came live meanwhile is newer, unless the break cut it short.
+      if (before.final || (!caption.final && caption.committed.length <= before.committed.length)) return
+      this.lines = this.lines.with(known, { ...before, committed: caption.committed, pending: '', final: caption.final })
+      return
+    }
+    if (!caption.committed) return
+    const line = { id: caption.segment_id, identity: caption.identity, name: caption.display_name, committed: caption.committed, pending: '', final: caption.final, language: caption.language, at: caption.end_ms }
     const at = this.lines.findIndex((other) => other.at > line.at)
-    this.lines = at < 0 ? [...this.lines, line] : this.lines.toSpliced(at, 0, line)
-  }
-
-  has(id: string): boolean {
-    return this.lines.some((line) => line.id === id)
+    this.lines = (at < 0 ? [...this.lines, line] : this.lines.toSpliced(at, 0, line)).slice(-LINES_MAX)
   }
 
   /** The lines worth showing over the picture. */

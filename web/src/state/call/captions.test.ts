@@ -37,6 +37,30 @@ describe('captions', () => {
     expect(captions.announced?.text).toBe('Ada: Done.')
   })
 
+  it('completes a line that a break cut short, and leaves what came live meanwhile', () => {
+    const captions = new Captions()
+    captions.handleCaption(caption({ committed: 'We begin', pending: ' wi' }), 0)
+    captions.handleCaption(caption({ segment_id: 's2', committed: 'Yes, of course.', pending: ' And' }), 1)
+    captions.handleEarlier(caption({ committed: 'We begin with the dam.', final: true }))
+    captions.handleEarlier(caption({ segment_id: 's2', committed: 'Yes,', pending: ' of' }))
+    expect(captions.lines.map((line) => line.committed + line.pending)).toEqual(['We begin with the dam.', 'Yes, of course. And'])
+  })
+
+  it('goes on with a line that was not finished when one joined', () => {
+    const captions = new Captions()
+    captions.handleEarlier(caption({ committed: 'We begin', pending: ' wi' }))
+    captions.handleCaption(caption({ committed: 'We begin with the dam.', final: true }), 1)
+    expect(captions.lines.map((line) => line.committed)).toEqual(['We begin with the dam.'])
+  })
+
+  it('puts missed lines where they belong and keeps no more than the newest thousand', () => {
+    const captions = new Captions()
+    captions.handleCaption(caption({ segment_id: 'last', committed: 'Last.' }), 5_000)
+    for (let i = 0; i < 1_005; i += 1) captions.handleEarlier(caption({ segment_id: `e${i}`, committed: `${i}`, final: true, end_ms: i }))
+    expect(captions.lines.length).toBe(1_000)
+    expect(captions.lines.slice(-2).map((line) => line.committed)).toEqual(['1004', 'Last.'])
+  })
+
   it('shows a line for a while after its last change, newest last', () => {
     const captions = new Captions()
     captions.handleCaption(caption({ committed: 'Old' }), 0)
