@@ -56,6 +56,10 @@ export interface Reaction {
   emoji: string
 }
 
+/** What can change about a source: whether it is on, and which device it uses. */
+type Change = 'on' | keyof DeviceChoice
+type Changes = Map<Change, () => Promise<unknown> | undefined>
+
 const REJOIN_FIRST_MS = 1_000
 const REJOIN_MAX_MS = 10_000
 /** A node that restarts is back in seconds; after five minutes a person should decide, not a loop. */
@@ -63,6 +67,7 @@ const REJOIN_GIVE_UP_MS = 5 * 60_000
 const STATS_EVERY_MS = 3_000
 const REACTION_SHOWN_MS = 4_000
 const CHAT_MAX = 500
+const SOURCES: readonly Source[] = ['microphone', 'camera', 'screen', 'screen_audio']
 
 export class CallModel {
   phase: CallPhase = $state('loading')
@@ -100,6 +105,8 @@ export class CallModel {
   readonly #notice: Notice
   #media: Media | null = null
   #wanted = { microphone: false, camera: false }
+  /** What is still to be changed on each source of the present engine, the newest wish of each kind. */
+  #asked: Partial<Record<Source, Changes>> = {}
   #devices: DeviceChoice = { microphone: null, camera: null, speaker: null }
   #stopListening: () => void
   #statsTimer: ReturnType<typeof setInterval> | undefined
@@ -213,22 +220,31 @@ export class CallModel {
 
   async setMicrophone(on: boolean): Promise<void> {
     this.#wanted.microphone = on
-    await this.#switch('microphone', () => this.#media?.setMicrophone(on))
+    await this.#switch('microphone', 'on', () => this.#media?.setMicrophone(on))
   }
 
   async setCamera(on: boolean): Promise<void> {
     this.#wanted.camera = on
-    await this.#switch('camera', () => this.#media?.setCamera(on))
+    await this.#switch('camera', 'on', () => this.#media?.setCamera(on))
+  }
+
+  /** A press on the button. While a change runs the wish is turned round: what is shown is about to be past. */
+  async toggle(source: 'microphone' | 'camera'): Promise<void> {
+    const shown = source === 'microphone' ? this.micOn : this.cameraOn
+    const on = !(this.changing[source] ? this.#wanted[source] : shown)
+    await (source === 'microphone' ? this.setMicrophone(on) : this.setCamera(on))
   }
 
   async setShare(on: boolean): Promise<void> {
-    await this.#switch('screen', () => this.#media?.setShare(on))
+    // The browser is asking already; it should not ask again when it was told no.
+    if (on && this.changing.screen) return
+    await this.#switch('screen', 'on', () => this.#media?.setShare(on))
   }
 
   async useDevice(kind: keyof DeviceChoice, id: string): Promise<void> {
     this.#devices[kind] = id
     const source: Source = kind === 'camera' ? 'camera' : 'microphone'
-    await this.#switch(source, () => this.#media?.useDevice(kind, id))
+    await this.#switch(source, kind, () => this.#media?.useDevice(kind, id))
   }
 
   async allowPlayback(): Promise<void> {
@@ -305,8 +321,7 @@ export class CallModel {
     this.#attempt += 1
     this.#stopListening()
     this.#stopTimers()
-    void this.#media?.leave()
-    this.#media = null
+    void this.#dropMedia()
   }
 
   // ---- entering and coming back ----
@@ -327,8 +342,8 @@ export class CallModel {
       this.#media = media
       await media.connect(url, token)
       // A microphone that fails must not keep anybody out: one can still listen, read and write.
-      if (this.#wanted.microphone && !this.#isOver(attempt)) await this.#switch('microphone', () => media.setMicrophone(true))
-      if (this.#wanted.camera && !this.#isOver(attempt)) await this.#switch('camera', () => media.setCamera(true))
+      if (this.#wanted.microphone && !this.#isOver(attempt)) await this.#switch('microphone', 'on', () => media.setMicrophone(true))
+      if (this.#wanted.camera && !this.#isOver(attempt)) await this.#switch('camera', 'on', () => media.setCamera(true))
     } finally {
       // Whoever ended the attempt may not have known of this engine yet.
       if (this.#isOver(attempt)) await media.leave().catch(() => undefined)
@@ -396,6 +411,9 @@ export class CallModel {
   async #dropMedia(): Promise<void> {
     const media = this.#media
     this.#media = null
+    // Changes that still run are the old engine's: nothing waits for them any more.
+    this.#asked = {}
+    for (const source of SOURCES) this.changing[source] = false
     await media?.leave().catch(() => undefined)
   }
 
@@ -574,18 +592,37 @@ export class CallModel {
 
   // ---- doing things once, and saying when they fail ----
 
-  async #switch(source: Source, run: () => Promise<unknown> | undefined): Promise<void> {
+  /** One change of a source at a time. What is asked for meanwhile comes right after it, switching on or off first. */
+  async #switch(source: Source, what: Change, run: () => Promise<unknown> | undefined): Promise<void> {
+    const asked = this.#asked
+    const queue: Changes = (asked[source] ??= new Map())
+    queue.set(what, run)
     if (this.changing[source]) return
     this.changing[source] = true
+    while (queue.size > 0) {
+      const next = queue.has('on') ? 'on' : [...queue.keys()][0]!
+      await this.#change(source, next, queue)
+      if (asked !== this.#asked) return
+    }
+    this.changing[source] = false
+  }
+
+  async #change(source: Source, what: Change, queue: Changes): Promise<void> {
+    const asked = this.#asked
+    const run = queue.get(what)
+    queue.delete(what)
     try {
-      await run()
-      delete this.deviceProblems[source]
+      await run?.()
+      if (asked === this.#asked) delete this.deviceProblems[source]
     } catch (error) {
+      // Of no interest once the engine is gone, or when something else is wanted by now.
+      if (asked !== this.#asked || queue.has(what)) return
+      const problem = problemOf(error)
       // Closing the browser's "what to share" dialog is an answer, not a failure.
-      if (source === 'screen' && problemOf(error) === 'denied') return
+      if (source === 'screen' && problem === 'denied') return
+      // Shown as off, it must not come on by itself with the next engine. (An unknown failure may be the network's.)
+      if (what === 'on' && problem !== 'unknown' && (source === 'microphone' || source === 'camera')) this.#wanted[source] = false
       this.#handleDeviceError(source, error)
-    } finally {
-      this.changing[source] = false
     }
   }
 

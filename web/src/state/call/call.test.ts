@@ -428,6 +428,117 @@ describe('trouble', () => {
   })
 })
 
+describe('switching', () => {
+  const settled = () => vi.advanceTimersByTimeAsync(0)
+
+  it('mutes right after a change of device during which somebody pressed mute', async () => {
+    const { model, medias } = await joined()
+    const { media } = medias[0]!
+    const changing = deferred()
+    media.useDevice.mockReturnValueOnce(changing.promise)
+    void model.useDevice('microphone', 'headset')
+    void model.setMicrophone(false)
+    expect(model.changing.microphone).toBe(true)
+    changing.resolve()
+    await settled()
+    expect(media.setMicrophone).toHaveBeenLastCalledWith(false)
+    expect(model.changing.microphone).toBe(false)
+  })
+
+  it('follows the newest of many wishes that came while a microphone was being started', async () => {
+    const { model, medias } = await joined()
+    const { media } = medias[0]!
+    const starting = deferred()
+    media.setMicrophone.mockClear()
+    media.setMicrophone.mockReturnValueOnce(starting.promise)
+    void model.setMicrophone(true)
+    void model.useDevice('microphone', 'headset')
+    void model.setMicrophone(false)
+    void model.setMicrophone(true)
+    void model.setMicrophone(false)
+    starting.resolve()
+    await settled()
+    expect(media.setMicrophone.mock.calls).toEqual([[true], [false]])
+    // A device that is chosen meanwhile is used, but only once the microphone is off.
+    expect(media.useDevice).toHaveBeenCalledWith('microphone', 'headset')
+    expect(media.useDevice.mock.invocationCallOrder[0]).toBeGreaterThan(media.setMicrophone.mock.invocationCallOrder[1]!)
+  })
+
+  it('turns the wish round, not what is shown, when a button is pressed again during a change', async () => {
+    const { model, medias } = await joined()
+    const { media } = medias[0]!
+    const starting = deferred()
+    media.setCamera.mockReturnValueOnce(starting.promise)
+    void model.toggle('camera')
+    expect(media.setCamera).toHaveBeenLastCalledWith(true)
+    void model.toggle('camera')
+    starting.resolve()
+    await settled()
+    expect(media.setCamera).toHaveBeenLastCalledWith(false)
+  })
+
+  it('follows a newer wish also when the older one failed, and does not complain about that', async () => {
+    const { model, medias, news } = await joined()
+    const { media } = medias[0]!
+    const starting = deferred()
+    media.setMicrophone.mockReturnValueOnce(starting.promise)
+    void model.setMicrophone(true)
+    void model.setMicrophone(false)
+    starting.reject(new DOMException('', 'NotReadableError'))
+    await settled()
+    expect(media.setMicrophone).toHaveBeenLastCalledWith(false)
+    expect(news).toEqual([])
+  })
+
+  it('asks only once what to share, and stops a share that is being started', async () => {
+    const { model, medias } = await joined()
+    const { media } = medias[0]!
+    const asking = deferred<boolean>()
+    media.setShare.mockReturnValueOnce(asking.promise)
+    void model.setShare(true)
+    void model.setShare(true)
+    void model.setShare(false)
+    asking.resolve(true)
+    await settled()
+    expect(media.setShare.mock.calls).toEqual([[true], [false]])
+  })
+
+  it('says nothing about a share or a device that fails after one has left', async () => {
+    const { model, medias, news } = await joined()
+    const asking = deferred<boolean>()
+    medias[0]!.media.setShare.mockReturnValueOnce(asking.promise)
+    void model.setShare(true)
+    await model.leave()
+    asking.reject(new Error('the room is gone'))
+    await settled()
+    expect(news).toEqual([])
+    expect(model.changing.screen).toBe(false)
+  })
+
+  it('starts the microphone of the next media engine though that of the last one hangs', async () => {
+    const { model, medias } = await joined()
+    medias[0]!.media.setMicrophone.mockReturnValueOnce(deferred().promise)
+    void model.setMicrophone(true)
+    medias[0]!.events.phase('ended', 'lost')
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(model.phase).toBe('in')
+    expect(medias[1]!.media.setMicrophone).toHaveBeenCalledWith(true)
+    expect(model.changing.microphone).toBe(false)
+  })
+
+  it('does not switch on with the next media engine what failed with the last one', async () => {
+    const options: { micError?: Error } = { micError: new DOMException('', 'NotAllowedError') }
+    const { model, medias } = stage(options)
+    await model.load()
+    await model.join({ microphone: true, camera: false }, devices)
+    delete options.micError
+    medias[0]!.events.phase('ended', 'lost')
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(model.phase).toBe('in')
+    expect(medias[1]!.media.setMicrophone).not.toHaveBeenCalled()
+  })
+})
+
 describe('in the call', () => {
   it('tells a person that a host muted them, but not when they did it themselves', async () => {
     const { model, news, medias } = await joined()
