@@ -128,11 +128,13 @@ export const de: Dictionary = {
   'problem.microphone.missing': 'Es wurde kein Mikrofon gefunden. Schließen Sie eines an und versuchen Sie es noch einmal. Teilnehmen können Sie auch ohne.',
   'problem.microphone.busy': 'Ein anderes Programm benutzt das Mikrofon. Schließen Sie es und versuchen Sie es noch einmal.',
   'problem.microphone.insecure': 'Der Browser gibt kein Mikrofon frei, weil diese Seite nicht über HTTPS geöffnet ist. Öffnen Sie sie mit https:// oder von localhost.',
+  'problem.microphone.gone': 'Das Mikrofon ist weg: Es wurde abgezogen, oder der Browser hat es zurückgenommen. Schließen Sie es an oder wählen Sie ein anderes, dann heben Sie die Stummschaltung auf.',
   'problem.microphone.unknown': 'Das Mikrofon ließ sich nicht einschalten. Wählen Sie ein anderes oder starten Sie den Browser neu.',
   'problem.camera.denied': 'Der Browser sperrt die Kamera. Klicken Sie auf das Zeichen links neben der Adresse, erlauben Sie die Kamera und versuchen Sie es noch einmal. Teilnehmen können Sie auch ohne.',
   'problem.camera.missing': 'Es wurde keine Kamera gefunden. Schließen Sie eine an und versuchen Sie es noch einmal. Teilnehmen können Sie auch ohne.',
   'problem.camera.busy': 'Ein anderes Programm benutzt die Kamera. Schließen Sie es und versuchen Sie es noch einmal.',
   'problem.camera.insecure': 'Der Browser gibt keine Kamera frei, weil diese Seite nicht über HTTPS geöffnet ist. Öffnen Sie sie mit https:// oder von localhost.',
+  'problem.camera.gone': 'Die Kamera ist weg: Sie wurde abgezogen, oder der Browser hat sie zurückgenommen. Schließen Sie sie an oder wählen Sie eine andere, dann schalten Sie sie wieder ein.',
   'problem.camera.unknown': 'Die Kamera ließ sich nicht einschalten. Wählen Sie eine andere oder starten Sie den Browser neu.',
   'problem.screen': 'Der Bildschirm konnte nicht geteilt werden. Erlauben Sie dem Browser in den Systemeinstellungen die Bildschirmaufnahme und versuchen Sie es noch einmal.',
 

@@ -126,11 +126,13 @@ export const en = {
   'problem.microphone.missing': 'No microphone was found. Plug one in, then try again. You can also join without it.',
   'problem.microphone.busy': 'Another program is using the microphone. Close it, then try again.',
   'problem.microphone.insecure': 'The browser gives no microphone because this page is not opened over HTTPS. Open it with https:// or from localhost.',
+  'problem.microphone.gone': 'The microphone is gone: it was unplugged, or the browser took it back. Plug it in or choose another one, then unmute yourself.',
   'problem.microphone.unknown': 'The microphone could not be started. Choose another one or restart the browser.',
   'problem.camera.denied': 'The browser blocks the camera. Click the icon left of the address, allow the camera, then try again. You can also join without it.',
   'problem.camera.missing': 'No camera was found. Plug one in, then try again. You can also join without it.',
   'problem.camera.busy': 'Another program is using the camera. Close it, then try again.',
   'problem.camera.insecure': 'The browser gives no camera because this page is not opened over HTTPS. Open it with https:// or from localhost.',
+  'problem.camera.gone': 'The camera is gone: it was unplugged, or the browser took it back. Plug it in or choose another one, then switch it on again.',
   'problem.camera.unknown': 'The camera could not be started. Choose another one or restart the browser.',
   'problem.screen': 'The screen could not be shared. Allow screen recording for the browser in the system settings, then try again.',
 

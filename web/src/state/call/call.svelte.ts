@@ -6,7 +6,7 @@ import { ApiError } from '../../api/http'
 import type { Attendance, Call, Caption, HostAction, JoinResult, Message, Notice, ServerEvent } from '../../api/types'
 import { Captions } from './captions.svelte'
 import { problemOf, type DeviceProblem } from './devices.svelte'
-import type { DeviceChoice, EndCause, Media, MediaEvents, MediaPerson, MediaPhase, Source } from './media'
+import type { DeviceChoice, EndCause, Media, MediaEvents, MediaPerson, MediaPhase, MediaTrack, Source } from './media'
 import { advise, SteadyAdvice, type Advice, type LinkStats } from './quality'
 import { load, save } from '../storage'
 import { stageOf, type Layout } from './tiles'
@@ -451,18 +451,28 @@ export class CallModel {
     if (speaking.some((identity, i) => this.recentSpeakers[i] !== identity))
       this.recentSpeakers = [...speaking, ...this.recentSpeakers.filter((id) => !speaking.includes(id))].slice(0, 32)
     const mine = people.find((p) => p.local)
-    // Somebody else's doing, if we still want it on and are not in the middle of switching.
-    if (this.#wanted.microphone && this.micOn && mine?.tracks.microphone?.muted && !this.changing.microphone) {
-      this.#wanted.microphone = false
-      this.#ports.news({ kind: 'muted-by-host' })
-    }
+    if (this.micOn) this.#handleMuted('microphone', mine?.tracks.microphone)
+    if (this.cameraOn) this.#handleMuted('camera', mine?.tracks.camera)
     this.people = people
     if (this.pinned && !people.some((p) => this.pinned === p.identity || (this.pinned === `${p.identity}/screen` && p.tracks.screen)))
       this.pinned = null
   }
 
+  /** Not our doing, if we still want it on and are not in the middle of switching. */
+  #handleMuted(source: 'microphone' | 'camera', track: MediaTrack | undefined): void {
+    if (!track?.muted || !this.#wanted[source] || this.changing[source]) return
+    // The engine mutes what lost its device and found no other. Hosts mute microphones only, which leaves these running.
+    if (!track.ended && source === 'camera') return
+    this.#wanted[source] = false
+    if (track.ended) this.#handleDeviceProblem(source, 'gone')
+    else this.#ports.news({ kind: 'muted-by-host' })
+  }
+
   #handleDeviceError(source: Source, error: unknown): void {
-    const problem = problemOf(error)
+    this.#handleDeviceProblem(source, problemOf(error))
+  }
+
+  #handleDeviceProblem(source: Source, problem: DeviceProblem): void {
     this.deviceProblems[source] = problem
     this.#ports.news({ kind: 'device', source, problem })
   }

@@ -14,7 +14,7 @@ const call = (more: Partial<Call> = {}): Call => ({
 const person = (identity: string, more: Partial<MediaPerson> = {}): MediaPerson => ({
   identity, name: identity, local: identity === 'me', speaking: false, quality: 'good', joinedAt: 0, tracks: {}, ...more,
 })
-const track = (muted: boolean) => ({ key: 'k', muted, attach: () => () => undefined })
+const track = (muted: boolean, ended = false) => ({ key: 'k', muted, ended, attach: () => () => undefined })
 
 /** A promise that is settled when the test says so. */
 function deferred<T = void>() {
@@ -551,6 +551,31 @@ describe('in the call', () => {
     say(false)
     await model.setMicrophone(false)
     say(true)
+    expect(news).toEqual([])
+  })
+
+  it.each(['microphone', 'camera'] as const)('does not blame a host for an unplugged %s, and does not switch it on by itself later', async (source) => {
+    const { model, news, medias } = await joined()
+    await (source === 'microphone' ? model.setMicrophone(true) : model.setCamera(true))
+    const say = (muted: boolean, ended: boolean) => medias[0]!.events.people([person('me', { tracks: { [source]: track(muted, ended) } })])
+    say(false, false)
+    // The media engine looks for another device first.
+    say(false, true)
+    expect(news).toEqual([])
+    say(true, true)
+    expect(news).toEqual([{ kind: 'device', source, problem: 'gone' }])
+    expect(model.deviceProblems[source]).toBe('gone')
+    medias[0]!.events.phase('ended', 'lost')
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(medias[1]!.media[source === 'microphone' ? 'setMicrophone' : 'setCamera']).not.toHaveBeenCalled()
+  })
+
+  it('takes a camera that one switched off oneself for no trouble', async () => {
+    const { model, news, medias } = await joined()
+    await model.setCamera(true)
+    medias[0]!.events.people([person('me', { tracks: { camera: track(false) } })])
+    await model.setCamera(false)
+    medias[0]!.events.people([person('me', { tracks: { camera: track(true, true) } })])
     expect(news).toEqual([])
   })
 

@@ -17,7 +17,7 @@ export async function startDemo(model: CallModel, count: number): Promise<void> 
     quality: i === 5 ? 'poor' : i % 3 === 0 ? 'good' : 'excellent',
     joinedAt: 0,
     tracks: {
-      microphone: { key: `mic-${i}`, muted: i % 4 === 3 || i === 0, attach: () => () => undefined },
+      microphone: { key: `mic-${i}`, muted: i % 4 === 3 || i === 0, ended: false, attach: () => () => undefined },
       ...(i % 3 !== 1 && i !== 4 ? { camera: picture(`cam-${i}`, paintFace(i)) } : {}),
       ...(share && i === 1 ? { screen: picture(`screen-${i}`, paintSheet) } : {}),
     },
@@ -41,6 +41,7 @@ function picture(key: string, paint: (c: CanvasRenderingContext2D) => void): Med
   return {
     key,
     muted: false,
+    ended: false,
     attach(element) {
       const canvas = document.createElement('canvas')
       canvas.width = 1280

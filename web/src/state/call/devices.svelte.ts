@@ -7,7 +7,8 @@ export interface Device {
   label: string
 }
 
-export type DeviceProblem = 'denied' | 'missing' | 'busy' | 'insecure' | 'unknown'
+/** `gone`: it worked, and then was unplugged or taken back. */
+export type DeviceProblem = 'denied' | 'missing' | 'busy' | 'insecure' | 'gone' | 'unknown'
 
 export function problemOf(error: unknown): DeviceProblem {
   const name = error instanceof Error || error instanceof DOMException ? error.name : ''

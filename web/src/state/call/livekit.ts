@@ -249,6 +249,7 @@ function trackOf(publication: TrackPublication | undefined): MediaTrack | undefi
   return {
     key: `${publication.trackSid}/${track.mediaStreamTrack.id}`,
     muted: publication.isMuted,
+    ended: track.mediaStreamTrack.readyState === 'ended',
     attach(element) {
       track.attach(element)
       return () => void track.detach(element)

@@ -11,6 +11,8 @@ export interface MediaTrack {
   /** Changes whenever a view must attach again. */
   key: string
   muted: boolean
+  /** Its source is gone: a device was unplugged, or its permission withdrawn. A camera that is off looks the same. */
+  ended: boolean
   attach(element: HTMLMediaElement): () => void
 }
 

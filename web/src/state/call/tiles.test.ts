@@ -5,7 +5,7 @@ import { orderTiles, stageOf, type TileModel } from './tiles'
 const person = (identity: string, more: Partial<MediaPerson> = {}): MediaPerson => ({
   identity, name: identity, local: false, speaking: false, quality: '', joinedAt: 0, tracks: {}, ...more,
 })
-const screen = { screen: { key: 's', muted: false, attach: () => () => undefined } }
+const screen = { screen: { key: 's', muted: false, ended: false, attach: () => () => undefined } }
 const ask = (people: MediaPerson[], more: object = {}) => stageOf({ people, layout: 'auto', pinned: null, recentSpeakers: [], ...more })
 
 describe('stage', () => {
