@@ -89,6 +89,7 @@ export class LiveKitMedia implements Media {
   readonly #room: Room
   readonly #events: MediaEvents
   readonly #memory: StatsMemory = new Map()
+  readonly #captured = new Set<LocalTrack>()
   #leaving = false
   #planned = false
 
@@ -98,6 +99,7 @@ export class LiveKitMedia implements Media {
     this.#events = events
     setLogLevel(LogLevel.warn)
     this.#room = new Room(roomOptions(devices))
+    this.#watchCaptures()
     this.#listen()
     addEventListener('pagehide', this.#leavePage)
   }
@@ -112,6 +114,7 @@ export class LiveKitMedia implements Media {
   async leave(): Promise<void> {
     this.#leaving = true
     removeEventListener('pagehide', this.#leavePage)
+    for (const track of this.#captured) track.stop()
     await this.#room.disconnect()
     this.#room.removeAllListeners()
   }
@@ -165,6 +168,25 @@ export class LiveKitMedia implements Media {
       }
     }
     return readStats(reports, this.#memory)
+  }
+
+  /**
+   * One may leave while the browser still asks for a microphone or a screen. The library would publish what is granted then to
+   * a room that is gone, and capture on until that runs out of time: 15 s (livekit-client 2.23, `publishOrRepublishTrack`).
+   */
+  #watchCaptures(): void {
+    const me = this.#room.localParticipant
+    const watched =
+      <Options>(capture: (options?: Options) => Promise<LocalTrack[]>) =>
+      async (options?: Options) => {
+        const tracks = await capture.call(me, options)
+        for (const track of tracks) this.#captured.add(track)
+        if (!this.#leaving) return tracks
+        for (const track of tracks) track.stop()
+        throw new Error('left while the browser asked')
+      }
+    me.createTracks = watched(me.createTracks)
+    me.createScreenTracks = watched(me.createScreenTracks)
   }
 
   #listen(): void {
