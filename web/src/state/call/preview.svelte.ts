@@ -37,6 +37,7 @@ export class Preview {
     this.#stopped = false
     const before = this.#wishes.camera
     await this.set('microphone', want.microphone)
+    if (this.#stopped) return
     // While the browser asked about the microphone, somebody may have pressed the camera's button.
     if (before === this.#wishes.camera) await this.set('camera', want.camera)
     await this.#devices.refresh()

@@ -32,6 +32,17 @@ describe('preview', () => {
     expect(asked.map((one) => one.kind)).toEqual(['camera'])
   })
 
+  it('does not ask for a camera once the page is gone', async () => {
+    const asked = browser()
+    const preview = new Preview(new Devices())
+    void preview.start({ microphone: true, camera: true })
+    preview.stop()
+    asked[0]?.answer()
+    await settle()
+    expect(asked.map((one) => one.kind)).toEqual(['microphone'])
+    expect(asked[0]?.stopped()).toBe(true)
+  })
+
   it('lets go of a device whose turn has passed', async () => {
     const asked = browser()
     const preview = new Preview(new Devices())
