@@ -230,9 +230,12 @@ export class CallModel {
 
   /** A press on the button. While a change runs the wish is turned round: what is shown is about to be past. */
   async toggle(source: 'microphone' | 'camera'): Promise<void> {
-    const shown = source === 'microphone' ? this.micOn : this.cameraOn
-    const on = !(this.changing[source] ? this.#wanted[source] : shown)
+    const on = !(this.changing[source] ? this.#wanted[source] : this.#isOn(source))
     await (source === 'microphone' ? this.setMicrophone(on) : this.setCamera(on))
+  }
+
+  #isOn(source: 'microphone' | 'camera'): boolean {
+    return source === 'microphone' ? this.micOn : this.cameraOn
   }
 
   async setShare(on: boolean): Promise<void> {
@@ -631,7 +634,7 @@ export class CallModel {
       // Closing the browser's "what to share" dialog is an answer, not a failure.
       if (source === 'screen' && problem === 'denied') return
       // Shown as off, it must not come on by itself with the next engine. (An unknown failure may be the network's.)
-      if (what === 'on' && problem !== 'unknown' && (source === 'microphone' || source === 'camera')) this.#wanted[source] = false
+      if ((source === 'microphone' || source === 'camera') && problem !== 'unknown' && !this.#isOn(source)) this.#wanted[source] = false
       this.#handleDeviceError(source, error)
     }
   }

@@ -526,6 +526,23 @@ describe('switching', () => {
     expect(model.changing.microphone).toBe(false)
   })
 
+  it('leaves a microphone off with the next media engine that a change of device ended', async () => {
+    const { model, medias } = await joined()
+    const { media, events } = medias[0]!
+    const say = (muted: boolean) => events.people([person('me', { tracks: { microphone: track(muted, muted) } })])
+    say(false)
+    media.useDevice.mockImplementationOnce(async () => {
+      say(true)
+      throw new DOMException('', 'NotReadableError')
+    })
+    await model.useDevice('microphone', 'headset')
+    expect(model.deviceProblems.microphone).toBe('busy')
+    events.phase('ended', 'lost')
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(model.phase).toBe('in')
+    expect(medias[1]!.media.setMicrophone).not.toHaveBeenCalled()
+  })
+
   it('does not switch on with the next media engine what failed with the last one', async () => {
     const options: { micError?: Error } = { micError: new DOMException('', 'NotAllowedError') }
     const { model, medias } = stage(options)

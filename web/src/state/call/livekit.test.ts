@@ -1,3 +1,4 @@
+import { LocalParticipant, Room } from 'livekit-client'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { LiveKitMedia } from './livekit'
 
@@ -23,6 +24,33 @@ class Stream {
   getVideoTracks = () => this.tracks.filter((track) => track.kind === 'video')
 }
 
+const nothing = () => undefined
+const media = () =>
+  new LiveKitMedia(
+    { people: nothing, phase: nothing, spoken: nothing, playbackBlocked: nothing, deviceFailed: nothing, devicesChanged: nothing },
+    { microphone: null, camera: null, speaker: null },
+  )
+
+describe('changing to a device that does not start', () => {
+  const busy = new DOMException('', 'NotReadableError')
+  afterEach(() => void vi.restoreAllMocks())
+
+  it('goes back to the one before', async () => {
+    vi.spyOn(Room.prototype, 'getActiveDevice').mockReturnValue('old')
+    const change = vi.spyOn(Room.prototype, 'switchActiveDevice').mockRejectedValueOnce(busy).mockResolvedValue(true)
+    await expect(media().useDevice('camera', 'new')).rejects.toBe(busy)
+    expect(change.mock.calls).toEqual([['videoinput', 'new'], ['videoinput', 'old']])
+  })
+
+  it('shows the microphone as off when that one is gone too', async () => {
+    vi.spyOn(Room.prototype, 'getActiveDevice').mockReturnValue('old')
+    vi.spyOn(Room.prototype, 'switchActiveDevice').mockRejectedValue(busy)
+    const set = vi.spyOn(LocalParticipant.prototype, 'setMicrophoneEnabled').mockResolvedValue(undefined)
+    await expect(media().useDevice('microphone', 'new')).rejects.toBe(busy)
+    expect(set).toHaveBeenCalledWith(false)
+  })
+})
+
 describe('leaving while the browser asks', () => {
   let grant: ((stream: Stream) => void) | undefined
   beforeEach(() => {
@@ -32,12 +60,6 @@ describe('leaving while the browser asks', () => {
     vi.stubGlobal('navigator', { ...navigator, userAgent: navigator.userAgent, mediaDevices: { getUserMedia: asked, getDisplayMedia: asked, enumerateDevices: async () => [], addEventListener: () => undefined } })
   })
   afterEach(() => vi.unstubAllGlobals())
-
-  const media = () => {
-    const nothing = () => undefined
-    const events = { people: nothing, phase: nothing, spoken: nothing, playbackBlocked: nothing, deviceFailed: nothing, devicesChanged: nothing }
-    return new LiveKitMedia(events, { microphone: null, camera: null, speaker: null })
-  }
 
   it.each(['microphone', 'screen'] as const)('gives a %s back that is granted too late', async (source) => {
     const engine = media()

@@ -30,6 +30,8 @@ const SOURCES: Record<Source, Track.Source> = {
   screen_audio: Track.Source.ScreenShareAudio,
 }
 
+const KINDS = { microphone: 'audioinput', camera: 'videoinput', speaker: 'audiooutput' } as const
+
 /** Text on a shared screen has to stay sharp, so resolution wins over frame rate; 15 fps is enough to follow a mouse. */
 const SHARE = ScreenSharePresets.h1080fps15
 
@@ -150,8 +152,23 @@ export class LiveKitMedia implements Media {
   }
 
   async useDevice(kind: keyof DeviceChoice, id: string): Promise<void> {
-    const kinds = { microphone: 'audioinput', camera: 'videoinput', speaker: 'audiooutput' } as const
-    await this.#room.switchActiveDevice(kinds[kind], id)
+    const before = this.#room.getActiveDevice(KINDS[kind])
+    try {
+      await this.#room.switchActiveDevice(KINDS[kind], id)
+    } catch (error) {
+      if (kind !== 'speaker') await this.#goBack(kind, before)
+      throw error
+    }
+  }
+
+  /** The library stops the old device before it asks for the new one. If that fails, a dead track would be shown as on. */
+  async #goBack(kind: 'microphone' | 'camera', before: string | undefined): Promise<void> {
+    try {
+      if (before === undefined) throw new Error('no device was in use')
+      await this.#room.switchActiveDevice(KINDS[kind], before)
+    } catch {
+      await (kind === 'microphone' ? this.setMicrophone(false) : this.setCamera(false))
+    }
   }
 
   async allowPlayback(): Promise<void> {
