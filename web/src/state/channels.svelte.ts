@@ -64,7 +64,11 @@ class Channels {
     try {
       const messages = await api.messages(id)
       if (this.open !== id) return
-      this.messages = messages
+      // What came live while the answer was on its way is newer than all of it.
+      const known = new Set(messages.map((message) => message.id))
+      const last = messages.at(-1)?.at_ms ?? 0
+      const live = this.messages.filter((message) => message.at_ms >= last && !known.has(message.id))
+      this.messages = [...messages, ...live].slice(-MESSAGES_MAX)
       this.messagesError = null
       this.#markRead(id)
     } catch (error) {
