@@ -1,11 +1,12 @@
 //! The clear text of the last packets of one incoming layer: written once, read by every viewer, every retransmission and every tap.
 //!
 //! One ring of bytes and one of entries. It starts small and grows while what it drops is younger than
-//! [`KEEP_MS`]; so a microphone stays at a few KiB and a 4 Mbit/s screen share gets what retransmission needs.
+//! [`KEEP_MS`] and its publisher has room for it; so a microphone stays at a few KiB and a 4 Mbit/s screen share gets what retransmission needs.
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{CACHE_BYTES_MAX, CACHE_ENTRIES_MAX};
+use crate::limits::{CACHE_BYTES_MAX, CACHE_ENTRIES_MAX, HISTORY_BYTES_MAX};
+use crate::room::{Room, Share};
 use crate::rtp::{Extensions, Header};
 use crate::srtp::ReplayWindow;
 use crate::svc::Part;
@@ -71,14 +72,22 @@ pub(crate) struct Cache {
     lap: Option<u64>,
     lap_began: Option<Instant>,
     seen: ReplayWindow,
+    share: Share,
 }
 
 impl Cache {
+    /// A ring in its publisher's room.
+    pub(crate) fn new(room: &Room) -> Self {
+        Self { share: Share::of(room), ..Self::default() }
+    }
+
     /// Copies a clear packet (header and payload, no padding) into the ring.
     pub(crate) fn store(&mut self, arrived: &Arrived, packet: &[u8]) -> Stored {
         if self.entries.is_empty() {
             self.entries.resize(ENTRIES_AT_FIRST, None);
             self.bytes.resize(BYTES_AT_FIRST, 0);
+            // Nobody is left without: there are only so many layers.
+            self.share.take(self.memory(), usize::MAX);
         }
         if !self.seen.is_new(arrived.seq) {
             return Stored::Seen;
@@ -91,8 +100,7 @@ impl Cache {
         self.seen.note(arrived.seq);
         let len = packet.len();
         let mut start = self.place_for(len);
-        while self.bytes.len() < CACHE_BYTES_MAX && (len > self.bytes.len() || self.laps_too_fast(start, arrived.at)) {
-            self.grow_bytes();
+        while self.bytes.len() < CACHE_BYTES_MAX && (len > self.bytes.len() || self.laps_too_fast(start, arrived.at)) && self.grow_bytes() {
             start = self.place_for(len);
         }
         let size = self.bytes.len();
@@ -141,7 +149,6 @@ impl Cache {
     }
 
     /// Memory held, bytes.
-    #[cfg(test)]
     pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity() + self.entries.capacity() * size_of::<Option<Entry>>()
     }
@@ -149,12 +156,15 @@ impl Cache {
     /// Gives the memory back (the track was muted). What came once is still known: a viewer must never get two packets
     /// under one number, since both would be encrypted with the same key stream.
     pub(crate) fn clear(&mut self) {
-        *self = Self { seen: std::mem::take(&mut self.seen), ..Self::default() };
+        let seen = std::mem::take(&mut self.seen);
+        self.restart();
+        self.seen = seen;
     }
 
     /// The publisher counts from anywhere now.
     pub(crate) fn restart(&mut self) {
-        *self = Self::default();
+        self.share.give_back();
+        *self = Self { share: std::mem::take(&mut self.share), ..Self::default() };
     }
 
     #[inline]
@@ -197,6 +207,9 @@ impl Cache {
     }
 
     fn grow_entries(&mut self) {
+        if !self.share.take(self.entries.len() * size_of::<Option<Entry>>(), HISTORY_BYTES_MAX) {
+            return;
+        }
         let old = std::mem::take(&mut self.entries);
         self.entries.resize(old.len() * 2, None);
         for entry in old.into_iter().flatten() {
@@ -207,7 +220,11 @@ impl Cache {
         }
     }
 
-    fn grow_bytes(&mut self) {
+    /// Twice as large, if there is room.
+    fn grow_bytes(&mut self) -> bool {
+        if !self.share.take(self.bytes.len(), HISTORY_BYTES_MAX) {
+            return false;
+        }
         let began = self.lap_began;
         let mut larger = Self { entries: vec![None; self.entries.len()], bytes: vec![0; self.bytes.len() * 2], ..Self::default() };
         let mut kept: Vec<Entry> = self.entries.iter().flatten().copied().collect();
@@ -228,7 +245,9 @@ impl Cache {
         larger.lap = Some(larger.head / larger.bytes.len() as u64);
         larger.lap_began = began;
         larger.seen = std::mem::take(&mut self.seen);
+        larger.share = std::mem::take(&mut self.share);
         *self = larger;
+        true
     }
 }
 
@@ -275,6 +294,35 @@ mod tests {
         }
         assert!(cache.memory() < 32 * 1024, "{}", cache.memory());
         assert!(cache.get(499).is_some() && cache.get(475).is_some());
+    }
+
+    #[test]
+    fn what_one_publisher_sends_is_remembered_within_its_room() {
+        let start = Instant::now();
+        let room = Room::default();
+        let mut rings: Vec<Cache> = (0..48).map(|_| Cache::new(&room)).collect();
+        // 8 Mbit/s each: every ring would grow to its own bound.
+        for n in 0..1200u64 {
+            for ring in &mut rings {
+                assert_eq!(ring.store(&arrived(n, start + Duration::from_millis(n)), &packet(n, 1000)), Stored::Kept);
+            }
+        }
+        let held = |rings: &[Cache]| rings.iter().map(Cache::memory).sum::<usize>();
+        assert!(held(&rings) <= HISTORY_BYTES_MAX, "{}", held(&rings));
+        assert_eq!(held(&rings), room.taken());
+        // Who came late has what newcomers have, and the newest packet of everybody is there.
+        assert!(rings.iter().all(|ring| ring.get(1199).is_some()));
+        // Of two that are left, each gets what it needs.
+        rings.truncate(2);
+        rings.iter_mut().for_each(Cache::restart);
+        for n in 5000..6200u64 {
+            for ring in &mut rings {
+                ring.store(&arrived(n, start + Duration::from_millis(n)), &packet(n, 500));
+            }
+        }
+        assert!(rings.iter().all(|ring| ring.get(5620).is_some()), "{}", held(&rings));
+        rings.clear();
+        assert_eq!(room.taken(), 0);
     }
 
     #[test]

@@ -46,6 +46,7 @@ mod redundancy;
 pub mod relay;
 pub mod report;
 mod rewrite;
+mod room;
 pub mod rtcp;
 pub mod rtp;
 pub mod sctp;

@@ -28,6 +28,9 @@ pub const STUN_UNKNOWN_MAX: usize = 8;
 pub const ICE_LINKS_MAX: usize = 16;
 /// Data channels a peer may open: LiveKit uses three.
 pub const DATA_CHANNELS_MAX: usize = 8;
+/// Streams that a peer may have begun, channels or not. SCTP looks at each of them for every chunk that comes in: with one for each of the 65 536
+/// numbers that takes a millisecond. Who begins more loses its data channels.
+pub const DATA_STREAMS_MAX: usize = 4 * DATA_CHANNELS_MAX;
 /// Longest data message, bytes: LiveKit's SDKs cut at 15 KiB and stream larger things in pieces; 64 KiB is what every browser takes.
 pub const DATA_MESSAGE_LEN_MAX: usize = 64 * 1024;
 /// Bytes that may wait per channel for a peer that does not read, and that a peer may have half-sent to us. 256 KiB × 2 per peer at worst.
@@ -82,11 +85,16 @@ pub const NACK_MISSING_MAX: usize = 512;
 pub const CACHE_BYTES_MAX: usize = 1024 * 1024;
 /// And how many of them: 0.6 s of 1700 packets/s. 150 bytes each.
 pub const CACHE_ENTRIES_MAX: usize = 1024;
+/// All such packets of one publisher, over all its tracks and layers: a screen of 8 Mbit/s, two cameras in three layers, and the sounds. A
+/// layer that needs more then remembers for a shorter time.
+pub const HISTORY_BYTES_MAX: usize = 1536 * 1024;
 /// Largest key frame of a shared screen that viewers on narrow ways get as a slide: half a minute of 64 kbit/s. Kept once per layer while there are
 /// such viewers, and once more while one of them is not through with the slide before …
 pub const SLIDE_BYTES_MAX: usize = 256 * 1024;
 /// … and its packets: 150 bytes each.
 pub const SLIDE_PACKETS_MAX: usize = 512;
+/// All slides of one publisher's screens that somebody is not through with: one of the largest, or a handful of the usual.
+pub const SLIDES_BYTES_MAX: usize = 512 * 1024;
 /// Packets that wait for one viewer until the next poll: 64 datagrams a wake-up, and a burst asked for again. 32 bytes each. As many
 /// of pictures again wait for their turn where its way is narrow: a key frame of 1 MiB.
 pub const VIEWER_QUEUE_MAX: usize = 1024;

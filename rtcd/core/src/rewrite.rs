@@ -164,6 +164,7 @@ mod tests {
     use super::*;
     use crate::arena::Arena;
     use crate::peer::TransportKey;
+    use crate::room::Room;
     use crate::track::{Layer, Track};
 
     fn layers() -> (LayerKey, LayerKey) {
@@ -172,8 +173,8 @@ mod tests {
         let transport: TransportKey = Arena::new().insert_with(|_: TransportKey| crate::peer::Transport::for_tests());
         let mut layers = Arena::new();
         (
-            layers.insert(Layer::new(track, Some(transport), 0, "q".to_owned(), 90_000)),
-            layers.insert(Layer::new(track, Some(transport), 1, "h".to_owned(), 90_000)),
+            layers.insert(Layer::new(track, Some(transport), 0, "q".to_owned(), 90_000, &Room::default())),
+            layers.insert(Layer::new(track, Some(transport), 1, "h".to_owned(), 90_000, &Room::default())),
         )
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cache::{Cache, Entry};
-use crate::limits::{SLIDE_BYTES_MAX, SLIDE_PACKETS_MAX};
+use crate::limits::{SLIDE_BYTES_MAX, SLIDE_PACKETS_MAX, SLIDES_BYTES_MAX};
+use crate::room::{Room, Share};
 
 /// Nobody asked for so long: nothing is kept any more.
 const KEPT_FOR: Duration = Duration::from_secs(3);
@@ -19,10 +20,12 @@ pub(crate) struct Slide {
     first: u64,
     packets: Vec<(Entry, Range<usize>)>,
     bytes: Vec<u8>,
+    // As long as a viewer is not through with it.
+    _share: Share,
 }
 
 impl Slide {
-    /// Number of its first packet, which tells it from others.
+    /// The publisher's number of its first packet, which tells it from others.
     pub(crate) fn first(&self) -> u64 {
         self.first
     }
@@ -33,10 +36,9 @@ impl Slide {
         Some((entry, self.bytes.get(range.clone())?))
     }
 
-    /// Which of its packets has this number.
-    pub(crate) fn index_of(&self, seq: u64) -> Option<usize> {
-        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
-        (index < self.packets.len()).then_some(index)
+    /// Which of its packets leaves under this number (see [`Entry::number`]).
+    pub(crate) fn index_of(&self, number: u64) -> Option<usize> {
+        self.packets.binary_search_by_key(&number, |(entry, _)| entry.number).ok()
     }
 }
 
@@ -54,11 +56,12 @@ pub(crate) struct Slides {
     wanted_at: Instant,
     gathering: Option<Gathering>,
     newest: Option<Arc<Slide>>,
+    room: Room,
 }
 
 impl Slides {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { wanted_at: now, gathering: None, newest: None }
+    pub(crate) fn new(now: Instant, room: &Room) -> Self {
+        Self { wanted_at: now, gathering: None, newest: None, room: room.clone() }
     }
 
     /// There is a viewer that takes them.
@@ -99,8 +102,15 @@ impl Slides {
         if packets().any(|packet| packet.is_none()) {
             return false;
         }
-        let mut slide = Slide { first, packets: Vec::with_capacity(count as usize), bytes: Vec::with_capacity(len) };
-        for (entry, packet) in packets().flatten() {
+        let mut share = Share::of(&self.room);
+        if !share.take(len + count as usize * size_of::<(Entry, Range<usize>)>(), SLIDES_BYTES_MAX) {
+            // The next one finds room, if this is what it lacks.
+            (self.newest, self.gathering) = (None, None);
+            return false;
+        }
+        let mut slide = Slide { first, packets: Vec::with_capacity(count as usize), bytes: Vec::with_capacity(len), _share: share };
+        // Padding of the publisher's in between is passed on to nobody, and has no number of its own.
+        for (entry, packet) in packets().flatten().filter(|(entry, packet)| packet.len() > entry.header.len) {
             let start = slide.bytes.len();
             slide.bytes.extend_from_slice(packet);
             slide.packets.push((*entry, start..slide.bytes.len()));
@@ -125,7 +135,7 @@ mod tests {
     impl Stage {
         fn new() -> Self {
             let now = Instant::now();
-            Self { slides: Slides::new(now), cache: Cache::default(), now }
+            Self { slides: Slides::new(now, &Room::default()), cache: Cache::default(), now }
         }
 
         fn come(&mut self, seq: u64, timestamp: u32, key_frame: bool, marker: bool, len: usize) -> bool {
@@ -169,7 +179,7 @@ mod tests {
 
     #[test]
     fn it_is_over_when_nobody_wants_it() {
-        let mut slides = Slides::new(Instant::now());
+        let mut slides = Slides::new(Instant::now(), &Room::default());
         let now = slides.wanted_at;
         assert!(!slides.is_over(now + KEPT_FOR) && slides.is_over(now + KEPT_FOR * 2));
         slides.want(now + KEPT_FOR);

@@ -19,6 +19,7 @@ use crate::padded::Padding;
 use crate::peer::{PeerKey, TransportKey};
 use crate::receive::{Arrivals, ClockMap};
 use crate::relay::Relays;
+use crate::room::Room;
 use crate::shards::ShardSet;
 use crate::slide::Slides;
 use crate::subscription::{Subscription, SubscriptionKey};
@@ -70,6 +71,17 @@ pub(crate) struct Track {
     pub(crate) relays: Relays,
     /// Who shall not have it although it gets everything.
     pub(crate) declined: Vec<PeerKey>,
+    /// For its packets, and those of its publisher's other tracks.
+    pub(crate) rooms: Rooms,
+}
+
+/// What a publisher's packets may take.
+#[derive(Clone, Default)]
+pub(crate) struct Rooms {
+    /// Those that came last, of every layer.
+    pub(crate) history: Room,
+    /// Slides of its screens.
+    pub(crate) slides: Room,
 }
 
 /// The track of another shard that one stands in for.
@@ -166,7 +178,7 @@ impl Track {
 }
 
 impl Layer {
-    pub(crate) fn new(track: TrackKey, transport: Option<TransportKey>, index: u8, rid: String, clock_rate: u32) -> Self {
+    pub(crate) fn new(track: TrackKey, transport: Option<TransportKey>, index: u8, rid: String, clock_rate: u32, history: &Room) -> Self {
         Self {
             track,
             transport,
@@ -178,7 +190,7 @@ impl Layer {
             clock_rate,
             arrivals: Arrivals::new(clock_rate),
             clock: ClockMap::default(),
-            cache: Cache::default(),
+            cache: Cache::new(history),
             slides: None,
             viewers: Vec::new(),
             taps: SmallVec::new(),
@@ -249,6 +261,7 @@ impl Track {
             dtx: false,
             relays: Relays::default(),
             declined: Vec::new(),
+            rooms: Rooms::default(),
             tells_levels: false,
         }
     }

@@ -30,6 +30,10 @@ impl Core {
         }
         let call = self.call_or_new(&origin.call);
         let declined = adoption.choices.iter().filter(|(_, wanted)| !wanted).filter_map(|(peer, _)| self.peer_by_id.get(peer).copied());
+        // Here too all tracks of one publisher share theirs.
+        let stand_ins = self.calls.get(call).map_or(&[][..], |call| &call.stand_ins);
+        let same = stand_ins.iter().filter_map(|key| self.tracks.get(*key)).find(|track| track.publisher == origin.peer);
+        let rooms = same.map(|track| track.rooms.clone()).unwrap_or_default();
         let key = self.tracks.insert(Track {
             id: origin.track.clone(),
             call,
@@ -54,6 +58,7 @@ impl Core {
             demand_alarm: Alarm::default(),
             relays: Relays::default(),
             declined: declined.collect(),
+            rooms,
         });
         self.track_by_id.insert(origin.track.clone(), key);
         self.track_by_origin.insert((origin.shard, origin.number), key);
@@ -73,7 +78,7 @@ impl Core {
         let clock_rate = origin.codecs.first().map_or(48_000, |codec| codec.kind.clock_rate());
         let Some(track) = self.tracks.get_mut(key) else { return };
         for (index, rid) in (0..).zip(&origin.rids) {
-            track.layers.push(self.layers.insert(Layer::new(key, None, index, rid.clone(), clock_rate)));
+            track.layers.push(self.layers.insert(Layer::new(key, None, index, rid.clone(), clock_rate, &track.rooms.history)));
         }
     }
 

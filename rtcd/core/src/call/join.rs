@@ -10,6 +10,7 @@ use crate::input::{Join, Transports};
 use crate::limits::{CALLS_MAX, PEERS_MAX, PEERS_PER_CALL_MAX};
 use crate::output::{EndReason, Signal, Step};
 use crate::peer::{Peer, Rights};
+use crate::track::Rooms;
 
 impl Core {
     pub(crate) fn join(&mut self, now: Instant, join: &Join) {
@@ -38,6 +39,7 @@ impl Core {
             publish: None,
             subscribe: None,
             tracks: Vec::new(),
+            rooms: Rooms::default(),
             subscriptions: Vec::new(),
             data_routes: Vec::new(),
             quality: None,

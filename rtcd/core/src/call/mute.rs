@@ -34,7 +34,7 @@ impl Core {
         for subscription in subscriptions {
             self.refresh_subscription(now, subscription);
         }
-        self.taps_muted(key, muted);
+        self.taps_muted(now, key, muted);
         // Of a track of another shard everybody is told by that one.
         let Some((publisher, peer)) = publisher.and_then(|key| Some((key, self.peers.get(key)?.id.clone()))) else { return };
         if let Some(call) = self.calls.get_mut(call) {

@@ -27,7 +27,7 @@ impl Core {
         if publish.backup_of.as_ref().is_some_and(|of| !self.may_back_up(peer_key, of)) {
             return self.counters.one(Count::UnknownName);
         }
-        let (call, transport) = (peer.call, peer.publish);
+        let (call, transport, rooms) = (peer.call, peer.publish, peer.rooms.clone());
         let tells_levels = peer.levels.is_some() && publish.source != Source::ScreenShareAudio;
         let mut announced = publish.layers.clone();
         announced.truncate(LAYERS_MAX);
@@ -55,6 +55,7 @@ impl Core {
             demand_alarm: Alarm::default(),
             relays: Relays::default(),
             declined: Vec::new(),
+            rooms,
         });
         self.track_by_id.insert(publish.track.clone(), key);
         if let Some(peer) = self.peers.get_mut(peer_key) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::ids::Channel;
-use crate::limits::{DATA_CHANNELS_MAX, DATA_MESSAGE_LEN_MAX};
+use crate::limits::{DATA_CHANNELS_MAX, DATA_MESSAGE_LEN_MAX, DATA_STREAMS_MAX};
 use crate::sctp::dcep::{self, Message};
 use crate::sctp::{Labels, RELIABLE, Sctp, SctpOutput};
 use crate::wire::Reader;
@@ -91,6 +91,7 @@ impl Peer {
                 Some(SctpOutput::Open { .. } | SctpOutput::Closed) => {}
                 None => {
                     assert!(self.sctp.channels() <= DATA_CHANNELS_MAX + 2, "two of our own besides");
+                    assert!(self.sctp.streams() <= DATA_STREAMS_MAX + 3, "three of our own besides");
                     return sent;
                 }
             }

@@ -25,7 +25,7 @@ use crate::ids::PeerId;
 use crate::input::Transports;
 use crate::output::{Quality, Step};
 use crate::subscription::SubscriptionKey;
-use crate::track::TrackKey;
+use crate::track::{Rooms, TrackKey};
 
 pub(crate) use transport::{Transport, TransportKey};
 
@@ -48,6 +48,7 @@ pub(crate) struct Peer {
     pub(crate) publish: Option<TransportKey>,
     pub(crate) subscribe: Option<TransportKey>,
     pub(crate) tracks: Vec<TrackKey>,
+    pub(crate) rooms: Rooms,
     pub(crate) subscriptions: Vec<SubscriptionKey>,
     /// Its data tracks that somebody has.
     pub(crate) data_routes: Vec<messages::DataRoute>,
@@ -101,6 +102,7 @@ impl Peer {
             publish: None,
             subscribe: None,
             tracks: Vec::new(),
+            rooms: Rooms::default(),
             subscriptions: Vec::new(),
             data_routes: Vec::new(),
             quality: None,

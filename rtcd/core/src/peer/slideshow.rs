@@ -80,6 +80,11 @@ impl Slideshow {
         self.shows.iter().any(|show| show.subscription == subscription)
     }
 
+    /// What is shown of a picture.
+    pub(crate) fn layer_of(&self, subscription: SubscriptionKey) -> Option<LayerKey> {
+        self.shows.iter().find(|show| show.subscription == subscription).map(|show| show.layer)
+    }
+
     fn add(&mut self, subscription: SubscriptionKey, layer: LayerKey) {
         let (slide, next, again) = (None, 0, SmallVec::new());
         self.shows.push(Show { subscription, layer, slide, next, again, through: None, asked: None });
@@ -190,8 +195,10 @@ impl Core {
             }
         }
         for (subscription, layer) in wanted {
-            if let Some(layer) = self.layers.get_mut(*layer) {
-                layer.slides.get_or_insert_with(|| Box::new(Slides::new(now))).want(now);
+            if let Some(layer) = self.layers.get_mut(*layer)
+                && let Some(track) = self.tracks.get(layer.track)
+            {
+                layer.slides.get_or_insert_with(|| Box::new(Slides::new(now, &track.rooms.slides))).want(now);
             }
             if !slideshow.shows(*subscription) {
                 slideshow.add(*subscription, *layer);

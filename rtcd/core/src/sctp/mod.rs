@@ -24,7 +24,7 @@ use sctp_proto::{
 
 use self::waiting::{Flow, Waiting};
 use crate::ids::Channel;
-use crate::limits::{DATA_BUFFERED_MAX, DATA_CHANNELS_MAX, DATA_MESSAGE_LEN_MAX};
+use crate::limits::{DATA_BUFFERED_MAX, DATA_CHANNELS_MAX, DATA_MESSAGE_LEN_MAX, DATA_STREAMS_MAX};
 
 /// LiveKit's label of the channel that delivers in order and for certain.
 pub const RELIABLE: &str = "_reliable";
@@ -116,6 +116,8 @@ pub struct Sctp {
     /// Channels asked for before the association stood, and their labels.
     wanted: Vec<(&'static str, Channel)>,
     channels: Vec<Opened>,
+    /// Streams that the other side began and that are not over, channels or not.
+    streams: usize,
     next_own_id: u16,
     /// Packets of data tracks that SCTP has not been given.
     waiting: Waiting,
@@ -156,6 +158,7 @@ impl Sctp {
             connected: false,
             wanted: Vec::new(),
             channels: Vec::new(),
+            streams: 0,
             next_own_id: u16::from(!local_is_dtls_client),
             waiting: Waiting::default(),
             tracks_dropped: 0,
@@ -350,6 +353,12 @@ impl Sctp {
         self.channels.len()
     }
 
+    /// Streams that SCTP keeps.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn streams(&self) -> usize {
+        self.association.as_ref().map_or(0, |(_, association)| association.stream_ids().len())
+    }
+
     fn id_of(&self, channel: Channel) -> Option<u16> {
         self.channels.iter().find(|opened| opened.open && opened.channel == Some(channel)).map(|opened| opened.id)
     }
@@ -396,15 +405,18 @@ impl Sctp {
                     self.connected = true;
                     self.flush();
                 }
-                Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => {
-                    self.association = None;
-                    self.connected = false;
-                    self.waiting.clear();
-                    self.outputs.push_back(SctpOutput::Closed);
-                    return;
+                Event::HandshakeFailed { .. } | Event::AssociationLost { .. } => return self.end(),
+                Event::Stream(StreamEvent::Opened { id }) => {
+                    self.streams += 1;
+                    // SCTP walks all of them for each chunk that comes in.
+                    if self.streams > DATA_STREAMS_MAX {
+                        return self.end();
+                    }
+                    self.read_stream(id);
                 }
-                Event::Stream(StreamEvent::Readable { id } | StreamEvent::Opened { id }) => self.read_stream(id),
+                Event::Stream(StreamEvent::Readable { id }) => self.read_stream(id),
                 Event::Stream(StreamEvent::Finished { id }) => {
+                    self.streams = self.streams.saturating_sub(1);
                     // What it was given and did not send, it will not send.
                     if Some(id) == self.id_of(Channel::DataTrack) {
                         self.tracks = Flow::default();
@@ -423,6 +435,13 @@ impl Sctp {
         {
             self.read_stream(id);
         }
+    }
+
+    fn end(&mut self) {
+        self.association = None;
+        self.connected = false;
+        self.waiting.clear();
+        self.outputs.push_back(SctpOutput::Closed);
     }
 
     fn read_stream(&mut self, id: u16) {

@@ -18,7 +18,7 @@ mod raw;
 mod world;
 
 use raw::{Raw, body_of, certificate, client_hello, pieces};
-use world::{Dice, End, World, holes, udp};
+use world::{Dice, End, Profile, World, holes, udp};
 
 /// Target of this project for a listener of an audio call.
 const PER_PEER_MAX: usize = 150 * 1024;
@@ -163,6 +163,47 @@ fn a_million_forged_packets_hold_no_memory_and_lose_no_frame() {
     let heard = world.heard(ben, "TR_ann");
     assert!(heard.len() >= 149, "{}", heard.len());
     assert_eq!(holes(&heard), 0);
+}
+
+/// What one peer may hold at most (reliability of the platform: 4 MiB, hard).
+const HOSTILE_PEER_MAX: usize = 4 * 1024 * 1024;
+
+/// As many tracks in as many layers as one may publish, each of 9 Mbit/s with losses, ordered off or not, and reliable messages that are not read.
+#[test]
+fn a_peer_that_does_its_worst_stays_within_its_budget() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut world = World::new(98);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.open_channels(ann);
+    world.open_channels(ben);
+    world.camera(ben, "ben", &["q", "h", "f"]);
+    world.settle();
+    world.in_core = |on| IN_CORE.with(|flag| flag.set(on));
+    let before = LIVE.load(Ordering::Relaxed);
+    let cameras: Vec<usize> = (0..16).map(|n| world.camera(ann, &format!("cam{n}"), &["q", "h", "f"])).collect();
+    world.run(Duration::from_secs(1));
+    for camera in &cameras {
+        world.producers[*camera].frame_packets = vec![33; 3];
+    }
+    let mut worst = 0;
+    for step in 0..30_u16 {
+        for camera in &cameras {
+            world.producers[*camera].on = vec![true; 3];
+        }
+        for _ in 0..4 {
+            world.send_message(ben, "_reliable", &[7; 15_000]);
+        }
+        let loss_up = if step % 3 == 0 { 300 } else { 0 };
+        world.set_profile(ann, Profile { loss_up, loss_down: 1000, ..Profile::default() });
+        world.run(Duration::from_millis(100));
+        for client in &mut world.clients {
+            (client.signals, client.heard) = (Vec::new(), Vec::new());
+        }
+        worst = worst.max(LIVE.load(Ordering::Relaxed).saturating_sub(before));
+    }
+    println!("{} KiB for the worst peer, {} packets in", worst / 1024, world.counter("packets_received"));
+    assert!(worst > 1024 * 1024, "its packets were not kept: {worst}");
+    assert!(worst <= HOSTILE_PEER_MAX, "{} KiB", worst / 1024);
 }
 
 /// Attack class D-01: what a handshake of fragments that never become a message may hold.
