@@ -1,6 +1,6 @@
 //! Shares one viewer's downlink among the pictures it wants: which layer of each, or none.
 //!
-//! Sound is never part of this: it always goes. Shared screens come before cameras, then the viewer's own priority. Every
+//! Sound is never part of this: it always goes. Shared screens come before cameras, then the viewer's own priority, then who has the floor. Every
 //! picture gets its lowest layer before any gets a better one, so that nobody disappears for somebody's sharpness.
 
 use crate::limits::STEPS_MAX;
@@ -16,6 +16,8 @@ pub struct Wish {
     pub screen: bool,
     /// Higher first (LiveKit `UpdateTrackSettings.priority`).
     pub priority: u32,
+    /// Of who speaks, or spoke last.
+    pub has_floor: bool,
     /// Highest layer that the viewer can use at the size it shows.
     pub layer_max: u8,
     /// Measured rate of each layer that is being sent, bit/s; 0: not being sent. Of a stream with layers inside: of each step, cheapest first.
@@ -52,7 +54,7 @@ impl Wish {
 /// layer, or the highest usable one, and costs nothing: it cannot be measured before it flows.
 pub fn allocate(budget_bps: u64, wishes: &mut [Wish]) {
     let mut order: Vec<usize> = (0..wishes.len()).collect();
-    order.sort_by_key(|&at| wishes.get(at).map(|wish| (std::cmp::Reverse(wish.screen), std::cmp::Reverse(wish.priority), at)));
+    order.sort_by_key(|&at| wishes.get(at).map(|wish| (std::cmp::Reverse((wish.screen, wish.priority, wish.has_floor)), at)));
     let mut left_bps = budget_bps;
     // First everybody's lowest layer …
     for &at in &order {
@@ -108,6 +110,7 @@ mod tests {
     const CAMERA: Wish = Wish {
         screen: false,
         priority: 0,
+        has_floor: false,
         layer_max: 2,
         layer_bps: [150_000, 500_000, 1_700_000, 0, 0, 0, 0, 0],
         current: None,
@@ -136,6 +139,15 @@ mod tests {
         let screen = Wish { screen: true, layer_bps: [1_200_000, 0, 0, 0, 0, 0, 0, 0], layer_max: 0, ..CAMERA };
         assert_eq!(choices(1_400_000, &[CAMERA, CAMERA, screen]), [Some(0), None, Some(0)]);
         assert_eq!(choices(1_000_000, &[CAMERA, CAMERA, screen]), [Some(1), Some(1), None]);
+    }
+
+    #[test]
+    fn who_has_the_floor_comes_before_other_cameras_and_behind_a_pinned_one() {
+        let speaking = Wish { has_floor: true, ..CAMERA };
+        assert_eq!(choices(700_000, &[CAMERA, speaking, CAMERA]), [Some(0), Some(0), Some(0)]);
+        assert_eq!(choices(900_000, &[CAMERA, speaking, CAMERA]), [Some(0), Some(1), Some(0)]);
+        assert_eq!(choices(200_000, &[CAMERA, speaking, CAMERA]), [None, Some(0), None]);
+        assert_eq!(choices(200_000, &[CAMERA, speaking, Wish { priority: 1, ..CAMERA }]), [None, None, Some(0)]);
     }
 
     #[test]
@@ -173,13 +185,13 @@ mod tests {
         #[test]
         fn the_sum_never_exceeds_the_budget(
             budget_bps in 0_u64..8_000_000,
-            wishes in prop::collection::vec((any::<bool>(), 0_u32..4, 0_u8..3, [0_u32..400_000, 0_u32..900_000, 0_u32..3_000_000], prop::option::of(0_u8..3)), 0..12),
+            wishes in prop::collection::vec((any::<(bool, bool)>(), 0_u32..4, 0_u8..3, [0_u32..400_000, 0_u32..900_000, 0_u32..3_000_000], prop::option::of(0_u8..3)), 0..12),
         ) {
             let mut wishes: Vec<Wish> = wishes
                 .into_iter()
-                .map(|(screen, priority, layer_max, [low, middle, high], current)| {
+                .map(|((screen, has_floor), priority, layer_max, [low, middle, high], current)| {
                     let layer_bps = [low, middle, high, 0, 0, 0, 0, 0];
-                    Wish { screen, priority, layer_max, layer_bps, current, choice: None }
+                    Wish { screen, priority, has_floor, layer_max, layer_bps, current, choice: None }
                 })
                 .collect();
             allocate(budget_bps, &mut wishes);

@@ -98,7 +98,10 @@ impl Core {
             let lowest = wish.lowest().filter(|_| wish.screen);
             let layer = lowest.filter(|(_, bps)| whole_bps < below_bps || bps * room_percent / 100 > *budget_bps);
             let track = self.subscriptions.get(subscription).and_then(|subscription| self.tracks.get(subscription.track));
-            match layer.and_then(|(choice, _)| track?.layer_of(choice)) {
+            // A page that stands still has no rate, and its next picture is no smaller for that.
+            let still =
+                slideshow.filter(|_| lowest.is_none() && whole_bps < below_bps).and_then(|slideshow| slideshow.layer_of(subscription));
+            match layer.and_then(|(choice, _)| track?.layer_of(choice)).or(still) {
                 Some(layer) => {
                     slides.push((subscription, layer));
                     *budget_bps = budget_bps.saturating_sub(SLIDES_BELOW_BPS);
@@ -135,12 +138,16 @@ impl Core {
 
     fn wish(&self, now: Instant, subscription: &Subscription, track: &Track) -> Wish {
         let mut layer_bps = [0; STEPS_MAX];
+        // Who speaks on another shard is not known here.
+        let floor = self.calls.get(track.call).and_then(|call| call.speakers.floor());
+        let has_floor = track.peer.is_some_and(|peer| Some(peer.index()) == floor);
         if let Some(stream) = self.selectable(subscription, track) {
             let ladder = ladder(subscription, track, stream);
             let current = subscription.rewrite.layer().and_then(|_| subscription.selection.as_ref()?.target(stream));
             return Wish {
                 screen: track.source == Source::ScreenShare,
                 priority: subscription.settings.priority,
+                has_floor,
                 layer_max: ladder.top(),
                 layer_bps: if self.is_track_sending(now, track) { ladder.bps(stream) } else { layer_bps },
                 current: current.map(|target| ladder.step_of(stream, target)),
@@ -157,6 +164,7 @@ impl Core {
         Wish {
             screen: track.source == Source::ScreenShare,
             priority: subscription.settings.priority,
+            has_floor,
             layer_max: layer_max(subscription, track),
             layer_bps,
             current,
@@ -229,8 +237,14 @@ impl Core {
         } else if !waits {
             subscription.waits_since = None;
         }
+        let transport = self.transports.get_mut(subscription.transport);
+        // Who cannot be sent anything yet, or any more, costs the publisher no key frame. It chooses again once it can.
+        let is_reached = transport.as_ref().is_some_and(|transport| transport.keys.is_some() && transport.ice.selected().is_some());
         if target.is_none() {
             subscription.rewrite.close();
+            if let Some(pacer) = transport.and_then(|transport| transport.pacer.as_deref_mut()) {
+                pacer.forget(key);
+            }
         }
         if changed {
             self.refresh_viewer(key);
@@ -238,6 +252,7 @@ impl Core {
         }
         // Asked for again with every allocation until it came: the request or the key frame may have been lost.
         if kind == Kind::Video
+            && is_reached
             && let Some(target) = target
             && following != Some(target)
             && !self.waits_paced(key)
@@ -324,7 +339,7 @@ impl Core {
     }
 
     /// The publisher's source behind a layer changed: numbers start anew, so stretches begin anew.
-    pub(crate) fn restart_layer(&mut self, key: LayerKey) {
+    pub(crate) fn restart_layer(&mut self, now: Instant, key: LayerKey) {
         let Some(track) = self.layers.get(key).and_then(|layer| self.tracks.get(layer.track)) else { return };
         for subscription in &track.subscriptions {
             if let Some(subscription) = self.subscriptions.get_mut(*subscription) {
@@ -341,7 +356,20 @@ impl Core {
             layer.padding = None;
             self.outbox.parcels.restart(layer.relays, layer.track, layer.index);
         }
-        self.taps_restart(key);
+        self.taps_restart(now, key);
+    }
+
+    /// The publisher changed to another kind of codec under the same source: what was inside of the stream is no more, nor its rates.
+    pub(crate) fn forget_layers_inside(&mut self, key: LayerKey) {
+        let Some(layer) = self.layers.get_mut(key) else { return };
+        let Some(track) = layer.scalable.take().and_then(|_| self.tracks.get(layer.track)) else { return };
+        for subscription in &track.subscriptions {
+            if let Some(subscription) = self.subscriptions.get_mut(*subscription) {
+                // It begins anew with the key frame that such a change begins with.
+                subscription.selection = None;
+                subscription.rewrite.close();
+            }
+        }
     }
 
     /// Which layers anybody wants; the publisher is told of changes.

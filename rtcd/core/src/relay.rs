@@ -358,7 +358,7 @@ impl Core {
                         layer.cache.restart();
                         layer.slides = None;
                     }
-                    self.restart_layer(layer);
+                    self.restart_layer(now, layer);
                 }
             }
         }
@@ -368,9 +368,11 @@ impl Core {
     fn relayed(&mut self, now: Instant, key: LayerKey, codec: usize, seq: u64, header: Header, extensions: Extensions, packet: &[u8]) {
         let Some(layer) = self.layers.get_mut(key) else { return };
         let bound = self.tracks.get(layer.track).and_then(|track| track.bound.as_ref());
-        let Some(kind) = bound.and_then(|bound| bound.codecs.get(codec)).map(|codec| codec.kind) else {
+        let kind_of = |codec: usize| bound.and_then(|bound| bound.codecs.get(codec)).map(|codec| codec.kind);
+        let Some(kind) = kind_of(codec) else {
             return self.counters.one(Count::RtpBadPayloadType);
         };
+        let kind_changed = kind_of(layer.codec) != Some(kind);
         if let Arrival::AfterGap(_) = layer.arrivals.note(now, seq, header.timestamp, packet.len(), true) {
             // The origin asks for what is missing, and passes it on.
             layer.arrivals.forgive();
@@ -382,6 +384,9 @@ impl Core {
             self.layer_woke(now, key);
         }
         if codec_changed {
+            if kind_changed {
+                self.forget_layers_inside(key);
+            }
             self.codec_changed(now, key);
         }
         self.store(now, key, seq, header, extensions, packet, kind);

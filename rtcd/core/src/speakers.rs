@@ -15,11 +15,15 @@ const SMOOTHING: f32 = 0.13;
 const START: f32 = 0.45;
 const STAY: f32 = 0.12;
 
+/// Who speaks for as long while the one before is silent has the floor: a short yes takes it from nobody.
+const FLOOR_AFTER: Duration = Duration::from_secs(1);
+
 /// The speakers of one call.
 #[derive(Debug, Default)]
 pub struct Speakers {
     people: Vec<Person>,
     told_at: Option<Instant>,
+    floor: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -30,6 +34,7 @@ struct Person {
     /// Running mean of the linear level, 0…1.
     level: f32,
     active: bool,
+    active_since: Option<Instant>,
     told: (f32, bool),
     heard_at: Instant,
 }
@@ -40,7 +45,15 @@ impl Speakers {
         let person = match self.people.iter_mut().position(|person| person.key == key) {
             Some(at) => self.people.get_mut(at),
             None => {
-                self.people.push(Person { key, speech: 0.0, level: 0.0, active: false, told: (0.0, false), heard_at: now });
+                self.people.push(Person {
+                    key,
+                    speech: 0.0,
+                    level: 0.0,
+                    active: false,
+                    active_since: None,
+                    told: (0.0, false),
+                    heard_at: now,
+                });
                 self.people.last_mut()
             }
         };
@@ -62,6 +75,22 @@ impl Speakers {
     /// Told: that peer is gone.
     pub fn remove(&mut self, key: u32) {
         self.people.retain(|person| person.key != key);
+        self.floor = self.floor.filter(|floor| *floor != key);
+    }
+
+    /// Asked: who speaks, or spoke last. One at a time, and not taken by a short word.
+    #[must_use]
+    pub fn floor(&self) -> Option<u32> {
+        self.floor
+    }
+
+    fn pass_floor(&mut self, now: Instant) {
+        if self.people.iter().any(|person| Some(person.key) == self.floor && person.active) {
+            return;
+        }
+        let spoke = |person: &&Person| person.active_since.is_some_and(|since| now.saturating_duration_since(since) >= FLOOR_AFTER);
+        let next = self.people.iter().filter(spoke).max_by(|a, b| a.level.total_cmp(&b.level));
+        self.floor = next.map(|person| person.key).or(self.floor);
     }
 
     /// Asked: `(peer, level 0…1, active)` of everybody whose state changed, loudest first. `None`: nothing to tell now.
@@ -76,12 +105,14 @@ impl Speakers {
                 person.level = 0.0;
             }
             person.active = person.speech >= if person.active { STAY } else { START };
+            person.active_since = if person.active { person.active_since.or(Some(now)) } else { None };
             let level = if person.active { person.level } else { 0.0 };
             if person.active != person.told.1 || (person.active && (level - person.told.0).abs() > 0.05) {
                 person.told = (level, person.active);
                 changed.push((person.key, level, person.active));
             }
         }
+        self.pass_floor(now);
         if changed.is_empty() {
             return None;
         }
@@ -125,6 +156,29 @@ mod tests {
         assert!(told.iter().any(|&(key, level, active)| key == 1 && active && level > 0.1), "{told:?}");
         let told = talk(&mut speakers, &mut now, 1, 90, 100);
         assert_eq!(told.last().map(|told| told.2), Some(false));
+    }
+
+    #[test]
+    fn the_floor_is_taken_by_who_goes_on_speaking_and_kept_through_silence() {
+        let (mut speakers, mut now) = (Speakers::default(), Instant::now());
+        talk(&mut speakers, &mut now, 1, 20, 100);
+        assert_eq!(speakers.floor(), Some(1));
+        talk(&mut speakers, &mut now, 1, 90, 100);
+        assert_eq!(speakers.floor(), Some(1), "nobody else spoke");
+        talk(&mut speakers, &mut now, 2, 10, 30);
+        talk(&mut speakers, &mut now, 2, 90, 100);
+        assert_eq!(speakers.floor(), Some(1), "a short yes");
+        talk(&mut speakers, &mut now, 2, 10, 100);
+        assert_eq!(speakers.floor(), Some(2));
+        // Louder, and at the same time.
+        for _ in 0..200 {
+            talk(&mut speakers, &mut now, 1, 0, 1);
+            talk(&mut speakers, &mut now, 2, 20, 1);
+        }
+        assert_eq!(speakers.floor(), Some(2), "it still speaks");
+        speakers.remove(2);
+        talk(&mut speakers, &mut now, 1, 0, 100);
+        assert_eq!(speakers.floor(), Some(1));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::arena::Key;
 use crate::call::CallKey;
 use crate::core::Core;
@@ -15,6 +17,7 @@ use crate::limits::TAPS_PER_CALL_MAX;
 use crate::negotiate::Codec;
 use crate::outbox::Notice;
 use crate::output::TapItem;
+use crate::peer::TransportKey;
 use crate::rtp::{AudioLevel, Extension, TimestampExtender};
 use crate::timers::{Alarm, Timer};
 use crate::track::{LayerKey, TrackKey};
@@ -308,9 +311,10 @@ impl Core {
     }
 
     /// A layer's numbers start anew.
-    pub(crate) fn taps_restart(&mut self, layer_key: LayerKey) {
+    pub(crate) fn taps_restart(&mut self, now: Instant, layer_key: LayerKey) {
         let Some(layer) = self.layers.get(layer_key) else { return };
         let track = layer.track;
+        let mut is_read = false;
         for key in layer.taps.clone() {
             if let Some(tapped) = self.taps.get_mut(key).and_then(|tap| tap.tracks.iter_mut().find(|tapped| tapped.track == track))
                 && tapped.layer == Some(layer_key)
@@ -318,11 +322,36 @@ impl Core {
                 tapped.layer = None;
                 tapped.target = Some(layer_key);
                 tapped.blocked_since = None;
+                is_read = true;
+            }
+        }
+        if is_read && self.tracks.get(track).is_some_and(|track| track.kind == Kind::Video) {
+            self.want_key_frame(now, layer_key);
+        }
+    }
+
+    /// A layer that taps read may have fallen silent: they go on with the best that sends, and come back when it wakes. Asked once a second
+    /// for what comes in on a transport; where somebody watches, viewers' allocations notice it earlier.
+    pub(crate) fn taps_leave_silent(&mut self, now: Instant, key: TransportKey) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let incoming: SmallVec<[TrackKey; 4]> = transport.incoming.iter().map(|section| section.track).collect();
+        for track_key in incoming {
+            let Some(track) = self.tracks.get(track_key).filter(|track| track.kind == Kind::Video && track.layers.len() > 1) else {
+                continue;
+            };
+            let mut is_silent = false;
+            for layer in track.layers.clone() {
+                let Some(layer) = self.layers.get_mut(layer).filter(|layer| !layer.taps.is_empty()) else { continue };
+                layer.awake = layer.is_sending(now);
+                is_silent |= !layer.awake;
+            }
+            if is_silent {
+                self.taps_choose(now, track_key);
             }
         }
     }
 
-    pub(crate) fn taps_muted(&mut self, track_key: TrackKey, muted: bool) {
+    pub(crate) fn taps_muted(&mut self, now: Instant, track_key: TrackKey, muted: bool) {
         for key in self.taps_of(track_key) {
             let Some(track) = self.tracks.get(track_key) else { return };
             let Some(tap) = self.taps.get_mut(key) else { continue };
@@ -334,6 +363,10 @@ impl Core {
             tapped.blocked_since = None;
             let (tap_id, id) = (tap.id.clone(), track.id.clone());
             self.deliver(&tap_id, Delivery::Muted { track: id, muted });
+        }
+        if !muted {
+            // Perhaps nobody but they needs its next key frame.
+            self.taps_choose(now, track_key);
         }
     }
 

@@ -55,7 +55,7 @@ impl Core {
                 .and_then(|transport| transport.incoming.iter().find(|incoming| incoming.mid == section.mid))
                 .map(|incoming| incoming.track);
             match bound {
-                Some(track) => self.declare_sources(key, track, section, receive),
+                Some(track) => self.declare_sources(now, key, track, section, receive),
                 None => {
                     if let Some(track) = self.announced_track(peer_key, section.kind, &receive.cid) {
                         self.bind_track(now, key, track, section, receive);
@@ -118,18 +118,18 @@ impl Core {
             {
                 announced.rid.clone_from(&rid);
             }
-            let layer = self.layers.insert(Layer::new(track_key, Some(key), n as u8, rid, clock_rate));
+            let layer = self.layers.insert(Layer::new(track_key, Some(key), n as u8, rid, clock_rate, &track.rooms.history));
             track.layers.push(layer);
         }
         if let Some(transport) = self.transports.get_mut(key) {
             transport.incoming.push(Incoming { mid: section.mid.clone(), cid: receive.cid.clone(), track: track_key });
         }
-        self.declare_sources(key, track_key, section, receive);
+        self.declare_sources(now, key, track_key, section, receive);
         self.track_is_live(now, track_key);
     }
 
     /// SSRCs that the SDP declares. With rids only packets tell which layer a source is.
-    fn declare_sources(&mut self, key: TransportKey, track_key: TrackKey, section: &Section, receive: &Receive) {
+    fn declare_sources(&mut self, now: Instant, key: TransportKey, track_key: TrackKey, section: &Section, receive: &Receive) {
         let Some(track) = self.tracks.get_mut(track_key) else { return };
         let mut changed = false;
         if let Some(bound) = &mut track.bound {
@@ -153,7 +153,7 @@ impl Core {
             }
         }
         for layer in restarted {
-            self.restart_layer(layer);
+            self.restart_layer(now, layer);
         }
     }
 }

@@ -47,9 +47,11 @@ impl Core {
         let Some(packet) = packet.get_mut(..clear.len) else { return };
         let extensions = transport.extensions.locate(&header, packet);
         if let Some(number) = extensions.value(Extension::TransportCc, packet).and_then(|value| value.first_chunk::<2>()) {
+            // What else is due, perhaps a request to be repeated, may be due later.
+            let is_first = transport.congestion.feedback_due().is_none();
             transport.congestion.arrived(now, u16::from_be_bytes(*number), header.ssrc);
-            if !transport.alarms.feedback.is_set() {
-                self.timers.set(&mut transport.alarms.feedback, Timer::Feedback(key), now + FEEDBACK_INTERVAL);
+            if is_first || !transport.alarms.feedback.is_set() {
+                self.timers.set_earlier(&mut transport.alarms.feedback, Timer::Feedback(key), now + FEEDBACK_INTERVAL);
             }
         }
         let source = match transport.sources.get(header.ssrc) {
@@ -60,7 +62,7 @@ impl Core {
                     return;
                 };
                 if bind_source(&mut transport.sources, &mut self.layers, layer, header.ssrc, rtx) {
-                    self.restart_layer(layer);
+                    self.restart_layer(now, layer);
                 }
                 SourceOf { layer, rtx }
             }
@@ -106,6 +108,7 @@ impl Core {
         let is_media = packet.len() > header.len;
         let arrival = layer.arrivals.note(now, seq, header.timestamp, len, is_media);
         let codec_changed = layer.codec != codec_index;
+        let kind_before = track.bound.as_ref().and_then(|bound| bound.codecs.get(layer.codec)).map(|codec| codec.kind);
         layer.codec = codec_index;
         let woke = is_media && !std::mem::replace(&mut layer.awake, true);
         if woke {
@@ -132,6 +135,9 @@ impl Core {
             self.layer_woke(now, source.layer);
         }
         if codec_changed {
+            if kind_before != Some(kind) {
+                self.forget_layers_inside(source.layer);
+            }
             self.codec_changed(now, source.layer);
         }
         self.arm_reports(now, key);
@@ -243,13 +249,6 @@ impl Core {
         if key_frame {
             layer.key_frames.handle_arrival();
         }
-        let mut slide_came = false;
-        if let Some(slides) = &mut layer.slides {
-            slide_came = slides.note(&layer.cache, seq);
-            if slides.is_over(now) {
-                layer.slides = None;
-            }
-        }
         let level = match track.kind {
             Kind::Audio => extensions.value(Extension::AudioLevel, packet).and_then(AudioLevel::parse),
             Kind::Video => None,
@@ -266,6 +265,14 @@ impl Core {
                     forward = false;
                     self.counters.one(Count::PacketsOnlyPadding);
                 }
+            }
+        }
+        // Slides leave under the numbers that are given here.
+        let mut slide_came = false;
+        if let Some(slides) = &mut layer.slides {
+            slide_came = slides.note(&layer.cache, seq);
+            if slides.is_over(now) {
+                layer.slides = None;
             }
         }
         if track.source == Source::Microphone

@@ -214,6 +214,10 @@ impl Narrow {
         if (pictures_bps == 0 && !several) || (lost > 0.0 && sounds_bps < TALK_BPS) {
             return false;
         }
+        // So little fills no way: the queue is somebody else's, and what leaves meanwhile says nothing of what the way carries.
+        if on_wire(sounds_bps) + pictures_bps < TALK_BPS {
+            return false;
+        }
         // One trouble is told of by every stream's report.
         if self.whole.is_some_and(|whole| now.saturating_duration_since(whole.fell) < FALL_EVERY) {
             return false;
@@ -392,6 +396,21 @@ mod tests {
         assert!(after.bps < before.bps * 0.6 && after.grows_from == before.grows_from);
         assert!(way.narrow.handle_congestion(before.grows_from, 0.0, SOUNDS, 80_000, false));
         assert_eq!(way.narrow.whole.unwrap().hold, before.hold * 2, "the next one is another");
+    }
+
+    #[test]
+    fn a_queue_of_somebody_else_says_nothing_of_a_way_that_was_hardly_used() {
+        for lost in [0.0, 0.3] {
+            let mut way = Way::new(2_000_000.0);
+            way.offer(1_600.0, Duration::from_secs(5));
+            way.queue = 0.6;
+            way.carries_bps = 1_600.0;
+            way.offer(1_600.0, Duration::from_secs(12));
+            assert!(way.narrow.is_full());
+            // Silent microphones, kept alive.
+            assert!(!way.narrow.handle_congestion(way.now, lost, 1_600, 0, true));
+            assert_eq!(way.narrow.whole_bps(way.now), None);
+        }
     }
 
     #[test]

@@ -151,6 +151,12 @@ impl Pacer {
         Some(next)
     }
 
+    /// A picture is not followed any more: what waits of it would leave under numbers that others get meanwhile.
+    pub(crate) fn forget(&mut self, subscription: SubscriptionKey) {
+        self.queue.retain(|pending| pending.subscription != subscription);
+        self.streams.retain(|stream| stream.subscription != subscription);
+    }
+
     fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.again.is_empty()
     }
@@ -268,6 +274,9 @@ impl Core {
             let Some(subscription) = subscriptions.get(wanted.subscription).filter(|subscription| subscription.kind == Kind::Video) else {
                 return true;
             };
+            if subscription.target.is_none() && !wanted.again {
+                return false;
+            }
             let entry = |of: &Pending| layers.get(of.layer).and_then(|layer| layer.cache.get(of.seq)).map(|(entry, _)| entry);
             // Of what is not there any more the writer tells.
             let Some(this) = entry(wanted) else { return true };

@@ -89,6 +89,7 @@ impl Core {
         if len > empty || !blocks.is_empty() {
             send_compound(transport, outbox, &mut slot, len);
         }
+        self.taps_leave_silent(now, key);
     }
 }
 

@@ -74,7 +74,7 @@ impl Source {
 fn wish(current: Option<u8>) -> Wish {
     let mut layer_bps = [0; STEPS_MAX];
     layer_bps[..3].copy_from_slice(&LAYERS_BPS);
-    Wish { screen: false, priority: 0, layer_max: 2, layer_bps, current, choice: None }
+    Wish { screen: false, priority: 0, has_floor: false, layer_max: 2, layer_bps, current, choice: None }
 }
 
 /// Cuts a stream into frames and packets without losing a bit.

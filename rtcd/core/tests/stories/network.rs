@@ -7,7 +7,7 @@ use rtcd_core::Input;
 use rtcd_core::ids::{Kind, Source};
 use rtcd_core::output::{EndReason, Event, Signal, Step};
 
-use crate::world::{End, MS, Profile, World, holes};
+use crate::world::{Dice, End, MS, Profile, World, holes};
 
 #[test]
 fn address_change_needs_a_valid_check() {
@@ -214,4 +214,99 @@ fn media_goes_over_tcp_where_udp_is_blocked() {
     world.close_link(ben, End::Subscribe);
     assert!(world.events.iter().any(|event| matches!(event, Event::Step { peer, step: Step::Lost, .. } if *peer == ben_id)));
     assert!(!world.clients[ben].signals.iter().any(|signal| matches!(signal, Signal::Ended { .. })));
+}
+
+/// The client's checks reach nobody: it has tracks, and nothing can be sent to it.
+#[test]
+fn who_cannot_be_reached_costs_publishers_no_key_frames() {
+    let mut world = World::new(75);
+    let ann = world.join("ann");
+    world.camera(ann, "cam", &["q", "h", "f"]);
+    world.join("cat");
+    world.settle();
+    world.clients[ann].key_frame_requests.clear();
+    let ben = world.join("ben");
+    world.set_profile(ben, Profile { loss_up: 1000, ..Profile::default() });
+    world.run(Duration::from_secs(10));
+    assert!(world.clients[ann].key_frame_requests.len() <= 1, "{}", world.clients[ann].key_frame_requests.len());
+    world.set_profile(ben, Profile::default());
+    world.run(Duration::from_secs(8));
+    assert!(world.heard(ben, "TR_cam").len() > 30, "{}", world.heard(ben, "TR_cam").len());
+}
+
+/// A way that is thin and wide in turn: slides and what flows share the numbers of one source, and no number leaves twice (the world
+/// looks at every packet).
+#[test]
+fn slides_and_what_flows_never_leave_under_one_number() {
+    let way = |rate_kbit| {
+        let up = link_model::Way { delay_ms: 5, ..link_model::Way::default() };
+        link_model::Profile { up, down: link_model::Way { rate_kbit, queue_ms: 900, ..up }, ..link_model::Profile::default() }
+    };
+    for seed in 0..6_u64 {
+        let mut world = World::new(80 + seed as u8);
+        let (ann, ben, eve) = (world.join("ann"), world.join("ben"), world.join("eve"));
+        world.microphone(ann, "mic");
+        let share = world.publish(ann, "share", Kind::Video, Source::ScreenShare, &[], false);
+        world.producers[share].every = 100 * MS;
+        world.producers[share].key_packets = 120;
+        world.run(Duration::from_secs(2));
+        // She stays where slides are needed.
+        world.set_link(eve, &way(64));
+        let mut slides = 0;
+        let mut dice = Dice::new(seed + 5);
+        for round in 0..60 {
+            let (rate_kbit, long_ms) = if round % 2 == 0 { (60 + dice.next() % 100, 4000) } else { (500 + dice.next() % 1000, 16_000) };
+            world.set_link(ben, &way(rate_kbit));
+            world.run(Duration::from_millis(300 + dice.next() % long_ms));
+            slides += usize::from(world.heard(ben, "TR_share").len() > slides);
+        }
+        assert!(slides > 5, "seed {seed}: {slides}");
+    }
+}
+
+/// Shown as slides, from a publisher that pads in the stream itself.
+#[test]
+fn slides_of_a_publisher_that_pads_are_whole() {
+    let mut world = World::new(87);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    let microphone = world.microphone(ann, "ann");
+    world.producers[microphone].payload_len = 20;
+    let share = world.publish(ann, "share", Kind::Video, Source::ScreenShare, &[], false);
+    world.producers[share].every = 100 * MS;
+    world.producers[share].key_packets = 20;
+    world.producers[share].padding = 10;
+    world.run(Duration::from_secs(3));
+    assert!(world.counter("packets_only_padding") > 100);
+    world.set_link(ben, &link_model::named("ddil-64k").unwrap());
+    world.run(Duration::from_secs(20));
+    world.clients[ben].heard.clear();
+    world.run(Duration::from_secs(30));
+    let heard = world.heard(ben, "TR_share");
+    let shown: BTreeSet<u32> = heard.iter().map(|heard| heard.timestamp).collect();
+    assert!(shown.len() < 100, "slides, not everything: {}", shown.len());
+    let whole = shown.iter().filter(|at| {
+        let of: Vec<_> = heard.iter().copied().filter(|heard| heard.timestamp == **at).collect();
+        of.len() == 20 && holes(&of) == 0
+    });
+    assert!(whole.count() + 2 >= shown.len() && shown.len() >= 4, "{} slides", shown.len());
+}
+
+/// A page that stands still for seconds, seen over a thin way: it stays a slide, and asks nobody for key frames meanwhile.
+#[test]
+fn a_page_that_stands_still_stays_a_slide() {
+    let mut world = World::new(88);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    let share = world.publish(ann, "share", Kind::Video, Source::ScreenShare, &[], false);
+    world.producers[share].every = 100 * MS;
+    world.producers[share].key_packets = 20;
+    world.run(Duration::from_secs(3));
+    world.set_link(ben, &link_model::named("ddil-64k").unwrap());
+    world.run(Duration::from_secs(20));
+    world.producers[share].running = false;
+    world.run(Duration::from_secs(12));
+    world.clients[ann].key_frame_requests.clear();
+    world.run(Duration::from_secs(20));
+    let asked = world.clients[ann].key_frame_requests.len();
+    assert!(asked <= 5, "{asked} key frames of a page that stands still");
 }

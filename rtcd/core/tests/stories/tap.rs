@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rtcd_core::{Input, TapId, TrackId};
 
-use crate::world::{Given, Profile, World};
+use crate::world::{Given, Profile, World, read_vp8};
 
 fn packets(given: &[Given], track: &str) -> Vec<(u64, u64, Vec<u8>)> {
     given
@@ -114,4 +114,57 @@ fn a_tap_may_ask_for_a_key_frame() {
     world.tell(Input::TapKeyFrame { tap, track: TrackId::new("TR_cam").unwrap() });
     world.run(Duration::from_secs(1));
     assert_eq!(world.clients[ann].key_frame_requests.len(), 1);
+}
+
+/// Packets of the picture that the tap got since then, key frames told apart.
+fn pictures(world: &World, from: usize) -> Vec<bool> {
+    let given = world.given["job"].iter().skip(from);
+    given.filter_map(|given| if let Given::Packet { key_frame, .. } = given { Some(*key_frame) } else { None }).collect()
+}
+
+/// Nobody watches: only the recorder needs the key frame after a pause.
+#[test]
+fn a_recorded_picture_is_back_at_once_after_a_mute_that_nobody_watched() {
+    for rids in [&[][..], &["q", "h", "f"]] {
+        let mut world = World::new(56);
+        let ann = world.join("ann");
+        world.camera(ann, "cam", rids);
+        world.open_tap("job", false);
+        world.run(Duration::from_secs(5));
+        let (peer, track) = (world.peer(ann), TrackId::new("TR_cam").unwrap());
+        world.tell(Input::Mute { peer: peer.clone(), track: track.clone(), muted: true });
+        world.run(Duration::from_secs(3));
+        let before = world.given["job"].len();
+        world.tell(Input::Mute { peer, track, muted: false });
+        world.run(Duration::from_secs(1));
+        let came = pictures(&world, before);
+        assert!(came.len() > 20 && came[0], "{} packets", came.len());
+    }
+}
+
+/// A publisher's way became narrow: its encoder turns the best layer off, and the others flow on.
+#[test]
+fn a_recording_goes_on_with_the_layer_that_is_left() {
+    for watched in [false, true] {
+        let mut world = World::new(57);
+        let ann = world.join("ann");
+        if watched {
+            world.join("ben");
+        }
+        let camera = world.camera(ann, "cam", &["q", "h", "f"]);
+        world.open_tap("job", false);
+        world.run(Duration::from_secs(5));
+        world.producers[camera].on = vec![true, true, false];
+        world.run(Duration::from_secs(4));
+        let before = world.given["job"].len();
+        world.run(Duration::from_secs(2));
+        assert!(pictures(&world, before).len() > 50, "watched: {watched}, {} packets", pictures(&world, before).len());
+        let of =
+            |world: &World| world.given["job"].iter().rev().find_map(|given| packets(std::slice::from_ref(given), "TR_cam").pop()).unwrap();
+        assert_eq!(read_vp8(&of(&world).2).1, 1, "watched: {watched}");
+        // And comes back when that one does.
+        world.producers[camera].on = vec![true; 3];
+        world.run(Duration::from_secs(3));
+        assert_eq!(read_vp8(&of(&world).2).1, 2, "watched: {watched}");
+    }
 }

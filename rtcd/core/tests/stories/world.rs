@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -305,6 +306,15 @@ pub struct World {
     pub tape_only: bool,
     /// Every number under which something left, with what: for a test that none is used twice.
     pub numbers: Option<HashMap<(SocketAddr, u32, u16), Vec<u8>>>,
+    left: HashMap<(SocketAddr, u32), Left>,
+}
+
+/// What left from one source to one address.
+#[derive(Default)]
+struct Left {
+    packets: u64,
+    /// Which packet had this number last, and what it was.
+    by_number: HashMap<u16, (u64, u64)>,
 }
 
 pub fn call() -> CallId {
@@ -392,6 +402,7 @@ impl World {
             tape_up: None,
             tape_only: false,
             numbers: None,
+            left: HashMap::new(),
             in_core: |_| {},
             dtls: DtlsVersion::Auto,
             red: false,
@@ -1136,12 +1147,22 @@ impl World {
 
     /// Two packets under one number of one source would share a key stream (attack class R-05).
     fn note_number(&mut self, remote: SocketAddr, bytes: &[u8]) {
-        let Some(numbers) = &mut self.numbers else { return };
         if !rtcd_core::rtp::is_rtp(bytes) || rtcd_core::rtp::is_rtcp(bytes) {
             return;
         }
         let ssrc = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
         let seq = u16::from_be_bytes([bytes[2], bytes[3]]);
+        let left = self.left.entry((remote, ssrc)).or_default();
+        left.packets += 1;
+        let mut hasher = std::hash::DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        let this = (left.packets, hasher.finish());
+        if let Some(before) = left.by_number.insert(seq, this) {
+            // Numbers come round again.
+            let is_same = before.1 == this.1 || this.0 - before.0 > 30_000;
+            assert!(is_same, "number {seq} of source {ssrc} left twice with other bytes, {} packets apart", this.0 - before.0);
+        }
+        let Some(numbers) = &mut self.numbers else { return };
         if let Some(before) = numbers.insert((remote, ssrc, seq), bytes.to_vec()) {
             assert_eq!(before, bytes, "number {seq} of source {ssrc} left twice with other bytes");
         }
