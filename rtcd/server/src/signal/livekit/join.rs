@@ -156,7 +156,6 @@ impl Adapter {
         tracing::info!(call = ?call_id, ?peer, "resumed");
 
         let server_info = Some(turn.server_info());
-        let missed = std::mem::take(&mut participant.missed_departures);
         let response = lk::ReconnectResponse {
             server_info,
             client_configuration: Some(lk::ClientConfiguration::default()),
@@ -166,7 +165,7 @@ impl Adapter {
         turn.frame(&session, Message::Reconnect(response));
         let Some(participant) = call.participant(&peer) else { return };
         let others = call.participants.iter().filter(|other| !other.grants.hidden || other.peer == peer);
-        let participants = missed.into_iter().chain(others.map(Participant::info)).collect();
+        let participants = call.departures_for(participant).chain(others.map(Participant::info)).collect();
         turn.frame(&session, Message::Update(lk::ParticipantUpdate { participants }));
         let room = turn.room(call);
         turn.frame(&session, Message::RoomUpdate(lk::RoomUpdate { room: Some(room) }));
@@ -267,12 +266,12 @@ fn participant(
         single: join.single_peer_connection,
         auto_subscribe: settings.auto_subscribe,
         core_subscribes: settings.auto_subscribe && can_subscribe,
+        joined_at: turn.now.instant,
         joined_at_ms: turn.now.unix_ms,
         version: 1,
         active: false,
         session: Some(session.clone()),
         detached_at: None,
-        missed_departures: Vec::new(),
         tracks: Vec::new(),
         data_tracks: Vec::new(),
         // LiveKit's default: who wants one says so.

@@ -700,6 +700,42 @@ fn a_lost_connection_is_resumed_with_what_was_missed() {
     assert!(matches!(&world.seen("s5")[..], [Message::Leave(leave)] if leave.action() == lk::leave_request::Action::Reconnect));
 }
 
+/// The network of a client goes: here its connection looks open for a while yet.
+#[test]
+fn who_resumes_before_its_older_connection_is_known_to_be_dead_learns_who_left() {
+    use lk::participant_info::State;
+    let mut world = World::new();
+    world.join("s0", "zoe");
+    world.ask("s0", Asked::Leave(lk::LeaveRequest::default()));
+    world.now.instant += Duration::from_millis(1);
+    let alice = world.join("s1", "alice");
+    world.join("s2", "bob");
+    world.join("s3", "carol");
+    world.join("s4", "dave");
+    let leave = || Asked::Leave(lk::LeaveRequest::default());
+    world.ask("s3", leave());
+    world.ask("s4", leave());
+    let dave = world.join("s5", "dave");
+    let resume = |world: &mut World, session: &str| {
+        world.forget();
+        world.join_with(session, "alice", |join| {
+            join.reconnect = true;
+            join.participant_sid = alice.as_str().to_owned();
+        });
+        let told = participants(&world.seen(session));
+        told.into_iter().map(|info| (info.identity.clone(), info.state())).collect::<Vec<_>>()
+    };
+    let there = |name: &str| (name.to_owned(), State::Joined);
+    let expected = [("carol".to_owned(), State::Disconnected), there("alice"), there("bob"), there("dave")];
+    assert_eq!(resume(&mut world, "s6"), expected, "neither who left before her nor who is here again");
+    assert!(world.adapter.participant(&dave).is_some());
+
+    // What is older than every broken connection was told long ago.
+    world.now.instant += crate::limits::DEPARTURES_KEPT + GRACE + Duration::from_millis(1);
+    world.ask("s5", leave());
+    assert_eq!(resume(&mut world, "s7"), [("dave".to_owned(), State::Disconnected), there("alice"), there("bob")]);
+}
+
 #[test]
 fn who_does_not_come_back_has_left_after_the_grace() {
     let mut world = World::new();
