@@ -181,7 +181,7 @@ impl Adapter {
     }
 }
 
-/// What may have been said while nobody listened: answers to announcements, dynacast, paused streams.
+/// What may have been said while nobody listened: answers to announcements, dynacast, paused streams, refusals.
 fn repeat_state(turn: &mut Turn<'_>, call: &Call, participant: &Participant, session: &SessionKey) {
     for track in &participant.tracks {
         if !track.live {
@@ -196,11 +196,16 @@ fn repeat_state(turn: &mut Turn<'_>, call: &Call, participant: &Participant, ses
             turn.frame(session, Message::SubscribedQualityUpdate(super::signal::subscribed_quality(track)));
         }
     }
-    let paused = participant.paused.iter().filter_map(|track| call.track(track.as_str()));
-    let stream_states: Vec<_> = paused.map(|(publisher, track)| super::signal::stream_state(publisher, track, true)).collect();
+    // Those that go on, too: the client may have heard that they paused, and not that they went on.
+    let others = call.participants.iter().filter(|other| other.peer != participant.peer);
+    let videos = others.flat_map(|publisher| publisher.tracks.iter().map(move |track| (publisher, track)));
+    let videos = videos.filter(|(_, track)| track.live && track.info.r#type() == lk::TrackType::Video);
+    let stream_states: Vec<_> =
+        videos.map(|(publisher, track)| super::signal::stream_state(publisher, track, participant.paused.contains(&track.id))).collect();
     if !stream_states.is_empty() {
         turn.frame(session, Message::StreamStateUpdate(lk::StreamStateUpdate { stream_states }));
     }
+    call.repeat_permissions(turn, participant);
 }
 
 fn accept(turn: &mut Turn<'_>, session: &SessionKey, peer: &PeerId) {

@@ -141,6 +141,21 @@ impl Call {
         Ok(())
     }
 
+    /// A resumed client may have missed what publishers allow by now, and what not.
+    pub(super) fn repeat_permissions(&self, turn: &mut Turn<'_>, subscriber: &Participant) {
+        if !subscriber.grants.can_subscribe {
+            return;
+        }
+        let restricted = self.participants.iter().filter(|other| other.permission.is_some() && other.peer != subscriber.peer);
+        for publisher in restricted {
+            let media = publisher.tracks.iter().filter(|track| track.live).map(|track| track.id.as_str());
+            let data = publisher.data_tracks.iter().map(|track| track.info.sid.as_str()).filter(|sid| subscriber.wants_data_track(sid));
+            for sid in media.chain(data) {
+                turn.tell(subscriber, permission_update(publisher, sid, publisher.allows(subscriber, sid)));
+            }
+        }
+    }
+
     /// A new participant: publishers that restrict their tracks may not have it.
     pub(super) fn hold_back_restricted(&self, turn: &mut Turn<'_>, peer: &PeerId) {
         let Some(subscriber) = self.participant(peer).filter(|subscriber| subscriber.grants.can_subscribe) else { return };

@@ -737,6 +737,39 @@ fn who_resumes_before_its_older_connection_is_known_to_be_dead_learns_who_left()
 }
 
 #[test]
+fn who_resumes_learns_which_streams_go_on_and_what_is_allowed_by_now() {
+    let mut world = World::new();
+    let alice = world.join("s1", "alice");
+    world.join("s2", "bob");
+    let [still, again] = ["still", "again"].map(|cid| world.publish("s2", cid, lk::TrackType::Video, lk::TrackSource::Camera));
+    let pause = |world: &mut World, track: &TrackId, paused| {
+        world.tell(AdapterInput::Signal { peer: alice.clone(), signal: Signal::StreamState { track: track.clone(), paused } });
+    };
+    pause(&mut world, &still, true);
+    pause(&mut world, &again, true);
+    world.tell(AdapterInput::Leave { session: key("s1"), connection_lost: true });
+    pause(&mut world, &again, false);
+    let entry =
+        lk::TrackPermission { participant_identity: "alice".to_owned(), track_sids: vec![again.as_str().to_owned()], ..Default::default() };
+    let permission = lk::SubscriptionPermission { track_permissions: vec![entry], ..Default::default() };
+    world.ask("s2", Asked::SubscriptionPermission(permission));
+    world.forget();
+    world.join_with("s3", "alice", |join| {
+        join.reconnect = true;
+        join.participant_sid = alice.as_str().to_owned();
+    });
+    let seen = world.seen("s3");
+    let [.., Message::StreamStateUpdate(update), Message::SubscriptionPermissionUpdate(no), Message::SubscriptionPermissionUpdate(yes)] =
+        &seen[..]
+    else {
+        panic!("{seen:?}")
+    };
+    let states: Vec<_> = update.stream_states.iter().map(|info| (info.track_sid.as_str(), info.state())).collect();
+    assert_eq!(states, [(still.as_str(), lk::StreamState::Paused), (again.as_str(), lk::StreamState::Active)]);
+    assert_eq!((no.track_sid.as_str(), no.allowed, yes.track_sid.as_str(), yes.allowed), (still.as_str(), false, again.as_str(), true));
+}
+
+#[test]
 fn who_does_not_come_back_has_left_after_the_grace() {
     let mut world = World::new();
     let alice = world.join("s1", "alice");
