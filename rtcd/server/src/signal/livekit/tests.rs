@@ -603,6 +603,19 @@ fn data_packets_carry_their_true_sender_and_reach_whom_they_are_for() {
     world.send_data(&alice, false, &named);
     assert!(world.sent_data().is_empty(), "nobody is not everybody");
 
+    // Older SDKs name sids, inside the packet.
+    let to_sid = |sid: &str| {
+        let mut packet = user_packet("");
+        if let Some(lk::data_packet::Value::User(user)) = &mut packet.value {
+            user.destination_sids = vec![sid.to_owned()];
+        }
+        packet
+    };
+    world.send_data(&alice, true, &to_sid(bob.as_str()));
+    assert!(matches!(&world.sent_data()[..], [(to, true, _)] if *to == [bob.clone()]));
+    world.send_data(&alice, true, &to_sid("PA_gone"));
+    assert!(world.sent_data().is_empty(), "who has left is not everybody");
+
     let words = |identity: &str| lk::DataPacket {
         value: Some(lk::data_packet::Value::Transcription(lk::Transcription {
             transcribed_participant_identity: identity.to_owned(),
