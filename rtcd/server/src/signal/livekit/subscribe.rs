@@ -30,8 +30,17 @@ impl Call {
     }
 
     fn subscribe(&mut self, turn: &mut Turn<'_>, peer: &PeerId, sid: &str, wanted: bool) {
+        let known = self.track(sid).filter(|(publisher, _)| publisher.peer != *peer).map(|(_, track)| track.id.clone());
+        // Before anything is refused: what may not be had today may be had tomorrow.
+        if let (Some(track), Some(subscriber)) = (&known, self.participant_mut(peer)) {
+            if wanted == subscriber.auto_subscribe {
+                subscriber.choices.remove(track);
+            } else {
+                subscriber.choices.insert(track.clone(), wanted);
+            }
+        }
         let Some(subscriber) = self.participant(peer).filter(|subscriber| subscriber.grants.can_subscribe) else { return };
-        let Some((publisher, track)) = self.track(sid).filter(|(publisher, _)| publisher.peer != *peer) else {
+        let (Some(track), Some((publisher, _))) = (known, self.track(sid)) else {
             if wanted {
                 let err = lk::SubscriptionError::SeTrackNotfound.into();
                 let response = lk::SubscriptionResponse { track_sid: sid.to_owned(), err };
@@ -39,18 +48,10 @@ impl Call {
             }
             return;
         };
-        let track = track.id.clone();
         if wanted && !publisher.allows(subscriber, sid) {
             return turn.tell(subscriber, permission_update(publisher, sid, false));
         }
-        turn.core(Command::Subscribe { peer: peer.clone(), track: track.clone(), wanted });
-        if let Some(subscriber) = self.participant_mut(peer) {
-            if wanted == subscriber.auto_subscribe {
-                subscriber.choices.remove(&track);
-            } else {
-                subscriber.choices.insert(track, wanted);
-            }
-        }
+        turn.core(Command::Subscribe { peer: peer.clone(), track, wanted });
     }
 
     pub(super) fn handle_track_settings(

@@ -27,6 +27,7 @@ mod foreign;
 mod relayed;
 mod room;
 mod standing;
+mod subscribe;
 mod vouch;
 
 /// What the world sees of an adapter: its outputs sorted by whom they are for.

@@ -1,0 +1,45 @@
+//! Whose tracks a participant gets, as choices and permissions change.
+
+use super::*;
+
+fn subscription(track: &TrackId, subscribe: bool) -> lk::UpdateSubscription {
+    lk::UpdateSubscription { track_sids: vec![track.as_str().to_owned()], subscribe, ..Default::default() }
+}
+
+/// Subscriptions that the core was told of since the last look.
+fn subscribed(world: &mut World) -> Vec<(PeerId, TrackId, bool)> {
+    let one = |command| match command {
+        Command::Subscribe { peer, track, wanted } => Some((peer, track, wanted)),
+        _ => None,
+    };
+    world.commands.drain(..).filter_map(one).collect()
+}
+
+#[test]
+fn what_was_asked_for_before_it_was_allowed_is_given_once_it_is() {
+    let mut world = World::new();
+    world.join("s1", "alice");
+    world.join_with("s2", "bob", |join| join.auto_subscribe = false);
+    world.join_with("s3", "carol", |join| {
+        join.auto_subscribe = false;
+        join.grants.as_mut().expect("grants").can_subscribe = false;
+    });
+    let (bob, carol) = (world.peer("s2"), world.peer("s3"));
+    let cam = world.publish("s1", "cam", lk::TrackType::Video, lk::TrackSource::Camera);
+    let everybody = lk::SubscriptionPermission { all_participants: true, ..Default::default() };
+
+    // The publisher allows it later …
+    world.ask("s1", Asked::SubscriptionPermission(lk::SubscriptionPermission::default()));
+    world.forget();
+    world.ask("s2", Asked::Subscription(subscription(&cam, true)));
+    assert!(matches!(&world.seen("s2")[..], [Message::SubscriptionPermissionUpdate(update)] if !update.allowed));
+    assert!(subscribed(&mut world).is_empty());
+    world.ask("s1", Asked::SubscriptionPermission(everybody));
+    assert_eq!(subscribed(&mut world), [(bob, cam.clone(), true)]);
+
+    // … or a server does.
+    world.ask("s3", Asked::Subscription(subscription(&cam, true)));
+    assert!(subscribed(&mut world).is_empty());
+    world.allow("carol", lk::ParticipantPermission { can_subscribe: true, ..Default::default() });
+    assert_eq!(subscribed(&mut world), [(carol, cam, true)]);
+}
