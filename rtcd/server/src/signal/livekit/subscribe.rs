@@ -123,7 +123,9 @@ impl Call {
                 if allowed == was_allowed {
                     continue;
                 }
-                turn.tell(other, permission_update(publisher, track.id.as_str(), allowed));
+                if track.live {
+                    turn.tell(other, permission_update(publisher, track.id.as_str(), allowed));
+                }
                 let chosen = other.choices.get(&track.id).copied().unwrap_or(other.auto_subscribe);
                 let wanted = allowed && chosen;
                 turn.core(Command::Subscribe { peer: other.peer.clone(), track: track.id.clone(), wanted });
@@ -167,6 +169,14 @@ impl Call {
         }
     }
 
+    /// A track was announced: those who may not have it learn that.
+    pub(super) fn tell_refused(&self, turn: &mut Turn<'_>, peer: &PeerId, sid: &str) {
+        let Some(publisher) = self.participant(peer).filter(|publisher| publisher.permission.is_some()) else { return };
+        for other in self.participants.iter().filter(|other| other.peer != *peer && !publisher.allows(other, sid)) {
+            turn.tell(other, permission_update(publisher, sid, false));
+        }
+    }
+
     /// A new track: some may not have it, because they may have none or because its publisher says so.
     pub(super) fn hold_back_from_restricted(&self, turn: &mut Turn<'_>, peer: &PeerId, track: &TrackId) {
         let Some(publisher) = self.participant(peer) else { return };
@@ -187,7 +197,10 @@ impl Call {
 fn hold_back(turn: &mut Turn<'_>, publisher: &Participant, subscriber: &Participant, track: &Track) {
     if !publisher.allows(subscriber, track.id.as_str()) {
         turn.core(Command::Subscribe { peer: subscriber.peer.clone(), track: track.id.clone(), wanted: false });
-        turn.tell(subscriber, permission_update(publisher, track.id.as_str(), false));
+        // Of one that is not announced yet the client is told after that: it passes over what is said of tracks that it does not know.
+        if track.live {
+            turn.tell(subscriber, permission_update(publisher, track.id.as_str(), false));
+        }
     }
 }
 

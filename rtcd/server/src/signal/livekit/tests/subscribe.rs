@@ -43,3 +43,44 @@ fn what_was_asked_for_before_it_was_allowed_is_given_once_it_is() {
     world.allow("carol", lk::ParticipantPermission { can_subscribe: true, ..Default::default() });
     assert_eq!(subscribed(&mut world), [(carol, cam, true)]);
 }
+
+/// livekit-client passes over what is said of tracks that it does not know.
+#[test]
+fn a_refusal_comes_after_the_track_that_it_is_about() {
+    let mut world = World::new();
+    let alice = world.join("s1", "alice");
+    let bob = world.join("s2", "bob");
+    world.ask("s1", Asked::SubscriptionPermission(lk::SubscriptionPermission::default()));
+    world.forget();
+    world.ask("s1", Asked::AddTrack(add_track("cam", lk::TrackType::Video, lk::TrackSource::Camera)));
+    let Some(Command::Publish(publish)) = world.commands.first() else { panic!("{:?}", world.commands) };
+    let cam = publish.track.clone();
+    assert_eq!(subscribed(&mut world), [(bob.clone(), cam.clone(), false)], "before the core gives it to everybody");
+    let everybody = lk::SubscriptionPermission { all_participants: true, ..Default::default() };
+    for (permission, allowed) in [(everybody, true), (lk::SubscriptionPermission::default(), false)] {
+        world.ask("s1", Asked::SubscriptionPermission(permission));
+        assert_eq!(subscribed(&mut world), [(bob.clone(), cam.clone(), allowed)]);
+    }
+    world.join("s3", "carol");
+    world.seen("s3");
+    assert!(world.seen("s2").iter().all(|said| matches!(said, Message::Update(_))), "nothing of a track that nobody knows");
+
+    let live = Event::TrackLive {
+        peer: alice,
+        track: cam.clone(),
+        kind: Kind::Video,
+        source: Source::Camera,
+        mime: "video/VP8".to_owned(),
+        layers: Vec::new(),
+    };
+    world.event(live.clone());
+    for session in ["s2", "s3"] {
+        let seen = world.seen(session);
+        let [Message::Update(update), Message::SubscriptionPermissionUpdate(refusal)] = &seen[..] else { panic!("{seen:?}") };
+        assert_eq!((update.participants[0].tracks[0].sid.as_str(), refusal.track_sid.as_str()), (cam.as_str(), cam.as_str()));
+        assert!(!refusal.allowed);
+    }
+    // Whatever else changes about it, that is known.
+    world.event(live);
+    assert!(world.seen("s2").iter().all(|said| matches!(said, Message::Update(_))));
+}
