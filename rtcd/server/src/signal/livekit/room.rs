@@ -259,6 +259,7 @@ impl Call {
             self.set_permission(turn, &peer, permission);
         }
         self.announce_change(turn, &peer);
+        self.refresh_token(turn, &peer);
         Ok(RoomAnswer::Participant(Box::new(self.known(&update.identity)?.info())))
     }
 

@@ -45,6 +45,8 @@ struct World {
     /// Keys granted to recordings and taken back.
     media_keys: Vec<crate::media_key::MediaKey>,
     encrypted: Vec<(PeerId, v1::TapEncryption)>,
+    /// Sessions that are due a fresh token.
+    refreshed: Vec<String>,
     /// Egresses that are due, of whom.
     due: Vec<Of>,
 }
@@ -83,6 +85,7 @@ impl World {
             consented: Vec::new(),
             media_keys: Vec::new(),
             encrypted: Vec::new(),
+            refreshed: Vec::new(),
             due: Vec::new(),
         }
     }
@@ -105,6 +108,7 @@ impl World {
                 AdapterOutput::SessionEnded { session, ended } => {
                     self.ended.insert(session.id.to_string(), ended.reason());
                 }
+                AdapterOutput::Refresh { session } => self.refreshed.push(session.id.to_string()),
                 AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
                 AdapterOutput::HostActionResult { result, .. } => self.results.push(result),
                 AdapterOutput::Consented { consent, .. } => self.consented.push((consent.identity, consent.granted)),
@@ -939,6 +943,7 @@ fn own_metadata_needs_the_right_and_has_bounds() {
     assert_eq!((info.name.as_str(), info.attributes["hand"].as_str()), ("Alice A.", "1"));
     world.ask("s1", Asked::UpdateMetadata(update("", "")));
     assert!(participants(&world.seen("s2"))[0].attributes.is_empty(), "an empty value deletes");
+    assert_eq!(world.refreshed, ["s1", "s1"], "a token for each change");
 
     let reasons = [
         ("s2", "1", lk::request_response::Reason::NotAllowed),
@@ -950,6 +955,7 @@ fn own_metadata_needs_the_right_and_has_bounds() {
         let [Message::RequestResponse(response)] = &world.seen(session)[..] else { panic!("refused") };
         assert_eq!(response.reason(), reason);
     }
+    assert_eq!(world.refreshed.len(), 2, "nothing changed");
 }
 
 #[test]

@@ -127,12 +127,7 @@ impl Caller {
             "UpdateParticipant" => {
                 let request: lk::UpdateParticipantRequest = form.read(body)?;
                 self.expect_admin(&request.room)?;
-                let (room, identity) = (request.room.clone(), request.identity.clone());
-                let answer = self.one_participant(&room, RoomRequest::Update(Box::new(request))).await?;
-                if let Some(call) = call_of(&room) {
-                    self.node.links.sockets.refresh(&call, &identity);
-                }
-                Ok(answer)
+                self.one_participant(&request.room.clone(), RoomRequest::Update(Box::new(request))).await
             }
             "UpdateSubscriptions" => {
                 let request: lk::UpdateSubscriptionsRequest = form.read(body)?;
