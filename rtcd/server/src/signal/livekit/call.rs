@@ -189,6 +189,16 @@ impl Call {
         self.participants.iter().find_map(|participant| Some((participant, participant.track(sid)?)))
     }
 
+    /// Who is here, or what somebody is, has changed: the call is held by people, or empty since now and for this reason.
+    pub(super) fn note_holders(&mut self, now: Instant, reason: v1::EndReason) {
+        if self.participants.iter().any(|participant| !participant.is_dependent()) {
+            self.vacant = None;
+            self.timeouts.entered = true;
+        } else if self.vacant.is_none() {
+            self.vacant = Some((now, reason));
+        }
+    }
+
     /// Keeps for those who resume that somebody left.
     pub(super) fn keep_departure(&mut self, now: Instant, grace: Duration, info: &lk::ParticipantInfo) {
         let over = |since: Instant| now.saturating_duration_since(since) > limits::DEPARTURES_KEPT + grace;

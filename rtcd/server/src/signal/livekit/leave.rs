@@ -9,7 +9,7 @@ use lk::signal_response::Message;
 use rtcd_core::ids::PeerId;
 
 use super::Adapter;
-use super::call::{Call, Participant};
+use super::call::Call;
 use super::translate;
 use super::turn::Turn;
 use crate::shard::Command;
@@ -127,9 +127,7 @@ impl Adapter {
             call.keep_departure(turn.now.instant, turn.settings.grace, &info);
             turn.broadcast(call, None, Message::Update(lk::ParticipantUpdate { participants: vec![info] }));
         }
-        if call.vacant.is_none() && call.participants.iter().all(Participant::is_dependent) {
-            call.vacant = Some((turn.now.instant, reason));
-        }
+        call.note_holders(turn.now.instant, reason);
         // While an agent is there its recording goes on.
         if call.participants.is_empty() {
             call.orders.iter_mut().for_each(super::standing::Orders::note_empty);
