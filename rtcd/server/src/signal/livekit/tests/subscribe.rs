@@ -84,3 +84,30 @@ fn a_refusal_comes_after_the_track_that_it_is_about() {
     world.event(live);
     assert!(world.seen("s2").iter().all(|said| matches!(said, Message::Update(_))));
 }
+
+#[test]
+fn a_server_subscribes_and_unsubscribes_somebody() {
+    let mut world = World::new();
+    world.join("s1", "alice");
+    world.join_with("s2", "bob", |join| join.auto_subscribe = false);
+    let bob = world.peer("s2");
+    let cam = world.publish("s1", "cam", lk::TrackType::Video, lk::TrackSource::Camera);
+    let mic = world.publish("s1", "mic", lk::TrackType::Audio, lk::TrackSource::Microphone);
+    world.forget();
+    let sid = |track: &TrackId| vec![track.as_str().to_owned()];
+    for subscribe in [true, false] {
+        // By their sids, and by those of a participant.
+        let listed = lk::ParticipantTracks { participant_sid: world.peer("s1").as_str().to_owned(), track_sids: sid(&mic) };
+        let update = lk::UpdateSubscriptionsRequest {
+            room: "call".to_owned(),
+            identity: "bob".to_owned(),
+            track_sids: sid(&cam),
+            subscribe,
+            participant_tracks: vec![listed],
+        };
+        assert!(world.ask_room(RoomRequest::Subscriptions(update)).is_ok());
+        assert_eq!(subscribed(&mut world), [(bob.clone(), cam.clone(), subscribe), (bob.clone(), mic.clone(), subscribe)]);
+    }
+    let nobody = lk::UpdateSubscriptionsRequest { identity: "carol".to_owned(), ..Default::default() };
+    assert_eq!(world.ask_room(RoomRequest::Subscriptions(nobody)).err(), Some(RoomFault::NoParticipant));
+}
