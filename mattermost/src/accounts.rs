@@ -19,6 +19,7 @@ const AUTH_KEY_LEN_MIN: usize = 32;
 const AUTH_KEY_LEN_MAX: usize = 72;
 const BCRYPT_COST: u32 = 10;
 const NOT_FOUND: &str = "authentication failed: error: not found";
+const INVALID_TOKEN: &str = "authentication failed: token is invalid";
 const TAKEN: &str = "registration failed: already registered";
 
 /// Somebody who has authenticated.
@@ -127,10 +128,13 @@ impl<C: Clients> Accounts<C> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(invalid)?;
         if let Some(token) = given.strip_prefix("Bearer ") {
             let found = lock(&self.tokens).client_of(token, Instant::now());
-            return found.map(Identity::Client).map_err(|bad| match bad {
-                BadToken::Invalid => Refusal::new("authentication failed: token is invalid"),
+            let (client, hash) = found.map_err(|bad| match bad {
+                BadToken::Invalid => Refusal::new(INVALID_TOKEN),
                 BadToken::Expired => Refusal::new("authentication failed: session is expired"),
-            });
+            })?;
+            // Unregistered while it logged in, or on another node that shares the clients: nobody found this token to revoke it.
+            let now = self.clients.hash(&client).await.map_err(|error| Refusal(format!("authentication failed: {error}")))?;
+            return if now == Some(hash) { Ok(Identity::Client(client)) } else { Err(Refusal::new(INVALID_TOKEN)) };
         }
         let (client, key) = basic(given).ok_or_else(invalid)?;
         if self.settings.admin_key.as_ref().is_some_and(|admin| same(admin, key.as_bytes())) {
@@ -150,7 +154,7 @@ impl<C: Clients> Accounts<C> {
             }
         }
         match self.check(&client, key).await {
-            Ok(()) => Ok(Identity::Client(client)),
+            Ok(_hash) => Ok(Identity::Client(client)),
             // Whether the name or the key was wrong is told to nobody; `/login` tells, and is what Mattermost's tests compare.
             Err(refusal) if refusal.0 == NOT_FOUND => Err(Refusal::new("authentication failed")),
             Err(refusal) => Err(refusal),
@@ -163,8 +167,8 @@ impl<C: Clients> Accounts<C> {
     /// Not its key.
     pub async fn login(&self, client: &str, key: &str) -> Result<String, Refusal> {
         let failed = |refusal: Refusal| Refusal(format!("login failed: {}", refusal.0));
-        self.check(client, key.to_owned()).await.map_err(failed)?;
-        lock(&self.tokens).give(client, Instant::now()).ok_or_else(|| failed(Refusal::new("no randomness")))
+        let hash = self.check(client, key.to_owned()).await.map_err(failed)?;
+        lock(&self.tokens).give(client, &hash, Instant::now()).ok_or_else(|| failed(Refusal::new("no randomness")))
     }
 
     /// Keeps a new client and the hash of its key.
@@ -220,7 +224,8 @@ impl<C: Clients> Accounts<C> {
         Ok(())
     }
 
-    async fn check(&self, client: &str, key: String) -> Result<(), Refusal> {
+    /// The hash that the key fits.
+    async fn check(&self, client: &str, key: String) -> Result<String, Refusal> {
         if client.is_empty() {
             return Err(Refusal::new("authentication failed: error: empty key"));
         }
@@ -229,7 +234,7 @@ impl<C: Clients> Accounts<C> {
         let code = hmac::sign(&self.proving, &[client.as_bytes(), b"\0", hash.as_bytes(), b"\0", key.as_bytes()].concat());
         let proved = lock(&self.proved).get(client).copied();
         if proved.is_some_and(|proved| same(proved.as_ref(), code.as_ref())) {
-            return Ok(());
+            return Ok(hash);
         }
         if key.len() > AUTH_KEY_LEN_MAX {
             return Err(Refusal::new("authentication failed"));
@@ -237,12 +242,10 @@ impl<C: Clients> Accounts<C> {
         if !self.limiter.turn().await {
             return Err(Refusal::new("authentication failed: too many requests at once; try again later"));
         }
-        let right = blocking(move || bcrypt::verify(key, &hash).unwrap_or(false)).await;
-        if right != Some(true) {
-            return Err(Refusal::new("authentication failed"));
-        }
+        let right = blocking(move || bcrypt::verify(key, &hash).unwrap_or(false).then_some(hash)).await;
+        let hash = right.flatten().ok_or_else(|| Refusal::new("authentication failed"))?;
         lock(&self.proved).insert(client.to_owned(), code);
-        Ok(())
+        Ok(hash)
     }
 }
 
@@ -318,6 +321,20 @@ mod tests {
         assert_eq!(accounts.authenticate(&basic_of("a", KEY)).await, Err(Refusal::new("authentication failed")));
         drop(accounts);
         assert_eq!(KeyFolder::open(folder.path()).expect("opens").1.keys, 1);
+    }
+
+    #[tokio::test]
+    async fn a_token_of_who_was_unregistered_meanwhile_opens_nothing() {
+        let (accounts, _folder) = accounts(closed());
+        accounts.register("a", KEY).await.expect("new");
+        // The login has read the hash when the client goes, and gives its token after that.
+        let (token, gone) = tokio::join!(accounts.login("a", KEY), accounts.unregister("a"));
+        gone.expect("there");
+        let bearer = with(&format!("Bearer {}", token.expect("the key was right")));
+        let refused = Err(Refusal::new("authentication failed: token is invalid"));
+        assert_eq!(accounts.authenticate(&bearer).await, refused);
+        accounts.register("a", &KEY.replace("key", "new key")).await.expect("free again");
+        assert_eq!(accounts.authenticate(&bearer).await, refused, "nor as whoever has the name now");
     }
 
     /// Where the plugin never asks to be registered: its first request does it, if the operator lets anybody.

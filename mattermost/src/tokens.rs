@@ -16,11 +16,20 @@ pub enum BadToken {
     Expired,
 }
 
+/// Whose a token is.
+#[derive(Debug)]
+struct Token {
+    client: String,
+    /// Of the key that it was given for.
+    hash: String,
+    until: Instant,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Tokens {
     life: Duration,
-    by_token: HashMap<String, (String, Instant)>,
+    by_token: HashMap<String, Token>,
     by_client: HashMap<String, String>,
 }
 
@@ -31,8 +40,8 @@ impl Tokens {
         Self { life, by_token: HashMap::new(), by_client: HashMap::new() }
     }
 
-    /// A new one for a client, instead of the one it had. `None`: the operating system gives no randomness.
-    pub fn give(&mut self, client: &str, now: Instant) -> Option<String> {
+    /// A new one for a client whose key has this hash, instead of the one it had. `None`: the operating system gives no randomness.
+    pub fn give(&mut self, client: &str, hash: &str, now: Instant) -> Option<String> {
         let mut random = [0; TOKEN_BYTES];
         aws_lc_rs::rand::fill(&mut random).ok()?;
         let letters = random.chunks_exact(3).flat_map(|three| {
@@ -42,21 +51,22 @@ impl Tokens {
         let token: String = letters.collect();
         self.revoke(client);
         self.by_client.insert(client.to_owned(), token.clone());
-        self.by_token.insert(token.clone(), (client.to_owned(), now + self.life));
+        let given = Token { client: client.to_owned(), hash: hash.to_owned(), until: now + self.life };
+        self.by_token.insert(token.clone(), given);
         Some(token)
     }
 
-    /// Whose it is.
+    /// Whose it is, and the hash of the key that it was given for.
     ///
     /// # Errors
     /// Nobody's any more.
-    pub fn client_of(&mut self, token: &str, now: Instant) -> Result<String, BadToken> {
+    pub fn client_of(&mut self, token: &str, now: Instant) -> Result<(String, String), BadToken> {
         // Looked up by its hash under a random key: the time tells nothing about what is nearly right.
         match self.by_token.get(token) {
             None => Err(BadToken::Invalid),
-            Some((client, until)) if now < *until => Ok(client.clone()),
-            Some((client, _)) => {
-                let client = client.clone();
+            Some(token) if now < token.until => Ok((token.client.clone(), token.hash.clone())),
+            Some(token) => {
+                let client = token.client.clone();
                 self.revoke(&client);
                 Err(BadToken::Expired)
             }
@@ -78,13 +88,14 @@ mod tests {
     #[test]
     fn a_client_has_one_token_for_its_time() {
         let (mut tokens, start) = (Tokens::new(Duration::from_secs(60)), Instant::now());
-        let first = tokens.give("a", start).expect("random");
-        let other = tokens.give("b", start).expect("random");
+        let first = tokens.give("a", "hash", start).expect("random");
+        let other = tokens.give("b", "hash", start).expect("random");
         assert!(first.len() == 32 && first.bytes().all(|letter| LETTERS.contains(&letter)) && first != other, "{first}");
-        assert_eq!(tokens.client_of(&first, start).as_deref(), Ok("a"));
-        let second = tokens.give("a", start).expect("random");
+        let of_a = Ok(("a".to_owned(), "hash".to_owned()));
+        assert_eq!(tokens.client_of(&first, start), of_a);
+        let second = tokens.give("a", "hash", start).expect("random");
         assert_eq!(tokens.client_of(&first, start), Err(BadToken::Invalid), "a new login revokes the older");
-        assert_eq!(tokens.client_of(&second, start + Duration::from_secs(59)).as_deref(), Ok("a"));
+        assert_eq!(tokens.client_of(&second, start + Duration::from_secs(59)), of_a);
         assert_eq!(tokens.client_of(&second, start + Duration::from_secs(60)), Err(BadToken::Expired));
         assert_eq!(tokens.client_of(&second, start), Err(BadToken::Invalid), "forgotten by then");
         tokens.revoke("b");

@@ -187,7 +187,8 @@ export class MediaNode {
 
   /** A call of the server's API. */
   async server(method, body, service = "RoomService") {
-    const token = this.token("", "", { roomJoin: false, roomCreate: true, roomList: true, roomAdmin: true, roomRecord: true });
+    // As LiveKit's server SDKs: what is done in a room is asked with a grant of that room.
+    const token = this.token(body.room ?? "", "", { roomJoin: false, roomCreate: true, roomList: true, roomAdmin: true, roomRecord: true });
     const response = await fetch(`http://127.0.0.1:8045/twirp/livekit.${service}/${method}`, {
       method: "POST",
       headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },

@@ -148,7 +148,9 @@ impl Stage {
 
     /// Status and answer of a call.
     pub async fn ask(&self, method: &str, body: Value) -> (u16, Value) {
-        let grants = json!({ "roomCreate": true, "roomRecord": true, "roomList": true, "roomAdmin": true });
+        // As LiveKit's server SDKs: what is done in a room is asked with a grant of that room.
+        let room = body["room"].as_str().unwrap_or_default();
+        let grants = json!({ "roomCreate": true, "roomRecord": true, "roomList": true, "roomAdmin": true, "room": room });
         let request = self.client.post(format!("{}/twirp/livekit.{method}", self.node.url)).bearer_auth(token(grants, ""));
         let answer = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
         (answer.status().as_u16(), serde_json::from_str(&answer.text().await.unwrap()).unwrap())

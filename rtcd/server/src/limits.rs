@@ -293,8 +293,12 @@ pub const DATA_BLOBS_LEN_MAX: usize = 64_000;
 pub const DATA_BLOBS_MAX: usize = 128;
 /// Data blobs of one call together, bytes: 250 participants with all they may have.
 pub const DATA_BLOBS_OF_CALL_LEN_MAX: usize = 16 * 1024 * 1024;
-/// Departures remembered for a participant without signalling. Later ones are told too, by their absence, at its next full join.
-pub const MISSED_DEPARTURES_MAX: usize = 256;
+/// Departures of one call remembered for those who resume, newest first to stay: a full call, 200 bytes each. Older ones are told too, by
+/// their absence, at the next full join.
+pub const DEPARTURES_MAX: usize = 1024;
+/// How long they are, beside the grace: a connection whose network is gone looks open until [`WEBSOCKET_IDLE`] has passed and the next ping
+/// is due; 100 s at a message server, whose pings are rarer.
+pub const DEPARTURES_KEPT: Duration = Duration::from_secs(100);
 /// Joins of one call that its attendance list holds, about 100 bytes each.
 pub const ATTENDANCE_MAX: usize = 10_000;
 /// Largest user data packet that message servers are told about (everything is forwarded between clients).

@@ -5,7 +5,9 @@
 mod common;
 
 use common::keep_talking;
-use common::livekit::{Answer, Client, KEY, KEYS, Worker, agent_token, done, http, server_token, ticket, token, twirp};
+use common::livekit::{
+    Answer, Client, KEY, KEYS, Worker, admin_token, agent_token, done, http, server_token, ticket, token, token_for, twirp,
+};
 use common::program::Program;
 use common::soon;
 use livekit_protocol as lk;
@@ -27,7 +29,7 @@ async fn dispatch_service(program: &Program, token: &str, method: &str, body: Va
 }
 
 async fn dispatched(program: &Program, method: &str, body: Value) -> Value {
-    let answer = dispatch_service(program, &server_token(), method, body).await;
+    let answer = dispatch_service(program, &token_for(&body), method, body).await;
     assert_eq!(answer.status, 200, "{method}: {}", answer.text());
     answer.json()
 }
@@ -209,7 +211,7 @@ async fn an_agent_is_dispatched_by_name_listed_and_taken_back() {
     ann.sees(&identity, |_| true).await;
 
     // In protobuf, as most SDKs ask; by its id; of a room with another.
-    let bearer = format!("Bearer {}", server_token());
+    let bearer = format!("Bearer {}", admin_token("r"));
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/protobuf")];
     let list =
         |dispatch_id: &str| lk::ListAgentDispatchRequest { room: "r".to_owned(), dispatch_id: dispatch_id.to_owned() }.encode_to_vec();
@@ -230,7 +232,7 @@ async fn an_agent_is_dispatched_by_name_listed_and_taken_back() {
     assert_eq!(leaves(&mut agent).await.reason(), lk::DisconnectReason::ParticipantRemoved);
     ann.sees(&identity, |info| info.state() == lk::participant_info::State::Disconnected).await;
     fails(
-        &dispatch_service(&program, &server_token(), "DeleteDispatch", json!({ "room": "r", "dispatchId": id })).await,
+        &dispatch_service(&program, &admin_token("r"), "DeleteDispatch", json!({ "room": "r", "dispatchId": id })).await,
         404,
         "not_found",
         "dispatch ID",
@@ -246,16 +248,18 @@ async fn dispatch_needs_its_grant_a_room_and_bounds() {
     let url = &program.url;
     done(url, "CreateRoom", json!({ "name": "r" })).await;
     let admin_elsewhere = token(KEY, json!({ "video": { "roomAdmin": true, "room": "other" } }));
+    let admin_nowhere = token(KEY, json!({ "video": { "roomAdmin": true } }));
     let admin_here = token(KEY, json!({ "video": { "roomAdmin": true, "room": "r" } }));
     for method in ["CreateDispatch", "DeleteDispatch", "ListDispatch"] {
-        for token in [ticket("r", "ann"), agent_token(), admin_elsewhere.clone()] {
+        for token in [ticket("r", "ann"), agent_token(), admin_elsewhere.clone(), admin_nowhere.clone()] {
             fails(&dispatch_service(&program, &token, method, json!({ "room": "r" })).await, 401, "unauthenticated", "permissions denied");
         }
-        let nowhere = dispatch_service(&program, &server_token(), method, json!({ "room": "nowhere" })).await;
+        let nowhere = dispatch_service(&program, &admin_token("nowhere"), method, json!({ "room": "nowhere" })).await;
         fails(&nowhere, 404, "not_found", "requested room does not exist");
-        fails(&dispatch_service(&program, &server_token(), method, json!({ "room": "" })).await, 400, "invalid_argument", "room name");
+        fails(&dispatch_service(&program, &admin_token(""), method, json!({ "room": "" })).await, 400, "invalid_argument", "room name");
         fails(&dispatch_service(&program, &server_token(), method, json!("no message")).await, 400, "malformed", "decoded");
-        let long = dispatch_service(&program, &server_token(), method, json!({ "room": "x".repeat(300) })).await;
+        let long = json!({ "room": "x".repeat(300) });
+        let long = dispatch_service(&program, &token_for(&long), method, long).await;
         fails(&long, 429, "resource_exhausted", "room name");
     }
     assert_eq!(dispatch_service(&program, &admin_here, "ListDispatch", json!({ "room": "r" })).await.status, 200);
@@ -271,7 +275,7 @@ async fn dispatch_needs_its_grant_a_room_and_bounds() {
         (json!({ "attributes": { "a": "x".repeat(70_000) } }), 429, "resource_exhausted", "attributes"),
         (json!({ "agentName": "x".repeat(300) }), 429, "resource_exhausted", "agent name"),
     ] {
-        fails(&dispatch_service(&program, &server_token(), "CreateDispatch", create(more.clone())).await, status, code, msg);
+        fails(&dispatch_service(&program, &admin_token("r"), "CreateDispatch", create(more.clone())).await, status, code, msg);
         let room = json!({ "name": "bad", "agents": [create(more.clone())] });
         let mut room = room;
         room["agents"][0].as_object_mut().expect("an object").remove("room");
@@ -281,7 +285,7 @@ async fn dispatch_needs_its_grant_a_room_and_bounds() {
     for _ in 1..64 {
         dispatched(&program, "CreateDispatch", create(json!({}))).await;
     }
-    fails(&dispatch_service(&program, &server_token(), "CreateDispatch", create(json!({}))).await, 429, "resource_exhausted", "agents");
+    fails(&dispatch_service(&program, &admin_token("r"), "CreateDispatch", create(json!({}))).await, 429, "resource_exhausted", "agents");
     let many: Vec<Value> = (0..65).map(|_| json!({ "agentName": "a" })).collect();
     fails(&twirp(url, &server_token(), "CreateRoom", json!({ "name": "many", "agents": many })).await, 429, "resource_exhausted", "agents");
 }

@@ -6,7 +6,7 @@
 mod common;
 
 use common::hooks::{Receiver, name};
-use common::livekit::{KEY, KEYS, done, server_token, token, twirp};
+use common::livekit::{KEY, KEYS, admin_token, done, token, twirp};
 use common::program::Program;
 use common::{keep_talking, soon};
 use livekit_protocol as lk;
@@ -122,7 +122,7 @@ async fn a_call_is_steered_by_five_requests_and_followed_by_webhooks() {
     assert_eq!((name(&left), &left["participant"]["identity"]), ("participant_left", &json!("bob___s2")));
     assert_eq!(left["participant"]["disconnectReason"], "PARTICIPANT_REMOVED");
     let gone = json!({ "room": "channel-1", "identity": "bob___s2" });
-    assert_eq!(twirp(&plugin.program.url, &server_token(), "GetParticipant", gone).await.json()["code"], "not_found");
+    assert_eq!(twirp(&plugin.program.url, &admin_token("channel-1"), "GetParticipant", gone).await.json()["code"], "not_found");
 
     // The host ends the call for everybody.
     plugin.ask("DeleteRoom", json!({})).await;

@@ -118,6 +118,23 @@ async fn people_meet_and_part() {
     ann.sees("bot", |info| info.state() == lk::participant_info::State::Disconnected).await;
 }
 
+/// What somebody calls itself outlives a new start at once, not only after the next token that comes by the clock.
+#[tokio::test]
+async fn a_change_of_ones_own_goes_into_a_token_at_once() {
+    let program = Program::start(&[KEYS]).await;
+    let grant = json!({ "roomJoin": true, "room": "r", "canUpdateOwnMetadata": true });
+    let (mut ann, _) = Client::join(&program.url, &token(KEY, json!({ "sub": "ann", "name": "Ann", "video": grant }))).await;
+    let fresh = |said| if let Said::RefreshToken(token) = said { Some(token) } else { None };
+    ann.find("the first token", fresh).await;
+    let attributes = [("handRaised".to_owned(), "1".to_owned())].into();
+    let update = lk::UpdateParticipantMetadata { name: "Dr. Ann".into(), metadata: "m".into(), attributes, ..Default::default() };
+    ann.ask(Asked::UpdateMetadata(update)).await;
+    let token = ann.find("a token that says so", fresh).await;
+    let (_again, join) = Client::join(&program.url, &token).await;
+    let me = join.participant.expect("me");
+    assert_eq!((me.name.as_str(), me.metadata.as_str(), me.attributes["handRaised"].as_str()), ("Dr. Ann", "m", "1"));
+}
+
 #[tokio::test]
 async fn a_second_connection_takes_the_place_of_the_first() {
     let program = Program::start(&[KEYS]).await;

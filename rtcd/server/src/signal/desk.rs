@@ -21,7 +21,7 @@ use super::mattermost::reception::is_ours;
 use super::mattermost::session;
 use super::media::Media;
 use super::probe::{Probes, is_probe};
-use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, RosterCall};
+use super::seam::{AdapterInput, AdapterOutput, AdapterSettings, Moment, OWN_SOCKETS, RosterCall};
 use crate::admit::split_call_id;
 use crate::directory::Directory;
 use crate::metrics::Metrics;
@@ -206,6 +206,9 @@ impl Desk {
                     refused.push(AdapterInput::Leave { session, connection_lost: true });
                 }
             }
+            // Message servers make the tokens of theirs.
+            AdapterOutput::Refresh { session } if session.link == OWN_SOCKETS => self.links.sockets.refresh(&session.id),
+            AdapterOutput::Refresh { .. } => {}
             AdapterOutput::SessionEnded { session, ended } => {
                 if let Some(link) = self.links.get(session.link) {
                     link.close_session(&session.id);

@@ -206,6 +206,11 @@ pub enum AdapterOutput {
         /// Why.
         ended: v1::SessionEnded,
     },
+    /// A token holds what a participant is and may do, and that has changed: its client is due a fresh one.
+    Refresh {
+        /// Over which connection.
+        session: SessionKey,
+    },
     /// Answer to [`AdapterInput::Room`]; after everything that the request made necessary.
     RoomAnswer {
         /// Who waits for it.

@@ -1,6 +1,6 @@
 //! Who is in a call and what they publish, as LiveKit describes it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use conclave_proto::v1;
@@ -34,6 +34,8 @@ pub(super) struct Call {
     pub(super) participants: Vec<Participant>,
     /// Answers to the recording notice, by identity: a rejoin does not ask again.
     pub(super) consents: HashMap<String, bool>,
+    /// Who left lately: a client that resumes may have missed it, be its older connection known to be dead or not.
+    pub(super) departures: VecDeque<(Instant, lk::ParticipantInfo)>,
     /// Who was here and has left.
     pub(super) attendance: Vec<v1::Attendance>,
     /// Nobody is here: since when, and why the last one went.
@@ -97,6 +99,7 @@ pub(super) struct Participant {
     pub(super) auto_subscribe: bool,
     /// The core gives it every track by itself; what it may not have is declined one by one.
     pub(super) core_subscribes: bool,
+    pub(super) joined_at: Instant,
     pub(super) joined_at_ms: i64,
     /// Of its `ParticipantInfo`: clients ignore older ones.
     pub(super) version: u32,
@@ -105,8 +108,6 @@ pub(super) struct Participant {
     pub(super) session: Option<SessionKey>,
     /// Since when there is no session.
     pub(super) detached_at: Option<Instant>,
-    /// Participants that left while there was no session.
-    pub(super) missed_departures: Vec<lk::ParticipantInfo>,
     pub(super) tracks: Vec<Track>,
     pub(super) data_tracks: Vec<DataTrack>,
     /// It gets data tracks without asking.
@@ -164,6 +165,7 @@ impl Call {
             metadata: String::new(),
             participants: Vec::new(),
             consents: HashMap::new(),
+            departures: VecDeque::new(),
             attendance: Vec::new(),
             vacant: None,
             opened: false,
@@ -185,6 +187,34 @@ impl Call {
     /// A track by its sid, with its publisher.
     pub(super) fn track(&self, sid: &str) -> Option<(&Participant, &Track)> {
         self.participants.iter().find_map(|participant| Some((participant, participant.track(sid)?)))
+    }
+
+    /// Who is here, or what somebody is, has changed: the call is held by people, or empty since now and for this reason.
+    pub(super) fn note_holders(&mut self, now: Instant, reason: v1::EndReason) {
+        if self.participants.iter().any(|participant| !participant.is_dependent()) {
+            self.vacant = None;
+            self.timeouts.entered = true;
+        } else if self.vacant.is_none() {
+            self.vacant = Some((now, reason));
+        }
+    }
+
+    /// Keeps for those who resume that somebody left.
+    pub(super) fn keep_departure(&mut self, now: Instant, grace: Duration, info: &lk::ParticipantInfo) {
+        let over = |since: Instant| now.saturating_duration_since(since) > limits::DEPARTURES_KEPT + grace;
+        while self.departures.len() >= limits::DEPARTURES_MAX || self.departures.front().is_some_and(|(since, _)| over(*since)) {
+            self.departures.pop_front();
+        }
+        // Up to 128 KiB that nobody wants to know of somebody who has left.
+        let info = lk::ParticipantInfo { metadata: String::new(), attributes: HashMap::new(), ..info.clone() };
+        self.departures.push_back((now, info));
+    }
+
+    /// Who left since `participant` joined. Clients remove people by their identity: who is here again is not among them.
+    pub(super) fn departures_for(&self, participant: &Participant) -> impl Iterator<Item = lk::ParticipantInfo> {
+        let concerns =
+            |(since, info): &&(Instant, lk::ParticipantInfo)| *since >= participant.joined_at && self.by_identity(&info.identity).is_none();
+        self.departures.iter().filter(concerns).map(|(_, info)| info.clone())
     }
 
     /// Adds to the attendance list.

@@ -1,5 +1,7 @@
 //! Data packets between participants, from message servers, and captions.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use conclave_proto::v1;
 use livekit_protocol as lk;
@@ -47,7 +49,10 @@ impl Adapter {
             packet.participant_identity = other;
         }
         call.tell_message_servers(turn, &identity, &packet, reliable);
-        let mut to = call.receivers(Some(peer), &packet.destination_identities);
+        let sids = if let Some(Value::User(user)) = &packet.value { user.destination_sids.as_slice() } else { &[] };
+        let named = call.named(&packet.destination_identities, sids);
+        let mut to = call.receivers(Some(peer), named.as_deref());
+        packet.destination_identities = named.unwrap_or_default();
         if matches!(packet.value, Some(Value::Metrics(_))) {
             to.retain(|peer| call.participant(peer).is_some_and(|receiver| receiver.grants.can_subscribe_metrics));
         }
@@ -66,7 +71,7 @@ impl Adapter {
             })),
             ..lk::DataPacket::default()
         };
-        let to = call.receivers(None, &packet.destination_identities);
+        let to = call.receivers(None, call.named(&packet.destination_identities, &[]).as_deref());
         call.send(turn, to, data.reliable, &packet);
     }
 
@@ -91,20 +96,30 @@ impl Adapter {
             })),
             ..lk::DataPacket::default()
         };
-        let to = call.receivers(None, &[]);
+        let to = call.receivers(None, None);
         call.send(turn, to, true, &packet);
         turn.event(call, v1::call_event::Event::Caption(caption));
     }
 }
 
 impl Call {
-    /// Who gets a packet: everybody, or those named who are here. Never its sender.
-    pub(super) fn receivers(&self, sender: Option<&PeerId>, identities: &[String]) -> Vec<PeerId> {
-        let named: std::collections::HashSet<&str> = identities.iter().map(String::as_str).collect();
+    /// Identities of those a packet is addressed to, be it by the sids of older SDKs. `None`: it is addressed to nobody in particular.
+    pub(super) fn named(&self, identities: &[String], sids: &[String]) -> Option<Vec<String>> {
+        if identities.is_empty() && sids.is_empty() {
+            return None;
+        }
+        let sids: HashSet<&str> = sids.iter().map(String::as_str).collect();
+        let by_sid = self.participants.iter().filter(|participant| sids.contains(participant.peer.as_str()));
+        Some(identities.iter().cloned().chain(by_sid.map(|participant| participant.identity.clone())).collect())
+    }
+
+    /// Who gets a packet: everybody, or those named who are here, be it nobody. Never its sender.
+    pub(super) fn receivers(&self, sender: Option<&PeerId>, named: Option<&[String]>) -> Vec<PeerId> {
+        let named: Option<HashSet<&str>> = named.map(|identities| identities.iter().map(String::as_str).collect());
         self.participants
             .iter()
             .filter(|other| Some(&other.peer) != sender)
-            .filter(|other| named.is_empty() || named.contains(other.identity.as_str()))
+            .filter(|other| named.as_ref().is_none_or(|named| named.contains(other.identity.as_str())))
             .map(|other| other.peer.clone())
             .collect()
     }

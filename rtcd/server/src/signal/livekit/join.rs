@@ -156,7 +156,6 @@ impl Adapter {
         tracing::info!(call = ?call_id, ?peer, "resumed");
 
         let server_info = Some(turn.server_info());
-        let missed = std::mem::take(&mut participant.missed_departures);
         let response = lk::ReconnectResponse {
             server_info,
             client_configuration: Some(lk::ClientConfiguration::default()),
@@ -166,7 +165,7 @@ impl Adapter {
         turn.frame(&session, Message::Reconnect(response));
         let Some(participant) = call.participant(&peer) else { return };
         let others = call.participants.iter().filter(|other| !other.grants.hidden || other.peer == peer);
-        let participants = missed.into_iter().chain(others.map(Participant::info)).collect();
+        let participants = call.departures_for(participant).chain(others.map(Participant::info)).collect();
         turn.frame(&session, Message::Update(lk::ParticipantUpdate { participants }));
         let room = turn.room(call);
         turn.frame(&session, Message::RoomUpdate(lk::RoomUpdate { room: Some(room) }));
@@ -182,7 +181,7 @@ impl Adapter {
     }
 }
 
-/// What may have been said while nobody listened: answers to announcements, dynacast, paused streams.
+/// What may have been said while nobody listened: answers to announcements, dynacast, paused streams, refusals.
 fn repeat_state(turn: &mut Turn<'_>, call: &Call, participant: &Participant, session: &SessionKey) {
     for track in &participant.tracks {
         if !track.live {
@@ -197,11 +196,16 @@ fn repeat_state(turn: &mut Turn<'_>, call: &Call, participant: &Participant, ses
             turn.frame(session, Message::SubscribedQualityUpdate(super::signal::subscribed_quality(track)));
         }
     }
-    let paused = participant.paused.iter().filter_map(|track| call.track(track.as_str()));
-    let stream_states: Vec<_> = paused.map(|(publisher, track)| super::signal::stream_state(publisher, track, true)).collect();
+    // Those that go on, too: the client may have heard that they paused, and not that they went on.
+    let others = call.participants.iter().filter(|other| other.peer != participant.peer);
+    let videos = others.flat_map(|publisher| publisher.tracks.iter().map(move |track| (publisher, track)));
+    let videos = videos.filter(|(_, track)| track.live && track.info.r#type() == lk::TrackType::Video);
+    let stream_states: Vec<_> =
+        videos.map(|(publisher, track)| super::signal::stream_state(publisher, track, participant.paused.contains(&track.id))).collect();
     if !stream_states.is_empty() {
         turn.frame(session, Message::StreamStateUpdate(lk::StreamStateUpdate { stream_states }));
     }
+    call.repeat_permissions(turn, participant);
 }
 
 fn accept(turn: &mut Turn<'_>, session: &SessionKey, peer: &PeerId) {
@@ -267,12 +271,12 @@ fn participant(
         single: join.single_peer_connection,
         auto_subscribe: settings.auto_subscribe,
         core_subscribes: settings.auto_subscribe && can_subscribe,
+        joined_at: turn.now.instant,
         joined_at_ms: turn.now.unix_ms,
         version: 1,
         active: false,
         session: Some(session.clone()),
         detached_at: None,
-        missed_departures: Vec::new(),
         tracks: Vec::new(),
         data_tracks: Vec::new(),
         // LiveKit's default: who wants one says so.

@@ -9,10 +9,9 @@ use lk::signal_response::Message;
 use rtcd_core::ids::PeerId;
 
 use super::Adapter;
-use super::call::{Call, Participant};
+use super::call::Call;
 use super::translate;
 use super::turn::Turn;
-use crate::limits;
 use crate::shard::Command;
 use crate::signal::seam::SessionKey;
 
@@ -125,16 +124,10 @@ impl Adapter {
         turn.hook_left(call, participant.active, info.clone());
         turn.agents_left(call, &participant, reason);
         if !participant.grants.hidden {
-            for other in call.participants.iter_mut().filter(|other| other.session.is_none()) {
-                if other.missed_departures.len() < limits::MISSED_DEPARTURES_MAX {
-                    other.missed_departures.push(info.clone());
-                }
-            }
+            call.keep_departure(turn.now.instant, turn.settings.grace, &info);
             turn.broadcast(call, None, Message::Update(lk::ParticipantUpdate { participants: vec![info] }));
         }
-        if call.vacant.is_none() && call.participants.iter().all(Participant::is_dependent) {
-            call.vacant = Some((turn.now.instant, reason));
-        }
+        call.note_holders(turn.now.instant, reason);
         // While an agent is there its recording goes on.
         if call.participants.is_empty() {
             call.orders.iter_mut().for_each(super::standing::Orders::note_empty);

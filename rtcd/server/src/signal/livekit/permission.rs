@@ -1,5 +1,6 @@
 //! What a participant may do, changed while it is here.
 
+use conclave_proto::v1;
 use livekit_protocol as lk;
 use lk::signal_response::Message;
 use rtcd_core::ids::{PeerId, TrackId};
@@ -37,6 +38,8 @@ impl Call {
             let gone = lk::ParticipantUpdate { participants: vec![info] };
             turn.broadcast(self, self.participant(peer), Message::Update(gone));
         }
+        // Who was an agent or a recorder may be a person from now on, and the other way round.
+        self.note_holders(turn.now.instant, v1::EndReason::Unspecified);
     }
 
     /// The server ends a track; its publisher is told.

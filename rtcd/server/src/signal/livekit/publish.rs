@@ -143,6 +143,9 @@ impl Call {
         }
         track.info.mime_type = mime;
         self.announce_change(turn, peer);
+        if first {
+            self.tell_refused(turn, peer, sid);
+        }
         self.give_to_those_allowed_since(turn, peer, sid);
         self.track_event(turn, peer, sid, true);
         if let Some(participant) = self.participant(peer).filter(|_| first) {

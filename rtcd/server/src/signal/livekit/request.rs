@@ -15,7 +15,7 @@ use super::translate;
 use super::turn::Turn;
 use crate::limits;
 use crate::shard::Command;
-use crate::signal::seam::{Fault, SessionKey};
+use crate::signal::seam::{AdapterOutput, Fault, SessionKey};
 
 impl Adapter {
     pub(super) fn handle_frame(&mut self, turn: &mut Turn<'_>, session: &SessionKey, livekit: &[u8]) {
@@ -202,6 +202,14 @@ impl Call {
         }
         if refused.is_none() {
             self.announce_change(turn, peer);
+            self.refresh_token(turn, peer);
+        }
+    }
+
+    /// Without a token that says what has changed, a client that starts over would undo it.
+    pub(super) fn refresh_token(&self, turn: &mut Turn<'_>, peer: &PeerId) {
+        if let Some(session) = self.participant(peer).and_then(|participant| participant.session.clone()) {
+            turn.out.push(AdapterOutput::Refresh { session });
         }
     }
 

@@ -259,6 +259,7 @@ impl Call {
             self.set_permission(turn, &peer, permission);
         }
         self.announce_change(turn, &peer);
+        self.refresh_token(turn, &peer);
         Ok(RoomAnswer::Participant(Box::new(self.known(&update.identity)?.info())))
     }
 
@@ -266,16 +267,12 @@ impl Call {
         if data.data.len() > limits::SERVER_DATA_LEN_MAX {
             return Err(RoomFault::TooMuch("data size"));
         }
-        let by_sid = data.destination_sids.iter().filter_map(|sid| {
-            let participant = self.participants.iter().find(|participant| participant.peer.as_str() == sid);
-            Some(participant?.identity.clone())
-        });
-        let to: Vec<String> = data.destination_identities.iter().cloned().chain(by_sid).collect();
-        let addressed = !data.destination_identities.is_empty() || !data.destination_sids.is_empty();
+        let named = self.named(&data.destination_identities, &data.destination_sids);
+        let to = self.receivers(None, named.as_deref());
         let reliable = data.kind() == lk::data_packet::Kind::Reliable;
         let packet = lk::DataPacket {
             kind: data.kind,
-            destination_identities: to.clone(),
+            destination_identities: named.unwrap_or_default(),
             value: Some(Value::User(lk::UserPacket {
                 payload: data.data,
                 topic: data.topic,
@@ -284,11 +281,7 @@ impl Call {
             })),
             ..lk::DataPacket::default()
         };
-        // Addressed to people of whom nobody is here: to nobody, not to everybody.
-        if !addressed || !to.is_empty() {
-            let receivers = self.receivers(None, &to);
-            self.send(turn, receivers, reliable, &packet);
-        }
+        self.send(turn, to, reliable, &packet);
         Ok(RoomAnswer::Done)
     }
 }

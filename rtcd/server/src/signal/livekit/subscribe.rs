@@ -30,8 +30,17 @@ impl Call {
     }
 
     fn subscribe(&mut self, turn: &mut Turn<'_>, peer: &PeerId, sid: &str, wanted: bool) {
+        let known = self.track(sid).filter(|(publisher, _)| publisher.peer != *peer).map(|(_, track)| track.id.clone());
+        // Before anything is refused: what may not be had today may be had tomorrow.
+        if let (Some(track), Some(subscriber)) = (&known, self.participant_mut(peer)) {
+            if wanted == subscriber.auto_subscribe {
+                subscriber.choices.remove(track);
+            } else {
+                subscriber.choices.insert(track.clone(), wanted);
+            }
+        }
         let Some(subscriber) = self.participant(peer).filter(|subscriber| subscriber.grants.can_subscribe) else { return };
-        let Some((publisher, track)) = self.track(sid).filter(|(publisher, _)| publisher.peer != *peer) else {
+        let (Some(track), Some((publisher, _))) = (known, self.track(sid)) else {
             if wanted {
                 let err = lk::SubscriptionError::SeTrackNotfound.into();
                 let response = lk::SubscriptionResponse { track_sid: sid.to_owned(), err };
@@ -39,18 +48,10 @@ impl Call {
             }
             return;
         };
-        let track = track.id.clone();
         if wanted && !publisher.allows(subscriber, sid) {
             return turn.tell(subscriber, permission_update(publisher, sid, false));
         }
-        turn.core(Command::Subscribe { peer: peer.clone(), track: track.clone(), wanted });
-        if let Some(subscriber) = self.participant_mut(peer) {
-            if wanted == subscriber.auto_subscribe {
-                subscriber.choices.remove(&track);
-            } else {
-                subscriber.choices.insert(track, wanted);
-            }
-        }
+        turn.core(Command::Subscribe { peer: peer.clone(), track, wanted });
     }
 
     pub(super) fn handle_track_settings(
@@ -122,7 +123,9 @@ impl Call {
                 if allowed == was_allowed {
                     continue;
                 }
-                turn.tell(other, permission_update(publisher, track.id.as_str(), allowed));
+                if track.live {
+                    turn.tell(other, permission_update(publisher, track.id.as_str(), allowed));
+                }
                 let chosen = other.choices.get(&track.id).copied().unwrap_or(other.auto_subscribe);
                 let wanted = allowed && chosen;
                 turn.core(Command::Subscribe { peer: other.peer.clone(), track: track.id.clone(), wanted });
@@ -141,6 +144,21 @@ impl Call {
         Ok(())
     }
 
+    /// A resumed client may have missed what publishers allow by now, and what not.
+    pub(super) fn repeat_permissions(&self, turn: &mut Turn<'_>, subscriber: &Participant) {
+        if !subscriber.grants.can_subscribe {
+            return;
+        }
+        let restricted = self.participants.iter().filter(|other| other.permission.is_some() && other.peer != subscriber.peer);
+        for publisher in restricted {
+            let media = publisher.tracks.iter().filter(|track| track.live).map(|track| track.id.as_str());
+            let data = publisher.data_tracks.iter().map(|track| track.info.sid.as_str()).filter(|sid| subscriber.wants_data_track(sid));
+            for sid in media.chain(data) {
+                turn.tell(subscriber, permission_update(publisher, sid, publisher.allows(subscriber, sid)));
+            }
+        }
+    }
+
     /// A new participant: publishers that restrict their tracks may not have it.
     pub(super) fn hold_back_restricted(&self, turn: &mut Turn<'_>, peer: &PeerId) {
         let Some(subscriber) = self.participant(peer).filter(|subscriber| subscriber.grants.can_subscribe) else { return };
@@ -148,6 +166,14 @@ impl Call {
             for track in &publisher.tracks {
                 hold_back(turn, publisher, subscriber, track);
             }
+        }
+    }
+
+    /// A track was announced: those who may not have it learn that.
+    pub(super) fn tell_refused(&self, turn: &mut Turn<'_>, peer: &PeerId, sid: &str) {
+        let Some(publisher) = self.participant(peer).filter(|publisher| publisher.permission.is_some()) else { return };
+        for other in self.participants.iter().filter(|other| other.peer != *peer && !publisher.allows(other, sid)) {
+            turn.tell(other, permission_update(publisher, sid, false));
         }
     }
 
@@ -171,7 +197,10 @@ impl Call {
 fn hold_back(turn: &mut Turn<'_>, publisher: &Participant, subscriber: &Participant, track: &Track) {
     if !publisher.allows(subscriber, track.id.as_str()) {
         turn.core(Command::Subscribe { peer: subscriber.peer.clone(), track: track.id.clone(), wanted: false });
-        turn.tell(subscriber, permission_update(publisher, track.id.as_str(), false));
+        // Of one that is not announced yet the client is told after that: it passes over what is said of tracks that it does not know.
+        if track.live {
+            turn.tell(subscriber, permission_update(publisher, track.id.as_str(), false));
+        }
     }
 }
 

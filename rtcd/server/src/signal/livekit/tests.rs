@@ -27,6 +27,7 @@ mod foreign;
 mod relayed;
 mod room;
 mod standing;
+mod subscribe;
 mod vouch;
 
 /// What the world sees of an adapter: its outputs sorted by whom they are for.
@@ -44,6 +45,8 @@ struct World {
     /// Keys granted to recordings and taken back.
     media_keys: Vec<crate::media_key::MediaKey>,
     encrypted: Vec<(PeerId, v1::TapEncryption)>,
+    /// Sessions that are due a fresh token.
+    refreshed: Vec<String>,
     /// Egresses that are due, of whom.
     due: Vec<Of>,
 }
@@ -82,6 +85,7 @@ impl World {
             consented: Vec::new(),
             media_keys: Vec::new(),
             encrypted: Vec::new(),
+            refreshed: Vec::new(),
             due: Vec::new(),
         }
     }
@@ -104,6 +108,7 @@ impl World {
                 AdapterOutput::SessionEnded { session, ended } => {
                     self.ended.insert(session.id.to_string(), ended.reason());
                 }
+                AdapterOutput::Refresh { session } => self.refreshed.push(session.id.to_string()),
                 AdapterOutput::RoomAnswer { reply, answer } => drop(reply.send(answer)),
                 AdapterOutput::HostActionResult { result, .. } => self.results.push(result),
                 AdapterOutput::Consented { consent, .. } => self.consented.push((consent.identity, consent.granted)),
@@ -603,6 +608,19 @@ fn data_packets_carry_their_true_sender_and_reach_whom_they_are_for() {
     world.send_data(&alice, false, &named);
     assert!(world.sent_data().is_empty(), "nobody is not everybody");
 
+    // Older SDKs name sids, inside the packet.
+    let to_sid = |sid: &str| {
+        let mut packet = user_packet("");
+        if let Some(lk::data_packet::Value::User(user)) = &mut packet.value {
+            user.destination_sids = vec![sid.to_owned()];
+        }
+        packet
+    };
+    world.send_data(&alice, true, &to_sid(bob.as_str()));
+    assert!(matches!(&world.sent_data()[..], [(to, true, _)] if *to == [bob.clone()]));
+    world.send_data(&alice, true, &to_sid("PA_gone"));
+    assert!(world.sent_data().is_empty(), "who has left is not everybody");
+
     let words = |identity: &str| lk::DataPacket {
         value: Some(lk::data_packet::Value::Transcription(lk::Transcription {
             transcribed_participant_identity: identity.to_owned(),
@@ -698,6 +716,75 @@ fn a_lost_connection_is_resumed_with_what_was_missed() {
     world.join_with("s5", "bob", resume);
     assert_eq!(world.acks["s5"].error(), v1::ErrorReason::NotFound);
     assert!(matches!(&world.seen("s5")[..], [Message::Leave(leave)] if leave.action() == lk::leave_request::Action::Reconnect));
+}
+
+/// The network of a client goes: here its connection looks open for a while yet.
+#[test]
+fn who_resumes_before_its_older_connection_is_known_to_be_dead_learns_who_left() {
+    use lk::participant_info::State;
+    let mut world = World::new();
+    world.join("s0", "zoe");
+    world.ask("s0", Asked::Leave(lk::LeaveRequest::default()));
+    world.now.instant += Duration::from_millis(1);
+    let alice = world.join("s1", "alice");
+    world.join("s2", "bob");
+    world.join("s3", "carol");
+    world.join("s4", "dave");
+    let leave = || Asked::Leave(lk::LeaveRequest::default());
+    world.ask("s3", leave());
+    world.ask("s4", leave());
+    let dave = world.join("s5", "dave");
+    let resume = |world: &mut World, session: &str| {
+        world.forget();
+        world.join_with(session, "alice", |join| {
+            join.reconnect = true;
+            join.participant_sid = alice.as_str().to_owned();
+        });
+        let told = participants(&world.seen(session));
+        told.into_iter().map(|info| (info.identity.clone(), info.state())).collect::<Vec<_>>()
+    };
+    let there = |name: &str| (name.to_owned(), State::Joined);
+    let expected = [("carol".to_owned(), State::Disconnected), there("alice"), there("bob"), there("dave")];
+    assert_eq!(resume(&mut world, "s6"), expected, "neither who left before her nor who is here again");
+    assert!(world.adapter.participant(&dave).is_some());
+
+    // What is older than every broken connection was told long ago.
+    world.now.instant += crate::limits::DEPARTURES_KEPT + GRACE + Duration::from_millis(1);
+    world.ask("s5", leave());
+    assert_eq!(resume(&mut world, "s7"), [("dave".to_owned(), State::Disconnected), there("alice"), there("bob")]);
+}
+
+#[test]
+fn who_resumes_learns_which_streams_go_on_and_what_is_allowed_by_now() {
+    let mut world = World::new();
+    let alice = world.join("s1", "alice");
+    world.join("s2", "bob");
+    let [still, again] = ["still", "again"].map(|cid| world.publish("s2", cid, lk::TrackType::Video, lk::TrackSource::Camera));
+    let pause = |world: &mut World, track: &TrackId, paused| {
+        world.tell(AdapterInput::Signal { peer: alice.clone(), signal: Signal::StreamState { track: track.clone(), paused } });
+    };
+    pause(&mut world, &still, true);
+    pause(&mut world, &again, true);
+    world.tell(AdapterInput::Leave { session: key("s1"), connection_lost: true });
+    pause(&mut world, &again, false);
+    let entry =
+        lk::TrackPermission { participant_identity: "alice".to_owned(), track_sids: vec![again.as_str().to_owned()], ..Default::default() };
+    let permission = lk::SubscriptionPermission { track_permissions: vec![entry], ..Default::default() };
+    world.ask("s2", Asked::SubscriptionPermission(permission));
+    world.forget();
+    world.join_with("s3", "alice", |join| {
+        join.reconnect = true;
+        join.participant_sid = alice.as_str().to_owned();
+    });
+    let seen = world.seen("s3");
+    let [.., Message::StreamStateUpdate(update), Message::SubscriptionPermissionUpdate(no), Message::SubscriptionPermissionUpdate(yes)] =
+        &seen[..]
+    else {
+        panic!("{seen:?}")
+    };
+    let states: Vec<_> = update.stream_states.iter().map(|info| (info.track_sid.as_str(), info.state())).collect();
+    assert_eq!(states, [(still.as_str(), lk::StreamState::Paused), (again.as_str(), lk::StreamState::Active)]);
+    assert_eq!((no.track_sid.as_str(), no.allowed, yes.track_sid.as_str(), yes.allowed), (still.as_str(), false, again.as_str(), true));
 }
 
 #[test]
@@ -856,6 +943,7 @@ fn own_metadata_needs_the_right_and_has_bounds() {
     assert_eq!((info.name.as_str(), info.attributes["hand"].as_str()), ("Alice A.", "1"));
     world.ask("s1", Asked::UpdateMetadata(update("", "")));
     assert!(participants(&world.seen("s2"))[0].attributes.is_empty(), "an empty value deletes");
+    assert_eq!(world.refreshed, ["s1", "s1"], "a token for each change");
 
     let reasons = [
         ("s2", "1", lk::request_response::Reason::NotAllowed),
@@ -867,6 +955,7 @@ fn own_metadata_needs_the_right_and_has_bounds() {
         let [Message::RequestResponse(response)] = &world.seen(session)[..] else { panic!("refused") };
         assert_eq!(response.reason(), reason);
     }
+    assert_eq!(world.refreshed.len(), 2, "nothing changed");
 }
 
 #[test]

@@ -201,7 +201,7 @@ impl Drop for Joined {
 async fn enter(node: &Arc<Node>, visitor: &Visitor) -> Result<Joined, Refused> {
     let call = &visitor.call;
     let busy = || Refused::new(StatusCode::SERVICE_UNAVAILABLE, "this node is busy; try again in a minute");
-    let place = node.links.sockets.place(call, visitor.claims.identity()).ok_or_else(busy)?;
+    let place = node.links.sockets.place().ok_or_else(busy)?;
     let join = visitor.join(&place.id);
     admit(&node.admission(call, &join.identity), &join).inspect_err(|refusal| node.metrics.join_refused(refusal.reason))?;
     let resumes = join.reconnect;

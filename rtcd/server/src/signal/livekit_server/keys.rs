@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::claims::Claims;
 use crate::config::Secret;
@@ -67,9 +68,9 @@ impl ApiKeys {
         rules.validate_nbf = true;
         rules.validate_aud = false;
         rules.leeway = LEEWAY_S;
-        jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_secret(secret.bytes()), &rules)
-            .map(|token| token.claims)
-            .map_err(|error| TokenFault::Invalid(error.to_string()))
+        let token = jsonwebtoken::decode::<Value>(token, &DecodingKey::from_secret(secret.bytes()), &rules)
+            .map_err(|error| TokenFault::Invalid(error.to_string()))?;
+        serde_json::from_value(without_nulls(token.claims)).map_err(|error| TokenFault::Invalid(error.to_string()))
     }
 
     /// A token with these claims by one of our keys. `None`: the key is not ours.
@@ -84,6 +85,17 @@ impl ApiKeys {
 #[must_use]
 pub fn sha256(body: &[u8]) -> String {
     STANDARD.encode(digest(&SHA256, body))
+}
+
+/// What is null was left out: LiveKit's Ruby SDK writes every member of a token, and Go, in which LiveKit's server reads it, takes null for
+/// the zero value. Not so in lists: a list of sources without its only one would allow all sources.
+fn without_nulls(claims: Value) -> Value {
+    match claims {
+        Value::Object(members) => {
+            members.into_iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| (name, without_nulls(value))).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => claims,
+    }
 }
 
 /// Who says that it signed the token; nothing is proved yet.
@@ -125,6 +137,22 @@ mod tests {
             assert_eq!(keys().verify(&token).expect("good").identity(), "ann");
         }
         assert!(keys().sign("three", &claims("three")).is_none());
+    }
+
+    #[test]
+    fn what_is_null_in_a_token_was_left_out() {
+        let ruby = serde_json::json!({
+            "iss": "one", "exp": now() + 600, "sub": null, "jti": null, "name": null, "kind": null, "kindDetails": null,
+            "metadata": null, "attributes": null, "sha256": null, "roomConfig": { "metadata": null }, "roomPreset": null,
+            "video": { "roomList": true, "room": null, "roomAdmin": null, "canPublish": null, "canPublishSources": null },
+        });
+        let claims = keys().verify(&keys().sign("one", &ruby).expect("ours")).expect("good");
+        let grant = claims.grant();
+        assert!(grant.room_list && !grant.room_admin && grant.room.is_empty() && grant.can_publish.is_none());
+        assert!(claims.identity().is_empty() && claims.sha256.is_empty() && claims.attributes.is_empty());
+        assert!(claims.room_configuration().is_ok());
+        let no_source = serde_json::json!({ "iss": "one", "exp": now() + 600, "video": { "canPublishSources": [null] } });
+        assert!(keys().verify(&keys().sign("one", &no_source).expect("ours")).is_err(), "no list of all sources");
     }
 
     #[test]

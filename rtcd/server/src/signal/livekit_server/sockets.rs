@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use conclave_proto::v1::{self, from_media::Body};
-use rtcd_core::ids::CallId;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
@@ -61,14 +60,12 @@ pub enum ToSocket {
     Frame(Bytes),
     /// The last thing.
     Ended(v1::EndReason),
-    /// What the participant may do was changed: a token that says so is due.
+    /// What the participant is or may do was changed: a token that says so is due.
     Refresh,
 }
 
 #[derive(Debug)]
 struct Open {
-    call: CallId,
-    identity: String,
     queue: mpsc::Sender<ToSocket>,
     /// Bytes in it.
     waiting: Arc<AtomicUsize>,
@@ -108,7 +105,7 @@ impl Sockets {
     }
 
     /// A place for one more. `None`: there are too many.
-    pub fn place(self: &Arc<Self>, call: &CallId, identity: &str) -> Option<Place> {
+    pub fn place(self: &Arc<Self>) -> Option<Place> {
         let id: Arc<str> = uuid::Uuid::new_v4().simple().to_string().into();
         let (sender, queue) = mpsc::channel(SESSION_QUEUE_FRAMES_MAX);
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -116,7 +113,7 @@ impl Sockets {
         if open.len() >= SOCKETS_MAX {
             return None;
         }
-        let entry = Open { call: call.clone(), identity: identity.to_owned(), queue: sender, waiting: Arc::clone(&waiting) };
+        let entry = Open { queue: sender, waiting: Arc::clone(&waiting) };
         open.insert(Arc::clone(&id), entry);
         Some(Place { sockets: Arc::clone(self), id, queue, waiting })
     }
@@ -143,9 +140,9 @@ impl Sockets {
         false
     }
 
-    /// A participant's rights were changed.
-    pub fn refresh(&self, call: &CallId, identity: &str) {
-        for entry in self.lock().values().filter(|entry| entry.call == *call && entry.identity == identity) {
+    /// A token that says what has changed is due.
+    pub fn refresh(&self, id: &Arc<str>) {
+        if let Some(entry) = self.lock().get(id) {
             // Where there is no room the token is refreshed at its usual time.
             let _ = entry.queue.try_send(ToSocket::Refresh);
         }
@@ -175,9 +172,8 @@ mod tests {
     #[tokio::test]
     async fn a_socket_that_does_not_read_is_cut_off_by_bytes_and_by_number() {
         let sockets = Arc::new(Sockets::default());
-        let call = CallId::new("livekit/r").expect("a name");
         for (len, fits) in [(SESSION_QUEUE_BYTES_MAX / 4, 4), (1, SESSION_QUEUE_FRAMES_MAX)] {
-            let mut place = sockets.place(&call, "ann").expect("room");
+            let mut place = sockets.place().expect("room");
             for _ in 0..fits {
                 assert!(sockets.push(&place.id, frame(len)));
             }
@@ -193,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn who_reads_may_get_any_number_and_a_dropped_place_is_free() {
         let sockets = Arc::new(Sockets::default());
-        let mut place = sockets.place(&CallId::new("livekit/r").expect("a name"), "ann").expect("room");
+        let mut place = sockets.place().expect("room");
         for _ in 0..16 {
             assert!(sockets.push(&place.id, frame(SESSION_QUEUE_BYTES_MAX / 2)));
             assert!(place.next().await.is_some());

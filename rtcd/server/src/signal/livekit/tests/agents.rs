@@ -42,6 +42,23 @@ fn agents_and_recorders_hold_no_call() {
 }
 
 #[test]
+fn who_becomes_a_person_holds_the_call_and_who_becomes_a_recorder_does_not() {
+    let mut world = World::new();
+    world.join_with("s1", "helper", |join| join.grants.as_mut().expect("grants").recorder = true);
+    world.allow("helper", lk::ParticipantPermission { can_subscribe: true, ..Default::default() });
+    world.now.instant += ROOMS.empty * 2;
+    world.tell(AdapterInput::Tick);
+    assert_eq!(calls(&world), 1, "a person is there");
+    world.allow("helper", lk::ParticipantPermission { recorder: true, ..Default::default() });
+    world.now.instant += DEPARTURE - Duration::from_millis(1);
+    world.tell(AdapterInput::Tick);
+    assert_eq!(calls(&world), 1);
+    world.now.instant += Duration::from_millis(1);
+    world.tell(AdapterInput::Tick);
+    assert_eq!(calls(&world), 0);
+}
+
+#[test]
 fn an_agent_that_waits_alone_has_the_time_of_an_empty_room_and_a_person_takes_it_over() {
     let mut world = World::new();
     world.join_with("s1", "helper", agent);

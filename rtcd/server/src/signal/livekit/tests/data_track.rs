@@ -6,7 +6,6 @@ use lk::data_track_frame_encoding::Value as Encoding;
 use lk::request_response::{Reason, Request};
 
 use super::*;
-use crate::signal::seam::{RoomAsk, RoomRequest};
 
 /// As from a client that has none of its own wishes for data tracks.
 fn request(handle: u32, name: &str) -> lk::PublishDataTrackRequest {
@@ -221,26 +220,18 @@ fn rights_and_permissions_hold_for_data_tracks() {
     // A server takes the right to subscribe, and gives it back.
     routes(&mut world);
     for can_subscribe in [false, true] {
-        allow(&mut world, "bob", lk::ParticipantPermission { can_subscribe, can_publish_data: true, ..Default::default() });
+        world.allow("bob", lk::ParticipantPermission { can_subscribe, can_publish_data: true, ..Default::default() });
         assert_eq!(handles(&world.seen("s2")).expect("handles").len(), if can_subscribe { 2 } else { 0 });
         assert_eq!(routes(&mut world).len(), 2);
     }
     // And the right to send data: its tracks end, and it is told.
-    allow(&mut world, "alice", lk::ParticipantPermission { can_subscribe: true, ..Default::default() });
+    world.allow("alice", lk::ParticipantPermission { can_subscribe: true, ..Default::default() });
     let seen = world.seen("s1");
     assert_eq!(seen.iter().filter(|message| matches!(message, Message::UnpublishDataTrackResponse(_))).count(), 2);
     let seen = world.seen("s2");
     assert_eq!((data_tracks(&seen, "alice"), handles(&seen)), (Some(vec![]), Some(BTreeMap::new())));
     assert!(routes(&mut world).iter().all(|(.., subscribers)| subscribers.is_empty()));
     refused(&mut world, "s1", request(9, "again"), Reason::NotAllowed, "permission");
-}
-
-fn allow(world: &mut World, identity: &str, permission: lk::ParticipantPermission) {
-    let update = lk::UpdateParticipantRequest { identity: identity.to_owned(), permission: Some(permission), ..Default::default() };
-    let (reply, mut answer) = tokio::sync::oneshot::channel();
-    let ask = RoomAsk { call: call(), name: "call".to_owned(), request: RoomRequest::Update(Box::new(update)), reply };
-    world.tell(AdapterInput::Room(Box::new(ask)));
-    assert!(answer.try_recv().expect("answered").is_ok());
 }
 
 #[test]

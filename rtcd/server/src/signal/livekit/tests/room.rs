@@ -3,15 +3,25 @@
 use rtcd_core::rtp::PlayoutDelay;
 
 use super::*;
+use crate::signal::seam::RoomAnswer;
 
 impl World {
-    pub(super) fn make_room(&mut self, change: impl FnOnce(&mut lk::CreateRoomRequest)) -> Result<(), RoomFault> {
+    pub(super) fn ask_room(&mut self, request: RoomRequest) -> Result<RoomAnswer, RoomFault> {
         let (reply, mut answer) = tokio::sync::oneshot::channel();
+        self.tell(AdapterInput::Room(Box::new(RoomAsk { call: call(), name: "call".to_owned(), request, reply })));
+        answer.try_recv().expect("an answer")
+    }
+
+    /// A server changes what somebody may do.
+    pub(super) fn allow(&mut self, identity: &str, permission: lk::ParticipantPermission) {
+        let update = lk::UpdateParticipantRequest { identity: identity.to_owned(), permission: Some(permission), ..Default::default() };
+        self.ask_room(RoomRequest::Update(Box::new(update))).expect("changed");
+    }
+
+    pub(super) fn make_room(&mut self, change: impl FnOnce(&mut lk::CreateRoomRequest)) -> Result<(), RoomFault> {
         let mut wanted = Box::new(lk::CreateRoomRequest { name: "call".to_owned(), ..Default::default() });
         change(&mut wanted);
-        let request = RoomRequest::Create { wanted, key: "key".to_owned() };
-        self.tell(AdapterInput::Room(Box::new(RoomAsk { call: call(), name: "call".to_owned(), request, reply })));
-        answer.try_recv().expect("answered").map(drop)
+        self.ask_room(RoomRequest::Create { wanted, key: "key".to_owned() }).map(drop)
     }
 
     /// What the players of somebody who joins now are told.

@@ -9,10 +9,7 @@ fn vouch(world: &mut World, egress: &str, on: bool) -> Result<RoomAnswer, RoomFa
 }
 
 fn vouch_for(world: &mut World, egress: &str, whose: Vouched) -> Result<RoomAnswer, RoomFault> {
-    let (reply, mut answer) = tokio::sync::oneshot::channel();
-    let request = RoomRequest::Vouch { egress: egress.to_owned(), whose };
-    world.tell(AdapterInput::Room(Box::new(RoomAsk { call: call(), name: "call".to_owned(), request, reply })));
-    answer.try_recv().expect("an answer")
+    world.ask_room(RoomRequest::Vouch { egress: egress.to_owned(), whose })
 }
 
 /// Whose consent was given or taken since the last look.
@@ -129,10 +126,7 @@ fn secret() -> KeySecret {
 }
 
 fn keys(world: &mut World, request: KeyRequest) -> Result<usize, RoomFault> {
-    let (reply, mut answer) = tokio::sync::oneshot::channel();
-    let request = RoomRequest::MediaKey(Box::new(request));
-    world.tell(AdapterInput::Room(Box::new(RoomAsk { call: call(), name: "call".to_owned(), request, reply })));
-    match answer.try_recv().expect("an answer") {
+    match world.ask_room(RoomRequest::MediaKey(Box::new(request))) {
         Ok(RoomAnswer::Count(count)) => Ok(count),
         Ok(other) => panic!("{other:?}"),
         Err(fault) => Err(fault),

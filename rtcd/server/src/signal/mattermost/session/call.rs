@@ -56,6 +56,8 @@ pub(super) struct Session {
     pub(super) certificate: Option<String>,
     /// An offer for a new media connection, waiting for the end of the one before: the JSON it came as.
     pub(super) renewal: Option<Bytes>,
+    /// The plugin has said that it is over; the core is about to. No offer brings it back.
+    pub(super) leaves: bool,
     /// Its data channel is open.
     pub(super) ready: bool,
     /// Bytes of descriptions that may still be read.
@@ -94,6 +96,13 @@ const ANNOUNCED_MAX: usize = 16;
 impl Call {
     pub(super) fn session(&self, peer: &PeerId) -> Option<&Session> {
         self.sessions.iter().find(|session| session.peer == *peer)
+    }
+
+    /// A session is over, be a new media connection of it waiting or not.
+    pub(super) fn leaves(&mut self, peer: &PeerId) {
+        if let Some(session) = self.session_mut(peer) {
+            (session.leaves, session.renewal) = (true, None);
+        }
     }
 
     pub(super) fn session_mut(&mut self, peer: &PeerId) -> Option<&mut Session> {
@@ -139,6 +148,7 @@ impl Session {
             offered: false,
             certificate: None,
             renewal: None,
+            leaves: false,
             ready: false,
             descriptions: Bucket::new(DESCRIPTION_BYTES_PER_S, DESCRIPTION_BYTES_BURST, now),
             offers: 0,

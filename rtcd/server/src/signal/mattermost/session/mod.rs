@@ -177,7 +177,10 @@ impl Adapter {
         let mut turn = Turn { now, out };
         match input {
             Input::Join(new) => self.join(&mut turn, *new),
-            Input::Leave { peer } => turn.core(Command::Leave { peer }),
+            Input::Leave { peer } => {
+                self.with(&mut turn, &peer, |call, _| call.leaves(&peer));
+                turn.core(Command::Leave { peer });
+            }
             Input::Rtc { peer, kind, data } => self.with(&mut turn, &peer, |call, turn| call.rtc(turn, &peer, kind, &data)),
             Input::Signal { peer, signal: Signal::Ended { reason } } => {
                 if !self.renewed(&mut turn, &peer) {

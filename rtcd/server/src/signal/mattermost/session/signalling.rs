@@ -81,7 +81,7 @@ impl Call {
 
     /// Packed where it came by the client's own channel.
     fn description(&mut self, turn: &mut Turn<'_>, peer: &PeerId, data: &[u8], by_channel: bool) {
-        let Some(session) = self.sessions.iter_mut().find(|session| session.peer == *peer) else { return };
+        let Some(session) = self.sessions.iter_mut().find(|session| session.peer == *peer && !session.leaves) else { return };
         if !session.descriptions.has_some(turn.now.instant) {
             return turn.failed(&self.client, SessionError::Signaling);
         }

@@ -453,11 +453,27 @@ fn a_session_that_leaves_is_closed_and_a_node_that_ends_closes_all() {
     assert!(world.adapter.roster().is_empty());
 }
 
+const FIRST: &[u8] = br#"{"type":"offer","sdp":"v=0\r\na=fingerprint:sha-256 AA\r\n"}"#;
+const OTHER: &[u8] = br#"{"type":"offer","sdp":"v=0\r\na=fingerprint:sha-256 BB\r\n"}"#;
+
+/// A page that is loaded again and closed at once: `leave` comes before the core has ended the connection of the page before.
+#[test]
+fn a_session_that_is_left_does_not_come_back_over_a_new_media_connection() {
+    let mut world = World::new();
+    world.join("one", false, true);
+    world.rtc("one", RtcKind::Sdp, FIRST);
+    assert!(matches!(&world.rtc("one", RtcKind::Sdp, OTHER)[..], [Output::Core(Command::Leave { .. })]));
+    world.tell(Input::Leave { peer: peer("one") });
+    assert!(world.rtc("one", RtcKind::Sdp, OTHER).is_empty(), "nor by an offer that was under way");
+    let out = world.signal("one", Signal::Ended { reason: EndReason::Left });
+    assert!(!out.iter().any(|output| matches!(output, Output::Core(_))), "{out:?}");
+    assert!(matches!(said(&out)[..], [ServerMessage::Close { .. }]), "{out:?}");
+    assert!(world.adapter.roster().is_empty());
+}
+
 #[test]
 fn a_session_goes_on_over_a_new_media_connection() {
     let mut world = World::new();
-    const FIRST: &[u8] = br#"{"type":"offer","sdp":"v=0\r\na=fingerprint:sha-256 AA\r\n"}"#;
-    const OTHER: &[u8] = br#"{"type":"offer","sdp":"v=0\r\na=fingerprint:sha-256 BB\r\n"}"#;
     let offers = |out: &[Output]| out.iter().filter(|output| matches!(output, Output::Core(Command::Offer { .. }))).count();
     world.join("one", false, true);
     assert_eq!(offers(&world.rtc("one", RtcKind::Sdp, FIRST)), 1);
