@@ -27,7 +27,7 @@ use crate::{
     web::origin,
 };
 
-/// Open the event socket. Server to page: [`Event`]; page to server: `{"type":"ping"}`.
+/// Open the event socket. Server to page: [`Event`]; page to server: `{"type":"ping"}`, answered with `{"type":"pong"}`.
 #[utoipa::path(get, path = "/events", tag = "events", responses((status = 101, description = "WebSocket of events", body = Event)))]
 pub async fn events(State(app): State<Arc<App>>, viewer: Viewer, headers: HeaderMap, upgrade: WebSocketUpgrade) -> ApiResult<Response> {
     // The cookie comes along from any site: without this check a foreign page could listen in.
@@ -39,6 +39,21 @@ pub async fn events(State(app): State<Arc<App>>, viewer: Viewer, headers: Header
         .max_frame_size(limits::EVENT_CLIENT_BYTES)
         .max_write_buffer_size(limits::WEBSOCKET_WRITE_BYTES)
         .on_upgrade(move |socket| serve(socket, viewer, subscription)))
+}
+
+/// What a page's own ping gets. Scripts see neither WebSocket pings nor whether a socket is dead: only an answer to a
+/// text tells a page that has slept or changed networks that somebody is still there.
+const PONG: &str = r#"{"type":"pong"}"#;
+
+/// What a page may say.
+#[derive(serde::Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum FromPage {
+    Ping,
+}
+
+fn is_page_ping(message: &Message) -> bool {
+    matches!(message, Message::Text(text) if matches!(serde_json::from_str(text), Ok(FromPage::Ping)))
 }
 
 async fn serve(socket: WebSocket, viewer: Viewer, mut subscription: Subscription) {
@@ -63,11 +78,14 @@ async fn serve(socket: WebSocket, viewer: Viewer, mut subscription: Subscription
                 Some(queued) => next = Some(Message::Text(text_for(&queued.event, queued.at_ms, &viewer).into())),
                 None => break Some(CloseReason::Stopping),
             },
-            // Whatever comes (pings) shows that the page lives; its content is of no interest.
+            // Whatever comes shows that the page lives; only its ping is answered.
             incoming = stream.next() => match incoming {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break None,
-                Some(Ok(Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_))) => {
+                Some(Ok(message @ (Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_)))) => {
                     heard = tokio::time::Instant::now();
+                    if is_page_ping(&message) {
+                        next = Some(Message::Text(PONG.into()));
+                    }
                 }
             },
             _ = ping.tick() => {
