@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};
-use archive::keys::{AttemptGrant, DataKey, SiteKey, SiteSigner};
+use archive::keys::{AttemptGrant, DataKey, KeyError, SiteKey, SiteSigner};
 use archive::manifest::{Consent, Encryption, MediaKey, TrackInfo};
 use archive::read::Recording;
 use archive::record::{GapReason, Packet, Record};
@@ -104,6 +104,29 @@ fn ten_seconds_of_speech_come_back_whole_and_sealed() {
     assert_eq!(first.segments, 5);
     first.verify(recording.manifest()).unwrap();
     assert!(recording.manifest().checkpoints >= 1);
+}
+
+#[test]
+fn recording_written_anew_with_keys_of_somebody_else_is_not_the_sites() {
+    let site = Site::new();
+    let forger = Site { key: site.key.clone(), data_key: site.data_key.clone(), ..Site::new() };
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = begin(dir.path(), &forger);
+    let end = speak(&mut writer, "TR_a", 0, 50, T0);
+    writer.end(end, "call_ended").unwrap();
+    // Captured under another key: the site does not vouch for it.
+    assert!(matches!(seal(dir.path(), &site.signer, 5), Err(SealError::Key(KeyError::Foreign(..)))));
+    // Sealed too, and whole in itself.
+    let forged = seal(dir.path(), &forger.signer, 5).unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    forged.verify(recording.manifest()).unwrap();
+    let error = forged.verify_of(recording.manifest(), &site.signer).unwrap_err().to_string();
+    assert!(error.contains(&forger.signer.public().id()) && error.contains("OFFLOADER_OLDER_SIGNING_KEYS"), "{error}");
+    assert!(matches!(seal(dir.path(), &site.signer, 6), Err(SealError::Key(KeyError::Foreign(..)))));
+    // The site's own from before it changed its key.
+    let changed = Site::new().signer.with_older(vec![forger.signer.public()]);
+    assert_eq!(seal(dir.path(), &changed, 6).unwrap(), forged);
+    assert_eq!(forged.verify_of(recording.manifest(), &changed).unwrap(), forger.signer.public());
 }
 
 #[test]

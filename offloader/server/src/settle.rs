@@ -173,7 +173,7 @@ impl App {
         let manifest_bytes = self.objects.get(&names::manifest(id)).await?;
         let manifest = Manifest::parse(&manifest_bytes)?;
         let seal_bytes = self.objects.get(&names::seal(id)).await?;
-        Seal::from_bytes(&seal_bytes)?.verify(&manifest)?;
+        Seal::from_bytes(&seal_bytes)?.verify_of(&manifest, &self.keys.signer)?;
         for line in manifest.segments() {
             let file = line.id().file_name();
             let bytes = self.objects.get(&names::segment(id, &file)).await?;
