@@ -52,7 +52,11 @@ fn track(sid: &str, identity: &str) -> TrackInfo {
 }
 
 fn yes(identity: &str, granted: bool) -> Consent {
-    Consent { identity: identity.into(), display_name: identity.into(), granted, answered_at_ms: 1, notice_version: "1".into() }
+    answer(identity, granted, 1)
+}
+
+fn answer(identity: &str, granted: bool, answered_at_ms: i64) -> Consent {
+    Consent { identity: identity.into(), display_name: identity.into(), granted, answered_at_ms, notice_version: "1".into() }
 }
 
 fn packet(seq: u64, at_us: i64) -> Packet {
@@ -138,9 +142,9 @@ fn nobody_is_stored_before_they_agree_nor_after_they_decline() {
     writer.consent(T0 + 1, yes("ben", false)).unwrap();
     assert_eq!(writer.push("TR_b", packet(2, T0 + 2)).unwrap(), Pushed::NoConsent);
     writer.gap("TR_b", T0 + 3, 3, 5, GapReason::Network).unwrap();
-    writer.consent(T0 + 4, yes("ben", true)).unwrap();
+    writer.consent(T0 + 4, answer("ben", true, 2)).unwrap();
     assert_eq!(writer.push("TR_b", packet(9, T0 + 5)).unwrap(), Pushed::Stored);
-    writer.consent(T0 + 6, yes("ben", false)).unwrap();
+    writer.consent(T0 + 6, answer("ben", false, 3)).unwrap();
     assert_eq!(writer.push("TR_b", packet(10, T0 + 7)).unwrap(), Pushed::NoConsent);
     assert_eq!(writer.push("TR_x", packet(1, T0 + 7)).unwrap(), Pushed::UnknownTrack);
     writer.end(T0 + 100, "stopped").unwrap();
@@ -148,6 +152,41 @@ fn nobody_is_stored_before_they_agree_nor_after_they_decline() {
     assert_eq!(seqs(&recording, 1), [9]);
     assert_eq!(seqs(&recording, 0), [0; 0]);
     assert_eq!(recording.manifest().consent_of("ben"), Some(false));
+}
+
+#[test]
+fn next_attempt_is_told_old_answers_and_the_newest_stay() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    // What the job's order says, at each attempt.
+    let ordered = [answer("ann", true, 1), answer("ben", false, 1)];
+    let (mut writer, _) = CaptureWriter::open(dir.path(), &site.grant(1), StartInfo::default(), T0).unwrap();
+    for consent in ordered.clone() {
+        writer.consent(T0, consent).unwrap();
+    }
+    writer.track(T0, track("TR_a", "ann")).unwrap();
+    writer.track(T0, track("TR_b", "ben")).unwrap();
+    // One takes it back, the other agrees after all, and says so twice.
+    for consent in [answer("ann", false, 2), answer("ben", true, 2), answer("ben", true, 3)] {
+        writer.consent(T0 + 1, consent).unwrap();
+    }
+    drop(writer);
+    let (mut writer, _) = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), T0 + 10).unwrap();
+    for consent in ordered.clone() {
+        writer.consent(T0 + 10, consent).unwrap();
+    }
+    assert_eq!(writer.push("TR_a", packet(1, T0 + 11)).unwrap(), Pushed::NoConsent);
+    assert_eq!(writer.push("TR_b", packet(1, T0 + 11)).unwrap(), Pushed::Stored);
+    // In the same millisecond the no counts, in either order.
+    for granted in [false, true] {
+        writer.consent(T0 + 12, answer("ben", granted, 4)).unwrap();
+        assert_eq!(writer.push("TR_b", packet(2, T0 + 13)).unwrap(), Pushed::NoConsent);
+    }
+    writer.end(T0 + 100, "stopped").unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    let manifest = recording.manifest();
+    assert_eq!(manifest.consents[..2], ordered);
+    assert_eq!(manifest.consents[2..], [answer("ann", false, 2), answer("ben", true, 2), answer("ben", false, 4)]);
+    assert_eq!((manifest.consent_of("ann"), manifest.consent_of("ben")), (Some(false), Some(false)));
 }
 
 #[test]
