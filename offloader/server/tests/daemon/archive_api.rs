@@ -213,6 +213,20 @@ async fn rewrite(house: &House, id: &str, forger: &SiteSigner) {
 }
 
 #[tokio::test]
+async fn what_an_export_decrypted_is_gone_when_the_daemon_comes_back() {
+    let mut house = house().await;
+    house.close().await;
+    let left = house.path("data/work/export-0198-cut-off");
+    std::fs::create_dir_all(left.join("tracks")).unwrap();
+    std::fs::write(left.join("tracks/a.ogg"), "what Ann said").unwrap();
+    let attempt = house.path("data/work/job-unknown-1");
+    std::fs::create_dir_all(&attempt).unwrap();
+    house.open(|_| {}).await;
+    assert!(!left.exists());
+    assert!(attempt.exists(), "only exports' folders");
+}
+
+#[tokio::test]
 async fn a_recording_written_anew_with_another_key_is_found_and_goes_nowhere() {
     let house = house().await;
     let id = house.recorded("c-1", "Planning").await;
