@@ -235,3 +235,35 @@ async fn a_pages_ping_is_answered_and_other_texts_are_not() {
         assert!(!message.is_text(), "{message}");
     }
 }
+
+#[tokio::test]
+async fn an_open_page_notices_that_its_session_or_its_rights_are_gone() {
+    let server = Server::start().await;
+    let mut admin = server.admin().await;
+    let bob = server.person(&mut admin, "bob", &["user", "officer"]).await;
+    let eve = server.person(&mut admin, "eve", &["user"]).await;
+    // What another server on the same database does, or time: nobody tells this one.
+    for (person, sql) in [
+        (&bob, "UPDATE users SET roles = 'user' WHERE id = $1"),
+        (&bob, "UPDATE sessions SET expires_at_ms = 1 WHERE user_id = $1"),
+        (&eve, "DELETE FROM sessions WHERE user_id = $1"),
+    ] {
+        let mut socket = page(&server, person).await;
+        sqlx::query(sql).bind(&person.id).execute(server.app.store.writer()).await.unwrap();
+        let mut pings = tokio::time::interval(Duration::from_millis(50));
+        let closed = async {
+            loop {
+                tokio::select! {
+                    _ = pings.tick() => { let _closing = socket.send(Message::Text(r#"{"type":"ping"}"#.into())).await; }
+                    message = socket.next() => match message {
+                        Some(Ok(Message::Close(frame))) => return frame.map(|frame| u16::from(frame.code)),
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) | None => return None,
+                    },
+                }
+            }
+        };
+        let code = tokio::time::timeout(Duration::from_secs(20), closed).await.expect("closed at a ping");
+        assert_eq!(code, Some(1008), "{sql}");
+    }
+}

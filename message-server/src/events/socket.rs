@@ -33,12 +33,12 @@ pub async fn events(State(app): State<Arc<App>>, viewer: Viewer, headers: Header
     // The cookie comes along from any site: without this check a foreign page could listen in.
     origin::require_same(&headers, &app.settings)?;
     let session = sessions::cookie(&headers).map(ids::token_hash).unwrap_or_default();
-    let subscription = app.hub.subscribe(viewer.clone(), session)?;
+    let subscription = app.hub.subscribe(viewer.clone(), session.clone())?;
     Ok(upgrade
         .max_message_size(limits::EVENT_CLIENT_BYTES)
         .max_frame_size(limits::EVENT_CLIENT_BYTES)
         .max_write_buffer_size(limits::WEBSOCKET_WRITE_BYTES)
-        .on_upgrade(move |socket| serve(socket, viewer, subscription)))
+        .on_upgrade(move |socket| serve(socket, app, viewer, session, subscription)))
 }
 
 /// What a page's own ping gets. Scripts see neither WebSocket pings nor whether a socket is dead: only an answer to a
@@ -56,7 +56,17 @@ fn is_page_ping(message: &Message) -> bool {
     matches!(message, Message::Text(text) if matches!(serde_json::from_str(text), Ok(FromPage::Ping)))
 }
 
-async fn serve(socket: WebSocket, viewer: Viewer, mut subscription: Subscription) {
+/// Whether the page may still hear what it heard when it came. Most changes close its socket at once; a session that has run
+/// out, gave way to newer ones or was ended by another server on the same database says nothing.
+async fn still_the_same(app: &App, viewer: &Viewer, session: &str) -> bool {
+    match sessions::viewer_of(&app.store, session).await {
+        Ok(now) => now.is_some_and(|now| (&now.id, &now.roles, &now.guest_call) == (&viewer.id, &viewer.roles, &viewer.guest_call)),
+        // A database that does not answer is no reason to send everybody away.
+        Err(_) => true,
+    }
+}
+
+async fn serve(socket: WebSocket, app: Arc<App>, viewer: Viewer, session: String, mut subscription: Subscription) {
     let (mut sink, mut stream) = socket.split();
     let hello = Event::Hello { user: Person { id: viewer.id.clone(), display_name: viewer.display_name.clone() } };
     let mut next = Some(Message::Text(text_for(&hello, clock::now_ms(), &viewer).into()));
@@ -64,6 +74,7 @@ async fn serve(socket: WebSocket, viewer: Viewer, mut subscription: Subscription
     let mut ping = tokio::time::interval(limits::WEBSOCKET_PING);
     ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut heard = tokio::time::Instant::now();
+    let mut checked = heard;
     let close = loop {
         if let Some(message) = next.take() {
             match tokio::time::timeout(limits::WEBSOCKET_WRITE_TIME, sink.send(message)).await {
@@ -84,6 +95,12 @@ async fn serve(socket: WebSocket, viewer: Viewer, mut subscription: Subscription
                 Some(Ok(message @ (Message::Text(_) | Message::Binary(_) | Message::Ping(_) | Message::Pong(_)))) => {
                     heard = tokio::time::Instant::now();
                     if is_page_ping(&message) {
+                        if checked.elapsed() >= limits::EVENT_SESSION_CHECK {
+                            checked = heard;
+                            if !still_the_same(&app, &viewer, &session).await {
+                                break Some(CloseReason::Changed);
+                            }
+                        }
                         next = Some(Message::Text(PONG.into()));
                     }
                 }
@@ -91,6 +108,10 @@ async fn serve(socket: WebSocket, viewer: Viewer, mut subscription: Subscription
             _ = ping.tick() => {
                 if heard.elapsed() > limits::WEBSOCKET_IDLE {
                     break None;
+                }
+                // A page that never pings is asked after too.
+                if !still_the_same(&app, &viewer, &session).await {
+                    break Some(CloseReason::Changed);
                 }
                 next = Some(Message::Ping(Vec::new().into()));
             }
