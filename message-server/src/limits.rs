@@ -110,6 +110,8 @@ pub const EVENT_SOCKETS: usize = 10_000;
 pub const EVENT_SOCKETS_PER_PERSON: usize = 20;
 /// Events waiting for one socket; a reader that falls further behind is closed and comes back for the present state.
 pub const EVENT_QUEUE: usize = 256;
+/// A page's pings make its session be looked up again, at most so often: a page that floods costs no database.
+pub const EVENT_SESSION_CHECK: Duration = Duration::from_secs(1);
 /// A message from the page on its event socket: only pings come.
 pub const EVENT_CLIENT_BYTES: usize = 1024;
 

@@ -41,6 +41,11 @@ impl Role {
         Self::ALL.into_iter().filter(|role| text.split(',').any(|name| name == role.name())).collect()
     }
 
+    /// Whether these are enough to see channels and to be in calls.
+    pub fn converse(roles: &[Self]) -> bool {
+        roles.contains(&Self::User) || roles.contains(&Self::Host)
+    }
+
     /// The stored form.
     pub fn format_set(roles: &[Self]) -> String {
         let names: Vec<&str> = Self::ALL.into_iter().filter(|role| roles.contains(role)).map(Self::name).collect();
@@ -96,7 +101,7 @@ impl Viewer {
 
     /// Whether the deed is allowed.
     pub fn may(&self, deed: Deed<'_>) -> bool {
-        let converses = self.guest_call.is_none() && (self.has(Role::User) || self.has(Role::Host));
+        let converses = self.guest_call.is_none() && Role::converse(&self.roles);
         match deed {
             Deed::Converse => converses,
             Deed::TakePart { call } => converses || self.guest_call.as_deref() == Some(call),

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Person, Server};
+use common::{Person, Server, jobs::Offloader, until};
 use conclave_proto::v1::{self, call_event, from_media};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -119,4 +119,57 @@ async fn committed_captions_reach_everybody_in_the_call_with_the_speakers_name_a
     let lines = kept["captions"].as_array().unwrap();
     assert_eq!(lines.len(), 1, "{kept}");
     assert_eq!((&lines[0]["committed"], &lines[0]["display_name"]), (&json!("Ask not what your country can do"), &json!("bob Person")));
+}
+
+#[tokio::test]
+async fn captions_that_a_host_switched_off_while_they_were_asked_for_stay_off() {
+    let offloader = Offloader::start().await;
+    let server = Server::start_with(|settings| settings.offloader = format!("http://{}", offloader.address)).await;
+    let mut admin = server.admin().await;
+    let call = server.call(&mut admin).await;
+    let path = format!("/calls/{call}/captions");
+    assert_eq!(admin.post(&path, json!({ "enabled": true })).await.status, 200);
+    let first = until("the job is asked for", || async { offloader.submitted().pop() }).await;
+    assert_eq!(admin.post(&path, json!({ "enabled": false })).await.status, 200);
+    offloader.answers.add_permits(1);
+    until("the job is stopped", || async { offloader.stopped().contains(&first).then_some(()) }).await;
+    assert_eq!(admin.see(&call).await["captions"]["enabled"], false);
+
+    // Off and on again while it was asked for: the second job is the call's, the first one nobody's.
+    let off = async || job_of(&server, &call).await.is_empty().then_some(());
+    until("the first is done with", off).await;
+    assert_eq!(admin.post(&path, json!({ "enabled": true })).await.status, 200);
+    let second = until("another one", || async { offloader.submitted().into_iter().find(|key| *key != first) }).await;
+    assert_eq!(admin.post(&path, json!({ "enabled": false })).await.status, 200);
+    assert_eq!(admin.post(&path, json!({ "enabled": true, "language": "de" })).await.status, 200);
+    offloader.answers.add_permits(2);
+    until("the second is stopped", || async { offloader.stopped().contains(&second).then_some(()) }).await;
+    let third = until("the third is the call's", || async { Some(job_of(&server, &call).await).filter(|job| !job.is_empty()) }).await;
+    assert!(third != first && third != second && !offloader.stopped().contains(&third), "{third}");
+    assert_eq!(admin.see(&call).await["captions"]["enabled"], true);
+}
+
+async fn job_of(server: &Server, call: &str) -> String {
+    message_server::calls::row(&server.app.store, call).await.unwrap().captions.job
+}
+
+#[tokio::test]
+async fn a_caption_that_comes_after_the_end_is_neither_kept_nor_shown() {
+    let server = Server::start().await;
+    let mut admin = server.admin().await;
+    let call = server.call(&mut admin).await;
+    server.in_call(&call, &mut admin).await;
+    let caption = || {
+        let from_media::Body::Event(event) = caption(&call, &admin.id, "good bye", "", true) else { unreachable!() };
+        let Some(call_event::Event::Caption(caption)) = event.event else { unreachable!() };
+        caption
+    };
+    let now = message_server::clock::now_ms;
+    message_server::calls::captions::handle(&server.app, &call, now(), caption()).await.unwrap();
+    let kept = async || message_server::calls::captions::recent(&server.app.store, &call).await.unwrap().len();
+    assert_eq!(kept().await, 1);
+    message_server::calls::presence::end(&server.app, &call, now()).await.unwrap();
+    // Queued on the link when the call ended.
+    message_server::calls::captions::handle(&server.app, &call, now(), caption()).await.unwrap();
+    assert_eq!(kept().await, 0);
 }

@@ -214,6 +214,51 @@ async fn expired_foreign_and_revoked_tickets_open_nothing() {
 }
 
 #[tokio::test]
+async fn who_is_signed_out_everywhere_is_out_of_the_call_and_the_old_ticket_is_dead() {
+    let (node, server) = Server::with_node().await;
+    let mut admin = server.admin().await;
+    let mut bob = server.person(&mut admin, "bob", &["user", "host"]).await;
+    let call = server.call(&mut admin).await;
+    let path = format!("/users/{}", bob.id);
+    for (change, back) in
+        [(json!({ "password": common::PASSWORD }), json!({})), (json!({ "roles": ["ops"] }), json!({ "roles": ["user"] }))]
+    {
+        let token = ticket(&mut bob, &call).await;
+        let mut socket = connect(&server, &token, "").await.unwrap();
+        assert_eq!(admin.call("PATCH", &path, Some(change.clone())).await.status, 200);
+        let (leave, _) = end_of(&mut socket).await;
+        assert_eq!(leave.map(|leave| leave.action()), Some(livekit::leave_request::Action::Disconnect), "{change}");
+        assert_eq!(status(connect(&server, &token, "&reconnect=1").await), 401, "{change}");
+        // Nor is it good again when the right comes back; a new one is.
+        assert_eq!(admin.call("PATCH", &path, Some(back)).await.status, 200);
+        assert_eq!(status(connect(&server, &token, "").await), 401, "{change}");
+        bob = server.sign_in("bob").await;
+        assert_eq!(status(connect(&server, &ticket(&mut bob, &call).await, "").await), 101, "{change}");
+    }
+    // A new name is no reason to leave.
+    let mut socket = connect(&server, &ticket(&mut bob, &call).await, "").await.unwrap();
+    assert_eq!(admin.call("PATCH", &path, Some(json!({ "display_name": "Robert" }))).await.status, 200);
+    let session = node.joins().pop().unwrap().session_id;
+    node.frame(&session, b"still here".to_vec());
+    assert_eq!(next_frame(&mut socket).await.as_deref(), Some(b"still here".as_slice()));
+}
+
+#[tokio::test]
+async fn who_is_no_host_any_more_does_not_resume_as_one() {
+    let (node, server) = Server::with_node().await;
+    let mut admin = server.admin().await;
+    let mut bob = server.person(&mut admin, "bob", &["user", "host"]).await;
+    let call = server.call(&mut admin).await;
+    let token = ticket(&mut bob, &call).await;
+    let hosts = || node.joins().pop().unwrap().grants.unwrap().host;
+    drop(connect(&server, &token, "").await.unwrap());
+    assert!(hosts());
+    assert_eq!(admin.call("PATCH", &format!("/users/{}", bob.id), Some(json!({ "roles": ["user"] }))).await.status, 200);
+    drop(connect(&server, &token, "").await.unwrap());
+    assert!(!hosts());
+}
+
+#[tokio::test]
 async fn leaving_by_rest_ends_the_media_session_for_good() {
     let (node, server) = Server::with_node().await;
     let mut admin = server.admin().await;

@@ -4,8 +4,26 @@
 
 mod common;
 
-use common::{PASSWORD, Server, until};
+use std::time::Duration;
+
+use common::{PASSWORD, Person, Server, until};
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest as _},
+};
+
+/// An open page's event socket, after its hello.
+async fn page(server: &Server, person: &Person) -> WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>> {
+    let mut request = format!("ws://{}/api/v1/events", server.address).into_client_request().unwrap();
+    request.headers_mut().insert("origin", server.origin().parse().unwrap());
+    request.headers_mut().insert("cookie", person.cookie.parse().unwrap());
+    let mut socket = tokio_tungstenite::connect_async(request).await.unwrap().0;
+    let hello = tokio::time::timeout(Duration::from_secs(60), socket.next()).await.unwrap().unwrap().unwrap();
+    assert!(hello.to_text().unwrap().contains(r#""hello""#), "{hello}");
+    socket
+}
 
 #[tokio::test]
 async fn the_first_link_makes_one_administrator_and_no_second() {
@@ -158,9 +176,6 @@ async fn pages_and_answers_carry_the_security_headers() {
 
 #[tokio::test]
 async fn messages_reach_open_pages_and_count_as_unread() {
-    use futures_util::StreamExt as _;
-    use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-
     let server = Server::start().await;
     let mut admin = server.admin().await;
     let mut bob = server.person(&mut admin, "bob", &["user"]).await;
@@ -197,4 +212,58 @@ async fn messages_reach_open_pages_and_count_as_unread() {
     // Signing out closes the page's socket.
     bob.call("DELETE", "/session", None).await;
     until("the socket is closed", || async { server.app.hub.is_empty().then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_pages_ping_is_answered_and_other_texts_are_not() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let mut socket = page(&server, &admin).await;
+    for text in ["", "ping", r#"{"type":"hello"}"#, r#"{"type":"ping"}"#] {
+        socket.send(Message::Text(text.into())).await.unwrap();
+    }
+    // Each in its turn: the answer to the last is the only one.
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(60), socket.next()).await.unwrap().unwrap().unwrap();
+        if message.is_text() {
+            break assert_eq!(message.to_text().unwrap(), r#"{"type":"pong"}"#);
+        }
+        assert!(message.is_ping(), "{message}");
+    }
+    socket.send(Message::Close(None)).await.unwrap();
+    while let Some(Ok(message)) = socket.next().await {
+        assert!(!message.is_text(), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_open_page_notices_that_its_session_or_its_rights_are_gone() {
+    let server = Server::start().await;
+    let mut admin = server.admin().await;
+    let bob = server.person(&mut admin, "bob", &["user", "officer"]).await;
+    let eve = server.person(&mut admin, "eve", &["user"]).await;
+    // What another server on the same database does, or time: nobody tells this one.
+    for (person, sql) in [
+        (&bob, "UPDATE users SET roles = 'user' WHERE id = $1"),
+        (&bob, "UPDATE sessions SET expires_at_ms = 1 WHERE user_id = $1"),
+        (&eve, "DELETE FROM sessions WHERE user_id = $1"),
+    ] {
+        let mut socket = page(&server, person).await;
+        sqlx::query(sql).bind(&person.id).execute(server.app.store.writer()).await.unwrap();
+        let mut pings = tokio::time::interval(Duration::from_millis(50));
+        let closed = async {
+            loop {
+                tokio::select! {
+                    _ = pings.tick() => { let _closing = socket.send(Message::Text(r#"{"type":"ping"}"#.into())).await; }
+                    message = socket.next() => match message {
+                        Some(Ok(Message::Close(frame))) => return frame.map(|frame| u16::from(frame.code)),
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) | None => return None,
+                    },
+                }
+            }
+        };
+        let code = tokio::time::timeout(Duration::from_secs(20), closed).await.expect("closed at a ping");
+        assert_eq!(code, Some(1008), "{sql}");
+    }
 }

@@ -75,34 +75,62 @@ pub(crate) async fn run(settings: UpSettings) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
 
-    let mut running = Vec::new();
+    let mut running = Running::new();
     for part in parts {
         println!("starting {} …", part.name);
-        let name = part.name;
-        running.push((name, tokio::task::spawn(part.supervise(logs.clone(), stopping.clone()))));
+        let (name, logs, stopping) = (part.name, logs.clone(), stopping.clone());
+        running.spawn(async move { part.supervise(logs, stopping).await.context(name) });
     }
-    let told_to_end = tokio::select! {
-        ready = ready(&settings) => { ready?; false }
-        _ = terminate.recv() => true,
-        _ = interrupt.recv() => true,
-    };
-    if !told_to_end {
-        greet(&settings);
+    let told_to_end = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    }
+    };
+    let mut outcome = tokio::select! {
+        () = told_to_end => Ok(()),
+        error = stay(&settings, &mut running) => Err(error),
+    };
     println!("\nending: recordings are closed and kept …");
-    stop.send(true)?;
-    let mut failed = Ok(());
-    for (name, task) in running {
-        if let Err(error) = task.await? {
-            failed = Err(error.context(name));
-        }
+    // Also when the start failed: what runs is closed in order and leaves no port taken.
+    stop.send_replace(true);
+    while let Some(ended) = running.join_next().await {
+        outcome = outcome.and(ended.map_err(anyhow::Error::from).flatten());
     }
     println!("ended.");
-    failed
+    outcome
+}
+
+/// The parts that run, each until it is told to stop.
+type Running = tokio::task::JoinSet<anyhow::Result<()>>;
+
+/// Says when everything runs, and stays; comes back only with what is wrong.
+async fn stay(settings: &UpSettings, running: &mut Running) -> anyhow::Error {
+    match until_up(ready(settings), running).await {
+        Ok(()) => {
+            greet(settings);
+            first_end(running).await
+        }
+        Err(error) => error,
+    }
+}
+
+/// Waits until all answer; a part that cannot be started is told of at once, not when the wait has run out.
+async fn until_up(ready: impl Future<Output = anyhow::Result<()>>, running: &mut Running) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        error = first_end(running) => Err(error),
+        ready = ready => ready,
+    }
+}
+
+/// A part's task ends by itself only when something is wrong.
+async fn first_end(running: &mut Running) -> anyhow::Error {
+    match running.join_next().await {
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => error.into(),
+        Some(Ok(Ok(()))) | None => anyhow::anyhow!("a part is not looked after any more"),
+    }
 }
 
 /// One system per data folder: two would write the same database and recordings.
@@ -257,4 +285,22 @@ fn greet(settings: &UpSettings) {
     }
     println!("data and logs:        {}", settings.data.display());
     println!("ctrl-C ends it; everything is kept.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn part_that_cannot_be_started_is_told_of_while_the_others_are_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = dir.path().join("logs");
+        std::fs::write(&logs, "").unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let part = Part { name: "rtcd", program: "/bin/true".into(), environment: Vec::new() };
+        let mut running = Running::new();
+        running.spawn(async move { part.supervise(logs, stopping).await.context("rtcd") });
+        let error = until_up(std::future::pending(), &mut running).await.unwrap_err();
+        assert!(format!("{error:#}").starts_with("rtcd: "), "{error:#}");
+    }
 }

@@ -29,7 +29,7 @@ use crate::{
 
 /// The running call, if the viewer may take part.
 async fn taking_part(app: &App, viewer: &Viewer, id: &str) -> ApiResult<CallRow> {
-    viewer.check(Deed::TakePart { call: id })?;
+    calls::check_taking_part(&app.store, viewer, id).await?;
     calls::running(&app.store, id).await
 }
 
@@ -43,7 +43,7 @@ async fn hosting(app: &App, viewer: &Viewer, id: &str) -> ApiResult<CallRow> {
 /// A call.
 #[utoipa::path(get, path = "/calls/{id}", tag = "calls", responses((status = 200, body = Call), (status = 404, body = ErrorBody)))]
 pub async fn get_call(State(app): State<Arc<App>>, viewer: Viewer, Path(id): Path<String>) -> ApiResult<Json<Call>> {
-    viewer.check(Deed::TakePart { call: &id })?;
+    calls::check_taking_part(&app.store, &viewer, &id).await?;
     Ok(Json(calls::load(&app.store, &id).await?.seen_by(&viewer)))
 }
 
@@ -225,25 +225,26 @@ pub async fn host_action(
         return Err(ApiError::not_found("participant"));
     }
     let wanted = match action.as_str() {
-        "mute" => host_action::Action::Mute(v1::MuteTrack { identity, track_sid: String::new(), muted: true }),
-        "stop-share" => host_action::Action::StopShare(v1::StopShare { identity }),
+        "mute" => host_action::Action::Mute(v1::MuteTrack { identity: identity.clone(), track_sid: String::new(), muted: true }),
+        "stop-share" => host_action::Action::StopShare(v1::StopShare { identity: identity.clone() }),
         "remove" => {
             if identity == viewer.id {
                 return Err(ApiError::bad_request("You cannot remove yourself. Leave the call instead."));
             }
             // Before the deed: the removed page reconnects at once, and must find the door closed.
-            sqlx::query("UPDATE participants SET removed_at_ms = $1 WHERE call_id = $2 AND identity = $3")
-                .bind(clock::now_ms())
-                .bind(&id)
-                .bind(&identity)
-                .execute(app.store.writer())
-                .await?;
-            host_action::Action::Remove(v1::RemoveParticipant { identity })
+            guests::remove(&app.store, &id, &identity).await?;
+            host_action::Action::Remove(v1::RemoveParticipant { identity: identity.clone() })
         }
         _ => return Err(ApiError::not_found("action")),
     };
     tracing::info!(call = %calls::short(&id), by = %viewer.id, action, "host action");
-    app.link.host_action(&id, &viewer.id, wanted).await?;
+    let removes_guest = action == "remove" && identity.starts_with("g-");
+    let done = app.link.host_action(&id, &viewer.id, wanted).await;
+    if removes_guest {
+        // After the deed, so that the page hears first why it is out; and also when the media node could not be reached.
+        app.hub.close_person(&identity);
+    }
+    done?;
     Ok(StatusCode::NO_CONTENT)
 }
 

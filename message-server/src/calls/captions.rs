@@ -85,14 +85,24 @@ pub async fn handle(app: &App, call: &str, at_ms: i64, caption: v1::Caption) -> 
         line.delay_ms = line.delay_ms.max(whole);
     }
     app.caption_delays.add(call, line.delay_ms);
-    keep(&app.store, &line).await?;
+    if !keep(&app.store, &line).await? {
+        return Ok(());
+    }
     app.hub.send(&Audience::Identities(audience), Event::Caption(line));
     Ok(())
 }
 
-async fn keep(store: &Store, line: &CaptionLine) -> ApiResult<()> {
+/// Keeps a line of a running call. `false`: the call has ended, its lines have been deleted, and this one came too late.
+async fn keep(store: &Store, line: &CaptionLine) -> ApiResult<bool> {
     let text = serde_json::to_string(line).unwrap_or_default();
-    let mut tx = store.write().await?;
+    let mut tx = store.write_call(&line.call_id).await?;
+    let runs: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM calls WHERE id = $1 AND ended_at_ms IS NULL")
+        .bind(&line.call_id)
+        .fetch_one(&mut *tx)
+        .await?;
+    if runs == 0 {
+        return Ok(false);
+    }
     sqlx::query(
         "INSERT INTO captions (call_id, segment_id, start_ms, line) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (call_id, segment_id) DO UPDATE SET start_ms = excluded.start_ms, line = excluded.line",
@@ -114,7 +124,8 @@ async fn keep(store: &Store, line: &CaptionLine) -> ApiResult<()> {
         .execute(&mut *tx)
         .await?;
     }
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// The kept lines of a running call, oldest first.

@@ -307,6 +307,21 @@ pub async fn start(store: &Store, channel: &str, title: &str, by: &str) -> ApiRe
     Err(ApiError::conflict("The channel's call is just changing. Try again."))
 }
 
+/// Whether somebody may take part: has the right to, and was not removed by a host.
+pub async fn check_taking_part(store: &Store, viewer: &Viewer, call: &str) -> ApiResult<()> {
+    viewer.check(Deed::TakePart { call })?;
+    let removed: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM participants WHERE call_id = $1 AND identity = $2 AND removed_at_ms IS NOT NULL")
+            .bind(call)
+            .bind(&viewer.id)
+            .fetch_one(store.read())
+            .await?;
+    if removed > 0 {
+        return Err(ApiError::forbidden("A host has removed you from this call. Ask the host if you think this was a mistake."));
+    }
+    Ok(())
+}
+
 /// Ends a call: nobody is in it any more, nothing is recorded. Returns who was there, or `None` if it had ended before.
 pub async fn end(store: &Store, call: &str, at_ms: i64) -> ApiResult<Option<Vec<Attendance>>> {
     let mut tx = store.write_call(call).await?;

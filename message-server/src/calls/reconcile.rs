@@ -169,10 +169,8 @@ fn is_over(state: i32) -> bool {
 }
 
 async fn captions_job(app: &App, jobs: &Jobs, row: &CallRow) -> ApiResult<()> {
-    let set_job = async |job: &str, enabled: bool| -> ApiResult<()> {
-        sqlx::query("UPDATE calls SET captions_job = $1, captions_enabled = $2 WHERE id = $3 AND captions_number = $4")
-            .bind(job)
-            .bind(i64::from(enabled))
+    let off = async || -> ApiResult<()> {
+        sqlx::query("UPDATE calls SET captions_job = '', captions_enabled = 0 WHERE id = $1 AND captions_number = $2")
             .bind(&row.id)
             .bind(row.captions.number)
             .execute(app.store.writer())
@@ -191,22 +189,38 @@ async fn captions_job(app: &App, jobs: &Jobs, row: &CallRow) -> ApiResult<()> {
             match jobs.submit(JobKind::Caption, &row.id, &key, params.to_string()).await {
                 Ok(job) => {
                     set_problem(app, row, Problem::Captions, "").await?;
-                    set_job(&job.id, true).await
+                    // The job alone: a host may have switched captions off while it was asked for, and then it is stopped in the
+                    // next round.
+                    let kept = sqlx::query("UPDATE calls SET captions_job = $1 WHERE id = $2 AND captions_number = $3")
+                        .bind(&job.id)
+                        .bind(&row.id)
+                        .bind(row.captions.number)
+                        .execute(app.store.writer())
+                        .await?;
+                    if kept.rows_affected() == 0 {
+                        // Off and on again, perhaps in another language: nobody would stop this one any more.
+                        if let Err(error) = jobs.stop(&job.id, "switched off").await {
+                            tracing::warn!(job = %job.id, %error, "a captions job that is not wanted any more could not be stopped");
+                        }
+                    }
+                    app.reconciler.wake();
+                    app.announcer.changed(&row.id);
+                    Ok(())
                 }
                 Err(error @ JobsError::Unavailable(_)) => set_problem(app, row, Problem::Captions, &problem_text("Captions", &error)).await,
                 Err(error @ JobsError::Refused(_)) => {
-                    set_job("", false).await?;
+                    off().await?;
                     set_problem(app, row, Problem::Captions, &problem_text("Captions", &error)).await
                 }
             }
         }
         (false, false) => match jobs.stop(&row.captions.job, "switched off").await {
-            Ok(_) => set_job("", false).await,
+            Ok(_) => off().await,
             Err(_) => Ok(()),
         },
         (true, false) => match jobs.get(&row.captions.job).await {
             Ok(job) if is_over(job.state) => {
-                set_job("", false).await?;
+                off().await?;
                 let problem =
                     if job.state == JobState::Failed as i32 { format!("Captions have stopped: {}", job.error) } else { String::new() };
                 set_problem(app, row, Problem::Captions, &problem).await

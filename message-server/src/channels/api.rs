@@ -81,7 +81,7 @@ pub struct Messages {
 async fn check_place(app: &App, viewer: &Viewer, channel: &str, call: Option<&str>) -> ApiResult<()> {
     match call {
         Some(call) => {
-            viewer.check(Deed::TakePart { call })?;
+            calls::check_taking_part(&app.store, viewer, call).await?;
             if calls::row(&app.store, call).await?.channel_id != channel {
                 return Err(ApiError::not_found("call"));
             }

@@ -27,6 +27,9 @@ pub struct User {
     pub disabled: bool,
     /// Unix ms.
     pub created_at_ms: i64,
+    /// Media tickets from before are not good any more, Unix ms.
+    #[serde(skip)]
+    pub sessions_valid_from_ms: i64,
 }
 
 /// A person, as everybody sees them.
@@ -59,6 +62,7 @@ fn user_from(row: &sqlx::any::AnyRow) -> Result<User, sqlx::Error> {
         roles: Role::parse_set(row.try_get("roles")?),
         disabled: row.try_get::<i64, _>("disabled")? != 0,
         created_at_ms: row.try_get("created_at_ms")?,
+        sessions_valid_from_ms: row.try_get("sessions_valid_from_ms")?,
     })
 }
 
@@ -110,6 +114,7 @@ pub async fn create(store: &Store, username: &str, display_name: &str, password_
         roles: Role::parse_set(&Role::format_set(roles)),
         disabled: false,
         created_at_ms: clock::now_ms(),
+        sessions_valid_from_ms: 0,
     };
     let inserted = sqlx::query(
         "INSERT INTO users (id, username, display_name, password_hash, roles, disabled, created_at_ms) \
@@ -136,6 +141,7 @@ pub async fn change(store: &Store, id: &str, change: Change) -> ApiResult<User> 
     let row = sqlx::query("SELECT * FROM users WHERE id = $1").bind(id).fetch_optional(&mut *tx).await?;
     let Some(row) = row else { return Err(ApiError::not_found("person")) };
     let mut user = user_from(&row)?;
+    let conversed = Role::converse(&user.roles);
     let was_admin = user.roles.contains(&Role::Admin) && !user.disabled;
     if let Some(name) = change.display_name {
         user.display_name = name;
@@ -155,10 +161,14 @@ pub async fn change(store: &Store, id: &str, change: Change) -> ApiResult<User> 
             return Err(ApiError::conflict("This is the last administrator. Give the role admin to somebody else first."));
         }
     }
-    sqlx::query("UPDATE users SET display_name = $1, roles = $2, disabled = $3 WHERE id = $4")
+    if change.password_hash.is_some() || user.disabled || (conversed && !Role::converse(&user.roles)) {
+        user.sessions_valid_from_ms = clock::now_ms();
+    }
+    sqlx::query("UPDATE users SET display_name = $1, roles = $2, disabled = $3, sessions_valid_from_ms = $4 WHERE id = $5")
         .bind(&user.display_name)
         .bind(Role::format_set(&user.roles))
         .bind(i64::from(user.disabled))
+        .bind(user.sessions_valid_from_ms)
         .bind(id)
         .execute(&mut *tx)
         .await?;

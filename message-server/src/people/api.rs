@@ -232,7 +232,8 @@ pub struct UserChange {
     disabled: Option<bool>,
 }
 
-/// Change a person (admin). A new password or disabling signs them out everywhere.
+/// Change a person (admin). A new password or disabling signs them out everywhere and takes them out of calls; without the
+/// roles user and host they cannot stay in calls either.
 #[utoipa::path(patch, path = "/users/{id}", tag = "people", request_body = UserChange,
     responses((status = 200, body = User), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn change_user(
@@ -242,6 +243,7 @@ pub async fn change_user(
     Body(body): Body<UserChange>,
 ) -> ApiResult<Json<User>> {
     viewer.check(Deed::ManagePeople)?;
+    let new_password = body.password.is_some();
     let change = accounts::Change {
         display_name: body.display_name.map(|name| names::display_name(&name, "The name")).transpose()?,
         roles: body.roles,
@@ -255,7 +257,8 @@ pub async fn change_user(
     tracing::info!(by = %viewer.id, user = %user.id, roles = ?user.roles, disabled = user.disabled, "person changed");
     // What they may see has changed: their sockets come back with the new rights, or not at all.
     app.hub.close_person(&user.id);
-    if user.disabled {
+    // Everywhere means the call too: whoever is in it on the old password has to leave it.
+    if user.disabled || new_password || !Role::converse(&user.roles) {
         app.relay.close_person(&user.id);
     }
     Ok(Json(user))

@@ -70,13 +70,18 @@ pub async fn close(store: &Store, token: &str) -> ApiResult<()> {
 
 /// Who a cookie belongs to. Roles and names are read fresh each time, so that a change works at once.
 pub async fn viewer(store: &Store, token: &str) -> ApiResult<Option<Viewer>> {
+    viewer_of(store, &ids::token_hash(token)).await
+}
+
+/// The same by the token's hash.
+pub async fn viewer_of(store: &Store, session: &str) -> ApiResult<Option<Viewer>> {
     let row = sqlx::query(
         "SELECT s.guest_id, u.id AS user_id, u.username, u.display_name AS user_name, u.roles, \
                 g.call_id AS guest_call, g.display_name AS guest_name \
          FROM sessions s LEFT JOIN users u ON u.id = s.user_id AND u.disabled = 0 LEFT JOIN guests g ON g.id = s.guest_id \
          WHERE s.token_hash = $1 AND s.expires_at_ms > $2",
     )
-    .bind(ids::token_hash(token))
+    .bind(session)
     .bind(clock::now_ms())
     .fetch_optional(store.read())
     .await?;

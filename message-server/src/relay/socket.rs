@@ -27,6 +27,7 @@ use crate::{
     ids, limits,
     link::client::{JoinRefused, SessionQueue, ToSession},
     people::accounts,
+    rights::Role,
     web::{origin, source::Source},
 };
 
@@ -73,7 +74,7 @@ async fn admit(app: &App, headers: &HeaderMap, query: &RtcQuery) -> ApiResult<Cl
     origin::refuse_foreign(headers, &app.settings)?;
     let bearer = || headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ");
     let token = query.access_token.as_deref().or_else(bearer).unwrap_or_default();
-    let claims = app.media_tokens.check(token).inspect_err(|_| app.metrics.tokens_refused.add(1))?;
+    let mut claims = app.media_tokens.check(token).inspect_err(|_| app.metrics.tokens_refused.add(1))?;
     let refused = |text: &str| {
         app.metrics.tokens_refused.add(1);
         Err(ApiError::refused(text))
@@ -100,8 +101,18 @@ async fn admit(app: &App, headers: &HeaderMap, query: &RtcQuery) -> ApiResult<Cl
         Some(Some(_)) => return refused("A host has removed you from this call."),
         None => return refused("You have not been let into this call. Join it from its channel."),
     }
-    if claims.sub.starts_with("u-") && accounts::find(&app.store, &claims.sub).await?.is_none_or(|user| user.disabled) {
-        return refused("This account is disabled. Ask an administrator.");
+    if claims.sub.starts_with("u-") {
+        let Some(user) = accounts::find(&app.store, &claims.sub).await?.filter(|user| !user.disabled) else {
+            return refused("This account is disabled. Ask an administrator.");
+        };
+        if !Role::converse(&user.roles) {
+            return refused("Being in calls needs the role user. Ask an administrator for it.");
+        }
+        if claims.issued_at_ms() < user.sessions_valid_from_ms {
+            return refused("This call's ticket is from before you were signed out. Sign in and join the call again.");
+        }
+        // Who has stopped being a host does not come back as one.
+        claims.video.room_admin &= user.roles.contains(&Role::Host) || row.started_by == user.id;
     }
     Ok(claims)
 }

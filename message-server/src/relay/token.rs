@@ -26,6 +26,9 @@ pub struct Claims {
     pub name: String,
     /// Unix seconds.
     pub iat: i64,
+    /// The same in ms: within the second of a sign-out it has to be known which was first. 0 in tickets of an earlier version.
+    #[serde(default)]
+    pub iat_ms: i64,
     /// Unix seconds.
     pub nbf: i64,
     /// Unix seconds.
@@ -37,6 +40,13 @@ pub struct Claims {
     /// Participant attributes.
     #[serde(default)]
     pub attributes: std::collections::BTreeMap<String, String>,
+}
+
+impl Claims {
+    /// When it was made out, Unix ms.
+    pub fn issued_at_ms(&self) -> i64 {
+        if self.iat_ms > 0 { self.iat_ms } else { self.iat.saturating_mul(1000) }
+    }
 }
 
 /// LiveKit's video grant.
@@ -112,12 +122,14 @@ impl MediaTokens {
 
     /// A token for one call.
     pub fn mint(&self, grant: &Grant) -> ApiResult<String> {
-        let now = clock::now_ms() / 1000;
+        let now_ms = clock::now_ms();
+        let now = now_ms / 1000;
         let claims = Claims {
             iss: ISSUER.to_owned(),
             sub: grant.identity.clone(),
             name: grant.display_name.clone(),
             iat: now,
+            iat_ms: now_ms,
             // Clocks of browser and server do not matter: only we check it.
             nbf: now,
             exp: now + i64::try_from(limits::MEDIA_TOKEN_LIFE.as_secs()).unwrap_or(i64::MAX),

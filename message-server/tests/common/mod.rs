@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by several test programs, each of which uses a part")]
 
+pub mod jobs;
 pub mod node;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};

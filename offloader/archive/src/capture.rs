@@ -13,7 +13,7 @@
 mod recover;
 mod track;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -156,7 +156,8 @@ pub struct CaptureWriter {
     signer: AttemptSigner,
     by_sid: HashMap<String, u32>,
     tracks: Vec<TrackWriter>,
-    consented: HashSet<String>,
+    /// The newest answer of each person: when, and whether it was yes.
+    answers: HashMap<String, (i64, bool)>,
     /// What was last said of each media key.
     media_keys: Vec<MediaKey>,
     now_us: i64,
@@ -195,7 +196,7 @@ impl CaptureWriter {
             signer: grant.signer()?,
             by_sid: HashMap::new(),
             tracks: Vec::new(),
-            consented: HashSet::new(),
+            answers: HashMap::new(),
             media_keys: Vec::new(),
             now_us,
             window: now_us.div_euclid(SEGMENT_US),
@@ -239,7 +240,8 @@ impl CaptureWriter {
         Ok(number)
     }
 
-    /// An answer to the notice. On the disk when this returns: no media is kept before it.
+    /// An answer to the notice. On the disk when this returns: no media is kept before it. One that is older than what is known,
+    /// or says the same, changes nothing: the job tells each attempt what people had answered when it was ordered.
     pub fn consent(&mut self, at_us: i64, consent: Consent) -> Result<(), CaptureError> {
         self.check()?;
         let consent = Consent {
@@ -248,21 +250,25 @@ impl CaptureWriter {
             notice_version: cut(consent.notice_version),
             ..consent
         };
-        let known = self.consented.contains(&consent.identity);
-        if consent.granted && known {
-            // Said again, by the call and by the job: one line is enough.
+        let known = self.answers.get(&consent.identity).copied();
+        if !replaces(known, &consent) {
             return Ok(());
         }
-        let (identity, granted) = (consent.identity.clone(), consent.granted);
-        if !granted {
-            self.consented.remove(&identity);
+        let (identity, answer) = (consent.identity.clone(), (consent.answered_at_ms, consent.granted));
+        if !consent.granted {
+            // From here on nothing is kept, whatever becomes of the line.
+            self.answers.insert(identity.clone(), answer);
         }
-        self.append(at_us, Entry::Consent(consent))?;
-        self.sync()?;
-        if granted {
-            self.consented.insert(identity);
+        if known.is_none_or(|(_, granted)| granted != consent.granted) {
+            self.append(at_us, Entry::Consent(consent))?;
+            self.sync()?;
         }
+        self.answers.insert(identity, answer);
         Ok(())
+    }
+
+    fn agreed(&self, identity: &str) -> bool {
+        self.answers.get(identity).is_some_and(|(_, granted)| *granted)
     }
 
     /// A media key was granted or taken back. On the disk when this returns: nothing that it opened is kept before it.
@@ -362,7 +368,7 @@ impl CaptureWriter {
     fn store(&mut self, number: u32, packet: Packet) -> Result<Pushed, CaptureError> {
         let at_us = packet.at_us;
         let Some(track) = self.tracks.get(number as usize) else { return Ok(Pushed::UnknownTrack) };
-        if !self.consented.contains(&track.info.identity) {
+        if !self.agreed(&track.info.identity) {
             return Ok(Pushed::NoConsent);
         }
         self.advance(at_us)?;
@@ -388,10 +394,11 @@ impl CaptureWriter {
     }
 
     fn store_gap(&mut self, number: u32, gap: Gap) -> Result<(), CaptureError> {
-        let Some(track) = self.tracks.get_mut(number as usize) else { return Ok(()) };
-        if !self.consented.contains(&track.info.identity) {
+        let Some(track) = self.tracks.get(number as usize) else { return Ok(()) };
+        if !self.agreed(&track.info.identity) {
             return Ok(());
         }
+        let Some(track) = self.tracks.get_mut(number as usize) else { return Ok(()) };
         track.begin_gap(&gap);
         // Only inside a segment that has media: a gap alone is told by the manifest.
         let dir = self.dir.join(SEGMENTS_DIR);
@@ -497,6 +504,11 @@ impl CaptureWriter {
         }
         result
     }
+}
+
+/// Whether an answer counts after the newest one that is known. Of two in the same millisecond it is the no.
+fn replaces(known: Option<(i64, bool)>, consent: &Consent) -> bool {
+    known.is_none_or(|(at_ms, granted)| consent.answered_at_ms > at_ms || (consent.answered_at_ms == at_ms && granted && !consent.granted))
 }
 
 fn lock(dir: &Path) -> Result<File, CaptureError> {

@@ -100,6 +100,11 @@ impl Derivative {
         key.verify_hex("a derived file", &self.text(), &self.signature)?;
         Ok(key)
     }
+
+    /// The same, and that it is the site's own.
+    pub fn verify_of(&self, site: &SiteSigner) -> Result<(), KeyError> {
+        site.check("a derived file", self.verify()?)
+    }
 }
 
 /// Hash and length of what was encrypted.

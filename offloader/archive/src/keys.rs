@@ -41,6 +41,12 @@ pub enum KeyError {
     /// A signature does not fit.
     #[error("the signature on {0} does not fit the key")]
     Signature(&'static str),
+    /// A good signature, of somebody else.
+    #[error(
+        "{0} is signed with the key {1}, which is none of this site's: if the site signed with it before, name the file of its public \
+         key in OFFLOADER_OLDER_SIGNING_KEYS; if not, this is not what the site recorded"
+    )]
+    Foreign(&'static str, String),
     /// The cryptographic library refused.
     #[error("the cryptographic library refused: {0}")]
     Library(&'static str),
@@ -168,9 +174,10 @@ fn wrap_context(recording_id: &str) -> Vec<u8> {
     format!("conclave data key v1\n{recording_id}").into_bytes()
 }
 
-/// Signs for the site. No `Debug`.
+/// Signs for the site, and knows what the site signed with before. No `Debug`.
 pub struct SiteSigner {
     pair: Ed25519KeyPair,
+    older: Vec<PublicKey>,
 }
 
 impl SiteSigner {
@@ -191,7 +198,23 @@ impl SiteSigner {
             _ => bytes.to_vec(),
         };
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| KeyError::Pkcs8)?;
-        Ok(Self { pair })
+        Ok(Self { pair, older: Vec::new() })
+    }
+
+    /// With the keys that the site signed with before this one.
+    #[must_use]
+    pub fn with_older(self, older: Vec<PublicKey>) -> Self {
+        Self { older, ..self }
+    }
+
+    /// Whether the site signs with this key, or has done so.
+    pub fn knows(&self, key: PublicKey) -> bool {
+        key == self.public() || self.older.contains(&key)
+    }
+
+    /// Refuses what somebody else signed; `what` names the thing in the error.
+    pub fn check(&self, what: &'static str, key: PublicKey) -> Result<(), KeyError> {
+        if self.knows(key) { Ok(()) } else { Err(KeyError::Foreign(what, key.id())) }
     }
 
     /// The public half.

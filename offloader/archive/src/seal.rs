@@ -83,8 +83,7 @@ impl Seal {
         Ok(serde_json::from_slice(bytes)?)
     }
 
-    /// Checks the signature and that this is the seal of this manifest, made by the site that certified its
-    /// attempts. Gives the key.
+    /// Checks the signature and that this is the seal of this manifest. Gives the key: whose it is, is for the caller to know.
     pub fn verify(&self, manifest: &Manifest) -> Result<PublicKey, SealError> {
         let key = PublicKey::from_hex(&self.public_key)?;
         key.verify_hex("the seal", &self.text(), &self.signature)?;
@@ -103,6 +102,17 @@ impl Seal {
             None => Ok(key),
         }
     }
+
+    /// The same, and that the site itself sealed it and certified its attempts. The keys stand in what is checked: a recording
+    /// that was written anew with keys of somebody's own fits together as well as the genuine one.
+    pub fn verify_of(&self, manifest: &Manifest, site: &SiteSigner) -> Result<PublicKey, SealError> {
+        let key = self.verify(manifest)?;
+        site.check("the seal", key)?;
+        for key in manifest.site_keys() {
+            site.check("a capture attempt", *key)?;
+        }
+        Ok(key)
+    }
 }
 
 fn count(manifest: &Manifest) -> (u64, u64) {
@@ -118,7 +128,8 @@ pub fn check_segment(line: &SegmentLine, bytes: &[u8]) -> Result<(), ReadError> 
     }
 }
 
-/// Checks every byte of an ended recording, then signs it. Sealing twice gives the first seal.
+/// Checks every byte of an ended recording, then signs it. Sealing twice gives the first seal. What another site captured or
+/// sealed is not taken.
 pub fn seal(dir: &Path, signer: &SiteSigner, now_ms: i64) -> Result<Seal, SealError> {
     let bytes = read_bounded(&dir.join(MANIFEST_FILE), MANIFEST_BYTES_MAX)?;
     let manifest = Manifest::parse(&bytes).map_err(ReadError::from)?;
@@ -132,10 +143,11 @@ pub fn seal(dir: &Path, signer: &SiteSigner, now_ms: i64) -> Result<Seal, SealEr
     let path = dir.join(SEAL_FILE);
     if path.exists() {
         let seal = Seal::from_bytes(&read_bounded(&path, 64 * 1024)?)?;
-        seal.verify(&manifest)?;
+        seal.verify_of(&manifest, signer)?;
         return Ok(seal);
     }
     let seal = sign(&manifest, signer, now_ms);
+    seal.verify_of(&manifest, signer)?;
     files::write_whole(&path, &seal.to_bytes()?)?;
     Ok(seal)
 }

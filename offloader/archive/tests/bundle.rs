@@ -4,13 +4,13 @@
 
 use std::path::{Path, PathBuf};
 
-use archive::bundle::{Extra, Report, prepare, verify_bundle};
+use archive::bundle::{ExportError, Extra, Report, prepare, verify_bundle};
 use archive::capture::{CaptureWriter, StartInfo};
 use archive::derived::Derivative;
-use archive::keys::{DataKey, SiteKey, SiteSigner};
+use archive::keys::{DataKey, KeyError, SiteKey, SiteSigner};
 use archive::manifest::{Consent, TrackInfo};
 use archive::record::Packet;
-use archive::seal::seal;
+use archive::seal::{SealError, seal};
 use archive::tree::sha256;
 use bytes::Bytes;
 
@@ -244,6 +244,25 @@ fn bundle_signed_by_somebody_else_is_not_trusted() {
     let bytes = bundle(&made);
     assert!(verify_bundle(&bytes[..], &[made.signer.public()]).unwrap().ok);
     assert!(!verify_bundle(&bytes[..], &[signer().public()]).unwrap().ok);
+}
+
+#[test]
+fn what_another_site_sealed_or_made_is_not_exported() {
+    let made = recorded(1);
+    let work = tempfile::tempdir().unwrap();
+    let export =
+        |signer: &SiteSigner, extra| prepare(&made.dir.path().join("rec-1"), &made.data_key, extra, signer, work.path(), 9).map(|_| ());
+    assert!(matches!(export(&signer(), Vec::new()), Err(ExportError::Seal(SealError::Key(KeyError::Foreign(..))))));
+    let mut theirs = transcript(&made);
+    theirs.statement = theirs.statement.signed(&signer());
+    assert!(matches!(export(&made.signer, vec![theirs]), Err(ExportError::Key(KeyError::Foreign(..)))));
+    let mut of_another = transcript(&made);
+    of_another.statement.derived_from = "00".repeat(32);
+    of_another.statement = of_another.statement.signed(&made.signer);
+    assert!(matches!(export(&made.signer, vec![of_another]), Err(ExportError::Derived(_))));
+    // After a change of the key, under the new one; who knows only that one is told who sealed it.
+    let changed = signer().with_older(vec![made.signer.public()]);
+    export(&changed, vec![transcript(&made)]).unwrap();
 }
 
 #[test]

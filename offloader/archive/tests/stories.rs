@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use archive::capture::{CaptureError, CaptureWriter, Pushed, StartInfo};
-use archive::keys::{AttemptGrant, DataKey, SiteKey, SiteSigner};
+use archive::keys::{AttemptGrant, DataKey, KeyError, SiteKey, SiteSigner};
 use archive::manifest::{Consent, Encryption, MediaKey, TrackInfo};
 use archive::read::Recording;
 use archive::record::{GapReason, Packet, Record};
@@ -52,7 +52,11 @@ fn track(sid: &str, identity: &str) -> TrackInfo {
 }
 
 fn yes(identity: &str, granted: bool) -> Consent {
-    Consent { identity: identity.into(), display_name: identity.into(), granted, answered_at_ms: 1, notice_version: "1".into() }
+    answer(identity, granted, 1)
+}
+
+fn answer(identity: &str, granted: bool, answered_at_ms: i64) -> Consent {
+    Consent { identity: identity.into(), display_name: identity.into(), granted, answered_at_ms, notice_version: "1".into() }
 }
 
 fn packet(seq: u64, at_us: i64) -> Packet {
@@ -107,6 +111,29 @@ fn ten_seconds_of_speech_come_back_whole_and_sealed() {
 }
 
 #[test]
+fn recording_written_anew_with_keys_of_somebody_else_is_not_the_sites() {
+    let site = Site::new();
+    let forger = Site { key: site.key.clone(), data_key: site.data_key.clone(), ..Site::new() };
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = begin(dir.path(), &forger);
+    let end = speak(&mut writer, "TR_a", 0, 50, T0);
+    writer.end(end, "call_ended").unwrap();
+    // Captured under another key: the site does not vouch for it.
+    assert!(matches!(seal(dir.path(), &site.signer, 5), Err(SealError::Key(KeyError::Foreign(..)))));
+    // Sealed too, and whole in itself.
+    let forged = seal(dir.path(), &forger.signer, 5).unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    forged.verify(recording.manifest()).unwrap();
+    let error = forged.verify_of(recording.manifest(), &site.signer).unwrap_err().to_string();
+    assert!(error.contains(&forger.signer.public().id()) && error.contains("OFFLOADER_OLDER_SIGNING_KEYS"), "{error}");
+    assert!(matches!(seal(dir.path(), &site.signer, 6), Err(SealError::Key(KeyError::Foreign(..)))));
+    // The site's own from before it changed its key.
+    let changed = Site::new().signer.with_older(vec![forger.signer.public()]);
+    assert_eq!(seal(dir.path(), &changed, 6).unwrap(), forged);
+    assert_eq!(forged.verify_of(recording.manifest(), &changed).unwrap(), forger.signer.public());
+}
+
+#[test]
 fn nobody_is_stored_before_they_agree_nor_after_they_decline() {
     let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
     let mut writer = begin(dir.path(), &site);
@@ -115,9 +142,9 @@ fn nobody_is_stored_before_they_agree_nor_after_they_decline() {
     writer.consent(T0 + 1, yes("ben", false)).unwrap();
     assert_eq!(writer.push("TR_b", packet(2, T0 + 2)).unwrap(), Pushed::NoConsent);
     writer.gap("TR_b", T0 + 3, 3, 5, GapReason::Network).unwrap();
-    writer.consent(T0 + 4, yes("ben", true)).unwrap();
+    writer.consent(T0 + 4, answer("ben", true, 2)).unwrap();
     assert_eq!(writer.push("TR_b", packet(9, T0 + 5)).unwrap(), Pushed::Stored);
-    writer.consent(T0 + 6, yes("ben", false)).unwrap();
+    writer.consent(T0 + 6, answer("ben", false, 3)).unwrap();
     assert_eq!(writer.push("TR_b", packet(10, T0 + 7)).unwrap(), Pushed::NoConsent);
     assert_eq!(writer.push("TR_x", packet(1, T0 + 7)).unwrap(), Pushed::UnknownTrack);
     writer.end(T0 + 100, "stopped").unwrap();
@@ -125,6 +152,41 @@ fn nobody_is_stored_before_they_agree_nor_after_they_decline() {
     assert_eq!(seqs(&recording, 1), [9]);
     assert_eq!(seqs(&recording, 0), [0; 0]);
     assert_eq!(recording.manifest().consent_of("ben"), Some(false));
+}
+
+#[test]
+fn next_attempt_is_told_old_answers_and_the_newest_stay() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    // What the job's order says, at each attempt.
+    let ordered = [answer("ann", true, 1), answer("ben", false, 1)];
+    let (mut writer, _) = CaptureWriter::open(dir.path(), &site.grant(1), StartInfo::default(), T0).unwrap();
+    for consent in ordered.clone() {
+        writer.consent(T0, consent).unwrap();
+    }
+    writer.track(T0, track("TR_a", "ann")).unwrap();
+    writer.track(T0, track("TR_b", "ben")).unwrap();
+    // One takes it back, the other agrees after all, and says so twice.
+    for consent in [answer("ann", false, 2), answer("ben", true, 2), answer("ben", true, 3)] {
+        writer.consent(T0 + 1, consent).unwrap();
+    }
+    drop(writer);
+    let (mut writer, _) = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), T0 + 10).unwrap();
+    for consent in ordered.clone() {
+        writer.consent(T0 + 10, consent).unwrap();
+    }
+    assert_eq!(writer.push("TR_a", packet(1, T0 + 11)).unwrap(), Pushed::NoConsent);
+    assert_eq!(writer.push("TR_b", packet(1, T0 + 11)).unwrap(), Pushed::Stored);
+    // In the same millisecond the no counts, in either order.
+    for granted in [false, true] {
+        writer.consent(T0 + 12, answer("ben", granted, 4)).unwrap();
+        assert_eq!(writer.push("TR_b", packet(2, T0 + 13)).unwrap(), Pushed::NoConsent);
+    }
+    writer.end(T0 + 100, "stopped").unwrap();
+    let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+    let manifest = recording.manifest();
+    assert_eq!(manifest.consents[..2], ordered);
+    assert_eq!(manifest.consents[2..], [answer("ann", false, 2), answer("ben", true, 2), answer("ben", false, 4)]);
+    assert_eq!((manifest.consent_of("ann"), manifest.consent_of("ben")), (Some(false), Some(false)));
 }
 
 #[test]

@@ -64,7 +64,10 @@ impl App {
             // Another offloader was faster, or ended before it could tell the log.
             Err(ObjectError::Differs(_)) => {
                 let theirs: AuditHead = serde_json::from_slice(&self.objects.get(&name).await?)?;
-                anyhow::ensure!(theirs.holds() && theirs.hash == head.hash, "the object store has another head over {n} entries");
+                anyhow::ensure!(
+                    theirs.verify().is_ok_and(|key| self.keys.signer.knows(key)) && theirs.hash == head.hash,
+                    "the object store has another head over {n} entries"
+                );
                 theirs
             }
             Err(error) => return Err(error.into()),
@@ -79,6 +82,6 @@ impl App {
         for name in self.objects.list(names::AUDIT_HEADS).await? {
             witnesses.push(serde_json::from_slice(&self.objects.get(&name).await?)?);
         }
-        Ok(self.store.check_audit(self.keys.signer.public(), &witnesses).await?)
+        Ok(self.store.check_audit(&self.keys.signer, &witnesses).await?)
     }
 }

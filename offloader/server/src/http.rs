@@ -6,6 +6,8 @@ mod publication;
 mod recordings;
 mod verify;
 
+pub(crate) use export::clear_left as clear_left_exports;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

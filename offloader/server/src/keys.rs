@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use archive::keys::{SiteKey, SiteSigner};
+use archive::keys::{PublicKey, SiteKey, SiteSigner};
 
 use crate::settings::Settings;
 
@@ -11,7 +11,7 @@ use crate::settings::Settings;
 pub struct Keys {
     /// Wraps data keys.
     pub site: SiteKey,
-    /// Signs.
+    /// Signs, and knows the site's older keys.
     pub signer: SiteSigner,
 }
 
@@ -25,8 +25,20 @@ impl Keys {
         let signing = read_or_make(&settings.signing_key_file, || Ok(SiteSigner::generate_pkcs8()?))?;
         let signer = SiteSigner::from_pkcs8(&signing)
             .with_context(|| format!("OFFLOADER_SIGNING_KEY_FILE {}", settings.signing_key_file.display()))?;
-        Ok(Self { site, signer })
+        let older = settings.older_signing_keys.iter().map(|path| read_public(path)).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self { site, signer: signer.with_older(older) })
     }
+}
+
+/// The same form as `conclave verify --key` takes, and as a bundle has it.
+fn read_public(path: &Path) -> anyhow::Result<PublicKey> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("OFFLOADER_OLDER_SIGNING_KEYS: cannot read {}", path.display()))?;
+    PublicKey::from_pem(&text).with_context(|| {
+        format!(
+            "OFFLOADER_OLDER_SIGNING_KEYS: {}: take public-key.pem of a bundle of that time, or what `openssl pkey -pubout` writes",
+            path.display()
+        )
+    })
 }
 
 /// A secret that nobody has set: made once, kept beside the keys for us alone.

@@ -63,6 +63,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let listener = bind(settings.listen).await?;
     let address = listener.local_addr()?;
     let alone = single::Alone::claim(&settings).await?;
+    http::clear_left_exports(&settings.data).await.context("cannot remove what an export left in OFFLOADER_DATA")?;
     let app = Arc::new(App::open(settings).await?);
     app.join_site().await?;
     *app::lock(&app.url) = workers_url(address).await;

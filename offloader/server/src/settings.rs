@@ -33,6 +33,9 @@ pub struct Settings {
     pub site_key_file: PathBuf,
     /// File with the Ed25519 signing key, PKCS#8 (`OFFLOADER_SIGNING_KEY_FILE`). Made at first start.
     pub signing_key_file: PathBuf,
+    /// Files with the public keys (PEM) of signing keys that the site had before (`OFFLOADER_OLDER_SIGNING_KEYS`, separated by
+    /// commas). What was signed with any other key is taken for a forgery.
+    pub older_signing_keys: Vec<PathBuf>,
     /// Folder for the files of LiveKit's egress (`OFFLOADER_EGRESS_DIR`). Without one there is no egress to files.
     pub egress_dir: Option<PathBuf>,
     /// Endpoints of S3 that files of LiveKit's egress may go to, where a request says so (`OFFLOADER_EGRESS_S3`, separated by commas):
@@ -85,7 +88,7 @@ pub struct Settings {
 }
 
 /// Every variable of the environment: name, default, what it is. `--help` and docs/install.md show this table.
-pub const VARIABLES: [(&str, &str, &str); 30] = [
+pub const VARIABLES: [(&str, &str, &str); 31] = [
     ("OFFLOADER_LISTEN", "127.0.0.1:4545", "address of gRPC and HTTP; keep it on the inner network"),
     ("OFFLOADER_TOKEN", "needed", "bearer token of whoever may call it, at least 16 characters"),
     ("OFFLOADER_DATA", "var/offloader", "folder of this offloader alone: captures, work, keys"),
@@ -110,6 +113,11 @@ pub const VARIABLES: [(&str, &str, &str); 30] = [
     ),
     ("OFFLOADER_SITE_KEY_FILE", "keys/site.key in the data folder", "64 hexadecimal digits, made at the first start; the same for all"),
     ("OFFLOADER_SIGNING_KEY_FILE", "keys/signing.pk8 in the data folder", "Ed25519 in PKCS#8, made at the first start; the same for all"),
+    (
+        "OFFLOADER_OLDER_SIGNING_KEYS",
+        "none",
+        "after a change of the signing key: files with the public keys (PEM) it had before, separated by commas; what no known key signed is taken for a forgery",
+    ),
     ("OFFLOADER_RTCD", "http://127.0.0.1:8045", "media node"),
     ("OFFLOADER_TAP_SECRET", "needed", "the media node's RTCD_TAP_SECRET"),
     ("OFFLOADER_WORKER_BIN", "offload-worker beside the program", "worker program"),
@@ -170,6 +178,7 @@ impl Default for Settings {
             disk_free_min_mb: 256,
             site_key_file: PathBuf::new(),
             signing_key_file: PathBuf::new(),
+            older_signing_keys: Vec::new(),
             rtcd: "http://127.0.0.1:8045".into(),
             tap_secret: String::new(),
             worker_bin: PathBuf::new(),
@@ -270,6 +279,9 @@ impl Settings {
         if let Some(value) = env("OFFLOADER_VOCABULARY") {
             self.vocabulary =
                 value.parse().map_err(|error: VocabularyError| SettingsError::Value("OFFLOADER_VOCABULARY", error.to_string()))?;
+        }
+        if let Some(value) = env("OFFLOADER_OLDER_SIGNING_KEYS") {
+            self.older_signing_keys = value.split(',').map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from).collect();
         }
         if let Some(value) = env("OFFLOADER_EGRESS_S3") {
             self.egress_s3 = value.split(',').map(|endpoint| endpoint.trim().to_owned()).filter(|endpoint| !endpoint.is_empty()).collect();
@@ -539,6 +551,27 @@ mod tests {
         let settings = Settings::load(Some(&missing), env(&chart)).unwrap();
         assert_eq!((settings.listen.port(), settings.data_may_go), (4545, true));
         assert!(Settings::load(None, env(&SECRETS)).unwrap().calls.is_none());
+    }
+
+    #[test]
+    fn older_signing_keys_are_a_list_of_files_and_a_bad_one_names_its_setting() {
+        let dir = tempfile::tempdir().unwrap();
+        let pem = dir.path().join("older.pem");
+        let other = archive::keys::SiteSigner::from_pkcs8(&archive::keys::SiteSigner::generate_pkcs8().unwrap()).unwrap().public();
+        std::fs::write(&pem, other.to_pem()).unwrap();
+        let data = dir.path().join("data").display().to_string();
+        let keys = |list: &str| {
+            let pairs = [&SECRETS[..], &[("OFFLOADER_DATA", &data), ("OFFLOADER_OLDER_SIGNING_KEYS", list)]].concat();
+            crate::keys::Keys::load(&Settings::load(None, env(&pairs)).unwrap())
+        };
+        let loaded = keys(&format!(" {},", pem.display())).unwrap();
+        assert!(loaded.signer.knows(other) && loaded.signer.knows(loaded.signer.public()));
+        assert!(!keys("").unwrap().signer.knows(other));
+        std::fs::write(&pem, "a private key perhaps").unwrap();
+        for list in [pem.display().to_string(), "/nowhere/older.pem".to_owned()] {
+            let error = format!("{:#}", keys(&list).err().unwrap());
+            assert!(error.contains("OFFLOADER_OLDER_SIGNING_KEYS") && error.contains(&list), "{error}");
+        }
     }
 
     #[test]

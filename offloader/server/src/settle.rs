@@ -173,7 +173,7 @@ impl App {
         let manifest_bytes = self.objects.get(&names::manifest(id)).await?;
         let manifest = Manifest::parse(&manifest_bytes)?;
         let seal_bytes = self.objects.get(&names::seal(id)).await?;
-        Seal::from_bytes(&seal_bytes)?.verify(&manifest)?;
+        Seal::from_bytes(&seal_bytes)?.verify_of(&manifest, &self.keys.signer)?;
         for line in manifest.segments() {
             let file = line.id().file_name();
             let bytes = self.objects.get(&names::segment(id, &file)).await?;
@@ -194,7 +194,7 @@ impl App {
             }
         }
         for (name, dir) in folders(&self.settings.data.join("work")).await? {
-            // Exports have folders here too, and clear them themselves.
+            // Exports have folders here too, and clear them themselves, or the next start does.
             let Some((id, fence)) = name.rsplit_once('-').and_then(|(id, fence)| Some((id, fence.parse().ok()?))) else { continue };
             let Some(job) = self.store.job(id).await? else { continue };
             if (job.fence, job.state.is_leased()) != (fence, true) {
@@ -215,7 +215,7 @@ fn follow_ups(job: &Job, manifest: &Manifest, now_ms: i64) -> Vec<Job> {
     specs.into_iter().map(|spec| Job::new(format!("job-{}", Uuid::now_v7()), spec, now_ms)).collect()
 }
 
-async fn folders(dir: &Path) -> std::io::Result<Vec<(String, std::path::PathBuf)>> {
+pub(crate) async fn folders(dir: &Path) -> std::io::Result<Vec<(String, std::path::PathBuf)>> {
     let mut found = Vec::new();
     let mut entries = match tokio::fs::read_dir(dir).await {
         Ok(entries) => entries,

@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 
 use super::{DERIVED, INDEX, Index, IndexFile, PUBLIC_KEY, README, SIGNATURE, SUMS, derived_name, segment_name, tar};
 use crate::derived::Derivative;
-use crate::keys::{DataKey, SiteSigner};
+use crate::keys::{DataKey, KeyError, SiteSigner};
 use crate::manifest::Track;
 use crate::read::{ReadError, Recording, read_bounded};
 use crate::seal::{Seal, SealError};
@@ -25,6 +25,9 @@ pub enum ExportError {
     /// The seal.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// A statement about a derived file.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A track.
     #[error(transparent)]
     Track(#[from] TrackError),
@@ -58,7 +61,8 @@ pub struct Prepared {
     files: Vec<(IndexFile, Source)>,
 }
 
-/// Decrypts the tracks into `work` (an empty folder, the caller's to remove), hashes and signs.
+/// Decrypts the tracks into `work` (an empty folder, the caller's to remove), hashes and signs. The site's signature over a bundle
+/// says that this is the site's record: what others sealed or made is refused.
 pub fn prepare(
     dir: &Path,
     data_key: &DataKey,
@@ -70,8 +74,14 @@ pub fn prepare(
     let recording = Recording::open(dir, data_key)?;
     let seal_bytes = read_bounded(&dir.join(SEAL_FILE), limits::LINE_BYTES_MAX as u64)?;
     let seal = Seal::from_bytes(&seal_bytes)?;
-    seal.verify(recording.manifest())?;
+    seal.verify_of(recording.manifest(), signer)?;
     let statements: Vec<&Derivative> = derived.iter().map(|extra| &extra.statement).collect();
+    for statement in &statements {
+        statement.verify_of(signer)?;
+        if (&statement.recording_id, &statement.derived_from) != (&seal.recording_id, &seal.root) {
+            return Err(ExportError::Derived(statement.name.clone()));
+        }
+    }
     let mut files = vec![
         bytes_entry(PUBLIC_KEY, signer.public().to_pem().into_bytes()),
         bytes_entry(README, include_bytes!("README.txt").to_vec()),

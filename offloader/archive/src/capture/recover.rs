@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::track::{TrackWriter, count, empty_line};
-use super::{CaptureError, CaptureWriter};
+use super::{CaptureError, CaptureWriter, replaces};
 use crate::SEGMENTS_DIR;
 use crate::files;
 use crate::limits::MANIFEST_BYTES_MAX;
@@ -79,10 +79,8 @@ impl CaptureWriter {
             self.tracks.push(TrackWriter::resumed(track.number, track.info.clone(), index, track_us, ended, self.now_us));
         }
         for consent in &manifest.consents {
-            if consent.granted {
-                self.consented.insert(consent.identity.clone());
-            } else {
-                self.consented.remove(&consent.identity);
+            if replaces(self.answers.get(&consent.identity).copied(), consent) {
+                self.answers.insert(consent.identity.clone(), (consent.answered_at_ms, consent.granted));
             }
         }
         for key in &manifest.media_keys {

@@ -22,6 +22,8 @@ use crate::limits::PLAY_CHUNKS;
 use crate::store::catalogue::{DerivedRow, RecordingRow};
 use crate::store::unix_ms;
 
+/// How the folders of exports begin.
+const PREFIX: &str = "export-";
 /// Pieces waiting for a slow reader: 16 × 64 KiB.
 const PIECES: usize = 16;
 
@@ -31,9 +33,9 @@ pub(super) async fn bundle(State(app): State<Arc<App>>, Officer(actor): Officer,
         return Err(ApiError::new(StatusCode::CONFLICT, "not_sealed", "the recording is not sealed yet: there is nothing to download"));
     }
     app.note_access(&actor, "download", &id, "bundle").await?;
-    let folder = WorkFolder::new(app.settings.data.join("work").join(format!("export-{}", Uuid::now_v7())))
+    let folder = WorkFolder::new(app.settings.data.join("work").join(format!("{PREFIX}{}", Uuid::now_v7())))
         .map_err(|error| ApiError::internal(&error))?;
-    let prepared = make(&app, &row, &folder.0).await.map_err(|error| ApiError::internal(&format!("{error:#}")))?;
+    let (prepared, folder) = make(&app, &row, folder).await.map_err(|error| ApiError::internal(&format!("{error:#}")))?;
     let length = prepared.bytes();
     let (sender, receiver) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
@@ -54,20 +56,33 @@ pub(super) async fn bundle(State(app): State<Arc<App>>, Officer(actor): Officer,
     Ok((headers, body).into_response())
 }
 
-async fn make(app: &Arc<App>, row: &RecordingRow, folder: &FilePath) -> anyhow::Result<Prepared> {
-    let (recording, tracks) = (folder.join("recording"), folder.join("tracks"));
+async fn make(app: &Arc<App>, row: &RecordingRow, folder: WorkFolder) -> anyhow::Result<(Prepared, WorkFolder)> {
+    let (recording, tracks) = (folder.0.join("recording"), folder.0.join("tracks"));
     crate::keys::private_dir(&tracks)?;
     app.fetch_into(&row.id, &recording).await?;
     let key = app.data_key(row)?;
     let mut derived = Vec::new();
     for file in app.store.derived(&row.id).await? {
-        let path = folder.join(&file.statement.name);
+        let path = folder.0.join(&file.statement.name);
         decrypt(app, row, &file, &path).await?;
         derived.push(Extra { statement: file.statement, path });
     }
     let keys = Arc::clone(&app.keys);
-    let prepared = tokio::task::spawn_blocking(move || prepare(&recording, &key, derived, &keys.signer, &tracks, unix_ms())).await??;
-    Ok(prepared)
+    // The folder goes along: an officer who does not wait drops this future, but what has begun to decrypt goes on to its end, and
+    // would write into a folder that was removed under it.
+    tokio::task::spawn_blocking(move || Ok((prepare(&recording, &key, derived, &keys.signer, &tracks, unix_ms())?, folder))).await?
+}
+
+/// Removes what exports left that were cut off with the daemon: decrypted media. The data folder is this daemon's alone, so
+/// whoever has just claimed it has no export under way.
+pub(crate) async fn clear_left(data: &FilePath) -> io::Result<()> {
+    for (name, path) in crate::settle::folders(&data.join("work")).await? {
+        if name.starts_with(PREFIX) {
+            crate::settle::remove_dir(&path).await?;
+            tracing::info!("removed what an export had left that was cut off");
+        }
+    }
+    Ok(())
 }
 
 async fn decrypt(app: &App, row: &RecordingRow, file: &DerivedRow, path: &FilePath) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 //! An entry is written before what it tells of is shown. The head of the chain is signed regularly, and
 //! the signed heads also go to the object store: cutting entries off the end leaves a head without its log.
 
-use archive::keys::{PublicKey, SiteSigner};
+use archive::keys::{KeyError, PublicKey, SiteSigner};
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
@@ -66,11 +66,11 @@ impl AuditHead {
         Self { n, at_ms, hash, public_key: signer.public().to_hex(), signature }
     }
 
-    /// Checks the signature.
-    pub fn holds(&self) -> bool {
-        PublicKey::from_hex(&self.public_key)
-            .and_then(|key| key.verify_hex("an audit head", &Self::text(self.n, self.at_ms, &self.hash), &self.signature))
-            .is_ok()
+    /// Checks the signature; gives the key.
+    pub fn verify(&self) -> Result<PublicKey, KeyError> {
+        let key = PublicKey::from_hex(&self.public_key)?;
+        key.verify_hex("an audit head", &Self::text(self.n, self.at_ms, &self.hash), &self.signature)?;
+        Ok(key)
     }
 }
 
@@ -170,17 +170,19 @@ impl Store {
     }
 
     /// Checks the whole chain, its signed heads, and heads kept elsewhere (`witnesses`). Heads must be
-    /// signed by `key` or by one of `older` keys.
-    pub async fn check_audit(&self, key: PublicKey, witnesses: &[AuditHead]) -> Result<AuditReport, StoreError> {
+    /// signed by the site, with its key or with an older one.
+    pub async fn check_audit(&self, site: &SiteSigner, witnesses: &[AuditHead]) -> Result<AuditReport, StoreError> {
         let mut heads: Vec<AuditHead> = Vec::new();
         for row in &sqlx::query("SELECT * FROM audit_heads ORDER BY n").fetch_all(&self.read).await? {
             heads.push(head_of(row)?);
         }
         heads.extend_from_slice(witnesses);
         let mut report = AuditReport { ok: false, entries: 0, heads: heads.len() as i64, first_bad: None };
-        if let Some(bad) = heads.iter().find(|head| !head.holds() || head.public_key != key.to_hex()) {
-            report.first_bad = Some(format!("the signed head over {} entries is not signed by this site", bad.n));
-            return Ok(report);
+        for head in &heads {
+            if let Err(error) = head.verify().and_then(|key| site.check("the head", key)) {
+                report.first_bad = Some(format!("the signed head over {} entries: {error}", head.n));
+                return Ok(report);
+            }
         }
         let mut prev = FIRST.to_owned();
         loop {
@@ -240,4 +242,32 @@ fn head_of(row: &AnyRow) -> Result<AuditHead, StoreError> {
         public_key: row.try_get("public_key")?,
         signature: row.try_get("signature")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_log_holds_over_a_change_of_the_signing_key_where_the_older_one_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", dir.path().join("a.db").display())).await.unwrap();
+        let signer = || SiteSigner::from_pkcs8(&SiteSigner::generate_pkcs8().unwrap()).unwrap();
+        let (before, now) = (signer(), signer());
+        for (at_ms, signer) in [(1, &before), (2, &now)] {
+            store.append_audit(at_ms, &Actor::default(), "play", "rec-1", "").await.unwrap();
+            let (n, hash) = store.audit_end().await.unwrap();
+            store.add_audit_head(&AuditHead::sign(n, at_ms, hash, signer)).await.unwrap();
+        }
+        let report = store.check_audit(&now, &[]).await.unwrap();
+        let why = report.first_bad.unwrap();
+        assert!(!report.ok && why.contains("over 1 entries") && why.contains("OFFLOADER_OLDER_SIGNING_KEYS"), "{why}");
+        let now = now.with_older(vec![before.public()]);
+        let report = store.check_audit(&now, &[]).await.unwrap();
+        assert_eq!((report.ok, report.entries, report.heads, report.first_bad), (true, 2, 2, None));
+        // A key that was never the site's is not taken for the one before.
+        let (n, hash) = store.audit_end().await.unwrap();
+        let theirs = AuditHead::sign(n, 3, hash, &signer());
+        assert!(!store.check_audit(&now, &[theirs]).await.unwrap().ok);
+    }
 }

@@ -1,6 +1,7 @@
 //! The archive as an officer uses it: find, play, download, verify; and what is written down about that.
 
 use archive::bundle::verify_bundle;
+use archive::capture::{CaptureWriter, StartInfo};
 use archive::keys::SiteSigner;
 use reqwest::header;
 use serde_json::Value;
@@ -190,6 +191,84 @@ async fn any_change_in_the_archive_is_found_and_named() {
         std::fs::write(&file, &whole).unwrap();
     }
     assert_eq!(verified(&house, &id).await["ok"], true);
+}
+
+/// What somebody with the disk, the database and the site key can do: the recording again, in other words, under keys of their own.
+async fn rewrite(house: &House, id: &str, forger: &SiteSigner) {
+    let app = &house.daemon.as_ref().unwrap().app;
+    let row = app.store.recording(id).await.unwrap().unwrap();
+    let grant = forger.grant(id, 1, &app.data_key(&row).unwrap(), &row.wrapped_key, &app.keys.site.id()).unwrap();
+    let made = house.path("forged");
+    let (mut writer, _) = CaptureWriter::open(&made, &grant, StartInfo::default(), row.started_at_ms * 1000).unwrap();
+    writer.participant(row.started_at_ms * 1000, "u-9".into(), "Nobody".into(), true).unwrap();
+    writer.end(row.started_at_ms * 1000 + 1, "call_ended").unwrap();
+    let seal = archive::seal::seal(&made, forger, row.started_at_ms + 1).unwrap();
+    let stored = house.path(&format!("data/archive/recordings/{id}"));
+    for file in ["manifest.jsonl", "seal.json"] {
+        std::fs::copy(made.join(file), stored.join(file)).unwrap();
+    }
+    let mut database = sqlx::SqliteConnection::connect(&format!("sqlite://{}", house.path("data/offloader.db").display())).await.unwrap();
+    sqlx::query("UPDATE recordings SET root = $1 WHERE id = $2").bind(&seal.root).bind(id).execute(&mut database).await.unwrap();
+    sqlx::query("DELETE FROM derivatives WHERE recording_id = $1").bind(id).execute(&mut database).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_export_decrypted_is_gone_when_the_daemon_comes_back() {
+    let mut house = house().await;
+    house.close().await;
+    let left = house.path("data/work/export-0198-cut-off");
+    std::fs::create_dir_all(left.join("tracks")).unwrap();
+    std::fs::write(left.join("tracks/a.ogg"), "what Ann said").unwrap();
+    let attempt = house.path("data/work/job-unknown-1");
+    std::fs::create_dir_all(&attempt).unwrap();
+    house.open(|_| {}).await;
+    assert!(!left.exists());
+    assert!(attempt.exists(), "only exports' folders");
+}
+
+#[tokio::test]
+async fn a_recording_written_anew_with_another_key_is_found_and_goes_nowhere() {
+    let house = house().await;
+    let id = house.recorded("c-1", "Planning").await;
+    let forger = SiteSigner::from_pkcs8(&SiteSigner::generate_pkcs8().unwrap()).unwrap();
+    rewrite(&house, &id, &forger).await;
+    let report = verified(&house, &id).await;
+    assert_eq!((&report["ok"], &report["signature_ok"]), (&false.into(), &false.into()), "{report}");
+    let why = report["first_bad"]["reason"].as_str().unwrap();
+    assert!(report["first_bad"]["segment"] == "seal.json" && why.contains(&forger.public().id()), "{report}");
+    assert!(why.contains("OFFLOADER_OLDER_SIGNING_KEYS"), "{why}");
+    assert!(!house.get(&format!("/recordings/{id}/bundle")).send().await.unwrap().status().is_success());
+    // Nor is anything made from it.
+    let app = &house.daemon.as_ref().unwrap().app;
+    let error = app.fetch_into(&id, &house.path("fetched")).await.unwrap_err().to_string();
+    assert!(error.contains(&forger.public().id()), "{error}");
+    assert!(!house.path("fetched/manifest.jsonl").exists());
+}
+
+#[tokio::test]
+async fn after_a_change_of_the_signing_key_the_older_one_counts_where_it_is_listed() {
+    let mut house = house().await;
+    let id = house.recorded("c-1", "Planning").await;
+    let audited = house.path("data/archive/audit/heads");
+    until("a signed head", || std::fs::read_dir(&audited).is_ok_and(|mut files| files.next().is_some())).await;
+    house.close().await;
+    let key = house.path("data/keys/signing.pk8");
+    let older = SiteSigner::from_pkcs8(&std::fs::read(&key).unwrap()).unwrap().public();
+    std::fs::remove_file(&key).unwrap();
+    let file = house.path("older.pem");
+    std::fs::write(&file, older.to_pem()).unwrap();
+    house.open(|_| {}).await;
+    let report = verified(&house, &id).await;
+    assert_eq!(report["ok"], false, "{report}");
+    assert!(report["first_bad"]["reason"].as_str().unwrap().contains("OFFLOADER_OLDER_SIGNING_KEYS"), "{report}");
+    house.close().await;
+    house.open(|settings| settings.older_signing_keys = vec![file.clone()]).await;
+    let report = verified(&house, &id).await;
+    assert_eq!(report["ok"], true, "{report}");
+    assert_eq!(report["key_id"], older.id().as_str());
+    let bundle = house.get(&format!("/recordings/{id}/bundle")).send().await.unwrap().bytes().await.unwrap();
+    let now = SiteSigner::from_pkcs8(&std::fs::read(&key).unwrap()).unwrap().public();
+    assert!(verify_bundle(&bundle[..], &[now, older]).unwrap().ok);
 }
 
 #[tokio::test]
