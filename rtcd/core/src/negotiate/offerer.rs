@@ -40,6 +40,8 @@ pub struct Offerer {
     /// Not on a section yet, oldest first.
     pub(super) waiting: Vec<Outgoing>,
     pub(super) payload_types: PayloadTypes,
+    /// Tracks of which no codec has a number here: a client that offers too can use them all up for itself.
+    unnumbered: Vec<TrackId>,
     next_mid: u32,
     next_id: u32,
     /// Something changed since the last offer.
@@ -94,6 +96,7 @@ impl Offerer {
             lines: Vec::new(),
             waiting: Vec::new(),
             payload_types: PayloadTypes::default(),
+            unnumbered: Vec::new(),
             next_mid: 1,
             next_id: 1,
             changed: true,
@@ -106,6 +109,7 @@ impl Offerer {
     /// Told: the client wants this track.
     pub fn add(&mut self, outgoing: Outgoing) {
         let known = self.waiting.iter().any(|waiting| waiting.track == outgoing.track)
+            || self.unnumbered.contains(&outgoing.track)
             || self.lines.iter().any(|line| line.state.track() == Some(&outgoing.track));
         if !known && self.waiting.len() < limits::SDP_MEDIA_MAX {
             self.waiting.push(outgoing);
@@ -116,6 +120,7 @@ impl Offerer {
     /// Told: the track is over or not wanted any more. Nothing of it may be sent from now on.
     pub fn remove(&mut self, track: &TrackId) {
         self.waiting.retain(|waiting| waiting.track != *track);
+        self.unnumbered.retain(|unnumbered| unnumbered != track);
         for line in &mut self.lines {
             if line.state.track() == Some(track) {
                 self.changed |= matches!(line.state, LineState::Used(_));
@@ -154,7 +159,8 @@ impl Offerer {
     /// Asked: did the client take nothing of this track?
     #[must_use]
     pub fn refuses(&self, track: &TrackId) -> bool {
-        self.lines.iter().any(|line| matches!(&line.state, LineState::Refused(refused) if refused == track))
+        self.unnumbered.contains(track)
+            || self.lines.iter().any(|line| matches!(&line.state, LineState::Refused(refused) if refused == track))
     }
 
     /// Asked: is there an offer to send? `None` while one is outstanding or where nothing changed.
@@ -249,6 +255,7 @@ impl Offerer {
         for outgoing in std::mem::take(&mut self.waiting) {
             let codecs = self.payload_types.assign(&outgoing);
             if codecs.is_empty() {
+                self.unnumbered.push(outgoing.track);
                 continue;
             }
             let room = self.lines.len() + 1 < limits::SDP_MEDIA_MAX;

@@ -431,6 +431,56 @@ fn payload_types_keep_their_meaning_for_ever() {
     assert!(!text.media[1].codecs[0].fmtp.contains("stereo=1"));
 }
 
+/// A section of one codec in so many variants.
+fn variants(kind: CodecKind, count: usize, fmtp: impl Fn(usize) -> String) -> Vec<Codec> {
+    let codec = |n| Codec { kind, payload_type: 35, rtx: None, red: None, fmtp: fmtp(n), nack: true, pli: true, transport_cc: true };
+    (0..count).map(codec).collect()
+}
+
+#[test]
+fn no_publisher_uses_up_the_payload_types_of_others() {
+    let mut offerer = Offerer::new(settings(), 5, ice(1));
+    let profile = |n: usize| format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={:06x}", 0x10_00_00 + n * 0x01_01_07);
+    offerer.add(outgoing("TR_1", Kind::Video, &variants(CodecKind::H264, 64, profile)));
+    let tier = |n: usize| format!("level-idx={};profile=0;tier={}", n / 2, n % 2);
+    offerer.add(outgoing("TR_2", Kind::Video, &variants(CodecKind::Av1, 64, tier)));
+    let rest = [audio("TR_3"), video("TR_4")];
+    rest.clone().into_iter().for_each(|track| offerer.add(track));
+    let offer = offerer.poll_offer().expect("an offer");
+    assert_eq!(offer.mids.len(), 4, "{:?}", offer.mids);
+    let text = sdp::parse(&offer.sdp).expect("our own");
+    assert_eq!(codecs::known(&text.media[3])[0].kind, CodecKind::Opus);
+    let all = codecs::known(&text.media[4]);
+    for codec in &rest[1].codecs {
+        let taken = matching(&all, codec).expect("its kind");
+        assert!(taken.kind != CodecKind::H264 || codecs::variant(taken) == codecs::variant(codec), "{taken:?}");
+    }
+    // One number, one meaning, whatever a publisher says of it.
+    let mut meanings = std::collections::HashMap::new();
+    for codec in text.media.iter().flat_map(|media| &media.codecs) {
+        let meaning = (codec.name.clone(), codec.fmtp.clone());
+        assert_eq!(meanings.entry(codec.payload_type).or_insert_with(|| meaning.clone()), &meaning);
+    }
+}
+
+#[test]
+fn a_track_without_a_number_is_refused_and_not_forgotten() {
+    let mut offerer = mutual();
+    // The client takes all numbers for itself.
+    let mut offer = sdp::parse(&whole_offer(&data_offer())).expect("an offer");
+    let vp8 =
+        sdp::Codec { payload_type: 0, name: "VP8".to_owned(), clock_rate: 90_000, channels: 1, fmtp: String::new(), feedback: Vec::new() };
+    offer.media.remove(1);
+    offer.media[1].codecs = (96..=127).chain(35..=63).map(|payload_type| sdp::Codec { payload_type, ..vp8.clone() }).collect();
+    offer.bundle.remove(1);
+    offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("answer");
+    let offer = offerer.poll_offer().expect("an offer");
+    assert!(offer.mids.is_empty(), "{}", offer.sdp);
+    assert!(offerer.refuses(&track("TR_a")));
+    offerer.remove(&track("TR_a"));
+    assert!(!offerer.refuses(&track("TR_a")));
+}
+
 const CODECS: &[CodecKind] = &[CodecKind::Opus, CodecKind::Vp8, CodecKind::Av1];
 
 /// The data section of a browser's first offer, alone.
