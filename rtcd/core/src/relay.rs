@@ -330,6 +330,14 @@ impl Core {
         self.outbox.notice(Notice::RelayRequest { shard: origin.shard, request });
     }
 
+    /// Says to a stand-in's origin that nothing is needed of it here any more, where it was told otherwise.
+    pub(crate) fn request_no_relay(&mut self, key: TrackKey) {
+        let Some(track) = self.tracks.get(key).filter(|track| track.demand.told().contains(&true)) else { return };
+        let Some(origin) = track.origin else { return };
+        let request = RelayRequest { number: origin.number, layers: [false; LAYERS_MAX], key_frames: [false; LAYERS_MAX] };
+        self.outbox.notice(Notice::RelayRequest { shard: origin.shard, request });
+    }
+
     /// Packets from another shard.
     pub(crate) fn receive_parcel(&mut self, now: Instant, from: u8, parcel: &Parcel) {
         for item in &parcel.items {
