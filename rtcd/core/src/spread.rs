@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::ids::{CallId, PeerId, TapId, TrackId};
 use crate::input::{Adoption, Input, TapScope};
+use crate::limits::TAPS_PER_CALL_MAX;
 use crate::output::{Event, Signal};
 use crate::relay::Origin;
 use crate::shards::{SHARDS_MAX, ShardSet};
@@ -180,6 +181,8 @@ impl Spread {
             Input::SendData { call, .. } => Routed::all(&self.shards_of(call)),
             Input::EndCall { call } => Routed::all(&self.end(call)),
             Input::TapOpen { call, tap, scope } => match self.calls.get_mut(call) {
+                // Its cores would refuse it, and nobody would say so: it goes nowhere, so that its reader's queue ends.
+                Some(known) if known.taps.len() >= TAPS_PER_CALL_MAX => Routed::default(),
                 Some(known) => {
                     known.taps.push((tap.clone(), *scope));
                     Routed::all(&known.shards())
