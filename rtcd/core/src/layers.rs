@@ -339,7 +339,7 @@ impl Core {
             // Numbers begin anew; how loud it was is soon known again.
             layer.microphone = None;
             layer.padding = None;
-            self.outbox.parcels.restart(layer.relays, layer.track, layer.index);
+            layer.epoch = layer.epoch.wrapping_add(1);
         }
         self.taps_restart(key);
     }

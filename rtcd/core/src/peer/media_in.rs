@@ -297,7 +297,7 @@ impl Core {
             }
         }
         if forward && !layer.relays.is_empty() {
-            let relayed = Relayed { seq: number, codec: layer.codec, header, extensions, packet };
+            let relayed = Relayed { epoch: layer.epoch, seq: number, codec: layer.codec, header, extensions, packet };
             self.outbox.parcels.packet(layer.relays, layer.track, layer.index, &relayed);
         }
         let viewers = if forward { layer.viewers.as_slice() } else { &[] };

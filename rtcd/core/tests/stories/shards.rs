@@ -6,6 +6,7 @@ use rtcd_core::input::TrackSettings;
 use rtcd_core::output::{Event, Signal};
 use rtcd_core::{Input, TapId, TrackId};
 
+use crate::raw::Raw;
 use crate::world::{End, Given, MS, Profile, World, call, holes, read_vp8};
 
 /// People on all shards of a node, as chance will have it.
@@ -286,6 +287,32 @@ fn parcels_that_find_no_room_are_loss_like_any_other() {
     assert!(world.heard(ben, "TR_ann").len() >= 98);
     assert!(world.heard(ben, "TR_cam").len() >= 55);
     assert_eq!(holes(&world.heard(ben, "TR_cam")), 0);
+}
+
+#[test]
+fn a_restart_whose_parcel_found_no_room_silences_nobody() {
+    let mut world = World::with_shards(20, 2);
+    let mut raw = Raw::join(&mut world, "raw", 1);
+    raw.connect(&mut world);
+    let place = world.shards.as_ref().unwrap().spread.shard_of(&raw.id).unwrap();
+    let ben = join_on(&mut world, "ben", 1 - place);
+    world.settle();
+    let sound = |count: u8| [0xFC, 1, count, 0, 0, 0];
+    for n in 0..50 {
+        raw.send_rtp(&mut world, 1, 30_000 + u64::from(n), &sound(n));
+        world.run(20 * MS);
+    }
+    assert!(world.heard(ben, "TR_raw").len() >= 45, "{}", world.heard(ben, "TR_raw").len());
+    world.clients[ben].heard.clear();
+    // The first packet under another source number does not cross.
+    for n in 0..50 {
+        world.shards.as_mut().unwrap().full = if n == 0 { 1000 } else { 0 };
+        raw.send_rtp(&mut world, 2, 10 + u64::from(n), &sound(n));
+        world.run(20 * MS);
+    }
+    let heard = world.heard(ben, "TR_raw");
+    assert!(heard.len() >= 45, "{}", heard.len());
+    assert_eq!(holes(&heard), 0);
 }
 
 #[test]
