@@ -55,7 +55,8 @@ pub struct Offerer {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) mid: String,
-    pub(super) kind: Kind,
+    /// Of a section that the client offered and nobody takes it may be any.
+    pub(super) kind: MediaKind,
     /// As offered.
     pub(super) codecs: Vec<Codec>,
     /// As offered.
@@ -219,7 +220,7 @@ impl Offerer {
         }
         let mut agreed = Vec::with_capacity(media.len());
         for (at, (line, media)) in self.lines.iter().zip(media).enumerate() {
-            if !media.rejected() && (media.mid != line.mid || sections::kind(media.kind) != Some(line.kind)) {
+            if !media.rejected() && (media.mid != line.mid || media.kind != line.kind) {
                 return Err(wrong(at + 1, "kind or mid differ from the offer"));
             }
             agreed.push(line.agreed(media, self.mutual.is_some()));
@@ -260,7 +261,8 @@ impl Offerer {
             }
             let room = self.lines.len() + 1 < limits::SDP_MEDIA_MAX;
             // What the client sends on a section it describes itself.
-            let free = |line: &&mut Line| line.kind == outgoing.kind && matches!(line.state, LineState::Free) && line.receive.is_none();
+            let kind = sections::media_kind(outgoing.kind);
+            let free = |line: &&mut Line| line.kind == kind && matches!(line.state, LineState::Free) && line.receive.is_none();
             let extensions = self.mutual.as_ref().map_or_else(|| our_extensions(outgoing.kind), |mutual| mutual.extensions(outgoing.kind));
             if let Some(line) = self.lines.iter_mut().find(free) {
                 if line.dead {
@@ -271,7 +273,7 @@ impl Offerer {
                 (line.codecs, line.extensions) = (codecs, extensions);
                 line.state = LineState::Used(Box::new(outgoing));
             } else if room {
-                let (mid, kind) = (new_mid(&mut self.next_mid, self.mutual.is_some()), outgoing.kind);
+                let mid = new_mid(&mut self.next_mid, self.mutual.is_some());
                 let state = LineState::Used(Box::new(outgoing));
                 self.lines.push(Line { mid, kind, codecs, extensions, state, receive: None, dead: false });
             } else {
@@ -328,7 +330,7 @@ impl Line {
         };
         let stereo = used.is_some_and(|outgoing| outgoing.stereo);
         let mut media = sdp::Media {
-            kind: sections::media_kind(self.kind),
+            kind: self.kind,
             port: if self.dead { 0 } else { 9 },
             protocol: "UDP/TLS/RTP/SAVPF".to_owned(),
             mid: self.mid.clone(),
@@ -346,7 +348,7 @@ impl Line {
         };
         if media.codecs.is_empty() {
             // A section of the client's with nothing in it that we know; a list without any format is no SDP.
-            media.codecs.push(sections::any_codec(self.kind));
+            media.codecs.extend(sections::kind(self.kind).map(sections::any_codec));
         }
         if let Some(receive) = &self.receive {
             sections::write_receive(&mut media, receive);
@@ -363,8 +365,9 @@ impl Line {
         if answer.rejected() {
             return None;
         }
+        let kind = sections::kind(self.kind)?;
         let answered = codecs::known(answer);
-        let (mut extensions, _) = sections::extensions(self.kind, answer);
+        let (mut extensions, _) = sections::extensions(kind, answer);
         for (kind, id) in self.extensions.iter() {
             if extensions.id(kind).is_some_and(|answered| answered != id) {
                 extensions.set(kind, 0);
@@ -391,7 +394,7 @@ impl Line {
             LineState::Used(_) | LineState::Leaving { .. } | LineState::Free | LineState::Refused(_) => None,
         };
         let receive = (mutual && answer.direction.sends()).then(|| offered::receive_on(answer));
-        Some(Section { mid: self.mid.clone(), kind: self.kind, codecs, extensions, receive, send })
+        Some(Section { mid: self.mid.clone(), kind, codecs, extensions, receive, send })
     }
 }
 

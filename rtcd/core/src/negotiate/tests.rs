@@ -595,3 +595,34 @@ fn a_section_without_anything_known_is_refused_and_stays_a_section() {
     assert_eq!(offer.media.iter().map(|media| media.rejected()).collect::<Vec<_>>(), [false, false, true, false]);
     assert!(offer.media.iter().skip(1).all(|media| !media.codecs.is_empty()), "a list without any format is no SDP");
 }
+
+#[test]
+fn a_recycled_section_that_is_refused_does_not_spoil_later_offers() {
+    let mut offerer = mutual();
+    let mut offer = sdp::parse(&whole_offer(&data_offer())).expect("an offer");
+    offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("answer");
+    // The camera is stopped, and its section taken up again: for sound in a codec that we do not know, then for something unheard of.
+    for (mid, line) in [("7", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n"), ("8", "m=text 9 UDP/TLS/RTP/SAVPF 0\r\n")] {
+        let stopped = offer.media.len() - 1;
+        offer.media[stopped].port = 0;
+        offer.bundle.retain(|bundled| *bundled != offer.media[stopped].mid);
+        offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("stopped");
+        offer.media[stopped] = sdp::Media {
+            kind: if line.starts_with("m=audio") { MediaKind::Audio } else { MediaKind::Other },
+            port: 9,
+            mid: mid.to_owned(),
+            codecs: Vec::new(),
+            ..offer.media[stopped].clone()
+        };
+        offer.bundle.push(mid.to_owned());
+        assert!(offer.to_string().contains(line), "{offer}");
+        let answer = offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("answer");
+        assert!(sdp::parse(&answer.sdp).expect("our own").media[stopped].rejected());
+        offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("the same once more");
+        offer.media[stopped].port = 0;
+        offer.bundle.pop();
+        offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("as the answer left it");
+    }
+    let ours = offerer.poll_offer().expect("an offer");
+    assert_eq!(sdp::parse(&ours.sdp).expect("our own").media[offer.media.len() - 1].kind, MediaKind::Other);
+}
