@@ -10,7 +10,7 @@ use crate::codec::{self, Vp8Descriptor, Vp9Descriptor};
 use crate::core::Core;
 use crate::counters::Count;
 use crate::ids::{Kind, Source};
-use crate::limits::VIEWER_QUEUE_MAX;
+use crate::limits::{NACK_GAP_MAX, VIEWER_QUEUE_MAX};
 use crate::microphone::Kept;
 use crate::negotiate::{Codec, CodecKind};
 use crate::output::Step;
@@ -202,6 +202,10 @@ impl Core {
         header.ssrc = ssrc;
         header.seq = original;
         let seq = crate::rtp::extend(highest, original);
+        if seq > highest + NACK_GAP_MAX {
+            // Nothing so far ahead was ever asked for; it would make all that comes by itself too old.
+            return self.counters.one(Count::RtpMalformed);
+        }
         // The header moves up over the two bytes of the original number.
         packet.copy_within(..header.len, crate::rtp::RTX_OSN_LEN);
         let Some(packet) = packet.get(crate::rtp::RTX_OSN_LEN..) else { return };
