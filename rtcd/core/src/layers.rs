@@ -118,7 +118,7 @@ impl Core {
     fn set_earshot(&mut self, now: Instant, key: TransportKey, talkers: Option<usize>) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         match (talkers, &mut transport.earshot) {
-            (Some(talkers), Some(earshot)) => earshot.set_talkers(now, talkers),
+            (Some(talkers), Some(earshot)) => earshot.set_talkers(now, talkers, |layer| self.layers.get(layer).is_some()),
             (Some(talkers), None) => transport.earshot = Some(Box::new(Earshot::new(talkers))),
             (None, Some(earshot)) => {
                 // What was kept back leaves no hole.
@@ -354,7 +354,7 @@ impl Core {
             // Numbers begin anew; how loud it was is soon known again.
             layer.microphone = None;
             layer.padding = None;
-            self.outbox.parcels.restart(layer.relays, layer.track, layer.index);
+            layer.epoch = layer.epoch.wrapping_add(1);
         }
         self.taps_restart(now, key);
     }

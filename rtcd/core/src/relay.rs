@@ -99,6 +99,8 @@ pub struct Parcel {
 struct Item {
     number: u64,
     layer: u8,
+    /// Of the layer's numbers, see [`crate::track::Layer::epoch`].
+    epoch: u8,
     what: What,
 }
 
@@ -108,8 +110,6 @@ enum What {
     Packet { seq: u64, codec: u8, header: Header, extensions: Extensions, start: usize, end: usize },
     /// A sender report came.
     Clock(ClockPoint),
-    /// The publisher counts from anywhere now.
-    Restart,
 }
 
 impl Parcel {
@@ -140,6 +140,7 @@ impl Parcel {
 
 /// One packet on its way to other shards.
 pub(crate) struct Relayed<'a> {
+    pub(crate) epoch: u8,
     pub(crate) seq: u64,
     pub(crate) codec: usize,
     pub(crate) header: Header,
@@ -172,22 +173,14 @@ impl Parcels {
                 start,
                 end: parcel.bytes.len(),
             };
-            parcel.items.push(Item { number: track.to_bits(), layer, what });
+            parcel.items.push(Item { number: track.to_bits(), layer, epoch: relayed.epoch, what });
         }
     }
 
-    pub(crate) fn clock(&mut self, to: ShardSet, track: TrackKey, layer: u8, point: ClockPoint) {
-        self.note(to, track, layer, What::Clock(point));
-    }
-
-    pub(crate) fn restart(&mut self, to: ShardSet, track: TrackKey, layer: u8) {
-        self.note(to, track, layer, What::Restart);
-    }
-
-    fn note(&mut self, to: ShardSet, track: TrackKey, layer: u8, what: What) {
+    pub(crate) fn clock(&mut self, to: ShardSet, track: TrackKey, (layer, epoch): (u8, u8), point: ClockPoint) {
         for shard in to.iter() {
             if let Some(parcel) = self.open(shard) {
-                parcel.items.push(Item { number: track.to_bits(), layer, what });
+                parcel.items.push(Item { number: track.to_bits(), layer, epoch, what: What::Clock(point) });
             }
         }
     }
@@ -311,7 +304,7 @@ impl Core {
             if new && let Some(point) = layer.clock.last() {
                 let mut only = ShardSet::EMPTY;
                 only.insert(from);
-                self.outbox.parcels.clock(only, key, layer.index, point);
+                self.outbox.parcels.clock(only, key, (layer.index, layer.epoch), point);
             }
         }
         self.refresh_demand(now, key);
@@ -330,6 +323,14 @@ impl Core {
         self.outbox.notice(Notice::RelayRequest { shard: origin.shard, request });
     }
 
+    /// Says to a stand-in's origin that nothing is needed of it here any more, where it was told otherwise.
+    pub(crate) fn request_no_relay(&mut self, key: TrackKey) {
+        let Some(track) = self.tracks.get(key).filter(|track| track.demand.told().contains(&true)) else { return };
+        let Some(origin) = track.origin else { return };
+        let request = RelayRequest { number: origin.number, layers: [false; LAYERS_MAX], key_frames: [false; LAYERS_MAX] };
+        self.outbox.notice(Notice::RelayRequest { shard: origin.shard, request });
+    }
+
     /// Packets from another shard.
     pub(crate) fn receive_parcel(&mut self, now: Instant, from: u8, parcel: &Parcel) {
         for item in &parcel.items {
@@ -340,6 +341,9 @@ impl Core {
                 self.counters.one(Count::RelayUnknown);
                 continue;
             };
+            if self.layers.get(layer).is_some_and(|layer| layer.epoch != item.epoch) {
+                self.restart_stand_in(now, layer, item.epoch);
+            }
             match &item.what {
                 What::Packet { seq, codec, header, extensions, start, end } => {
                     let packet = parcel.bytes.get(*start..*end).unwrap_or_default();
@@ -351,17 +355,20 @@ impl Core {
                         layer.clock.note(*point);
                     }
                 }
-                What::Restart => {
-                    if let Some(layer) = self.layers.get_mut(layer) {
-                        layer.arrivals = Arrivals::new(layer.clock_rate);
-                        layer.clock = ClockMap::default();
-                        layer.cache.restart();
-                        layer.slides = None;
-                    }
-                    self.restart_layer(now, layer);
-                }
             }
         }
+    }
+
+    /// The publisher counts from anywhere now. Every packet says so, since a parcel may find no room.
+    #[cold]
+    fn restart_stand_in(&mut self, now: Instant, key: LayerKey, epoch: u8) {
+        self.restart_layer(now, key);
+        let Some(layer) = self.layers.get_mut(key) else { return };
+        layer.epoch = epoch;
+        layer.arrivals = Arrivals::new(layer.clock_rate);
+        layer.clock = ClockMap::default();
+        layer.cache.restart();
+        layer.slides = None;
     }
 
     #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::ids::{CallId, PeerId, TapId, TrackId};
 use crate::input::{Adoption, Input, TapScope};
+use crate::limits::TAPS_PER_CALL_MAX;
 use crate::output::{Event, Signal};
 use crate::relay::Origin;
 use crate::shards::{SHARDS_MAX, ShardSet};
@@ -48,6 +49,8 @@ struct Track {
     peer: PeerId,
     shard: u8,
     muted: bool,
+    /// What is said of that one holds for this, see [`crate::input::Publish::backup_of`].
+    backup_of: Option<TrackId>,
     /// Once it is live.
     origin: Option<Arc<Origin>>,
     /// What was said of it on other shards before.
@@ -152,12 +155,12 @@ impl Spread {
                 None => Routed::only(0),
             },
             Input::Publish(publish) => {
-                self.publish(&publish.peer, &publish.track, publish.muted);
+                self.publish(&publish.peer, &publish.track, publish.muted, publish.backup_of.as_ref());
                 of(self, &publish.peer)
             }
             Input::Mute { peer, track, muted } => {
                 let told = self.mute(peer, track, *muted);
-                Routed { before: told.into_iter().map(|shard| (shard, Order::Muted(track.clone(), *muted))).collect(), ..of(self, peer) }
+                Routed { before: told, ..of(self, peer) }
             }
             Input::Subscribe { peer, track, wanted } if !self.choose(peer, track, *wanted) => Routed::default(),
             Input::Unpublish { peer, track } => {
@@ -178,6 +181,8 @@ impl Spread {
             Input::SendData { call, .. } => Routed::all(&self.shards_of(call)),
             Input::EndCall { call } => Routed::all(&self.end(call)),
             Input::TapOpen { call, tap, scope } => match self.calls.get_mut(call) {
+                // Its cores would refuse it, and nobody would say so: it goes nowhere, so that its reader's queue ends.
+                Some(known) if known.taps.len() >= TAPS_PER_CALL_MAX => Routed::default(),
                 Some(known) => {
                     known.taps.push((tap.clone(), *scope));
                     Routed::all(&known.shards())
@@ -291,7 +296,7 @@ impl Spread {
         self.calls.get(call).map(Call::shards).unwrap_or_default()
     }
 
-    fn publish(&mut self, peer: &PeerId, track: &TrackId, muted: bool) {
+    fn publish(&mut self, peer: &PeerId, track: &TrackId, muted: bool, backup_of: Option<&TrackId>) {
         let Some(place) = self.peers.get_mut(peer) else { return };
         let Some(call) = self.calls.get_mut(&place.call) else { return };
         if self.tracks.contains_key(track) {
@@ -299,19 +304,34 @@ impl Spread {
         }
         call.tracks.push(track.clone());
         place.tracks.push(track.clone());
-        let entry = Track { call: place.call.clone(), peer: peer.clone(), shard: place.shard, muted, origin: None, choices: Vec::new() };
+        let entry = Track {
+            call: place.call.clone(),
+            peer: peer.clone(),
+            shard: place.shard,
+            muted,
+            backup_of: backup_of.cloned(),
+            origin: None,
+            choices: Vec::new(),
+        };
         self.tracks.insert(track.clone(), entry);
     }
 
-    /// Who else has to know.
-    fn mute(&mut self, peer: &PeerId, track: &TrackId, muted: bool) -> Vec<u8> {
-        let Some(entry) = self.tracks.get_mut(track).filter(|track| track.peer == *peer) else { return Vec::new() };
-        entry.muted = muted;
-        if entry.origin.is_none() {
-            return Vec::new();
+    /// What to tell, and whom.
+    fn mute(&mut self, peer: &PeerId, track: &TrackId, muted: bool) -> Vec<(u8, Order)> {
+        let Some(place) = self.peers.get(peer) else { return Vec::new() };
+        let others: Vec<u8> = self.shards_of(&place.call).into_iter().filter(|shard| *shard != place.shard).collect();
+        let mut told = Vec::new();
+        for own in &place.tracks {
+            let Some(entry) = self.tracks.get_mut(own) else { continue };
+            // Its backup too: the cores that know both do so by themselves, one that comes later has it from here.
+            if own == track || entry.backup_of.as_ref() == Some(track) {
+                entry.muted = muted;
+                if entry.origin.is_some() {
+                    told.extend(others.iter().map(|shard| (*shard, Order::Muted(own.clone(), muted))));
+                }
+            }
         }
-        let (call, shard) = (entry.call.clone(), entry.shard);
-        self.others(&call, shard)
+        told
     }
 
     /// What to tell, and whom.
@@ -454,7 +474,7 @@ mod tests {
         let joined = spread.join(&call("c"), &peer(0), &[0.0, 0.5]);
         assert_eq!((joined.shard, joined.adopt.len()), (0, 0));
         let track = TrackId::new("TR_0").unwrap();
-        spread.publish(&peer(0), &track, false);
+        spread.publish(&peer(0), &track, false, None);
         assert!(spread.mute(&peer(0), &track, true).is_empty(), "nobody else has it");
         let (_, told) = spread.live(origin("c", 0, 0)).unwrap();
         assert!(told.is_empty());
@@ -464,7 +484,8 @@ mod tests {
         assert!(joined.adopt[0].muted);
         let joined = spread.join(&call("c"), &peer(2), &[0.9, 0.1]);
         assert_eq!((joined.shard, joined.adopt.len()), (1, 0), "is there already");
-        assert_eq!(spread.mute(&peer(0), &track, false), [1]);
+        let told = spread.mute(&peer(0), &track, false);
+        assert!(matches!(told.as_slice(), [(1, Order::Muted(of, false))] if *of == track), "{told:?}");
         assert!(spread.mute(&peer(1), &track, true).is_empty(), "not its own");
         assert!(spread.leave(&peer(1)).unwrap().disown.is_empty());
         let left = spread.leave(&peer(2)).unwrap();
@@ -475,12 +496,30 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_is_muted_and_unmuted_with_its_original() {
+        let mut spread = Spread::new(2, PEOPLE_PER_SHARD);
+        spread.join(&call("c"), &peer(0), &[0.0, 0.5]);
+        let (track, backup) = (TrackId::new("TR_0").unwrap(), TrackId::new("TR_1").unwrap());
+        spread.publish(&peer(0), &track, true, None);
+        spread.publish(&peer(0), &backup, true, Some(&track));
+        spread.mute(&peer(0), &track, false);
+        for number in [0, 1] {
+            spread.live(origin("c", number, 0)).unwrap();
+        }
+        let joined = spread.join(&call("c"), &peer(1), &[0.9, 0.1]);
+        assert_eq!(joined.adopt.iter().map(|adoption| adoption.muted).collect::<Vec<_>>(), [false, false]);
+        // Both are said: the original may end or not be live yet.
+        assert_eq!(spread.mute(&peer(0), &track, true).len(), 2);
+        assert_eq!(spread.mute(&peer(0), &backup, false).len(), 1);
+    }
+
+    #[test]
     fn a_choice_before_the_track_is_live_travels_with_it() {
         let mut spread = Spread::new(2, PEOPLE_PER_SHARD);
         spread.join(&call("c"), &peer(0), &[0.0, 0.5]);
         spread.join(&call("c"), &peer(1), &[0.9, 0.1]);
         let track = TrackId::new("TR_0").unwrap();
-        spread.publish(&peer(0), &track, false);
+        spread.publish(&peer(0), &track, false, None);
         assert!(!spread.choose(&peer(1), &track, false));
         let (adoption, told) = spread.live(origin("c", 0, 0)).unwrap();
         assert_eq!((adoption.choices, told), (vec![(peer(1), false)], vec![1]));
@@ -496,7 +535,7 @@ mod tests {
             for n in 0..100 {
                 spread.join(&call("c"), &peer(n), &[0.1 * f64::from(round % 7); 4]);
                 let track = TrackId::new(&format!("TR_{n}")).unwrap();
-                spread.publish(&peer(n), &track, false);
+                spread.publish(&peer(n), &track, false, None);
                 let shard = spread.shard_of(&peer(n)).unwrap();
                 spread.live(origin("c", n, shard));
             }

@@ -50,6 +50,8 @@ pub(crate) struct Subscription {
     /// The viewer cannot decode what the publisher sends.
     pub(crate) undecodable: bool,
     pub(crate) undecodable_told: bool,
+    /// The viewer was told that it is live, and nothing else since.
+    pub(crate) subscribed_told: bool,
     /// The viewer was told that its stream is paused.
     pub(crate) paused: bool,
     pub(crate) rtx_seq: u64,

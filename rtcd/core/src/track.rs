@@ -121,6 +121,8 @@ pub(crate) struct Layer {
     pub(crate) index: u8,
     /// It sent lately, when last looked at.
     pub(crate) awake: bool,
+    /// Of its numbers: another one, and they begin anywhere.
+    pub(crate) epoch: u8,
     /// Taps that read it.
     pub(crate) taps: SmallVec<[crate::tap::TapKey; 2]>,
     pub(crate) cache: Cache,
@@ -201,6 +203,7 @@ impl Layer {
             scalable: None,
             relays: ShardSet::EMPTY,
             awake: false,
+            epoch: 0,
             first_at: None,
         }
     }

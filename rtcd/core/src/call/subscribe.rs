@@ -84,6 +84,7 @@ impl Core {
             in_place: false,
             undecodable: false,
             undecodable_told: false,
+            subscribed_told: false,
             kind,
             rewrite: Rewrite::new(first_seq),
             vp8: Vp8Rewriter::new(),
@@ -224,8 +225,11 @@ impl Core {
         subscription.undecodable = matches!(agreed, AgreedSending::NoCodec);
         subscription.sending = if let AgreedSending::Stream(sending) = agreed { Some(*sending) } else { None };
         let is_live = subscription.sending.is_some();
+        subscription.subscribed_told &= !is_news;
+        let begins = is_live && !subscription.subscribed_told;
+        subscription.subscribed_told |= is_live;
         if let (Some(track), Some(peer)) = (self.tracks.get(subscription.track), self.peers.get(subscription.viewer)) {
-            if is_live && !was_live {
+            if begins {
                 self.outbox.signal(&peer.id, Signal::Subscribed { track: track.id.clone() });
             }
             if is_news {

@@ -36,6 +36,8 @@ impl Core {
             }
             self.layers.remove(layer);
         }
+        // Its own shard would go on relaying, and asking its publisher for it: with the stand-in goes the alarm that takes a wish back.
+        self.request_no_relay(key);
         let Some(track) = self.tracks.remove(key) else { return };
         self.track_by_id.remove(&track.id);
         if let Some(origin) = track.origin {

@@ -74,7 +74,7 @@ fn canonical_fmtp(kind: CodecKind, fmtp: &str) -> Option<String> {
             // Mode 0 has no fragmentation: a key frame would not fit a datagram. Absent means 0 (RFC 6184 8.1).
             let single_nal = number("packetization-mode") != Some(1);
             let profile = h264_profile(fmtp)?;
-            (!single_nal).then(|| format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile:06x}"))
+            (!single_nal).then(|| h264_fmtp(profile))
         }
         // Profile 0 is the one every browser decodes; 2 (10 bit) comes along with it in Chromium's offers.
         CodecKind::Vp9 => (number("profile-id").unwrap_or(0) == 0).then(|| "profile-id=0".to_owned()),
@@ -83,6 +83,10 @@ fn canonical_fmtp(kind: CodecKind, fmtp: &str) -> Option<String> {
             format!("level-idx={level};profile=0;tier={}", number("tier").unwrap_or(0).min(1))
         }),
     }
+}
+
+fn h264_fmtp(profile: u32) -> String {
+    format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={profile:06x}")
 }
 
 /// 24 bits: profile, constraints, level. Absent means baseline, level 1 (RFC 6184 8.1).
@@ -111,11 +115,71 @@ pub fn matching<'a>(codecs: &'a [Codec], codec: &Codec) -> Option<&'a Codec> {
 }
 
 fn same_variant(a: &Codec, b: &Codec) -> bool {
-    // Of H.264 only profile and constraints: the level is a receiver's limit.
-    let variant = |codec: &Codec| h264_profile(&codec.fmtp).map(|profile| profile >> 8);
     match a.kind {
         CodecKind::H264 => variant(a) == variant(b),
         CodecKind::Opus | CodecKind::Vp8 | CodecKind::Vp9 | CodecKind::Av1 => true,
+    }
+}
+
+/// What tells payload types of one codec apart. Few on purpose: each takes numbers of a transport for ever, and a publisher can
+/// name as many as a section has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    Av1HighTier,
+    H264(H264Profile),
+    /// The only one, or the one that everybody has.
+    Usual,
+}
+
+/// Profiles of H.264 as RFC 6184 table 5 tells them apart. Levels are a receiver's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum H264Profile {
+    Baseline,
+    ConstrainedBaseline,
+    ConstrainedHigh,
+    High,
+    High444,
+    Main,
+    /// None that a browser names.
+    Other,
+}
+
+/// A codec's format parameters where they stand for all of its variant. A level that does not exist makes libwebrtc leave the payload
+/// type out: one publisher's would take the profile from all that come after it.
+pub(super) fn fmtp_of_variant(codec: &Codec) -> String {
+    const LEVELS: [u32; 16] = [10, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52];
+    const USUAL: u32 = 31;
+    match h264_profile(&codec.fmtp).filter(|id| codec.kind == CodecKind::H264 && !LEVELS.contains(&(id & 0xff))) {
+        Some(id) => h264_fmtp((id & !0xff) | USUAL),
+        None => codec.fmtp.clone(),
+    }
+}
+
+pub(super) fn variant(codec: &Codec) -> Variant {
+    match codec.kind {
+        CodecKind::Av1 if parameter(&codec.fmtp, "tier") == Some("1") => Variant::Av1HighTier,
+        CodecKind::H264 => Variant::H264(h264_profile(&codec.fmtp).map_or(H264Profile::Other, H264Profile::of)),
+        CodecKind::Opus | CodecKind::Vp8 | CodecKind::Vp9 | CodecKind::Av1 => Variant::Usual,
+    }
+}
+
+impl H264Profile {
+    /// Of a `profile-level-id`.
+    fn of(id: u32) -> Self {
+        let (profile, constraints) = (id >> 16, (id >> 8) & 0xff);
+        let has = |mask: u32, bits: u32| constraints & mask == bits;
+        match profile {
+            0x42 if has(0x4f, 0x40) => Self::ConstrainedBaseline,
+            0x4d if has(0x8f, 0x80) => Self::ConstrainedBaseline,
+            0x58 if has(0xcf, 0xc0) => Self::ConstrainedBaseline,
+            0x42 if has(0x4f, 0) => Self::Baseline,
+            0x58 if has(0xcf, 0x80) => Self::Baseline,
+            0x4d if has(0xaf, 0) => Self::Main,
+            0x64 if constraints == 0 => Self::High,
+            0x64 if constraints == 0x0c => Self::ConstrainedHigh,
+            0xf4 if constraints == 0 => Self::High444,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -137,6 +201,32 @@ mod tests {
         assert_eq!(matching(&both, &other_level).map(|codec| codec.payload_type), Some(97));
         assert_eq!(matching(&both[..1], &other_level).map(|codec| codec.payload_type), Some(96));
         assert_eq!(matching(&[], &base), None);
+    }
+
+    #[test]
+    fn h264_profiles_are_few_and_levels_are_none_of_them() {
+        let of = |id: &str| variant(&h264(&format!("packetization-mode=1;profile-level-id={id}"), 96));
+        for (id, profile) in [
+            ("42001f", H264Profile::Baseline),
+            ("42e01f", H264Profile::ConstrainedBaseline),
+            ("42c033", H264Profile::ConstrainedBaseline),
+            ("4d001f", H264Profile::Main),
+            ("4d0032", H264Profile::Main),
+            ("64001f", H264Profile::High),
+            ("640c34", H264Profile::ConstrainedHigh),
+            ("f4001f", H264Profile::High444),
+            ("7a001f", H264Profile::Other),
+            ("2c001f", H264Profile::Other),
+        ] {
+            assert_eq!(of(id), Variant::H264(profile), "{id}");
+        }
+    }
+
+    #[test]
+    fn a_level_that_does_not_exist_is_not_passed_on() {
+        let of = |id: &str| fmtp_of_variant(&h264(&format!("packetization-mode=1;profile-level-id={id}"), 96));
+        assert!(of("42e034").ends_with("=42e034"));
+        assert!(of("42e000").ends_with("=42e01f") && of("6400ff").ends_with("=64001f"));
     }
 
     #[test]

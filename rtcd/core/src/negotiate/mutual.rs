@@ -167,11 +167,7 @@ impl Offerer {
         if self.agreed.is_some() {
             standing.push(data);
         }
-        standing.extend(self.lines.iter().map(|line| Standing {
-            kind: sections::media_kind(line.kind),
-            mid: &line.mid,
-            rejected: line.dead,
-        }));
+        standing.extend(self.lines.iter().map(|line| Standing { kind: line.kind, mid: &line.mid, rejected: line.dead }));
         let accepted = offered::check(offer, &standing)?;
         let is_data = offer.media.first().is_some_and(|first| first.kind == MediaKind::Application);
         if !is_data || accepted.first() != Some(&true) {
@@ -211,7 +207,7 @@ impl Offerer {
             LineState::Leaving { .. } | LineState::Free | LineState::Refused(_) => None,
         };
         let section = Section { mid: media.mid.clone(), kind, codecs: codecs.clone(), extensions, receive: receive.clone(), send };
-        let line = Line { mid: media.mid.clone(), kind, codecs, extensions, state, receive, dead: false };
+        let line = Line { mid: media.mid.clone(), kind: media.kind, codecs, extensions, state, receive, dead: false };
         match self.lines.get_mut(at) {
             Some(place) => *place = line,
             None => self.lines.push(line),
@@ -221,11 +217,16 @@ impl Offerer {
 
     /// The section is not, or no longer, used.
     fn refuse(&mut self, at: usize, media: &sdp::Media) {
-        let kind = sections::kind(media.kind).unwrap_or(Kind::Video);
         match self.lines.get_mut(at) {
             Some(line) => {
                 (line.dead, line.receive) = (true, None);
                 line.mid.clone_from(&media.mid);
+                if line.kind != media.kind {
+                    // Taken up again for something else: the client goes on with that kind in every later offer.
+                    line.kind = media.kind;
+                    line.codecs.clear();
+                    line.extensions = ExtensionMap::default();
+                }
                 if let LineState::Used(outgoing) = std::mem::replace(&mut line.state, LineState::Free) {
                     // Stopped by the client: what was there has to go elsewhere.
                     self.waiting.push(*outgoing);
@@ -233,7 +234,7 @@ impl Offerer {
             }
             None => self.lines.push(Line {
                 mid: media.mid.clone(),
-                kind,
+                kind: media.kind,
                 codecs: Vec::new(),
                 extensions: ExtensionMap::default(),
                 state: LineState::Free,

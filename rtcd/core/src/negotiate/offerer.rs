@@ -40,6 +40,8 @@ pub struct Offerer {
     /// Not on a section yet, oldest first.
     pub(super) waiting: Vec<Outgoing>,
     pub(super) payload_types: PayloadTypes,
+    /// Tracks of which no codec has a number here: a client that offers too can use them all up for itself.
+    unnumbered: Vec<TrackId>,
     next_mid: u32,
     next_id: u32,
     /// Something changed since the last offer.
@@ -53,7 +55,8 @@ pub struct Offerer {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) mid: String,
-    pub(super) kind: Kind,
+    /// Of a section that the client offered and nobody takes it may be any.
+    pub(super) kind: MediaKind,
     /// As offered.
     pub(super) codecs: Vec<Codec>,
     /// As offered.
@@ -94,6 +97,7 @@ impl Offerer {
             lines: Vec::new(),
             waiting: Vec::new(),
             payload_types: PayloadTypes::default(),
+            unnumbered: Vec::new(),
             next_mid: 1,
             next_id: 1,
             changed: true,
@@ -106,6 +110,7 @@ impl Offerer {
     /// Told: the client wants this track.
     pub fn add(&mut self, outgoing: Outgoing) {
         let known = self.waiting.iter().any(|waiting| waiting.track == outgoing.track)
+            || self.unnumbered.contains(&outgoing.track)
             || self.lines.iter().any(|line| line.state.track() == Some(&outgoing.track));
         if !known && self.waiting.len() < limits::SDP_MEDIA_MAX {
             self.waiting.push(outgoing);
@@ -116,6 +121,7 @@ impl Offerer {
     /// Told: the track is over or not wanted any more. Nothing of it may be sent from now on.
     pub fn remove(&mut self, track: &TrackId) {
         self.waiting.retain(|waiting| waiting.track != *track);
+        self.unnumbered.retain(|unnumbered| unnumbered != track);
         for line in &mut self.lines {
             if line.state.track() == Some(track) {
                 self.changed |= matches!(line.state, LineState::Used(_));
@@ -154,7 +160,8 @@ impl Offerer {
     /// Asked: did the client take nothing of this track?
     #[must_use]
     pub fn refuses(&self, track: &TrackId) -> bool {
-        self.lines.iter().any(|line| matches!(&line.state, LineState::Refused(refused) if refused == track))
+        self.unnumbered.contains(track)
+            || self.lines.iter().any(|line| matches!(&line.state, LineState::Refused(refused) if refused == track))
     }
 
     /// Asked: is there an offer to send? `None` while one is outstanding or where nothing changed.
@@ -213,7 +220,7 @@ impl Offerer {
         }
         let mut agreed = Vec::with_capacity(media.len());
         for (at, (line, media)) in self.lines.iter().zip(media).enumerate() {
-            if !media.rejected() && (media.mid != line.mid || sections::kind(media.kind) != Some(line.kind)) {
+            if !media.rejected() && (media.mid != line.mid || media.kind != line.kind) {
                 return Err(wrong(at + 1, "kind or mid differ from the offer"));
             }
             agreed.push(line.agreed(media, self.mutual.is_some()));
@@ -249,11 +256,13 @@ impl Offerer {
         for outgoing in std::mem::take(&mut self.waiting) {
             let codecs = self.payload_types.assign(&outgoing);
             if codecs.is_empty() {
+                self.unnumbered.push(outgoing.track);
                 continue;
             }
             let room = self.lines.len() + 1 < limits::SDP_MEDIA_MAX;
             // What the client sends on a section it describes itself.
-            let free = |line: &&mut Line| line.kind == outgoing.kind && matches!(line.state, LineState::Free) && line.receive.is_none();
+            let kind = sections::media_kind(outgoing.kind);
+            let free = |line: &&mut Line| line.kind == kind && matches!(line.state, LineState::Free) && line.receive.is_none();
             let extensions = self.mutual.as_ref().map_or_else(|| our_extensions(outgoing.kind), |mutual| mutual.extensions(outgoing.kind));
             if let Some(line) = self.lines.iter_mut().find(free) {
                 if line.dead {
@@ -264,7 +273,7 @@ impl Offerer {
                 (line.codecs, line.extensions) = (codecs, extensions);
                 line.state = LineState::Used(Box::new(outgoing));
             } else if room {
-                let (mid, kind) = (new_mid(&mut self.next_mid, self.mutual.is_some()), outgoing.kind);
+                let mid = new_mid(&mut self.next_mid, self.mutual.is_some());
                 let state = LineState::Used(Box::new(outgoing));
                 self.lines.push(Line { mid, kind, codecs, extensions, state, receive: None, dead: false });
             } else {
@@ -321,7 +330,7 @@ impl Line {
         };
         let stereo = used.is_some_and(|outgoing| outgoing.stereo);
         let mut media = sdp::Media {
-            kind: sections::media_kind(self.kind),
+            kind: self.kind,
             port: if self.dead { 0 } else { 9 },
             protocol: "UDP/TLS/RTP/SAVPF".to_owned(),
             mid: self.mid.clone(),
@@ -339,7 +348,7 @@ impl Line {
         };
         if media.codecs.is_empty() {
             // A section of the client's with nothing in it that we know; a list without any format is no SDP.
-            media.codecs.push(sections::any_codec(self.kind));
+            media.codecs.extend(sections::kind(self.kind).map(sections::any_codec));
         }
         if let Some(receive) = &self.receive {
             sections::write_receive(&mut media, receive);
@@ -356,8 +365,9 @@ impl Line {
         if answer.rejected() {
             return None;
         }
+        let kind = sections::kind(self.kind)?;
         let answered = codecs::known(answer);
-        let (mut extensions, _) = sections::extensions(self.kind, answer);
+        let (mut extensions, _) = sections::extensions(kind, answer);
         for (kind, id) in self.extensions.iter() {
             if extensions.id(kind).is_some_and(|answered| answered != id) {
                 extensions.set(kind, 0);
@@ -384,7 +394,7 @@ impl Line {
             LineState::Used(_) | LineState::Leaving { .. } | LineState::Free | LineState::Refused(_) => None,
         };
         let receive = (mutual && answer.direction.sends()).then(|| offered::receive_on(answer));
-        Some(Section { mid: self.mid.clone(), kind: self.kind, codecs, extensions, receive, send })
+        Some(Section { mid: self.mid.clone(), kind, codecs, extensions, receive, send })
     }
 }
 

@@ -431,6 +431,56 @@ fn payload_types_keep_their_meaning_for_ever() {
     assert!(!text.media[1].codecs[0].fmtp.contains("stereo=1"));
 }
 
+/// A section of one codec in so many variants.
+fn variants(kind: CodecKind, count: usize, fmtp: impl Fn(usize) -> String) -> Vec<Codec> {
+    let codec = |n| Codec { kind, payload_type: 35, rtx: None, red: None, fmtp: fmtp(n), nack: true, pli: true, transport_cc: true };
+    (0..count).map(codec).collect()
+}
+
+#[test]
+fn no_publisher_uses_up_the_payload_types_of_others() {
+    let mut offerer = Offerer::new(settings(), 5, ice(1));
+    let profile = |n: usize| format!("level-asymmetry-allowed=1;packetization-mode=1;profile-level-id={:06x}", 0x10_00_00 + n * 0x01_01_07);
+    offerer.add(outgoing("TR_1", Kind::Video, &variants(CodecKind::H264, 64, profile)));
+    let tier = |n: usize| format!("level-idx={};profile=0;tier={}", n / 2, n % 2);
+    offerer.add(outgoing("TR_2", Kind::Video, &variants(CodecKind::Av1, 64, tier)));
+    let rest = [audio("TR_3"), video("TR_4")];
+    rest.clone().into_iter().for_each(|track| offerer.add(track));
+    let offer = offerer.poll_offer().expect("an offer");
+    assert_eq!(offer.mids.len(), 4, "{:?}", offer.mids);
+    let text = sdp::parse(&offer.sdp).expect("our own");
+    assert_eq!(codecs::known(&text.media[3])[0].kind, CodecKind::Opus);
+    let all = codecs::known(&text.media[4]);
+    for codec in &rest[1].codecs {
+        let taken = matching(&all, codec).expect("its kind");
+        assert!(taken.kind != CodecKind::H264 || codecs::variant(taken) == codecs::variant(codec), "{taken:?}");
+    }
+    // One number, one meaning, whatever a publisher says of it.
+    let mut meanings = std::collections::HashMap::new();
+    for codec in text.media.iter().flat_map(|media| &media.codecs) {
+        let meaning = (codec.name.clone(), codec.fmtp.clone());
+        assert_eq!(meanings.entry(codec.payload_type).or_insert_with(|| meaning.clone()), &meaning);
+    }
+}
+
+#[test]
+fn a_track_without_a_number_is_refused_and_not_forgotten() {
+    let mut offerer = mutual();
+    // The client takes all numbers for itself.
+    let mut offer = sdp::parse(&whole_offer(&data_offer())).expect("an offer");
+    let vp8 =
+        sdp::Codec { payload_type: 0, name: "VP8".to_owned(), clock_rate: 90_000, channels: 1, fmtp: String::new(), feedback: Vec::new() };
+    offer.media.remove(1);
+    offer.media[1].codecs = (96..=127).chain(35..=63).map(|payload_type| sdp::Codec { payload_type, ..vp8.clone() }).collect();
+    offer.bundle.remove(1);
+    offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("answer");
+    let offer = offerer.poll_offer().expect("an offer");
+    assert!(offer.mids.is_empty(), "{}", offer.sdp);
+    assert!(offerer.refuses(&track("TR_a")));
+    offerer.remove(&track("TR_a"));
+    assert!(!offerer.refuses(&track("TR_a")));
+}
+
 const CODECS: &[CodecKind] = &[CodecKind::Opus, CodecKind::Vp8, CodecKind::Av1];
 
 /// The data section of a browser's first offer, alone.
@@ -544,4 +594,35 @@ fn a_section_without_anything_known_is_refused_and_stays_a_section() {
     let offer = sdp::parse(&offerer.poll_offer().expect("an offer").sdp).expect("our own");
     assert_eq!(offer.media.iter().map(|media| media.rejected()).collect::<Vec<_>>(), [false, false, true, false]);
     assert!(offer.media.iter().skip(1).all(|media| !media.codecs.is_empty()), "a list without any format is no SDP");
+}
+
+#[test]
+fn a_recycled_section_that_is_refused_does_not_spoil_later_offers() {
+    let mut offerer = mutual();
+    let mut offer = sdp::parse(&whole_offer(&data_offer())).expect("an offer");
+    offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("answer");
+    // The camera is stopped, and its section taken up again: for sound in a codec that we do not know, then for something unheard of.
+    for (mid, line) in [("7", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n"), ("8", "m=text 9 UDP/TLS/RTP/SAVPF 0\r\n")] {
+        let stopped = offer.media.len() - 1;
+        offer.media[stopped].port = 0;
+        offer.bundle.retain(|bundled| *bundled != offer.media[stopped].mid);
+        offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("stopped");
+        offer.media[stopped] = sdp::Media {
+            kind: if line.starts_with("m=audio") { MediaKind::Audio } else { MediaKind::Other },
+            port: 9,
+            mid: mid.to_owned(),
+            codecs: Vec::new(),
+            ..offer.media[stopped].clone()
+        };
+        offer.bundle.push(mid.to_owned());
+        assert!(offer.to_string().contains(line), "{offer}");
+        let answer = offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("answer");
+        assert!(sdp::parse(&answer.sdp).expect("our own").media[stopped].rejected());
+        offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("the same once more");
+        offer.media[stopped].port = 0;
+        offer.bundle.pop();
+        offerer.handle_offer(&offer.to_string(), &mut Counter(1)).expect("as the answer left it");
+    }
+    let ours = offerer.poll_offer().expect("an offer");
+    assert_eq!(sdp::parse(&ours.sdp).expect("our own").media[offer.media.len() - 1].kind, MediaKind::Other);
 }

@@ -175,6 +175,10 @@ pub(crate) fn bind_source(
     if let Some(former) = former {
         sources.remove(former);
         if !rtx {
+            // What is still sent again is the old one's, and would be taken for the new one's numbers.
+            if let Some(rtx) = layer.rtx_ssrc.take() {
+                sources.remove(rtx);
+            }
             // A new source counts from anywhere: its numbers must not be taken for the old one's.
             layer.arrivals = crate::receive::Arrivals::new(layer.clock_rate);
             layer.clock = crate::receive::ClockMap::default();

@@ -66,8 +66,13 @@ impl Earshot {
         Self { loudest: Loudest::new(talkers), voices: Vec::new(), talkers }
     }
 
-    pub(crate) fn set_talkers(&mut self, now: Instant, talkers: usize) {
-        self.voices.retain(|voice| now.saturating_duration_since(voice.heard) < FORGET);
+    /// `is_there`: of those that are gone nothing is kept.
+    pub(crate) fn set_talkers(&mut self, now: Instant, talkers: usize, is_there: impl Fn(LayerKey) -> bool) {
+        // Who was shut out and says nothing would leave a hole with its next word, if nobody knew any more that it was.
+        self.voices.retain(|voice| {
+            let lately = now.saturating_duration_since(voice.heard) < FORGET;
+            lately || (!voice.is_let_in && is_there(voice.layer))
+        });
         if self.talkers != talkers {
             self.talkers = talkers;
             self.loudest.set_limit(now, talkers);
@@ -155,9 +160,9 @@ mod tests {
         let mut stage = Stage::new(1);
         stage.rounds(&[TALK, ROOM], 50);
         assert_eq!(stage.rounds(&[TALK, TALK], 100), [(100, 0), (0, 0)]);
-        stage.earshot.set_talkers(stage.now, 2);
+        stage.earshot.set_talkers(stage.now, 2, |_| true);
         assert_eq!(stage.rounds(&[TALK, TALK], 100), [(100, 0), (100, 1)]);
-        stage.earshot.set_talkers(stage.now, 1);
+        stage.earshot.set_talkers(stage.now, 1, |_| true);
         let let_in = stage.rounds(&[TALK, TALK], 100);
         assert_eq!(let_in.iter().map(|(count, _)| count).sum::<usize>(), 100, "{let_in:?}");
     }
@@ -183,6 +188,24 @@ mod tests {
         stage.rounds(&[TALK, TALK], 10);
         stage.now += Duration::from_millis(300);
         assert_eq!(voices(&stage), Voices::default());
+    }
+
+    #[test]
+    fn who_was_shut_out_and_silent_leaves_no_hole() {
+        let mut stage = Stage::new(1);
+        assert_eq!(stage.rounds(&[TALK, ROOM], 3000), [(3000, 0), (0, 0)]);
+        for _ in 0..11 {
+            stage.rounds(&[TALK], 50);
+            stage.earshot.set_talkers(stage.now, 1, |_| true);
+        }
+        assert_eq!(stage.earshot.shut_out().count(), 1, "its hole is closed too when the way becomes wide");
+        stage.earshot.set_talkers(stage.now, 2, |_| true);
+        assert_eq!(stage.rounds(&[TALK, TALK], 10), [(10, 0), (10, 1)]);
+        // Of tracks that ended nothing is kept.
+        stage.rounds(&[TALK, ROOM, ROOM], 50);
+        stage.now += FORGET;
+        stage.earshot.set_talkers(stage.now, 2, |layer| layer == Key::from_bits(2));
+        assert_eq!(stage.earshot.voices.len(), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::codec::{self, Vp8Descriptor, Vp9Descriptor};
 use crate::core::Core;
 use crate::counters::Count;
 use crate::ids::{Kind, Source};
-use crate::limits::VIEWER_QUEUE_MAX;
+use crate::limits::{NACK_GAP_MAX, VIEWER_QUEUE_MAX};
 use crate::microphone::Kept;
 use crate::negotiate::{Codec, CodecKind};
 use crate::output::Step;
@@ -208,6 +208,10 @@ impl Core {
         header.ssrc = ssrc;
         header.seq = original;
         let seq = crate::rtp::extend(highest, original);
+        if seq > highest + NACK_GAP_MAX {
+            // Nothing so far ahead was ever asked for; it would make all that comes by itself too old.
+            return self.counters.one(Count::RtpMalformed);
+        }
         // The header moves up over the two bytes of the original number.
         packet.copy_within(..header.len, crate::rtp::RTX_OSN_LEN);
         let Some(packet) = packet.get(crate::rtp::RTX_OSN_LEN..) else { return };
@@ -304,7 +308,7 @@ impl Core {
             }
         }
         if forward && !layer.relays.is_empty() {
-            let relayed = Relayed { seq: number, codec: layer.codec, header, extensions, packet };
+            let relayed = Relayed { epoch: layer.epoch, seq: number, codec: layer.codec, header, extensions, packet };
             self.outbox.parcels.packet(layer.relays, layer.track, layer.index, &relayed);
         }
         let viewers = if forward { layer.viewers.as_slice() } else { &[] };

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::TransportKey;
 use super::feedback::{COMPOUND_LEN_MAX, FEEDBACK_SSRC, layers_of, send_compound};
 use crate::core::Core;
+use crate::receive::ClockPoint;
 use crate::rtcp::{ReportBlock, RtcpWriter, ntp_from_unix_us, ntp_middle};
 use crate::timers::Timer;
 
@@ -70,10 +71,8 @@ impl Core {
                 && let Some(layer) = layers.get(layer_key)
                 && let (Some(point), Some(shift)) = (layer.clock.last(), subscription.rewrite.timestamp_shift_of(layer_key))
             {
-                let since_us = now.saturating_duration_since(point.at).as_micros() as u64;
-                info.ntp = point.ntp.wrapping_add((since_us << 32) / 1_000_000);
-                let ticks = since_us * u64::from(sending.clock_rate) / 1_000_000;
-                info.rtp_timestamp = point.timestamp.wrapping_add(ticks as u32).wrapping_add(shift);
+                let (ntp, timestamp) = goes_on(point, now, sending.clock_rate);
+                (info.ntp, info.rtp_timestamp) = (ntp, timestamp.wrapping_add(shift));
             }
             subscription.reports.note(now, ntp_middle(info.ntp));
             if COMPOUND_LEN_MAX - len < 28 + 24 {
@@ -93,8 +92,30 @@ impl Core {
     }
 }
 
+/// What a publisher's clock shows by now, and its timestamps. It may have told it long ago: one that is muted says nothing.
+fn goes_on(point: ClockPoint, now: Instant, clock_rate: u32) -> (u64, u32) {
+    // In 64 bits the shift would lose its high ones after 71 minutes.
+    let since_us = now.saturating_duration_since(point.at).as_micros();
+    let ticks = since_us * u128::from(clock_rate) / 1_000_000;
+    (point.ntp.wrapping_add(((since_us << 32) / 1_000_000) as u64), point.timestamp.wrapping_add(ticks as u32))
+}
+
 fn begin(slot: &mut [u8], blocks: &[ReportBlock]) -> usize {
     let mut writer = RtcpWriter::new(slot.get_mut(..COMPOUND_LEN_MAX).unwrap_or_default());
     writer.receiver_report(FEEDBACK_SSRC, blocks);
     writer.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_told_long_ago_goes_on() {
+        let at = Instant::now();
+        let point = ClockPoint { ntp: 1_000 << 32, timestamp: 7, at };
+        let minutes = 72;
+        let (ntp, timestamp) = goes_on(point, at + Duration::from_secs(60 * minutes), 90_000);
+        assert_eq!((ntp >> 32, timestamp), (1_000 + 60 * minutes, 7 + 72 * 60 * 90_000));
+    }
 }

@@ -82,7 +82,7 @@ impl Core {
         if let Some(layer) = self.layers.get_mut(source.layer) {
             let point = ClockPoint { ntp, timestamp, at: now };
             layer.clock.note(point);
-            self.outbox.parcels.clock(layer.relays, layer.track, layer.index, point);
+            self.outbox.parcels.clock(layer.relays, layer.track, (layer.index, layer.epoch), point);
             layer.arrivals.note_sender_report(now, ntp);
         }
     }

@@ -199,3 +199,24 @@ fn a_backup_is_of_a_track_of_ones_own_and_there_is_one() {
     }
     assert_eq!(people.world.counter("unknown_name"), refused + 4);
 }
+
+#[test]
+fn a_publisher_that_changes_its_codec_with_every_picture_is_told_of_once() {
+    let mut world = World::new(136);
+    world.descriptors = true;
+    let ann = world.join("ann");
+    world.vp8_alone = true;
+    let eve = world.join("eve");
+    let camera = world.camera(ann, "cam", &[]);
+    world.run(3 * SECOND);
+    let told = |world: &World, is: fn(&Signal) -> bool| world.clients[eve].signals.iter().filter(|signal| is(signal)).count();
+    let subscribed = |world: &World| told(world, |signal| matches!(signal, Signal::Subscribed { .. }));
+    assert_eq!(subscribed(&world), 1);
+    let mut other = Some(Encoder::new(Mode::L3T3Key, Codec::Av1, true));
+    for _ in 0..1000 {
+        std::mem::swap(&mut world.producers[camera].encoder, &mut other);
+        world.run(world.producers[camera].every);
+    }
+    assert!(subscribed(&world) <= 2, "{}", subscribed(&world));
+    assert_eq!(told(&world, |signal| matches!(signal, Signal::Undecodable { .. })), 1);
+}

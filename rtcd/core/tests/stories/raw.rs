@@ -16,6 +16,7 @@ use crate::world::{Dice, World, announced, call};
 
 /// Payload types and extension numbers of the offer.
 pub const OPUS: u8 = 111;
+pub const OPUS_AGAIN: u8 = 112;
 pub const MID: u8 = 1;
 pub const TRANSPORT_CC: u8 = 3;
 
@@ -141,11 +142,22 @@ impl Raw {
             outbound: None,
             profile: None,
         };
-        raw.offer(world, fingerprint, 1).map(|()| raw)
+        raw.offer(world, OFFER, fingerprint, 1).map(|()| raw)
     }
 
-    fn offer(&mut self, world: &mut World, fingerprint: &str, id: u32) -> Result<(), String> {
-        let sdp = OFFER.replace("FINGERPRINT", fingerprint).replace('\n', "\r\n");
+    /// Offers again: lost sound is sent again as [`OPUS_AGAIN`] (RFC 4588).
+    pub fn offer_repair(&mut self, world: &mut World) {
+        let text = OFFER.replacen("UDP/TLS/RTP/SAVPF 111", "UDP/TLS/RTP/SAVPF 111 112", 1).replacen(
+            "a=rtpmap:111 opus/48000/2\n",
+            "a=rtpmap:111 opus/48000/2\na=rtpmap:112 rtx/48000/2\na=fmtp:112 apt=111\n",
+            1,
+        );
+        let fingerprint = format!("a=fingerprint:sha-256 {}", sha256(&self.certificate.certificate));
+        self.offer(world, &text, &fingerprint, 2).unwrap();
+    }
+
+    fn offer(&mut self, world: &mut World, text: &str, fingerprint: &str, id: u32) -> Result<(), String> {
+        let sdp = text.replace("FINGERPRINT", fingerprint).replace('\n', "\r\n");
         world.tell(Input::Offer { peer: self.id.clone(), sdp: &sdp, id });
         let reply = world.told.iter().rev().find_map(|(peer, signal)| match signal {
             Signal::Answer { sdp, .. } if *peer == self.id => Some(Ok(sdp.clone())),
@@ -211,15 +223,29 @@ impl Raw {
         world.inject(self.address, &packet);
     }
 
+    /// The sound of that number once more; after its first packet a browser's source says no longer which section it belongs to.
+    pub fn send_again(&self, world: &mut World, ssrc: u32, index: u64, number: u16, payload: &[u8], names_section: bool) {
+        let payload = [&number.to_be_bytes(), payload].concat();
+        let packet = self.protect_as(OPUS_AGAIN, names_section, ssrc, index, &payload);
+        world.inject(self.address, &packet);
+    }
+
     pub fn protect(&self, ssrc: u32, index: u64, payload: &[u8]) -> Vec<u8> {
+        self.protect_as(OPUS, true, ssrc, index, payload)
+    }
+
+    fn protect_as(&self, payload_type: u8, names_section: bool, ssrc: u32, index: u64, payload: &[u8]) -> Vec<u8> {
         let mut slot = vec![0; 12 + 12 + payload.len() + 32];
         slot[0] = 0x90;
-        slot[1] = OPUS;
+        slot[1] = payload_type;
         slot[2..4].copy_from_slice(&(index as u16).to_be_bytes());
         slot[4..8].copy_from_slice(&(index as u32 * 960).to_be_bytes());
         slot[8..12].copy_from_slice(&ssrc.to_be_bytes());
         // One-byte form: mid "0", audio level 20 with voice, padding.
         slot[12..20].copy_from_slice(&[0xBE, 0xDE, 0, 1, MID << 4, b'0', 2 << 4, 0x80 | 20]);
+        if !names_section {
+            slot[16..18].fill(0);
+        }
         let len = self.outbound.as_ref().unwrap().protect(&mut slot, 20, &[], payload, index).unwrap();
         slot.truncate(len);
         slot

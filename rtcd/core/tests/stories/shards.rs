@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rtcd_core::input::TrackSettings;
-use rtcd_core::output::Event;
+use rtcd_core::output::{Event, Signal};
 use rtcd_core::{Input, TapId, TrackId};
 
+use crate::raw::Raw;
 use crate::world::{End, Given, MS, Profile, World, call, holes, read_vp8};
 
 /// People on all shards of a node, as chance will have it.
@@ -121,6 +122,32 @@ fn a_track_nobody_elsewhere_wants_does_not_cross() {
     world.tell(Input::Subscribe { peer: world.peer(ben), track, wanted: true });
     world.run(Duration::from_secs(1));
     assert!(world.heard(ben, "TR_ann").len() >= 40);
+}
+
+#[test]
+fn nothing_crosses_to_a_shard_whose_last_viewer_left() {
+    let mut world = World::with_shards(19, 2);
+    let ann = join_on(&mut world, "ann", 0);
+    let ben = join_on(&mut world, "ben", 1);
+    let cleo = join_on(&mut world, "cleo", 0);
+    world.camera(ann, "cam", &["q", "h", "f"]);
+    world.microphone(ann, "ann");
+    world.settle();
+    // Cleo's picture is small: the large one is for Ben alone.
+    let settings = TrackSettings { disabled: false, layer_max: 0, width: 0, height: 0, fps: 0, priority: 0 };
+    world.tell(Input::TrackSettings { peer: world.peer(cleo), track: TrackId::new("TR_cam").unwrap(), settings });
+    world.run(Duration::from_secs(6));
+    world.tell(Input::Leave { peer: world.peer(ben) });
+    world.run(Duration::from_secs(6));
+    let (out, unknown) = (world.counter("packets_relayed_out"), world.counter("relay_unknown"));
+    world.run(Duration::from_secs(2));
+    assert_eq!((world.counter("packets_relayed_out"), world.counter("relay_unknown")), (out, unknown));
+    assert!(unknown < 50, "{unknown}");
+    let told = world.clients[ann].signals.iter().rev().find_map(|signal| match signal {
+        Signal::WantedLayers { layers, .. } => Some(layers.iter().map(|(_, wanted)| *wanted).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(told, Some(vec![true, false, false]), "its publisher is not asked for what nobody sees");
 }
 
 #[test]
@@ -260,6 +287,32 @@ fn parcels_that_find_no_room_are_loss_like_any_other() {
     assert!(world.heard(ben, "TR_ann").len() >= 98);
     assert!(world.heard(ben, "TR_cam").len() >= 55);
     assert_eq!(holes(&world.heard(ben, "TR_cam")), 0);
+}
+
+#[test]
+fn a_restart_whose_parcel_found_no_room_silences_nobody() {
+    let mut world = World::with_shards(20, 2);
+    let mut raw = Raw::join(&mut world, "raw", 1);
+    raw.connect(&mut world);
+    let place = world.shards.as_ref().unwrap().spread.shard_of(&raw.id).unwrap();
+    let ben = join_on(&mut world, "ben", 1 - place);
+    world.settle();
+    let sound = |count: u8| [0xFC, 1, count, 0, 0, 0];
+    for n in 0..50 {
+        raw.send_rtp(&mut world, 1, 30_000 + u64::from(n), &sound(n));
+        world.run(20 * MS);
+    }
+    assert!(world.heard(ben, "TR_raw").len() >= 45, "{}", world.heard(ben, "TR_raw").len());
+    world.clients[ben].heard.clear();
+    // The first packet under another source number does not cross.
+    for n in 0..50 {
+        world.shards.as_mut().unwrap().full = if n == 0 { 1000 } else { 0 };
+        raw.send_rtp(&mut world, 2, 10 + u64::from(n), &sound(n));
+        world.run(20 * MS);
+    }
+    let heard = world.heard(ben, "TR_raw");
+    assert!(heard.len() >= 45, "{}", heard.len());
+    assert_eq!(holes(&heard), 0);
 }
 
 #[test]

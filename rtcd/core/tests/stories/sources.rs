@@ -113,6 +113,58 @@ fn a_long_call_does_not_run_out_of_source_numbers() {
     assert_eq!(world.heard(ben, "TR_eve").len(), before + 1);
 }
 
+#[test]
+fn what_is_sent_again_of_an_earlier_source_is_not_taken_for_the_next_ones() {
+    let mut world = World::new(183);
+    let ben = world.join("ben");
+    let mut eve = Raw::join(&mut world, "eve", 1);
+    eve.offer_repair(&mut world);
+    eve.connect(&mut world);
+    world.settle();
+    for seq in 0..20 {
+        eve.send_rtp(&mut world, 1, seq, &opus(1, seq as u8));
+        world.run(20 * MS);
+    }
+    eve.send_again(&mut world, 2, 0, 19, &opus(1, 19), true);
+    world.run(20 * MS);
+    assert_eq!(world.counter("packets_recovered"), 1);
+    // Another source, of which number 20 is on its way.
+    for seq in (0..20).chain(21..40) {
+        eve.send_rtp(&mut world, 3, seq, &opus(3, seq as u8));
+        world.run(20 * MS);
+    }
+    world.clients[ben].heard.clear();
+    eve.send_again(&mut world, 2, 1, 20, &opus(1, 20), false);
+    world.run(20 * MS);
+    assert_eq!(world.counter("packets_recovered"), 1);
+    eve.send_again(&mut world, 4, 0, 20, &opus(3, 20), true);
+    world.run(20 * MS);
+    assert_eq!(world.counter("packets_recovered"), 2, "its own");
+    let heard = world.heard(ben, "TR_eve");
+    assert_eq!(heard.iter().map(|packet| packet.payload[1]).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn nothing_sent_again_is_far_ahead_of_what_came() {
+    let mut world = World::new(184);
+    let ben = world.join("ben");
+    let mut eve = Raw::join(&mut world, "eve", 1);
+    eve.offer_repair(&mut world);
+    eve.connect(&mut world);
+    world.settle();
+    for seq in 0..100 {
+        if seq == 50 {
+            eve.send_again(&mut world, 2, 0, 30_000, &opus(1, 0), true);
+        }
+        eve.send_rtp(&mut world, 1, seq, &opus(1, seq as u8));
+        world.run(20 * MS);
+    }
+    world.run(100 * MS);
+    assert_eq!(world.counter("packets_recovered"), 0);
+    let heard = world.heard(ben, "TR_eve");
+    assert_eq!((heard.len(), holes(&heard)), (100, 0));
+}
+
 /// what leaves carries the extensions that were negotiated and no others, no foreign sources, and names nobody.
 #[test]
 fn only_negotiated_extensions_and_random_names_leave() {

@@ -120,6 +120,13 @@ impl ShardHandle {
         answer.await.map_err(|_| ShardGone)
     }
 
+    /// Without a thread: what it would be told comes out here.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> (Self, mpsc::Receiver<Command>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        (Self { commands, waker: Waker::new().unwrap(), pulse: Arc::new(Pulse::new()) }, receiver)
+    }
+
     /// Share of the last second the thread was busy, 0…1.
     #[must_use]
     pub fn load(&self) -> f64 {

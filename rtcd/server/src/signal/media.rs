@@ -144,3 +144,57 @@ impl Media {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rtcd_core::input::{TapScope, Transports};
+    use rtcd_core::limits::TAPS_PER_CALL_MAX;
+
+    use super::*;
+    use crate::tap::queue::{TapReceiver, channel};
+
+    fn join(call: &CallId) -> Command {
+        Command::Join(Box::new(Join {
+            call: call.clone(),
+            peer: PeerId::new("PA_ann").unwrap(),
+            transports: Transports::Two,
+            audio_levels: false,
+            can_publish: true,
+            can_subscribe: true,
+            can_publish_data: true,
+            auto_subscribe: true,
+            adaptive_stream: false,
+            playout_delay: None,
+        }))
+    }
+
+    #[tokio::test]
+    async fn the_reader_of_one_tap_too_many_is_not_left_waiting() {
+        let (shard, mut told) = ShardHandle::for_tests();
+        let mut media = Media::new(0, vec![shard], 48);
+        let call = CallId::new("t/call").unwrap();
+        media.command(join(&call)).await;
+        let scope = TapScope { consent_needed: false, audio: true, video: true, screen_only: false };
+        let mut readers: Vec<TapReceiver> = Vec::new();
+        for n in 0..=TAPS_PER_CALL_MAX {
+            let (sink, reader) = channel();
+            let tap = TapId::new(&n.to_string()).unwrap();
+            media.command(Command::TapOpen { call: call.clone(), tap, scope, sink }).await;
+            readers.push(reader);
+        }
+        // The thread keeps the sinks of those that it opens.
+        let mut opened = Vec::new();
+        while let Ok(command) = told.try_recv() {
+            if let Command::TapOpen { sink, .. } = command {
+                opened.push(sink);
+            }
+        }
+        assert_eq!(opened.len(), TAPS_PER_CALL_MAX);
+        for (n, mut reader) in readers.into_iter().enumerate() {
+            let ends = tokio::time::timeout(Duration::from_millis(50), reader.next()).await;
+            assert_eq!(ends.is_ok_and(|item| item.is_none()), n == TAPS_PER_CALL_MAX, "{n}");
+        }
+    }
+}

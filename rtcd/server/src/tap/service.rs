@@ -27,6 +27,9 @@ use crate::signal::bucket::Bucket;
 use crate::signal::desk::{moment, short};
 use crate::signal::seam::{AdapterInput, RoomAnswer, RoomFault, RoomRequest};
 
+const DOES_NOT_READ: &str = "the tap was closed because it does not read; open it again";
+const TOO_MANY_TAPS: &str = "the call has as many taps as one call may have; end a recording or captions of it, then open this one again";
+
 /// The service.
 #[derive(Clone)]
 pub struct TapService {
@@ -174,6 +177,7 @@ impl Session {
         let mut captions = Bucket::new(CAPTIONS_PER_S, CAPTIONS_PER_S * 2.0, Instant::now());
         // The core has closed its tap. Why, the desk tells, perhaps a moment later.
         let mut closed: Option<tokio::time::Instant> = None;
+        let mut given = false;
         while open {
             if self.part.as_ref().is_some_and(Part::is_over) {
                 let rest = self.gather(&mut queue, None);
@@ -213,6 +217,7 @@ impl Session {
                 },
                 item = queue.next(), if closed.is_none() => match item {
                     Some(item) => {
+                        given = true;
                         tokio::time::sleep(TAP_BATCH).await;
                         let batch = self.gather(&mut queue, Some(item));
                         open = self.send(&sender, batch).await;
@@ -224,7 +229,9 @@ impl Session {
                     None => closed = Some(tokio::time::Instant::now()),
                 },
                 () = until_unexplained(closed), if !self.emptied => {
-                    let _ = sender.send(Err(Status::resource_exhausted("the tap was closed because it does not read; open it again"))).await;
+                    // Whom nothing was ever given did not fall behind with it: there was no place for it.
+                    let why = if given { DOES_NOT_READ } else { TOO_MANY_TAPS };
+                    let _ = sender.send(Err(Status::resource_exhausted(why))).await;
                     break;
                 }
             }
