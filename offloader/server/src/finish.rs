@@ -68,7 +68,8 @@ impl App {
                 if fence == job.fence {
                     self.flush_copies(&job).await;
                 }
-                if matches!(outcome, Outcome::Blocked { .. }) {
+                // A publication is blocked by who is to get it.
+                if matches!(outcome, Outcome::Blocked { .. }) && job.spec.kind.made_by().is_none() {
                     self.counts.no_room.fetch_add(1, Ordering::Relaxed);
                 }
                 let (job, ()) = self.store.change_job(id, |job, now_ms| job.finish(fence, outcome.clone(), now_ms, random())).await?;

@@ -120,9 +120,9 @@ async fn an_offloader_that_starts_waits_for_no_table_that_others_write() {
     writing.rollback().await.unwrap();
     // Tables of another version are brought up to date, once nobody is in the way.
     sqlx::query("UPDATE tables_made SET statements = 'of another version'").execute(&others).await.unwrap();
-    sqlx::query("ALTER TABLE jobs DROP COLUMN failed_checkpoint").execute(&others).await.unwrap();
+    sqlx::query("ALTER TABLE jobs DROP COLUMN failed_checkpoint, DROP COLUMN blocked").execute(&others).await.unwrap();
     Store::open(&database).await.unwrap();
-    sqlx::query("SELECT failed_checkpoint FROM jobs").fetch_all(&others).await.unwrap();
+    sqlx::query("SELECT failed_checkpoint, blocked FROM jobs").fetch_all(&others).await.unwrap();
 }
 
 #[tokio::test]

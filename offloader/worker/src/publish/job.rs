@@ -36,7 +36,8 @@ pub async fn run(address: &JobAddress, order: PublishOrder, lease: &Lease) -> Ou
     let mut publication =
         Publication { address, order: &order, site, job_id, files, language, state: order.checkpoint.clone(), chunk: FIRST_CHUNK };
     let mut word = lease.watch();
-    let mut moved = Instant::now();
+    // Since when nothing was taken. Not since the last step: a piece may be on its way for longer than this is waited.
+    let mut away: Option<Instant> = None;
     let mut backoff = limits::SITE_BACKOFF.0;
     loop {
         // What the server has taken is known to it; a request that is cut off here is found again by the next attempt.
@@ -48,7 +49,7 @@ pub async fn run(address: &JobAddress, order: PublishOrder, lease: &Lease) -> Ou
         let (error, pause) = match step {
             Ok(Step::Posted) => return Outcome::Done("{}".to_owned()),
             Ok(Step::Moved) => {
-                (moved, backoff) = (Instant::now(), limits::SITE_BACKOFF.0);
+                (away, backoff) = (None, limits::SITE_BACKOFF.0);
                 lease.set_progress(publication.progress());
                 continue;
             }
@@ -57,7 +58,7 @@ pub async fn run(address: &JobAddress, order: PublishOrder, lease: &Lease) -> Ou
             Err(Trouble::Away(error)) => (error, backoff),
         };
         tracing::warn!(job = %address.id, "{error}; trying again in {} s", pause.as_secs());
-        if moved.elapsed() > limits::PUBLISH_PATIENCE {
+        if away.get_or_insert_with(Instant::now).elapsed() > limits::SITE_PATIENCE {
             return Outcome::Blocked { error };
         }
         tokio::select! {
