@@ -347,7 +347,7 @@ fn publications_that_nobody_takes_keep_no_place_from_one_that_could_be_made() {
     let jobs = (0..20).map(|n| named(n, 0)).collect();
     let mut server = GoneServer { jobs, at_work: Vec::new(), chosen: 0 };
     // In the first minutes, where those before it had no turn yet, and after hours.
-    for (new, begins, rounds) in [(100, 1_000, 2), (101, 90_000, 1), (102, 7_200_000, 1)] {
+    for (new, begins, rounds) in [(100, 1_000, 2), (101, 200_000, 1), (102, 7_200_000, 1)] {
         for now in (server.at_work.iter().map(|(_, until)| until - GoneServer::PATIENCE_MS).max().unwrap_or(0)..begins).step_by(1_000) {
             server.second(now);
         }
