@@ -60,7 +60,10 @@ pub(super) async fn run(address: &JobAddress, order: &RecordOrder, bot: BotOrder
     let last = tokio::select! {
         last = visit.follow(address, lease, &commands, events) => last,
         outcome = writing.broken() => {
-            let _ = visit.bot.leave().await;
+            // A successor goes on with this session; for the plugin a job is over whose bot has left.
+            if outcome.is_final() {
+                let _ = visit.bot.leave().await;
+            }
             return outcome;
         }
     };

@@ -16,7 +16,7 @@ use common::film::{self, Still, still};
 use common::wer;
 use fake_mattermost::{JobKind, Wants};
 use people::{Camera, Screen, Talker};
-use stage::{Stage, eventually, pixel, probe};
+use stage::{Stage, decoded, eventually, pixel, probe};
 
 /// What a transcript's file says somebody said.
 fn words_of(vtt: &str, name: &str) -> String {
@@ -305,6 +305,49 @@ async fn a_silent_call_has_its_file_and_no_words() {
     assert!(probe(&media.bytes).contains("h264"), "who was there is to be seen");
     assert_eq!(stage.fake.violations(), Vec::<String>::new());
     drop(talker);
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_moment_costs_a_call_that_moment() {
+    stage::in_own_mounts("full_for_a_moment", 128, 8);
+}
+
+/// Run by the test above.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_for_a_moment() {
+    if std::env::var("TEST_SMALL_DISK_MIB").is_err() {
+        return;
+    }
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Town Square");
+    let mut talker = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants::default()).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    let (tracks, _) = common::meeting();
+    talker.say(&tracks[0].1[..16_000 * 5]).await;
+    let (data, ballast) = (stage.dir.path().join("data"), stage.dir.path().join("data/ballast"));
+    let room = archive::free_bytes(&data).unwrap() - (4 << 20);
+    std::fs::write(&ballast, vec![7; room as usize]).unwrap();
+    eventually("the recording waits for room", async || stage.log_has("no room")).await;
+    std::fs::remove_file(&ballast).unwrap();
+    // It goes on in the same session, with what is said from now on.
+    let segments = || stage.manifests().matches("\"kind\":\"segment\"").count();
+    let before = segments();
+    let mut said = 16_000 * 5;
+    while segments() < before + 3 {
+        assert!(said < 16_000 * 60, "nobody records any more");
+        talker.say(&tracks[0].1[..16_000 * 2]).await;
+        said += 16_000 * 2;
+    }
+    assert_eq!(stage.fake.sessions(&channel).len(), 2, "one bot and Ada");
+    stage.fake.stop_recording(&channel);
+    eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    stage.idle().await;
+    let posts = stage.fake.posts();
+    assert_eq!(posts.len(), 1, "{posts:?}");
+    let seconds = decoded(&stage.fake.file(&posts[0].file_ids[0]).unwrap().bytes);
+    assert!(seconds * 16_000.0 > said as f64, "{seconds} s of {} s and a moment", said / 16_000);
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
 }
 
 /// How often a worker of each kind is killed in one call: one time less than its job is given up after.
