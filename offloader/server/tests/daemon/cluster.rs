@@ -400,6 +400,34 @@ async fn ended_recording_of_a_dead_offloader_is_sealed_by_another_from_the_copie
 }
 
 #[tokio::test]
+async fn ended_recording_whose_disk_was_replaced_is_sealed_from_the_copies() {
+    let Some(site) = Site::new() else { return };
+    let _redis = redis(site.redis_port);
+    let mut home = House::empty();
+    let port = free_port();
+    let mut first = site.program(&home, port);
+    let asked = connected(port).await.submit(record("c", "Planning")).await.unwrap().into_inner();
+    let dir = home.path("data/recordings").join(&asked.recording_id);
+    until("a closed segment", || manifest_has(&dir, "\"kind\":\"segment\"")).await;
+    let other = site.node(1_000).await;
+    until_copied(&other.http, &other.url(), &asked.recording_id, 2).await;
+    let worker = pid_of(&home, "record", 1).await;
+    first.0.kill().unwrap();
+    kill_process(worker, Signal::KILL).unwrap();
+    let mut service = other.client().await;
+    service.stop(v1::StopRequest { id: asked.id.clone(), reason: "test".into() }).await.unwrap();
+    first.0.wait().unwrap();
+    until_job(&mut service, &asked.id, "the lease to run out", |job| job.state == i32::from(v1::JobState::Done)).await;
+    // The same node, by its name, with an empty disk.
+    std::fs::remove_dir_all(&dir).unwrap();
+    home.open(site.settings(1_000)).await;
+    home.settled(&asked.recording_id).await;
+    let report: serde_json::Value =
+        home.post(&format!("/recordings/{}/verify", asked.recording_id)).send().await.unwrap().json().await.unwrap();
+    assert!(report["ok"] == true && report["checked_segments"].as_u64() >= Some(2), "{report}");
+}
+
+#[tokio::test]
 async fn offloader_that_ends_in_order_hands_its_recording_over_without_loss() {
     let Some(site) = Site::new() else { return };
     let _redis = redis(site.redis_port);
