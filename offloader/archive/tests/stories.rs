@@ -301,3 +301,18 @@ fn good_lines_after_a_bad_one_are_not_taken_for_a_crash() {
     let opened = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), T0);
     assert!(matches!(opened, Err(CaptureError::Changed(_))));
 }
+
+#[test]
+fn control_characters_of_a_name_are_not_written_and_make_nobody_somebody_else() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let (mut writer, _) = CaptureWriter::open(dir.path(), &site.grant(1), StartInfo::default(), T0).unwrap();
+    writer.consent(T0, yes("ann", true)).unwrap();
+    writer.participant(T0, "ann".into(), "A\0nn\r\n".into(), true).unwrap();
+    writer.track(T0, track("TR_a", "ann\0")).unwrap();
+    assert_eq!(writer.push("TR_a", packet(1, T0)).unwrap(), Pushed::NoConsent, "it was ann who agreed");
+    writer.end(T0 + 1_000_000, "stopped").unwrap();
+    let manifest = std::fs::read(dir.path().join(MANIFEST_FILE)).unwrap();
+    let manifest = archive::manifest::Manifest::parse(&manifest).unwrap();
+    assert_eq!(manifest.participants[0].1.display_name, "A\u{fffd}nn\u{fffd}\u{fffd}");
+    assert_eq!(manifest.tracks[0].info.identity, "ann\u{fffd}");
+}

@@ -9,6 +9,7 @@ use archive::bundle::verify_bundle;
 use conclave_proto::v1;
 use offloader::settings::Settings;
 use offloader::store::Store;
+use offloader::store::catalogue::{Person, RecordingRow};
 use offloader_jobs::{Job, Kind, Spec};
 use rustix::process::{Signal, kill_process};
 
@@ -123,6 +124,26 @@ async fn an_offloader_that_starts_waits_for_no_table_that_others_write() {
     sqlx::query("ALTER TABLE jobs DROP COLUMN failed_checkpoint, DROP COLUMN blocked").execute(&others).await.unwrap();
     Store::open(&database).await.unwrap();
     sqlx::query("SELECT failed_checkpoint, blocked FROM jobs").fetch_all(&others).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_that_postgresql_does_not_take_keeps_no_recording_out_of_the_catalogue() {
+    let Some((_postgres, database)) = postgres() else { return eprintln!("no PostgreSQL on this machine: not tested") };
+    let store = Store::open(&database).await.unwrap();
+    let recording = RecordingRow { id: "rec-1".into(), tenant: "t".into(), ..RecordingRow::default() };
+    let people = [Person { identity: "u-1".into(), display_name: "A\0nn".into() }];
+    let spec = Spec {
+        kind: Kind::Record,
+        tenant: "t".into(),
+        call_id: "c".into(),
+        recording_id: "rec-1".into(),
+        idempotency_key: "k".into(),
+        params: "{}".into(),
+    };
+    assert!(store.add_recording(&recording, &people, &Job::new("job-1".into(), spec, 1)).await.unwrap());
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&database).await.unwrap();
+    let (name,): (String,) = sqlx::query_as("SELECT display_name FROM recording_people").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(name, "A\u{fffd}nn");
 }
 
 #[tokio::test]
