@@ -4,6 +4,7 @@ use bytes::Bytes;
 use offloader_jobs::mattermost::UploadCheckpoint;
 use rtc_client::mattermost::{Sent, Site, SiteError};
 
+use super::job::is_nobodys;
 use crate::job::JobAddress;
 use crate::limits::{UPLOAD_CHUNK, UPLOAD_FIRST};
 
@@ -49,7 +50,7 @@ pub(super) async fn advance(
     let size = content.size();
     let offset = match site.upload(&state.id).await {
         Ok(upload) => upload.file_offset,
-        Err(error) if error.status() == Some(404) => {
+        Err(error) if error.status() == Some(404) && !is_nobodys(&error) => {
             // Gone, or whole in the moment that its answer was lost: what was sent cannot be named any more.
             state.id.clear();
             return Ok(false);

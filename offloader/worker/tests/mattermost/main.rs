@@ -264,8 +264,10 @@ async fn what_goes_wrong_on_the_way_costs_no_file_and_makes_no_second_post() {
     stage.fake.stop_recording(&channel);
     eventually("a publication waits for the session", async || stage.log_has("the bot's session is not taken")).await;
     assert!(stage.fake.posts().is_empty());
+    stage.fake.faults(|faults| (faults.unauthorised, faults.no_plugin) = (false, true));
+    eventually("a publication waits for the plugin", async || stage.log_has("nobody answers for the Calls plugin")).await;
     stage.fake.faults(|faults| {
-        (faults.unauthorised, faults.bad_gateway, faults.broken_uploads, faults.lost_answers) = (false, 3, 2, 2);
+        (faults.no_plugin, faults.bad_gateway, faults.broken_uploads, faults.lost_answers) = (false, 3, 2, 2);
     });
     eventually("both posts", async || stage.fake.posts().len() >= 2).await;
     stage.idle().await;
