@@ -60,6 +60,8 @@ pub(super) async fn advance(
     let left = size.saturating_sub(offset);
     let length = left.min(*chunk);
     let body = match content {
+        // All of it is there, and the server ended before it made the file: asked again, it makes it.
+        _ if length == 0 => reqwest::Body::from(Bytes::new()),
         Content::Media { .. } => piece(address, offset, length).await?,
         Content::Text(bytes) => {
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -70,6 +72,11 @@ pub(super) async fn advance(
         Ok(Sent::Complete(id)) => {
             state.file_id = id;
             Ok(true)
+        }
+        Ok(Sent::Incomplete) if length == 0 => {
+            // It never does.
+            state.id.clear();
+            Ok(false)
         }
         Ok(Sent::Incomplete) => Ok(false),
         Err(error) => {

@@ -268,6 +268,7 @@ async fn what_goes_wrong_on_the_way_costs_no_file_and_makes_no_second_post() {
     eventually("a publication waits for the plugin", async || stage.log_has("nobody answers for the Calls plugin")).await;
     stage.fake.faults(|faults| {
         (faults.no_plugin, faults.bad_gateway, faults.broken_uploads, faults.lost_answers) = (false, 3, 2, 2);
+        faults.unfinished_uploads = 1;
     });
     eventually("both posts", async || stage.fake.posts().len() >= 2).await;
     stage.idle().await;
@@ -297,8 +298,11 @@ async fn a_silent_call_has_its_file_and_no_words() {
         started(&asked.recording.id) && started(&asked.transcription.as_ref().unwrap().id)
     })
     .await;
+    // All of the file is taken, and no file made of it, however often that is asked for: then it is sent anew.
+    stage.fake.faults(|faults| faults.unfinished_uploads = 2);
     stage.fake.stop_recording(&channel);
     eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    assert_eq!(stage.fake.uploads_made(), 2);
     eventually("nothing is left of either job", async || stage.log_has("nobody said anything")).await;
     stage.idle().await;
     let posts = stage.fake.posts();
