@@ -123,7 +123,7 @@ impl Store {
         sqlx::query(sql)
             .bind(&seal.root)
             .bind(manifest.started_at_us / 1000)
-            .bind(manifest.ended_at_us() / 1000)
+            .bind(manifest.shown_until_us() / 1000)
             .bind(i64::from(has_video))
             .bind(gaps as i64)
             .bind(id)

@@ -43,7 +43,7 @@ pub fn render(order: &RenderOrder, go_on: &mut dyn FnMut(f32) -> bool) -> anyhow
         return track::write(&recording, &order.output_dir, go_on);
     }
     let origin = origin_us(&recording);
-    let duration_us = (recording.ended_at_us() - origin).max(0);
+    let duration_us = (recording.shown_until_us() - origin).max(0);
     let mut videos = Vec::new();
     for track in recording.tracks().iter().filter(|t| t.info.kind == "video" && !t.segments.is_empty()) {
         match VideoTrack::open(&recording, track)? {
