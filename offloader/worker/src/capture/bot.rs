@@ -302,12 +302,10 @@ impl Visit {
                 }
             }
             mm::Event::Track(info) => self.track_came(info),
-            mm::Event::TrackEnded { track_id } => {
-                if let Some(commands) = commands {
-                    self.track_ended(commands, &track_id).await;
-                }
-                self.tracks.remove(&track_id);
-            }
+            mm::Event::TrackEnded { track_id } => match commands {
+                Some(commands) => self.track_ended(commands, &track_id).await,
+                None => drop(self.tracks.remove(&track_id)),
+            },
             mm::Event::TrackMuted { kind: mm::TrackKind::Voice, session_id, muted, .. } => {
                 self.notes.changed(if muted { UserChange::Muted } else { UserChange::Unmuted }, &session_id);
             }

@@ -313,6 +313,31 @@ async fn a_silent_call_has_its_file_and_no_words() {
     drop(talker);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_before_their_name_is_known_is_heard_all_the_same() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Town Square");
+    let ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants::default()).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    // Nobody can say who is who for longer than Grace is there.
+    stage.fake.faults(|faults| faults.profile_failures = u32::MAX);
+    let mut grace = Talker::join(&stage.fake, &channel, "grace-hopper", 1).await;
+    let (tracks, _) = common::meeting();
+    let said = &tracks[0].1[..16_000 * 3];
+    grace.say(said).await;
+    grace.bot.leave().await.unwrap();
+    eventually("nobody knows who that was", async || stage.log_has("the site cannot say who this is")).await;
+    stage.fake.stop_recording(&channel);
+    eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), stage.fake.file(&stage.fake.posts()[0].file_ids[0]).unwrap().bytes).unwrap();
+    let loud = |samples: &[f32]| samples.iter().filter(|sample| sample.abs() > 0.05).count();
+    let (heard, said) = (loud(&film::sound(file.path())), loud(said));
+    assert!(heard * 10 > said * 7, "{heard} loud samples in the film, {said} were said");
+    drop(ada);
+}
+
 #[test]
 fn a_disk_that_is_full_for_a_moment_costs_a_call_that_moment() {
     stage::in_own_mounts("full_for_a_moment", 128, 8);
