@@ -280,10 +280,8 @@ async fn what_goes_wrong_on_the_way_costs_no_file_and_makes_no_second_post() {
     let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
     assert!(!words_of(&vtt, "Ada Lovelace").is_empty(), "{vtt}");
     assert_eq!(stage.fake.violations(), Vec::<String>::new());
-    // Resumed, not begun anew: little more than the file went over the wire.
-    let sent = stage.fake.upload_bytes();
-    let size: u64 = posts.iter().flat_map(|post| &post.file_ids).map(|id| stage.fake.file(id).unwrap().bytes.len() as u64).sum();
-    println!("{sent} bytes sent for {size}");
+    // Resumed, not begun anew: each file was announced once.
+    assert_eq!(stage.fake.uploads_made(), 3, "{} bytes were sent", stage.fake.upload_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -423,11 +421,14 @@ async fn killed_at_any_moment_everything_comes_out_once() {
         let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
         eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
         let published = || stage.fake.posts().len() >= 2;
-        let (count, ()) = tokio::join!(kill_at_random(&stage, seed, published), async {
+        let begun = std::time::Instant::now();
+        let (count, recorded) = tokio::join!(kill_at_random(&stage, seed, published), async {
             // Each death costs the open segment and the way back; what is said after the last one is there in any case.
             talker.say(&tracks[0].1[..16_000 * 14]).await;
             stage.fake.stop_recording(&channel);
+            let recorded = begun.elapsed().as_secs_f64();
             eventually("both posts", async || published()).await;
+            recorded
         });
         stage.idle().await;
         let kinds: Vec<&str> = stage.fake.posts().iter().map(|post| post.kind).collect();
@@ -435,6 +436,9 @@ async fn killed_at_any_moment_everything_comes_out_once() {
         let posts = stage.fake.posts();
         let media = stage.fake.file(&posts[0].file_ids[0]).unwrap();
         assert!(probe(&media.bytes).contains("h264"), "SEED={seed}");
+        // All of it plays, and it is as long as the recording was, whoever died meanwhile.
+        let seconds = decoded(&media.bytes);
+        assert!((13.5..recorded + 3.0).contains(&seconds), "SEED={seed}: {seconds} s of {recorded} s");
         let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
         assert!(!words_of(&vtt, "Ada Lovelace").is_empty(), "SEED={seed}: {vtt}");
         assert_eq!(stage.fake.violations(), Vec::<String>::new(), "SEED={seed}");
