@@ -367,9 +367,9 @@ async fn film_for_which_there_is_no_room_is_no_failure() {
     let data_key = writer.finish(voice("TR_a", START_US, &[0.1; 160_000]), START_US + 10_000_000);
     let nobody = JobAddress { url: "http://127.0.0.1:9".into(), token: "t".into(), id: "job-1".into(), fence: 1 };
     let lease = Lease::keep(nobody).unwrap();
-    let blocked = |order: RenderOrder| match offload_worker::render::job::run(&order, &lease) {
-        Outcome::Blocked { error } => assert!(error.starts_with("no room on the disk of"), "{error}"),
-        other => panic!("{other:?}"),
+    let blocked = |order: RenderOrder| {
+        let outcome = offload_worker::render::job::run(&order, &lease);
+        assert!(matches!(&outcome, Outcome::Blocked { error } if error.starts_with("no room on the disk of")), "{outcome:?}");
     };
     blocked(RenderOrder { free_bytes_min: u64::MAX, ..order(dir.path(), &data_key) });
     // A disk that is full in the midst of it.
