@@ -209,6 +209,12 @@ impl Fake {
         self.world.lock().violations.clone()
     }
 
+    /// Uploads that were announced.
+    #[must_use]
+    pub fn uploads_made(&self) -> u64 {
+        self.world.lock().uploads_made
+    }
+
     /// Bytes that upload requests carried, those of refused ones too.
     #[must_use]
     pub fn upload_bytes(&self) -> u64 {

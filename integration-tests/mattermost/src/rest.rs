@@ -127,6 +127,7 @@ async fn create_upload(State(world): State<Arc<World>>, Json(asked): Json<Value>
     let upload = Upload { channel: channel.to_owned(), name: name.to_owned(), size, bytes: Vec::new(), requests: 0 };
     let answer = session(&id, &upload);
     state.uploads.insert(id, upload);
+    state.uploads_made += 1;
     (StatusCode::CREATED, Json(answer)).into_response()
 }
 
@@ -186,6 +187,11 @@ async fn take_upload(State(world): State<Arc<World>>, Path(id): Path<String>, bo
     }
     if !whole {
         return StatusCode::NO_CONTENT.into_response();
+    }
+    if state.faults.unfinished_uploads > 0 {
+        state.faults.unfinished_uploads -= 1;
+        let code = if taken.is_empty() { StatusCode::NO_CONTENT } else { StatusCode::BAD_GATEWAY };
+        return code.into_response();
     }
     let Some(upload) = state.uploads.remove(&id) else { return failure(404, "upload session not found") };
     let file = new_id();

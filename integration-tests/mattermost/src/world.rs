@@ -37,6 +37,8 @@ pub struct Faults {
     pub chunk_cap: Option<usize>,
     /// So many uploads break off in the middle of their body.
     pub broken_uploads: u32,
+    /// So many times an upload that has all of its bytes is not made a file: first the answer breaks off, then there is none.
+    pub unfinished_uploads: u32,
     /// So many profile lookups fail.
     pub profile_failures: u32,
     /// So many publications are done without the answer reaching anybody.
@@ -177,6 +179,7 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     pub(crate) violations: Vec<String>,
     pub(crate) upload_bytes: u64,
+    pub(crate) uploads_made: u64,
     pub(crate) tokens_asked: u64,
 }
 

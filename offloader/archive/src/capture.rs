@@ -582,7 +582,10 @@ fn bounded(info: TrackInfo) -> TrackInfo {
     }
 }
 
-fn cut(mut text: String) -> String {
+/// Names, ids and titles: one line that every reader can keep. PostgreSQL takes no U+0000. Replaced and not left out, or two identities
+/// could become one.
+fn cut(text: String) -> String {
+    let mut text = if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text };
     cut_to(&mut text, TEXT_BYTES_MAX);
     text
 }

@@ -495,6 +495,18 @@ impl Manifest {
         media.into_iter().chain(self.end.as_ref().map(|end| end.0)).max().unwrap_or(self.started_at_us)
     }
 
+    /// Where the recording ends for people, Unix µs. An attempt that took it up after an outage only to end it adds hours in which
+    /// nothing was recorded: then that is where the gap begins. A silent call that was taken up in time lasts as long as it did.
+    pub fn shown_until_us(&self) -> i64 {
+        let end_us = self.ended_at_us();
+        match self.gaps.iter().rfind(|gap| gap.reason == GapReason::Worker) {
+            Some(gap) if end_us - gap.to_us < gap.to_us - gap.from_us && self.segments().all(|segment| segment.to_us <= gap.from_us) => {
+                gap.from_us.max(self.started_at_us)
+            }
+            _ => end_us,
+        }
+    }
+
     /// The latest answer of a person.
     pub fn consent_of(&self, identity: &str) -> Option<bool> {
         self.consents.iter().rev().find(|consent| consent.identity == identity).map(|consent| consent.granted)

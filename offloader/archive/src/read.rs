@@ -70,9 +70,9 @@ impl Recording {
         self.manifest.started_at_us
     }
 
-    /// Its end, Unix µs.
-    pub fn ended_at_us(&self) -> i64 {
-        self.manifest.ended_at_us()
+    /// Its end for people, Unix µs.
+    pub fn shown_until_us(&self) -> i64 {
+        self.manifest.shown_until_us()
     }
 
     /// A track's records in the order of their sequence numbers, each once. One segment is in memory at a

@@ -363,3 +363,48 @@ fn good_lines_after_a_bad_one_are_not_taken_for_a_crash() {
     let opened = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), T0);
     assert!(matches!(opened, Err(CaptureError::Changed(_))));
 }
+
+#[test]
+fn recording_taken_up_after_an_outage_only_to_be_ended_is_shown_until_the_outage() {
+    const HOUR: i64 = 3_600_000_000;
+    let shown = |back_us: i64, more: bool, ended_us: i64| {
+        let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+        let (mut first, _) = CaptureWriter::open(dir.path(), &site.grant(1), StartInfo::default(), T0).unwrap();
+        first.consent(T0, yes("ann", true)).unwrap();
+        first.track(T0, track("TR_a", "ann")).unwrap();
+        for n in 0..500 {
+            first.push("TR_a", packet(n, T0 + n as i64 * 20_000)).unwrap();
+        }
+        first.pause(T0 + 10_000_000).unwrap();
+        let (mut second, _) = CaptureWriter::open(dir.path(), &site.grant(2), StartInfo::default(), T0 + back_us).unwrap();
+        if more {
+            second.track(T0 + back_us, track("TR_a", "ann")).unwrap();
+            second.push("TR_a", packet(1_000, T0 + back_us)).unwrap();
+        }
+        second.end(T0 + ended_us, "connection_lost").unwrap();
+        seal(dir.path(), &site.signer, 1).unwrap();
+        let recording = Recording::open(dir.path(), &site.data_key).unwrap();
+        let manifest = recording.manifest();
+        assert_eq!(manifest.end.as_ref().unwrap().0, T0 + ended_us, "the evidence says when it was ended");
+        recording.shown_until_us() - T0
+    };
+    assert_eq!(shown(5 * HOUR, false, 5 * HOUR + 2_000_000), 499 * 20_000);
+    // Something came after it, or a silent call was taken up at once and went on.
+    assert_eq!(shown(5 * HOUR, true, 5 * HOUR + 2_000_000), 5 * HOUR + 2_000_000);
+    assert_eq!(shown(11_000_000, false, HOUR), HOUR);
+}
+
+#[test]
+fn control_characters_of_a_name_are_not_written_and_make_nobody_somebody_else() {
+    let (dir, site) = (tempfile::tempdir().unwrap(), Site::new());
+    let (mut writer, _) = CaptureWriter::open(dir.path(), &site.grant(1), StartInfo::default(), T0).unwrap();
+    writer.consent(T0, yes("ann", true)).unwrap();
+    writer.participant(T0, "ann".into(), "A\0nn\r\n".into(), true).unwrap();
+    writer.track(T0, track("TR_a", "ann\0")).unwrap();
+    assert_eq!(writer.push("TR_a", packet(1, T0)).unwrap(), Pushed::NoConsent, "it was ann who agreed");
+    writer.end(T0 + 1_000_000, "stopped").unwrap();
+    let manifest = std::fs::read(dir.path().join(MANIFEST_FILE)).unwrap();
+    let manifest = archive::manifest::Manifest::parse(&manifest).unwrap();
+    assert_eq!(manifest.participants[0].1.display_name, "A\u{fffd}nn\u{fffd}\u{fffd}");
+    assert_eq!(manifest.tracks[0].info.identity, "ann\u{fffd}");
+}

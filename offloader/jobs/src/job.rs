@@ -156,6 +156,8 @@ pub struct Job {
     pub attempt: u32,
     /// Failures in a row without getting on in between.
     pub failures: u32,
+    /// Times in a row that it could not be done, by no fault of its own.
+    pub blocked: u32,
     /// Grows with every lease, never falls. Whoever writes must name the latest.
     pub fence: u64,
     /// Who works on it.
@@ -191,6 +193,7 @@ impl Job {
             state: State::Queued,
             attempt: 0,
             failures: 0,
+            blocked: 0,
             fence: 0,
             lease: None,
             last_owner: String::new(),

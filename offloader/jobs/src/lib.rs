@@ -20,5 +20,5 @@ pub mod vocabulary;
 
 pub use job::{Job, Kind, Lease, Spec, State};
 pub use place::{Capacity, Load, choose};
-pub use retry::backoff_ms;
+pub use retry::{backoff_ms, blocked_ms};
 pub use transition::{Outcome, Refused};

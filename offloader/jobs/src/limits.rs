@@ -19,8 +19,8 @@ pub const HEALTHY_MS: i64 = 60_000;
 /// Longest wait before another try.
 pub const BACKOFF_MS_MAX: i64 = 60_000;
 
-/// Wait of a job whose machine has no room for it. Short: the disk may be free again in the next moment, and asking costs little.
-pub const BLOCKED_MS: i64 = 5_000;
+/// Longest wait of a job that cannot be done now and loses nothing by waiting.
+pub const BLOCKED_MS_MAX: i64 = 900_000;
 
 /// A time that never comes, with room to count on from it.
 pub const HELD_MS: i64 = i64::MAX / 4;
@@ -59,5 +59,15 @@ pub fn backoff_ms_first(kind: Kind) -> i64 {
         // Every second is missing from the recording.
         Kind::Record | Kind::Caption => 200,
         Kind::Render | Kind::Transcribe | Kind::PublishRecording | Kind::PublishTranscript => 2_000,
+    }
+}
+
+/// First wait of a job that cannot be done now.
+pub fn blocked_ms_first(kind: Kind) -> i64 {
+    match kind {
+        // The disk or the server may be there again in the next moment.
+        Kind::Record | Kind::Caption | Kind::PublishRecording | Kind::PublishTranscript => 5_000,
+        // Each try begins anew, and writes until there is no room again.
+        Kind::Render | Kind::Transcribe => 30_000,
     }
 }

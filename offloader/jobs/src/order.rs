@@ -228,6 +228,9 @@ pub struct RenderOrder {
     /// What it is to hold.
     #[serde(default)]
     pub form: FileForm,
+    /// Stop when the disk would have less free than this with what is made: recordings need it.
+    #[serde(default)]
+    pub free_bytes_min: u64,
 }
 
 /// Order to transcribe.
@@ -251,6 +254,9 @@ pub struct TranscribeOrder {
     /// After a failure of this attempt the job is given up: what cannot be read is left out, and whose it is said.
     #[serde(default)]
     pub last_try: bool,
+    /// As in [`RenderOrder`].
+    #[serde(default)]
+    pub free_bytes_min: u64,
 }
 
 /// What came of a recording.

@@ -58,7 +58,8 @@ impl Capacity {
     }
 }
 
-/// The most urgent of the waiting jobs that fits, the longest waiting first. `bytes` tells what one takes.
+/// The most urgent of the waiting jobs that fits, the longest waiting first, and of publications those whose server was not found
+/// away: many that wait for one server must not keep the places of what goes to another. `bytes` tells what one takes.
 pub fn choose<'a>(
     jobs: impl IntoIterator<Item = &'a Job>,
     kinds: &[Kind],
@@ -70,7 +71,13 @@ pub fn choose<'a>(
     jobs.into_iter()
         .filter(|job| job.state == State::Queued && job.run_after_ms <= now_ms)
         .filter(|job| kinds.contains(&job.spec.kind) && capacity.fits(load, job.spec.kind, || bytes(job)))
-        .min_by_key(|job| (urgency(job.spec.kind), job.created_at_ms))
+        .min_by_key(|job| {
+            let publication = job.spec.kind.made_by().is_some();
+            let since_ms = if publication { job.run_after_ms } else { job.created_at_ms };
+            // Both kinds of publication share their places.
+            let urgency = urgency(if publication { Kind::PublishRecording } else { job.spec.kind });
+            (urgency, publication && job.blocked > 0, since_ms)
+        })
 }
 
 fn urgency(kind: Kind) -> usize {

@@ -1,7 +1,7 @@
 //! How long to wait before another try.
 
 use crate::Kind;
-use crate::limits::{BACKOFF_MS_MAX, backoff_ms_first};
+use crate::limits::{BACKOFF_MS_MAX, BLOCKED_MS_MAX, backoff_ms_first, blocked_ms_first};
 
 /// Doubles with each failure in a row; half of it is chance, so that many jobs do not come back at once.
 /// `random` is any number from outside.
@@ -10,6 +10,18 @@ pub fn backoff_ms(kind: Kind, failures: u32, random: u32) -> i64 {
     let full = (backoff_ms_first(kind) << doublings).min(BACKOFF_MS_MAX);
     let half = full / 2;
     half + i64::from(random) % (half + 1)
+}
+
+/// Wait of a job that could not be done `blocked` times in a row: doubles, for what is away for long must not keep the places of what
+/// could be done now. Not for a call that goes on: asking costs little, and each second is missing from it.
+pub fn blocked_ms(kind: Kind, blocked: u32) -> i64 {
+    let first = blocked_ms_first(kind);
+    match kind {
+        Kind::Record | Kind::Caption => first,
+        Kind::Render | Kind::Transcribe | Kind::PublishRecording | Kind::PublishTranscript => {
+            (first << blocked.saturating_sub(1).min(16)).min(BLOCKED_MS_MAX)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What may happen to a job, and what becomes of it.
 
-use crate::limits::{ATTEMPTS_MAX, BLOCKED_MS, ERROR_BYTES_MAX, HEALTHY_MS, HELD_MS, LEASE_MS, failures_max};
-use crate::{Job, Kind, Lease, State, backoff_ms};
+use crate::limits::{ATTEMPTS_MAX, ERROR_BYTES_MAX, HEALTHY_MS, HELD_MS, LEASE_MS, failures_max};
+use crate::{Job, Kind, Lease, State, backoff_ms, blocked_ms};
 
 /// Something that may not happen to this job now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum Outcome {
     },
     /// Given back without blame: the worker was told to end by its machine.
     Released,
-    /// Its machine cannot do it now (no room on the disk): waits for as long as that takes, here or elsewhere.
+    /// It cannot be done now (no room on the disk, the server that is to get it is away): waits for as long as that takes.
     Blocked {
         /// What is missing and what to do.
         error: String,
@@ -89,6 +89,7 @@ impl Job {
     /// Its worker says how it ended.
     pub fn finish(&mut self, fence: u64, outcome: Outcome, now_ms: i64, random: u32) -> Result<(), Refused> {
         self.owned(fence)?;
+        let blocked = std::mem::take(&mut self.blocked);
         match outcome {
             Outcome::Done { result } => {
                 self.result = result;
@@ -100,7 +101,8 @@ impl Job {
             Outcome::Blocked { error } => {
                 // An attempt that had no room is not one of those that are counted: a full disk ends no recording.
                 self.attempt -= 1;
-                self.again(error, BLOCKED_MS, now_ms);
+                self.blocked = blocked.saturating_add(1);
+                self.again(error, blocked_ms(self.spec.kind, self.blocked), now_ms);
             }
             Outcome::Failed { error, retry: true } => self.fail(error, now_ms, random),
             Outcome::Failed { error, retry: false } => {
@@ -223,6 +225,7 @@ impl Job {
         if self.got_on(now_ms) {
             self.failures = 0;
         }
+        self.blocked = 0;
         self.checkpoint.clone_into(&mut self.failed_checkpoint);
         self.failures += 1;
         if self.failures >= failures_max(self.spec.kind) {

@@ -2,8 +2,8 @@
 
 #![cfg(test)]
 
-use offloader_jobs::limits::{ATTEMPTS_MAX, LEASE_MS, failures_max};
-use offloader_jobs::{Job, Kind, Outcome, Refused, Spec, State};
+use offloader_jobs::limits::{ATTEMPTS_MAX, BLOCKED_MS_MAX, LEASE_MS, PUBLISHING_MAX, failures_max};
+use offloader_jobs::{Capacity, Job, Kind, Load, Outcome, Refused, Spec, State, choose};
 use proptest::prelude::*;
 
 const WORKERS: usize = 4;
@@ -311,6 +311,64 @@ fn recording_that_finds_no_room_waits_for_as_long_as_it_takes() {
     }
     job.stop("enough", now);
     assert_eq!(job.state, State::Done);
+}
+
+/// A machine whose publications go to a server that is gone: each worker waits for a minute and gives its job back.
+struct GoneServer {
+    jobs: Vec<Job>,
+    /// Until when each of those at work waits.
+    at_work: Vec<(usize, i64)>,
+    chosen: u32,
+}
+
+impl GoneServer {
+    const PATIENCE_MS: i64 = 60_000;
+
+    fn second(&mut self, now: i64) {
+        for (n, _) in self.at_work.extract_if(.., |(_, until)| *until <= now) {
+            let fence = self.jobs[n].fence;
+            self.jobs[n].finish(fence, Outcome::Blocked { error: "the server is away".into() }, now, 1).unwrap();
+        }
+        loop {
+            let load = Load { publishing: self.at_work.len(), ..Load::default() };
+            let capacity = Capacity { workers_max: 2, memory: None };
+            let Some(id) = choose(&self.jobs, &Kind::ALL, capacity, load, |_| 0, now).map(|job| job.id.clone()) else { return };
+            let n = self.jobs.iter().position(|job| job.id == id).unwrap();
+            self.jobs[n].lease("w", now).unwrap();
+            self.at_work.push((n, now + Self::PATIENCE_MS));
+            self.chosen += 1;
+        }
+    }
+}
+
+#[test]
+fn publications_that_nobody_takes_keep_no_place_from_one_that_could_be_made() {
+    let named = |n: i64, now| Job { id: format!("job-{n}"), ..Job::new(String::new(), job(Kind::PublishRecording).spec, now) };
+    let jobs = (0..20).map(|n| named(n, 0)).collect();
+    let mut server = GoneServer { jobs, at_work: Vec::new(), chosen: 0 };
+    // In the first minutes, where those before it had no turn yet, and after hours.
+    for (new, begins, rounds) in [(100, 1_000, 2), (101, 200_000, 1), (102, 7_200_000, 1)] {
+        for now in (server.at_work.iter().map(|(_, until)| until - GoneServer::PATIENCE_MS).max().unwrap_or(0)..begins).step_by(1_000) {
+            server.second(now);
+        }
+        server.jobs.push(named(new, begins));
+        let n = server.jobs.len() - 1;
+        let mut now = begins;
+        while server.jobs[n].state == State::Queued {
+            server.second(now);
+            assert!(now - begins <= rounds * GoneServer::PATIENCE_MS, "job-{new} waits for servers that it does not go to");
+            now += 1_000;
+        }
+    }
+    // A day of it is little work, and each is asked for again.
+    server.chosen = 0;
+    for now in (7_400_000..7_400_000 + 86_400_000).step_by(1_000) {
+        server.second(now);
+    }
+    let tries = 86_400_000 / (BLOCKED_MS_MAX + GoneServer::PATIENCE_MS);
+    assert!((20 * tries..24 * tries).contains(&i64::from(server.chosen)), "{}", server.chosen);
+    assert!(server.at_work.len() < PUBLISHING_MAX);
+    assert!(server.jobs.iter().all(|job| job.failures == 0 && !job.state.is_final()));
 }
 
 #[test]

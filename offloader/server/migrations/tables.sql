@@ -10,6 +10,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   state TEXT NOT NULL,
   attempt BIGINT NOT NULL,
   failures BIGINT NOT NULL,
+  -- times in a row that it could not be done, by no fault of its own
+  blocked BIGINT NOT NULL DEFAULT 0,
   fence BIGINT NOT NULL,
   lease_owner TEXT NOT NULL,
   lease_since_ms BIGINT NOT NULL,

@@ -114,11 +114,16 @@ impl App {
             Ok(Delivered { location: place.display().to_string(), bytes, manifest })
         };
         let put = tokio::task::spawn_blocking(put).await.map_err(|error| FinishError::Storage(error.to_string()))?;
-        let delivered = put.map_err(|error| FinishError::Storage(format!("{location}: {error}")))?;
+        let delivered = put.map_err(|error| crate::finish::storage(&Undelivered(location, error)))?;
         tracing::info!(job = job.id, egress = order.id, bytes = delivered.bytes, "an egress's file is in its place");
         Ok(Some(delivered))
     }
 }
+
+/// A file that cannot be written where it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: {1}")]
+struct Undelivered(String, #[source] std::io::Error);
 
 /// Writes a file under another name first: what has its own name is whole.
 fn in_place<T>(place: &Path, folder: &Path, job: &str, write: impl FnOnce(&Path) -> std::io::Result<T>) -> std::io::Result<T> {

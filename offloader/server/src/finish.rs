@@ -18,6 +18,7 @@ use crate::objects::{ObjectError, names};
 use crate::store::catalogue::DerivedRow;
 use crate::store::jobs::ChangeError;
 use crate::store::{StoreError, unix_ms};
+use crate::supervisor::NO_ROOM;
 
 /// A result cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum FinishError {
     /// By the rules or by the store.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// The disk is full, or nearly so: it is made again once there is room.
+    #[error("{0}")]
+    NoRoom(String),
     /// The disk or the object store: the worker may ask again.
     #[error("cannot store the result: {0}")]
     Storage(String),
@@ -41,7 +45,18 @@ impl From<StoreError> for FinishError {
 
 impl From<ObjectError> for FinishError {
     fn from(error: ObjectError) -> Self {
-        Self::Storage(error.to_string())
+        storage(&error)
+    }
+}
+
+/// What it means that something cannot be written.
+pub(crate) fn storage(error: &(dyn std::error::Error + 'static)) -> FinishError {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+    if causes.any(|cause| cause.downcast_ref().is_some_and(is_full)) {
+        FinishError::NoRoom(format!("{NO_ROOM} for what was made: {error}; free space there, it is made again by itself"))
+    } else {
+        FinishError::Storage(error.to_string())
     }
 }
 
@@ -59,20 +74,20 @@ impl App {
             Outcome::Done { result } if job.spec.kind.is_derived() => {
                 // Nothing is stored for an attempt that has lost its lease.
                 job.clone().note_checkpoint(fence, "", 0).map_err(ChangeError::from)?;
-                tokio::select! {
-                    stored = self.store_derived(&job, fence, result) => stored?,
+                let stored = tokio::select! {
+                    stored = self.store_derived(&job, fence, result) => stored,
                     error = self.keep_lease(id, fence) => return Err(error.into()),
+                };
+                match stored {
+                    Err(FinishError::NoRoom(error)) => self.end(&job, fence, &Outcome::Blocked { error }).await?,
+                    stored => stored?,
                 }
             }
             Outcome::Done { .. } | Outcome::Released | Outcome::Blocked { .. } | Outcome::Failed { .. } => {
                 if fence == job.fence {
                     self.flush_copies(&job).await;
                 }
-                if matches!(outcome, Outcome::Blocked { .. }) {
-                    self.counts.no_room.fetch_add(1, Ordering::Relaxed);
-                }
-                let (job, ()) = self.store.change_job(id, |job, now_ms| job.finish(fence, outcome.clone(), now_ms, random())).await?;
-                job
+                self.end(&job, fence, &outcome).await?
             }
         };
         tracing::info!(
@@ -86,6 +101,27 @@ impl App {
         self.told(&changed);
         self.wake.notify_one();
         Ok(changed)
+    }
+
+    async fn end(&self, job: &Job, fence: u64, outcome: &Outcome) -> Result<Job, ChangeError> {
+        // A publication is blocked by who is to get it.
+        if matches!(outcome, Outcome::Blocked { .. }) && job.spec.kind.made_by().is_none() {
+            self.counts.no_room.fetch_add(1, Ordering::Relaxed);
+        }
+        let (job, ()) = self.store.change_job(&job.id, |job, now_ms| job.finish(fence, outcome.clone(), now_ms, random())).await?;
+        Ok(job)
+    }
+
+    /// What is stored is written beside what was made, and a copy of it into the archive: not where recordings need the room.
+    fn check_room(&self, kind: Kind, file: &Path, folder: &Path) -> Result<(), FinishError> {
+        use std::os::unix::fs::MetadataExt;
+        let disk = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+        let (data, bytes) = (&self.settings.data, std::fs::metadata(file).map_or(0, |meta| meta.len()));
+        let free = archive::free_bytes(data).unwrap_or(u64::MAX);
+        if disk(data) == disk(folder) && free < bytes.saturating_add(self.free_min(kind)) {
+            return Err(FinishError::NoRoom(self.no_room(kind)));
+        }
+        Ok(())
     }
 
     /// The worker waits for our answer and may not renew: do it for it. Comes back only when refused.
@@ -107,12 +143,16 @@ impl App {
         let mut delivered = None;
         let mut rows = Vec::new();
         for file in files {
+            self.check_room(job.spec.kind, &dir.join(&file.name), &dir)?;
             if job.spec.kind == Kind::Render {
                 delivered = self.deliver(job, &dir.join(&file.name)).await?;
             }
             let (stored, bytes, sealed) =
                 seal_file(dir.join(&file.name), recording_id.clone(), file.name.clone(), data_key.clone()).await?;
             let object = names::derived(recording_id, &hex::encode(stored.stored_sha256));
+            if let Some(folder) = self.settings.archive.strip_prefix("file://") {
+                self.check_room(job.spec.kind, &sealed, Path::new(folder))?;
+            }
             self.objects.put_file(&object, &sealed).await?;
             let statement = Derivative {
                 recording_id: recording_id.clone(),
@@ -187,12 +227,10 @@ async fn seal_file(path: PathBuf, recording_id: String, name: String, key: DataK
         if !meta.is_file() || meta.len() > DERIVED_BYTES_MAX {
             return Err(FinishError::Result(format!("{name} is not a file of at most {DERIVED_BYTES_MAX} bytes")));
         }
-        let storage = |error: std::io::Error| FinishError::Storage(error.to_string());
         let sealed = path.with_extension("sealed");
-        let out = BufWriter::new(std::fs::File::create(&sealed).map_err(storage)?);
-        let source = std::fs::File::open(&path).map_err(storage)?;
-        let stored =
-            encrypt(source, meta.len(), out, &recording_id, &name, &key).map_err(|error| FinishError::Storage(error.to_string()))?;
+        let out = BufWriter::new(std::fs::File::create(&sealed).map_err(|error| storage(&error))?);
+        let source = std::fs::File::open(&path).map_err(|error| storage(&error))?;
+        let stored = encrypt(source, meta.len(), out, &recording_id, &name, &key).map_err(|error| storage(&error))?;
         Ok((stored, meta.len(), sealed))
     };
     tokio::task::spawn_blocking(work).await.map_err(|error| FinishError::Storage(error.to_string()))?

@@ -307,7 +307,7 @@ impl Jobs for JobsService {
         match self.app.finish(&request.id, request.fence, outcome).await {
             Ok(_) => Ok(Response::new(v1::FinishResponse {})),
             Err(FinishError::Change(error)) => Err(self.status(error)),
-            Err(FinishError::Storage(error)) => Err(Status::unavailable(error)),
+            Err(FinishError::NoRoom(error) | FinishError::Storage(error)) => Err(Status::unavailable(error)),
             Err(error @ FinishError::Result(_)) => {
                 // The same worker would give the same again.
                 let text = error.to_string();

@@ -95,3 +95,7 @@ pub const PURGES_KEPT_MS: i64 = 30 * 86_400_000;
 pub const JOB_LOG_BYTES_MAX: u64 = 1 << 20;
 /// Pause before a recording that could not be deleted is tried again.
 pub const PURGE_PAUSE: Duration = Duration::from_secs(15);
+/// A recording begins, or goes on, where the disk has so many times what pauses it: it is not paused again in the next moment.
+pub const ROOM_TO_RECORD: u64 = 2;
+/// What can be made again begins, and goes on, only with so much: the disk that it fills stays one that recordings begin on.
+pub const ROOM_TO_DERIVE: u64 = 3;

@@ -125,8 +125,11 @@ impl App {
                     self.bring_stored(id, &stored).await?;
                 }
             }
+            // The disk that had the latest bytes may have been lost or replaced: what was copied of it is still there.
             None => {
-                if !self.is_home(&job.last_owner) {
+                let kept = self.store.capture_bytes(id).await?;
+                let here = tokio::fs::metadata(&manifest).await.map_or(0, |meta| meta.len());
+                if !self.is_home(&job.last_owner) || here < kept {
                     self.bring_manifest(id).await?;
                 }
             }

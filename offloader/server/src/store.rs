@@ -109,6 +109,9 @@ impl Store {
             if !has_column(&mut transaction, "jobs", "failed_checkpoint").await? {
                 transaction.execute("ALTER TABLE jobs ADD COLUMN failed_checkpoint TEXT NOT NULL DEFAULT ''").await?;
             }
+            if !has_column(&mut transaction, "jobs", "blocked").await? {
+                transaction.execute("ALTER TABLE jobs ADD COLUMN blocked BIGINT NOT NULL DEFAULT 0").await?;
+            }
         }
         transaction.commit().await?;
         Ok(())
@@ -221,7 +224,7 @@ mod tests {
             assert_eq!(store.recording("rec-1").await.unwrap().unwrap().title, "Old");
             assert!(store.is_finished("rec-1").await.unwrap());
             let job = store.job("job-1").await.unwrap().unwrap();
-            assert_eq!((job.failures, job.checkpoint.as_str(), job.failed_checkpoint.as_str()), (2, "here", ""));
+            assert_eq!((job.failures, job.blocked, job.checkpoint.as_str(), job.failed_checkpoint.as_str()), (2, 0, "here", ""));
         }
     }
 }

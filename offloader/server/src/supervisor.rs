@@ -16,7 +16,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, lock, random};
-use crate::limits::{DRAIN, STUCK_MS};
+use crate::limits::{DRAIN, ROOM_TO_DERIVE, ROOM_TO_RECORD, STUCK_MS};
 use crate::memory;
 use crate::news::News;
 use crate::settings::Settings;
@@ -38,7 +38,7 @@ const ENVIRONMENT: [&str; 12] = [
     "TZ",
 ];
 /// How the reason for waiting begins, here and in a worker's words.
-const NO_ROOM: &str = "no room";
+pub(crate) const NO_ROOM: &str = "no room";
 /// Derived work yields to calls on the same machine.
 const NICE_DERIVED: i32 = 15;
 /// Captions yield to the media node, not to derived work.
@@ -136,15 +136,14 @@ impl App {
             at_work.iter().for_each(|job| load.add(job.spec.kind));
             let waiting = self.store.jobs(&filter).await?;
             let now_ms = self.store.now_ms().await?;
-            let full = self.no_room();
-            if let Some(why) = &full {
-                let writes = |job: &&Job| job.spec.kind != Kind::Caption && self.may_take(job, now_ms);
-                // What a worker found says the same.
-                let silent = waiting.iter().filter(writes).filter(|job| !job.error.starts_with(NO_ROOM));
-                self.say_no_room(silent.map(|job| job.id.clone()).collect(), why).await?;
+            // Not known is no reason to wait.
+            let free = archive::free_bytes(&self.settings.data).unwrap_or(u64::MAX);
+            let roomy = |job: &Job| free >= self.free_min(job.spec.kind);
+            // What a worker found says the same.
+            let silent = |job: &&Job| !roomy(job) && self.may_take(job, now_ms) && !job.error.starts_with(NO_ROOM);
+            for job in waiting.iter().filter(silent) {
+                self.say_no_room(job).await?;
             }
-            // Captions write nothing.
-            let roomy = |job: &Job| full.is_none() || job.spec.kind == Kind::Caption;
             let ready: Vec<&Job> =
                 waiting.iter().filter(|job| roomy(job) && self.may_take(job, now_ms) && self.media_is_here(job)).collect();
             let ready = self.not_too_early(ready).await?;
@@ -178,31 +177,34 @@ impl App {
         Ok(due)
     }
 
-    /// Why nothing that writes may begin on this machine.
-    fn no_room(&self) -> Option<String> {
-        let min = self.settings.disk_free_min().saturating_mul(2);
-        let free = archive::free_bytes(&self.settings.data).ok()?;
-        (free < min).then(|| {
-            format!(
-                "{NO_ROOM} on the disk of {} (less than {} MiB free): free space there, or give the offloader another OFFLOADER_DATA; \
-                 it begins or goes on by itself once there is room",
-                self.settings.data.display(),
-                min / (1024 * 1024)
-            )
-        })
+    /// What the disk must have free where such work begins.
+    pub(crate) fn free_min(&self, kind: Kind) -> u64 {
+        let times = match kind {
+            // Captions write nothing.
+            Kind::Caption => 0,
+            Kind::Record | Kind::PublishRecording | Kind::PublishTranscript => ROOM_TO_RECORD,
+            Kind::Render | Kind::Transcribe => ROOM_TO_DERIVE,
+        };
+        self.settings.disk_free_min().saturating_mul(times)
     }
 
-    async fn say_no_room(&self, waiting: Vec<String>, why: &str) -> anyhow::Result<()> {
-        for id in waiting {
-            match self.store.change_job(&id, |job, now_ms| Ok(job.waits_for(why.to_owned(), now_ms))).await {
-                Ok((job, true)) => {
-                    self.counts.no_room.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(job = %job.id, kind = job.spec.kind.name(), why, "a job waits");
-                    self.told(&job);
-                }
-                Ok((_, false)) => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// Why such work does not begin, or go on, on this machine.
+    pub(crate) fn no_room(&self, kind: Kind) -> String {
+        format!(
+            "{NO_ROOM} on the disk of {} (less than {} MiB free): free space there, or give the offloader another OFFLOADER_DATA; \
+             it begins or goes on by itself once there is room",
+            self.settings.data.display(),
+            self.free_min(kind) / (1024 * 1024)
+        )
+    }
+
+    async fn say_no_room(&self, job: &Job) -> anyhow::Result<()> {
+        let why = self.no_room(job.spec.kind);
+        let (job, news) = self.store.change_job(&job.id, |job, now_ms| Ok(job.waits_for(why.clone(), now_ms))).await?;
+        if news {
+            self.counts.no_room.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(job = %job.id, kind = job.spec.kind.name(), why, "a job waits");
+            self.told(&job);
         }
         Ok(())
     }

@@ -96,6 +96,7 @@ impl App {
                     title: recording.title,
                     picture: Self::picture(&params),
                     form: params.egress.map(|egress| egress.form).unwrap_or_default(),
+                    free_bytes_min: self.free_min(Kind::Render),
                 }))
             }
             Kind::Transcribe => {
@@ -113,6 +114,7 @@ impl App {
                     model,
                     threads: asked.threads,
                     last_try: job.is_last_try(),
+                    free_bytes_min: self.free_min(Kind::Transcribe),
                 }))
             }
             Kind::PublishRecording => self.publish_order(job, Piece::Recording).await,

@@ -57,6 +57,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// No other attempt follows it.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Done(_) | Self::Failed { retry: false, .. } => true,
+            Self::Failed { retry: true, .. } | Self::Released | Self::Blocked { .. } | Self::Expired | Self::Fenced => false,
+        }
+    }
+
     /// The process's exit code. 3 and 4 are told apart from failures by the supervisor.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -17,6 +17,7 @@ pub mod notes;
 pub mod publish;
 pub mod recognise;
 pub mod render;
+pub mod room;
 pub mod run;
 pub mod speech;
 pub mod transcribe;

@@ -98,8 +98,12 @@ pub const BUCKET_SILENCE: Duration = Duration::from_secs(30);
 /// Pause before a server that is away is asked again; doubles up to the second number.
 pub const SITE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// A publication that comes no further for so long is put down: the job waits, and its row says for what.
-pub const PUBLISH_PATIENCE: Duration = Duration::from_secs(600);
+/// A server that takes nothing for so long is not waited for: the publication is put down, its row says for what it waits, and its place
+/// on the machine goes to another.
+pub const SITE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A bucket that takes nothing for so long gets no file.
+pub const BUCKET_PATIENCE: Duration = Duration::from_secs(600);
 
 /// After a publication whose answer was lost, the server is asked for so long whether it did it.
 pub const ANSWER_LOST: Duration = Duration::from_secs(20);

@@ -125,6 +125,7 @@ async fn a_call_is_recorded_untouched_and_its_transcript_has_the_right_words() {
         model: ModelOrder { path: files.model, vad_path: files.vad, ..ModelOrder::default() },
         threads: 0,
         last_try: false,
+        free_bytes_min: 0,
     };
     world.state.send_modify(|s| s.order_json = serde_json::to_string(&WorkOrder::Transcribe(order)).unwrap());
     world.seen.lock().unwrap().finished = None;

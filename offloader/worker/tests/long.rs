@@ -132,6 +132,7 @@ async fn made(minutes: i64, open: bool, film: bool) -> (Took, Option<Took>) {
         model: ModelOrder { path: files.model, vad_path: files.vad, ..ModelOrder::default() },
         threads: 0,
         last_try: false,
+        free_bytes_min: 0,
     };
     let transcribed = work(WorkOrder::Transcribe(transcribe)).await;
     let words: Transcript = serde_json::from_slice(&std::fs::read(out.join("transcript.json")).unwrap()).unwrap();
@@ -160,8 +161,16 @@ async fn made(minutes: i64, open: bool, film: bool) -> (Took, Option<Took>) {
     let picture = PictureProfile { always: true, ..PictureProfile::default() };
     let (dir, title) = (rec, "Long".into());
     let data_key = call.data_key.to_hex();
-    let render =
-        RenderOrder { recording_id: "rec-1".into(), dir, data_key, output_dir: out.clone(), title, picture, form: FileForm::default() };
+    let render = RenderOrder {
+        recording_id: "rec-1".into(),
+        dir,
+        data_key,
+        output_dir: out.clone(),
+        title,
+        picture,
+        form: FileForm::default(),
+        free_bytes_min: 0,
+    };
     let rendered = work(WorkOrder::Render(render)).await;
     let film = out.join("media.mp4");
     looks_right(&film, minutes, &call.said);

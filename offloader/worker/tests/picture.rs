@@ -38,6 +38,7 @@ fn rendered_with(dir: &Path, data_key: &DataKey, layout: &str, later: &[(i64, &s
         title: "Weekly".into(),
         picture,
         form: FileForm::default(),
+        free_bytes_min: 0,
     };
     let result = render(&order, &mut |_| true).unwrap().unwrap();
     dir.join(layout).join(result.file)

@@ -9,6 +9,7 @@ use std::process::Command;
 use archive::keys::DataKey;
 use common::film::{Still, sound, still};
 use common::recording::{Writer, moving, pictures, voice};
+use offload_worker::job::{JobAddress, Lease, Outcome};
 use offload_worker::render::job::render;
 use offloader_jobs::egress::FileForm;
 use offloader_jobs::mattermost::PictureProfile;
@@ -25,6 +26,7 @@ fn order(dir: &Path, data_key: &DataKey) -> RenderOrder {
         title: "Weekly".into(),
         picture: PictureProfile::default(),
         form: FileForm::default(),
+        free_bytes_min: 0,
     }
 }
 
@@ -354,4 +356,25 @@ fn where_one_track_was_to_be_recorded_two_are_not_made_into_a_file() {
     let order = RenderOrder { form: FileForm::Track, ..order(dir.path(), &data_key) };
     let refused = render(&order, &mut |_| true).unwrap_err().to_string();
     assert!(refused.contains("several tracks"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn film_for_which_there_is_no_room_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new(&dir.path().join("rec"), START_US);
+    writer.person("u-1", "Ann");
+    writer.track("u-1", "u-1", "TR_a", "microphone", "audio/opus");
+    let data_key = writer.finish(voice("TR_a", START_US, &[0.1; 160_000]), START_US + 10_000_000);
+    let nobody = JobAddress { url: "http://127.0.0.1:9".into(), token: "t".into(), id: "job-1".into(), fence: 1 };
+    let lease = Lease::keep(nobody).unwrap();
+    let blocked = |order: RenderOrder| {
+        let outcome = offload_worker::render::job::run(&order, &lease);
+        assert!(matches!(&outcome, Outcome::Blocked { error } if error.starts_with("no room on the disk of")), "{outcome:?}");
+    };
+    blocked(RenderOrder { free_bytes_min: u64::MAX, ..order(dir.path(), &data_key) });
+    // A disk that is full in the midst of it.
+    std::fs::remove_dir_all(dir.path().join("out")).unwrap();
+    std::fs::create_dir(dir.path().join("out")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("out/media.m4a")).unwrap();
+    blocked(order(dir.path(), &data_key));
 }

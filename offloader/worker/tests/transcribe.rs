@@ -231,6 +231,7 @@ fn a_track_that_cannot_be_read_costs_nobody_elses_words_and_is_named() {
         model: ModelOrder::default(),
         threads: 0,
         last_try,
+        free_bytes_min: 0,
     };
     let error = format!("{:#}", transcript(&order(false), &model, &mut |_| true).unwrap_err());
     assert!(error.contains("LJ") && error.contains("has been changed"), "tried again as long as there are tries: {error}");
@@ -291,6 +292,7 @@ fn everybody_is_heard_in_the_language_that_is_spoken() {
         model: ModelOrder::default(),
         threads: 0,
         last_try: false,
+        free_bytes_min: 0,
     };
     let model = common::multilingual_model();
     let made = transcript(&order, &model, &mut |_| true).unwrap().unwrap();
@@ -329,6 +331,7 @@ fn words_after_a_mute_are_where_they_were_said_though_the_timestamps_do_not_tell
         model: ModelOrder::default(),
         threads: 0,
         last_try: false,
+        free_bytes_min: 0,
     };
     let made = transcript(&order, &common::model(Purpose::Transcript), &mut |_| true).unwrap().unwrap();
     let words: Vec<_> = made.segments.iter().flat_map(|segment| &segment.words).collect();

@@ -179,18 +179,29 @@ impl App {
         if !starts {
             job.hold();
         }
-        match self.add_recording(job).await {
-            Ok(job) => {
-                let (id, kind) = (&row.id, &row.kind);
-                tracing::info!(calls_job = %id, kind, job = %job.id, starts, channel = row.channel_id, "a Mattermost server asked for a job");
-                self.told(&job);
-                self.wake.notify_one();
-            }
+        let job = match self.add_recording(job).await {
+            Ok(job) => job,
             Err(error) => {
-                self.store.drop_calls_job(&row.id).await?;
-                return Err(error.into());
+                // Where the store failed the job may be there all the same, and its bot on the way: only a row leads to its end.
+                let found = match &error {
+                    SubmitError::Store(_) => self.store.job(&row.job_id).await,
+                    SubmitError::Params(_) | SubmitError::Key(_) => Ok(None),
+                };
+                match found {
+                    Ok(Some(job)) => job,
+                    Ok(None) => {
+                        self.store.drop_calls_job(&row.id).await?;
+                        return Err(error.into());
+                    }
+                    // Once the store answers again, a round takes the row on with its job, or fails it where there is none.
+                    Err(_) => return Err(error.into()),
+                }
             }
-        }
+        };
+        let (id, kind) = (&row.id, &row.kind);
+        tracing::info!(calls_job = %id, kind, job = %job.id, starts, channel = row.channel_id, "a Mattermost server asked for a job");
+        self.told(&job);
+        self.wake.notify_one();
         let kept = self.store.calls_job(&row.id).await?;
         Ok(kept.unwrap_or(row))
     }

@@ -123,7 +123,7 @@ impl Store {
         sqlx::query(sql)
             .bind(&seal.root)
             .bind(manifest.started_at_us / 1000)
-            .bind(manifest.ended_at_us() / 1000)
+            .bind(manifest.shown_until_us() / 1000)
             .bind(i64::from(has_video))
             .bind(gaps as i64)
             .bind(id)
@@ -216,17 +216,17 @@ impl Store {
             let sql = "INSERT INTO transcript_segments (recording_id, identity, display_name, start_ms, text) VALUES ($1, $2, $3, $4, $5) RETURNING id";
             let row = sqlx::query(sql)
                 .bind(&spec.recording_id)
-                .bind(&segment.identity)
-                .bind(&segment.display_name)
+                .bind(kept(&segment.identity))
+                .bind(kept(&segment.display_name))
                 .bind(segment.start_ms)
-                .bind(&segment.text)
+                .bind(kept(&segment.text))
                 .fetch_one(&mut **transaction)
                 .await?;
             if self.dialect == Dialect::Sqlite {
                 let id: i64 = row.try_get("id")?;
                 sqlx::query("INSERT INTO transcript_words (rowid, text) VALUES ($1, $2)")
                     .bind(id)
-                    .bind(&segment.text)
+                    .bind(kept(&segment.text))
                     .execute(&mut **transaction)
                     .await?;
             }
@@ -327,9 +327,19 @@ async fn add_people(
     for person in people {
         let sql = "INSERT INTO recording_people (recording_id, identity, display_name) VALUES ($1, $2, $3) \
                    ON CONFLICT (recording_id, identity) DO UPDATE SET display_name = excluded.display_name";
-        sqlx::query(sql).bind(recording_id).bind(&person.identity).bind(&person.display_name).execute(&mut **transaction).await?;
+        sqlx::query(sql)
+            .bind(recording_id)
+            .bind(kept(&person.identity))
+            .bind(kept(&person.display_name))
+            .execute(&mut **transaction)
+            .await?;
     }
     Ok(())
+}
+
+/// As the database can keep it: PostgreSQL takes no U+0000, which manifests may hold that were written before it was kept out of them.
+fn kept(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// Pattern for "contains", with the pattern's own signs taken literally.

@@ -143,7 +143,8 @@ impl Store {
         let (since_ms, until_ms) = job.lease.as_ref().map_or((0, 0), |lease| (lease.since_ms, lease.until_ms));
         let sql = "UPDATE jobs SET state = $1, attempt = $2, failures = $3, fence = $4, lease_owner = $5, lease_since_ms = $6, \
                    lease_until_ms = $7, run_after_ms = $8, progress = $9, error = $10, checkpoint = $11, stats = $12, result = $13, \
-                   updated_at_ms = $14, params = $15, failed_checkpoint = $16, version = version + 1 WHERE id = $17 AND version = $18";
+                   updated_at_ms = $14, params = $15, failed_checkpoint = $16, blocked = $17, version = version + 1 \
+                   WHERE id = $18 AND version = $19";
         let done = sqlx::query(sql)
             .bind(job.state.name())
             .bind(i64::from(job.attempt))
@@ -161,6 +162,7 @@ impl Store {
             .bind(job.updated_at_ms)
             .bind(&job.spec.params)
             .bind(&job.failed_checkpoint)
+            .bind(i64::from(job.blocked))
             .bind(id)
             .bind(version)
             .execute(&mut **transaction)
@@ -201,6 +203,7 @@ fn job_of(row: &AnyRow) -> Result<Job, StoreError> {
         state,
         attempt: u32::try_from(number("attempt")?).map_err(|_| StoreError::Row("jobs.attempt"))?,
         failures: u32::try_from(number("failures")?).map_err(|_| StoreError::Row("jobs.failures"))?,
+        blocked: u32::try_from(number("blocked")?).map_err(|_| StoreError::Row("jobs.blocked"))?,
         fence: u64::try_from(number("fence")?).map_err(|_| StoreError::Row("jobs.fence"))?,
         last_owner: lease.owner.clone(),
         lease: state.is_leased().then_some(lease),

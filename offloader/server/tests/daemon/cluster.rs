@@ -9,6 +9,7 @@ use archive::bundle::verify_bundle;
 use conclave_proto::v1;
 use offloader::settings::Settings;
 use offloader::store::Store;
+use offloader::store::catalogue::{Person, RecordingRow};
 use offloader_jobs::{Job, Kind, Spec};
 use rustix::process::{Signal, kill_process};
 
@@ -120,9 +121,29 @@ async fn an_offloader_that_starts_waits_for_no_table_that_others_write() {
     writing.rollback().await.unwrap();
     // Tables of another version are brought up to date, once nobody is in the way.
     sqlx::query("UPDATE tables_made SET statements = 'of another version'").execute(&others).await.unwrap();
-    sqlx::query("ALTER TABLE jobs DROP COLUMN failed_checkpoint").execute(&others).await.unwrap();
+    sqlx::query("ALTER TABLE jobs DROP COLUMN failed_checkpoint, DROP COLUMN blocked").execute(&others).await.unwrap();
     Store::open(&database).await.unwrap();
-    sqlx::query("SELECT failed_checkpoint FROM jobs").fetch_all(&others).await.unwrap();
+    sqlx::query("SELECT failed_checkpoint, blocked FROM jobs").fetch_all(&others).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_that_postgresql_does_not_take_keeps_no_recording_out_of_the_catalogue() {
+    let Some((_postgres, database)) = postgres() else { return eprintln!("no PostgreSQL on this machine: not tested") };
+    let store = Store::open(&database).await.unwrap();
+    let recording = RecordingRow { id: "rec-1".into(), tenant: "t".into(), ..RecordingRow::default() };
+    let people = [Person { identity: "u-1".into(), display_name: "A\0nn".into() }];
+    let spec = Spec {
+        kind: Kind::Record,
+        tenant: "t".into(),
+        call_id: "c".into(),
+        recording_id: "rec-1".into(),
+        idempotency_key: "k".into(),
+        params: "{}".into(),
+    };
+    assert!(store.add_recording(&recording, &people, &Job::new("job-1".into(), spec, 1)).await.unwrap());
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&database).await.unwrap();
+    let (name,): (String,) = sqlx::query_as("SELECT display_name FROM recording_people").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(name, "A\u{fffd}nn");
 }
 
 #[tokio::test]
@@ -397,6 +418,34 @@ async fn ended_recording_of_a_dead_offloader_is_sealed_by_another_from_the_copie
     let again: serde_json::Value =
         dying.post(&format!("/recordings/{}/verify", asked.recording_id)).send().await.unwrap().json().await.unwrap();
     assert_eq!((&again["ok"], &again["root"]), (&true.into(), &report["root"]), "{again}");
+}
+
+#[tokio::test]
+async fn ended_recording_whose_disk_was_replaced_is_sealed_from_the_copies() {
+    let Some(site) = Site::new() else { return };
+    let _redis = redis(site.redis_port);
+    let mut home = House::empty();
+    let port = free_port();
+    let mut first = site.program(&home, port);
+    let asked = connected(port).await.submit(record("c", "Planning")).await.unwrap().into_inner();
+    let dir = home.path("data/recordings").join(&asked.recording_id);
+    until("a closed segment", || manifest_has(&dir, "\"kind\":\"segment\"")).await;
+    let other = site.node(1_000).await;
+    until_copied(&other.http, &other.url(), &asked.recording_id, 2).await;
+    let worker = pid_of(&home, "record", 1).await;
+    first.0.kill().unwrap();
+    kill_process(worker, Signal::KILL).unwrap();
+    let mut service = other.client().await;
+    service.stop(v1::StopRequest { id: asked.id.clone(), reason: "test".into() }).await.unwrap();
+    first.0.wait().unwrap();
+    until_job(&mut service, &asked.id, "the lease to run out", |job| job.state == i32::from(v1::JobState::Done)).await;
+    // The same node, by its name, with an empty disk.
+    std::fs::remove_dir_all(&dir).unwrap();
+    home.open(site.settings(1_000)).await;
+    home.settled(&asked.recording_id).await;
+    let report: serde_json::Value =
+        home.post(&format!("/recordings/{}/verify", asked.recording_id)).send().await.unwrap().json().await.unwrap();
+    assert!(report["ok"] == true && report["checked_segments"].as_u64() >= Some(2), "{report}");
 }
 
 #[tokio::test]

@@ -105,3 +105,70 @@ async fn full_disk_process() {
         house.post(&format!("/recordings/{}/verify", asked.recording_id)).send().await.unwrap().json().await.unwrap();
     assert_eq!(report["ok"], true, "{report}");
 }
+
+#[test]
+fn film_that_would_fill_the_disk_waits_and_costs_no_recording_anything() {
+    in_own_mounts("disk::film_on_a_small_disk_process");
+}
+
+/// Run by the test above.
+#[tokio::test]
+async fn film_on_a_small_disk_process() {
+    if std::env::var("TEST_OWN_MOUNTS").is_err() {
+        return;
+    }
+    let mut house = House::empty();
+    small_disk(&house.path("data"), 64);
+    house
+        .open(|settings| {
+            with_model(settings);
+            settings.disk_free_min_mb = 8;
+        })
+        .await;
+    let mut client = house.client().await;
+    let live = client.submit(record("c", "Planning")).await.unwrap().into_inner();
+    let dir = house.path("data/recordings").join(&live.recording_id);
+    until("a closed segment", || manifest_has(&dir, "\"kind\":\"segment\"")).await;
+
+    // While it is written, and when it is to be stored.
+    for (n, how) in ["fill-render", "fill-render-nearly"].iter().enumerate() {
+        std::fs::write(house.path(how), "").unwrap();
+        let (call, title) = (format!("ended-{n}"), "Before");
+        let ended = client.submit(record(&call, title)).await.unwrap().into_inner();
+        let ended_dir = house.path("data/recordings").join(&ended.recording_id);
+        until("a closed segment", || manifest_has(&ended_dir, "\"kind\":\"segment\"")).await;
+        client.stop(v1::StopRequest { id: ended.id.clone(), reason: "test".into() }).await.unwrap();
+        let render = until_follow_up(&mut client, &call).await;
+        let waiting =
+            until_job(&mut client, &render, "the film to wait", |job| job.fence > 0 && job.state == i32::from(v1::JobState::Queued)).await;
+        assert!(waiting.error.starts_with("no room"), "{}", waiting.error);
+        let store = &house.daemon.as_ref().unwrap().app.store;
+        let row = store.job(&render).await.unwrap().unwrap();
+        assert_eq!((row.failures, row.attempt, row.blocked), (0, 0, 1));
+        assert!(row.run_after_ms - row.updated_at_ms >= 30_000, "not again in the next moment");
+        client.stop(v1::StopRequest { id: render, reason: "test".into() }).await.unwrap();
+        let work = house.path("data/work");
+        until("the unfinished file to go", || std::fs::read_dir(&work).is_ok_and(|mut left| left.next().is_none())).await;
+        std::fs::remove_file(house.path(how)).unwrap();
+    }
+    let job = until_job(&mut client, &live.id, "the recording", |job| job.state == i32::from(v1::JobState::Running)).await;
+    assert_eq!((job.fence, job.attempt), (1, 1), "it was never put down");
+    client.stop(v1::StopRequest { id: live.id, reason: "test".into() }).await.unwrap();
+    house.settled(&live.recording_id).await;
+    let view = house.json(&format!("/recordings/{}", live.recording_id)).await;
+    assert_eq!(view["recording_gaps"].as_array().map(Vec::len), Some(0), "{view:#}");
+}
+
+/// The render job of a call.
+async fn until_follow_up(client: &mut crate::house::Client, call: &str) -> String {
+    let begun = std::time::Instant::now();
+    loop {
+        let request = v1::ListJobsRequest { call_id: call.into(), ..v1::ListJobsRequest::default() };
+        let jobs = client.list(request).await.unwrap().into_inner().jobs;
+        if let Some(job) = jobs.into_iter().find(|job| job.kind == i32::from(v1::JobKind::Render)) {
+            return job.id;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "no film is to be made");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

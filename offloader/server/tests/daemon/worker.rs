@@ -1,5 +1,6 @@
 //! The worker of these tests: real protocol, real writer, made-up media.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -56,6 +57,12 @@ async fn worker_process() {
             while dir.join("hold-render").exists() {
                 client.renew(v1::RenewRequest { id: id.into(), fence, progress: 0.5, stats_json: String::new() }).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            if dir.join("fill-render").exists() {
+                return fill(client, id, fence, order, 0).await;
+            }
+            if dir.join("fill-render-nearly").exists() {
+                return fill(client, id, fence, order, 1 << 20).await;
             }
             render(client, id, fence, order).await
         }
@@ -152,6 +159,26 @@ async fn render(mut client: Client, id: &str, fence: u64, order: RenderOrder) {
     std::fs::write(order.output_dir.join("media.m4a"), bytes).unwrap();
     let result = r#"{"file":"media.m4a","mime":"audio/mp4","duration_ms":2000,"has_video":false}"#;
     finish(&mut client, id, fence, true, "", result).await;
+}
+
+/// A film for which there is no room, or that leaves so much more than recordings need: none for what follows.
+async fn fill(mut client: Client, id: &str, fence: u64, order: RenderOrder, leave: u64) {
+    let path = order.output_dir.join("media.m4a");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let room = || archive::free_bytes(&order.output_dir).unwrap() > order.free_bytes_min + leave;
+    while room() {
+        if let Err(error) = file.write_all(&[7; 256 * 1024]) {
+            return finish(&mut client, id, fence, false, &error.to_string(), "").await;
+        }
+    }
+    if leave == 0 {
+        let error = "no room for the film".to_owned();
+        let request = v1::FinishRequest { id: id.into(), fence, error, blocked: true, ..v1::FinishRequest::default() };
+        client.finish(request).await.unwrap();
+    } else {
+        let result = r#"{"file":"media.m4a","mime":"audio/mp4","duration_ms":2000,"has_video":false}"#;
+        finish(&mut client, id, fence, true, "", result).await;
+    }
 }
 
 /// A few chunks and a bit: what a player reads piece by piece.

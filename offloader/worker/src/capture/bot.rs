@@ -60,7 +60,10 @@ pub(super) async fn run(address: &JobAddress, order: &RecordOrder, bot: BotOrder
     let last = tokio::select! {
         last = visit.follow(address, lease, &commands, events) => last,
         outcome = writing.broken() => {
-            let _ = visit.bot.leave().await;
+            // A successor goes on with this session; for the plugin a job is over whose bot has left.
+            if outcome.is_final() {
+                let _ = visit.bot.leave().await;
+            }
             return outcome;
         }
     };
@@ -299,12 +302,10 @@ impl Visit {
                 }
             }
             mm::Event::Track(info) => self.track_came(info),
-            mm::Event::TrackEnded { track_id } => {
-                if let Some(commands) = commands {
-                    self.track_ended(commands, &track_id).await;
-                }
-                self.tracks.remove(&track_id);
-            }
+            mm::Event::TrackEnded { track_id } => match commands {
+                Some(commands) => self.track_ended(commands, &track_id).await,
+                None => drop(self.tracks.remove(&track_id)),
+            },
             mm::Event::TrackMuted { kind: mm::TrackKind::Voice, session_id, muted, .. } => {
                 self.notes.changed(if muted { UserChange::Muted } else { UserChange::Unmuted }, &session_id);
             }

@@ -74,7 +74,7 @@ pub async fn run(address: &JobAddress, order: UploadOrder, lease: &Lease) -> Out
                 let result = EgressResult { delivered: Some(delivered), ..EgressResult::default() };
                 return Outcome::Done(serde_json::to_string(&result).unwrap_or_default());
             }
-            Err(error) if error.is_final() || began.elapsed() > limits::PUBLISH_PATIENCE => return failed(error.to_string()),
+            Err(error) if error.is_final() || began.elapsed() > limits::BUCKET_PATIENCE => return failed(error.to_string()),
             Err(error) => tracing::warn!(job = %address.id, "{error}; trying again in {} s", backoff.as_secs()),
         }
         tokio::select! {

@@ -36,7 +36,8 @@ pub async fn run(address: &JobAddress, order: PublishOrder, lease: &Lease) -> Ou
     let mut publication =
         Publication { address, order: &order, site, job_id, files, language, state: order.checkpoint.clone(), chunk: FIRST_CHUNK };
     let mut word = lease.watch();
-    let mut moved = Instant::now();
+    // Since when nothing was taken. Not since the last step: a piece may be on its way for longer than this is waited.
+    let mut away: Option<Instant> = None;
     let mut backoff = limits::SITE_BACKOFF.0;
     loop {
         // What the server has taken is known to it; a request that is cut off here is found again by the next attempt.
@@ -48,7 +49,7 @@ pub async fn run(address: &JobAddress, order: PublishOrder, lease: &Lease) -> Ou
         let (error, pause) = match step {
             Ok(Step::Posted) => return Outcome::Done("{}".to_owned()),
             Ok(Step::Moved) => {
-                (moved, backoff) = (Instant::now(), limits::SITE_BACKOFF.0);
+                (away, backoff) = (None, limits::SITE_BACKOFF.0);
                 lease.set_progress(publication.progress());
                 continue;
             }
@@ -57,7 +58,7 @@ pub async fn run(address: &JobAddress, order: PublishOrder, lease: &Lease) -> Ou
             Err(Trouble::Away(error)) => (error, backoff),
         };
         tracing::warn!(job = %address.id, "{error}; trying again in {} s", pause.as_secs());
-        if moved.elapsed() > limits::PUBLISH_PATIENCE {
+        if away.get_or_insert_with(Instant::now).elapsed() > limits::SITE_PATIENCE {
             return Outcome::Blocked { error };
         }
         tokio::select! {
@@ -112,9 +113,19 @@ enum Trouble {
     Unknown(String),
 }
 
+/// What is said where no route is: by the server while the plugin is not active (Go's own words), or by a proxy. The plugin's own "not
+/// found" is JSON with a message.
+pub(super) fn is_nobodys(error: &SiteError) -> bool {
+    let SiteError::Refused { status: 404, message } = error else { return false };
+    message.is_empty() || message.starts_with("404 page not found") || message.starts_with('<')
+}
+
 impl From<SiteError> for Trouble {
     fn from(error: SiteError) -> Self {
         match error.status() {
+            _ if is_nobodys(&error) => Self::Away(format!(
+                "{error}: nobody answers for the Calls plugin. The file is safe in the archive; it is sent once the plugin is active again"
+            )),
             Some(401 | 403) => Self::Away(format!(
                 "{error}: the bot's session is not taken. The file is safe in the archive; it is sent when the session is taken again. \
                  Is the Calls plugin active, and the licence in place?"
@@ -232,7 +243,7 @@ impl Publication<'_> {
                 // The request may still be on its way through a slow proxy.
                 Ok(None) if Instant::now() < until => tokio::time::sleep(Duration::from_secs(2)).await,
                 Ok(None) => return Ok(false),
-                Err(error) if matches!(error.status(), Some(404 | 400 | 501)) => {
+                Err(error) if matches!(error.status(), Some(404 | 400 | 501)) && !is_nobodys(&error) => {
                     return Err(Trouble::Unknown(format!(
                         "the answer to the post was lost, and the server does not say whether it was made ({error}): look into the call's \
                          thread; the file is in the archive"

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use offloader_jobs::mattermost::UploadCheckpoint;
 use rtc_client::mattermost::{Sent, Site, SiteError};
 
+use super::job::is_nobodys;
 use crate::job::JobAddress;
 use crate::limits::{UPLOAD_CHUNK, UPLOAD_FIRST};
 
@@ -49,7 +50,7 @@ pub(super) async fn advance(
     let size = content.size();
     let offset = match site.upload(&state.id).await {
         Ok(upload) => upload.file_offset,
-        Err(error) if error.status() == Some(404) => {
+        Err(error) if error.status() == Some(404) && !is_nobodys(&error) => {
             // Gone, or whole in the moment that its answer was lost: what was sent cannot be named any more.
             state.id.clear();
             return Ok(false);
@@ -59,6 +60,8 @@ pub(super) async fn advance(
     let left = size.saturating_sub(offset);
     let length = left.min(*chunk);
     let body = match content {
+        // All of it is there, and the server ended before it made the file: asked again, it makes it.
+        _ if length == 0 => reqwest::Body::from(Bytes::new()),
         Content::Media { .. } => piece(address, offset, length).await?,
         Content::Text(bytes) => {
             let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
@@ -69,6 +72,11 @@ pub(super) async fn advance(
         Ok(Sent::Complete(id)) => {
             state.file_id = id;
             Ok(true)
+        }
+        Ok(Sent::Incomplete) if length == 0 => {
+            // It never does.
+            state.id.clear();
+            Ok(false)
         }
         Ok(Sent::Incomplete) => Ok(false),
         Err(error) => {

@@ -1,5 +1,7 @@
 //! The render job: a sealed recording in, one file out: MP4, M4A or Ogg, or a track as it is ([`super::track`]).
 
+use std::time::Instant;
+
 use archive::keys::DataKey;
 use archive::read::Recording;
 use offloader_jobs::egress::FileForm;
@@ -13,20 +15,22 @@ use super::track;
 use super::video::VideoTrack;
 use crate::audio::origin_us;
 use crate::job::{Lease, Outcome, interruption};
+use crate::room::Room;
 
 /// Does a render job. Blocks for as long as it takes: give it a thread.
 pub fn run(order: &RenderOrder, lease: &Lease) -> Outcome {
     let mut interrupted = None;
+    let mut room = Room::new(&order.output_dir, order.free_bytes_min);
     let made = render(order, &mut |progress| {
         lease.set_progress(progress);
-        interrupted = interruption(lease.word());
+        interrupted = interruption(lease.word()).or_else(|| room.poll_missing(Instant::now()));
         interrupted.is_none()
     });
     match (interrupted, made) {
         (Some(outcome), _) => outcome,
         (None, Ok(Some(result))) => Outcome::Done(serde_json::to_string(&result).unwrap_or_default()),
         (None, Ok(None)) => Outcome::Released,
-        (None, Err(error)) => Outcome::Failed { error: format!("rendering failed: {error:#}"), retry: true },
+        (None, Err(error)) => room.failed("rendering failed", &error),
     }
 }
 
@@ -39,7 +43,7 @@ pub fn render(order: &RenderOrder, go_on: &mut dyn FnMut(f32) -> bool) -> anyhow
         return track::write(&recording, &order.output_dir, go_on);
     }
     let origin = origin_us(&recording);
-    let duration_us = (recording.ended_at_us() - origin).max(0);
+    let duration_us = (recording.shown_until_us() - origin).max(0);
     let mut videos = Vec::new();
     for track in recording.tracks().iter().filter(|t| t.info.kind == "video" && !t.segments.is_empty()) {
         match VideoTrack::open(&recording, track)? {

@@ -7,7 +7,12 @@ use std::path::Path;
 use ffmpeg_next::codec::{self, Id, encoder, threading};
 use ffmpeg_next::format::{Pixel, Sample, context, sample};
 use ffmpeg_next::software::scaling;
-use ffmpeg_next::util::{channel_layout::ChannelLayout, color, error::EAGAIN, frame};
+use ffmpeg_next::util::{
+    channel_layout::ChannelLayout,
+    color,
+    error::{EAGAIN, ENOSPC},
+    frame,
+};
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, decoder};
 use offloader_jobs::mattermost::PictureProfile;
 
@@ -33,6 +38,11 @@ fn failed(what: &'static str) -> impl FnOnce(Error) -> MediaError {
 
 fn missing(what: &'static str) -> MediaError {
     MediaError { what, source: Error::EncoderNotFound }
+}
+
+/// FFmpeg's way to say that nothing more could be written.
+pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(Error::Other { errno: ENOSPC }))
 }
 
 /// Once a process: FFmpeg's own log goes to standard error and is kept to errors.

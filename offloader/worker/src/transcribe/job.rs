@@ -1,6 +1,7 @@
 //! The transcribe job: a closed recording in, three files out.
 
 use std::path::Path;
+use std::time::Instant;
 
 use archive::keys::DataKey;
 use archive::manifest::Track;
@@ -14,6 +15,7 @@ use crate::audio::opus_track::{OpusTrack, Piece};
 use crate::audio::origin_us;
 use crate::job::{Lease, Outcome, interruption};
 use crate::limits::SPEECH_RATE;
+use crate::room::Room;
 use crate::speech::{Model, ModelFiles, Recogniser, VoiceDetector, model::Purpose};
 
 /// Does a transcribe job. Blocks for as long as it takes: give it a thread.
@@ -24,19 +26,20 @@ pub fn run(order: &TranscribeOrder, lease: &Lease) -> Outcome {
         Err(error) => return Outcome::Failed { error: error.to_string(), retry: false },
     };
     let mut interrupted = None;
+    let mut room = Room::new(&order.output_dir, order.free_bytes_min);
     let made = transcript(order, &model, &mut |progress| {
         lease.set_progress(progress);
-        interrupted = interruption(lease.word());
+        interrupted = interruption(lease.word()).or_else(|| room.poll_missing(Instant::now()));
         interrupted.is_none()
     });
     match (interrupted, made) {
         (Some(outcome), _) => outcome,
         (None, Ok(Some(transcript))) => match save(&transcript, &order.output_dir) {
             Ok(result) => Outcome::Done(result),
-            Err(error) => Outcome::Failed { error: format!("cannot write the transcript: {error:#}"), retry: true },
+            Err(error) => room.failed("cannot write the transcript", &error),
         },
         (None, Ok(None)) => Outcome::Released,
-        (None, Err(error)) => Outcome::Failed { error: format!("transcription failed: {error:#}"), retry: true },
+        (None, Err(error)) => room.failed("transcription failed", &error),
     }
 }
 

@@ -16,7 +16,7 @@ use common::film::{self, Still, still};
 use common::wer;
 use fake_mattermost::{JobKind, Wants};
 use people::{Camera, Screen, Talker};
-use stage::{Stage, eventually, pixel, probe};
+use stage::{Stage, decoded, eventually, pixel, probe};
 
 /// What a transcript's file says somebody said.
 fn words_of(vtt: &str, name: &str) -> String {
@@ -264,8 +264,11 @@ async fn what_goes_wrong_on_the_way_costs_no_file_and_makes_no_second_post() {
     stage.fake.stop_recording(&channel);
     eventually("a publication waits for the session", async || stage.log_has("the bot's session is not taken")).await;
     assert!(stage.fake.posts().is_empty());
+    stage.fake.faults(|faults| (faults.unauthorised, faults.no_plugin) = (false, true));
+    eventually("a publication waits for the plugin", async || stage.log_has("nobody answers for the Calls plugin")).await;
     stage.fake.faults(|faults| {
-        (faults.unauthorised, faults.bad_gateway, faults.broken_uploads, faults.lost_answers) = (false, 3, 2, 2);
+        (faults.no_plugin, faults.bad_gateway, faults.broken_uploads, faults.lost_answers) = (false, 3, 2, 2);
+        faults.unfinished_uploads = 1;
     });
     eventually("both posts", async || stage.fake.posts().len() >= 2).await;
     stage.idle().await;
@@ -277,10 +280,8 @@ async fn what_goes_wrong_on_the_way_costs_no_file_and_makes_no_second_post() {
     let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
     assert!(!words_of(&vtt, "Ada Lovelace").is_empty(), "{vtt}");
     assert_eq!(stage.fake.violations(), Vec::<String>::new());
-    // Resumed, not begun anew: little more than the file went over the wire.
-    let sent = stage.fake.upload_bytes();
-    let size: u64 = posts.iter().flat_map(|post| &post.file_ids).map(|id| stage.fake.file(id).unwrap().bytes.len() as u64).sum();
-    println!("{sent} bytes sent for {size}");
+    // Resumed, not begun anew: each file was announced once.
+    assert_eq!(stage.fake.uploads_made(), 3, "{} bytes were sent", stage.fake.upload_bytes());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -295,8 +296,11 @@ async fn a_silent_call_has_its_file_and_no_words() {
         started(&asked.recording.id) && started(&asked.transcription.as_ref().unwrap().id)
     })
     .await;
+    // All of the file is taken, and no file made of it, however often that is asked for: then it is sent anew.
+    stage.fake.faults(|faults| faults.unfinished_uploads = 2);
     stage.fake.stop_recording(&channel);
     eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    assert_eq!(stage.fake.uploads_made(), 2);
     eventually("nothing is left of either job", async || stage.log_has("nobody said anything")).await;
     stage.idle().await;
     let posts = stage.fake.posts();
@@ -305,6 +309,74 @@ async fn a_silent_call_has_its_file_and_no_words() {
     assert!(probe(&media.bytes).contains("h264"), "who was there is to be seen");
     assert_eq!(stage.fake.violations(), Vec::<String>::new());
     drop(talker);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_before_their_name_is_known_is_heard_all_the_same() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Town Square");
+    let ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants::default()).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    // Nobody can say who is who for longer than Grace is there.
+    stage.fake.faults(|faults| faults.profile_failures = u32::MAX);
+    let mut grace = Talker::join(&stage.fake, &channel, "grace-hopper", 1).await;
+    let (tracks, _) = common::meeting();
+    let said = &tracks[0].1[..16_000 * 3];
+    grace.say(said).await;
+    grace.bot.leave().await.unwrap();
+    eventually("nobody knows who that was", async || stage.log_has("the site cannot say who this is")).await;
+    stage.fake.stop_recording(&channel);
+    eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), stage.fake.file(&stage.fake.posts()[0].file_ids[0]).unwrap().bytes).unwrap();
+    let loud = |samples: &[f32]| samples.iter().filter(|sample| sample.abs() > 0.05).count();
+    let (heard, said) = (loud(&film::sound(file.path())), loud(said));
+    assert!(heard * 10 > said * 7, "{heard} loud samples in the film, {said} were said");
+    drop(ada);
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_moment_costs_a_call_that_moment() {
+    stage::in_own_mounts("full_for_a_moment", 128, 8);
+}
+
+/// Run by the test above.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_for_a_moment() {
+    if std::env::var("TEST_SMALL_DISK_MIB").is_err() {
+        return;
+    }
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Town Square");
+    let mut talker = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants::default()).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    let (tracks, _) = common::meeting();
+    talker.say(&tracks[0].1[..16_000 * 5]).await;
+    let (data, ballast) = (stage.dir.path().join("data"), stage.dir.path().join("data/ballast"));
+    let room = archive::free_bytes(&data).unwrap() - (4 << 20);
+    std::fs::write(&ballast, vec![7; room as usize]).unwrap();
+    eventually("the recording waits for room", async || stage.log_has("no room")).await;
+    std::fs::remove_file(&ballast).unwrap();
+    // It goes on in the same session, with what is said from now on.
+    let segments = || stage.manifests().matches("\"kind\":\"segment\"").count();
+    let before = segments();
+    let mut said = 16_000 * 5;
+    while segments() < before + 3 {
+        assert!(said < 16_000 * 60, "nobody records any more");
+        talker.say(&tracks[0].1[..16_000 * 2]).await;
+        said += 16_000 * 2;
+    }
+    assert_eq!(stage.fake.sessions(&channel).len(), 2, "one bot and Ada");
+    stage.fake.stop_recording(&channel);
+    eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    stage.idle().await;
+    let posts = stage.fake.posts();
+    assert_eq!(posts.len(), 1, "{posts:?}");
+    let seconds = decoded(&stage.fake.file(&posts[0].file_ids[0]).unwrap().bytes);
+    assert!(seconds * 16_000.0 > said as f64, "{seconds} s of {} s and a moment", said / 16_000);
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
 }
 
 /// How often a worker of each kind is killed in one call: one time less than its job is given up after.
@@ -349,11 +421,14 @@ async fn killed_at_any_moment_everything_comes_out_once() {
         let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
         eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
         let published = || stage.fake.posts().len() >= 2;
-        let (count, ()) = tokio::join!(kill_at_random(&stage, seed, published), async {
+        let begun = std::time::Instant::now();
+        let (count, recorded) = tokio::join!(kill_at_random(&stage, seed, published), async {
             // Each death costs the open segment and the way back; what is said after the last one is there in any case.
             talker.say(&tracks[0].1[..16_000 * 14]).await;
             stage.fake.stop_recording(&channel);
+            let recorded = begun.elapsed().as_secs_f64();
             eventually("both posts", async || published()).await;
+            recorded
         });
         stage.idle().await;
         let kinds: Vec<&str> = stage.fake.posts().iter().map(|post| post.kind).collect();
@@ -361,6 +436,9 @@ async fn killed_at_any_moment_everything_comes_out_once() {
         let posts = stage.fake.posts();
         let media = stage.fake.file(&posts[0].file_ids[0]).unwrap();
         assert!(probe(&media.bytes).contains("h264"), "SEED={seed}");
+        // All of it plays, and it is as long as the recording was, whoever died meanwhile.
+        let seconds = decoded(&media.bytes);
+        assert!((13.5..recorded + 3.0).contains(&seconds), "SEED={seed}: {seconds} s of {recorded} s");
         let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
         assert!(!words_of(&vtt, "Ada Lovelace").is_empty(), "SEED={seed}: {vtt}");
         assert_eq!(stage.fake.violations(), Vec::<String>::new(), "SEED={seed}");

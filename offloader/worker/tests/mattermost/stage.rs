@@ -134,6 +134,9 @@ impl Stage {
         let livekit_url = std::env::var("TEST_LIVEKIT_URL").unwrap_or_else(|_| rtcd_url.replace("http", "ws"));
         let livekit = LiveKit { url: livekit_url, key: KEY.0.to_owned(), secret: KEY.1.to_owned() };
         let fake = if v2 { Fake::start_v2(livekit.clone()).await } else { Fake::start(&rtcd_url).await }.unwrap();
+        if let Ok(mib) = std::env::var("TEST_SMALL_DISK_MIB") {
+            small_disk(&dir.path().join("data"), &mib);
+        }
         let offloader = start_offloader(dir.path(), jobs);
         let url = format!("http://127.0.0.1:{jobs}");
         answers(&format!("{url}/version")).await;
@@ -191,12 +194,51 @@ impl Stage {
         logs.iter().any(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).contains(text))
     }
 
+    /// What the recordings' manifests say so far.
+    #[allow(dead_code, reason = "not for the bench")]
+    pub(crate) fn manifests(&self) -> String {
+        let files = files_below(&self.dir.path().join("data"));
+        let manifests = files.iter().filter(|path| path.ends_with(archive::MANIFEST_FILE));
+        manifests.map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
+    }
+
     /// For people who want to look at it.
     pub(crate) fn keep(&self, name: &str, bytes: &[u8]) {
         if let Some(folder) = std::env::var_os("KEEP_PICTURES") {
             std::fs::write(Path::new(&folder).join(name), bytes).unwrap();
         }
     }
+}
+
+/// Where we may mount: see [`in_own_mounts`].
+fn small_disk(path: &Path, mib: &str) {
+    std::fs::create_dir_all(path).unwrap();
+    let size = format!("size={mib}m");
+    let done = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status().unwrap();
+    assert!(done.success());
+}
+
+/// Runs one of the tests of this binary with the offloader's data on a small disk, in a mount namespace that goes away with it. Where
+/// nobody may mount that is said, and not tested.
+#[allow(dead_code, reason = "not for the bench")]
+pub(crate) fn in_own_mounts(test: &str, disk_mib: u64, free_min_mib: u64) {
+    let unshare = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(if rustix::process::geteuid().is_root() { &["-m"][..] } else { &["-rm"][..] }).args(arguments);
+        command
+    };
+    if !unshare(&["true"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        eprintln!("no mount namespaces for us on this machine: a full disk is not tested");
+        return;
+    }
+    let this = std::env::current_exe().unwrap();
+    let output = unshare(&[this.to_str().unwrap(), test, "--exact", "--nocapture", "--test-threads=1"])
+        .env("TEST_SMALL_DISK_MIB", disk_mib.to_string())
+        .env("OFFLOADER_DISK_FREE_MIN_MB", free_min_mib.to_string())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn files_below(dir: &Path) -> Vec<PathBuf> {
@@ -258,6 +300,21 @@ pub(crate) fn probe(media: &[u8]) -> String {
         .expect("the ffprobe program (./x installs it)");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
+}
+
+/// Decodes all of a film: its length in seconds.
+#[allow(dead_code, reason = "not for the bench")]
+pub(crate) fn decoded(media: &[u8]) -> f64 {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), media).unwrap();
+    let run = |program: &str, before: &[&str], after: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        let out = command.args(before).arg(file.path()).args(after).output().expect("ffmpeg's programs (./x installs them)");
+        assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    run("ffmpeg", &["-v", "error", "-xerror", "-i"], &["-f", "null", "-"]);
+    run("ffprobe", &["-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"], &[]).trim().parse().unwrap()
 }
 
 /// The colour of a point of the picture at a second.

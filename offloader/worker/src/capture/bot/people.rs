@@ -85,10 +85,10 @@ impl Visit {
                     .map(|(id, _)| Arc::clone(id))
                     .collect();
                 for id in ended {
-                    if let Some(commands) = commands {
-                        self.track_ended(commands, &id).await;
+                    match commands {
+                        Some(commands) => self.track_ended(commands, &id).await,
+                        None => drop(self.tracks.remove(&id)),
                     }
-                    self.tracks.remove(&id);
                 }
             }
             UserChange::Muted
@@ -150,6 +150,9 @@ impl Visit {
             let waiting = self.tracks.get_mut(&id).map(|track| std::mem::take(&mut track.waiting)).unwrap_or_default();
             for event in waiting {
                 self.hand_on(commands, &id, event).await;
+            }
+            if self.tracks.get(&id).is_some_and(|track| track.ended) {
+                self.track_ended(commands, &id).await;
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Tracks of the call: their packets in order, to the writer and the ears, once it is known whose they are.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub(super) struct Track {
     /// Told to the writer.
     pub(super) announced: bool,
     pub(super) waiting: Vec<Event>,
+    /// It ended before anybody knew whose it is.
+    pub(super) ended: bool,
 }
 
 impl Visit {
@@ -41,6 +44,7 @@ impl Visit {
         self.ask_who(&info.session_id);
         if let Some(track) = self.tracks.get_mut(&info.track_id) {
             track.order.begin_anew();
+            track.ended = false;
             if track.info.mime != info.mime {
                 (track.info, track.announced) = (info, false);
             }
@@ -48,7 +52,7 @@ impl Visit {
         }
         let wait_us = if info.kind.is_audio() { AUDIO_WAIT_US } else { VIDEO_WAIT_US };
         let order = Sequence::new(info.clock_rate, wait_us);
-        self.tracks.insert(Arc::clone(&info.track_id), Track { info, order, announced: false, waiting: Vec::new() });
+        self.tracks.insert(Arc::clone(&info.track_id), Track { info, order, announced: false, waiting: Vec::new(), ended: false });
     }
 
     pub(super) async fn packet(&mut self, commands: &mpsc::Sender<Command>, id: &Arc<str>, arrived_us: u64, packet: rtp::Packet) {
@@ -73,7 +77,10 @@ impl Visit {
         }
         if all {
             // Names that did not come in time do not cost anybody's words.
-            for session in self.members.iter().filter(|(_, who)| matches!(who, Who::Asked)).map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            let asked = self.members.iter().filter(|(_, who)| matches!(who, Who::Asked)).map(|(session, _)| session);
+            // Of people who have left, too.
+            let waiting = self.tracks.values().filter(|track| !track.waiting.is_empty()).map(|track| &track.info.session_id);
+            for session in asked.chain(waiting).cloned().collect::<BTreeSet<_>>() {
                 let member = self.unnamed(&session);
                 self.known(commands, session, member).await;
             }
@@ -135,9 +142,15 @@ impl Visit {
 
     pub(super) async fn track_ended(&mut self, commands: &mpsc::Sender<Command>, id: &Arc<str>) {
         self.drain(commands, id, i64::MAX).await;
-        if self.tracks.get(id).is_some_and(|track| track.announced) {
+        let Some(track) = self.tracks.get_mut(id) else { return };
+        if track.announced {
             self.tell(commands, id, Event::TrackEnded { track_sid: id.to_string(), at_us: now_us() }).await;
+        } else if !track.waiting.is_empty() {
+            // Who left before anybody knew their name said it all the same.
+            track.ended = true;
+            return;
         }
+        self.tracks.remove(id);
     }
 
     /// The line that comes before a track's packets, once its owner is known.
