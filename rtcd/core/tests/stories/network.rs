@@ -310,3 +310,55 @@ fn a_page_that_stands_still_stays_a_slide() {
     let asked = world.clients[ann].key_frame_requests.len();
     assert!(asked <= 5, "{asked} key frames of a page that stands still");
 }
+
+/// Gaps in what is heard, the longest.
+fn longest_gap(world: &World, client: usize, track: &str) -> Duration {
+    let heard = world.heard(client, track);
+    heard.windows(2).map(|pair| pair[1].at.saturating_duration_since(pair[0].at)).max().unwrap_or(Duration::MAX)
+}
+
+#[test]
+fn an_ice_restart_is_not_heard() {
+    for seed in 0..4 {
+        let mut world = World::new(90 + seed);
+        let (ann, ben) = (world.join("ann"), world.join("ben"));
+        world.microphone(ann, "ann");
+        world.settle();
+        world.clients[ben].heard.clear();
+        let peer = world.peer(ben);
+        world.tell(Input::RestartIce { peer });
+        world.run(Duration::from_secs(2));
+        world.restart_publisher(ann);
+        world.run(Duration::from_secs(3));
+        assert!(world.heard(ben, "TR_ann").len() > 200);
+        let gap = longest_gap(&world, ben, "TR_ann");
+        assert!(gap <= 500 * MS, "seed {seed}: {gap:?}");
+    }
+}
+
+/// On another network from one moment to the next, without a word. A client's next check is its own business; the rest is ours.
+#[test]
+fn who_moves_hears_and_is_heard_from_its_first_check_on() {
+    for seed in 0..4 {
+        for mover_speaks in [false, true] {
+            let mut world = World::new(94 + seed);
+            let (ann, ben) = (world.join("ann"), world.join("ben"));
+            world.microphone(ann, "ann");
+            world.settle();
+            let (mover, end) = if mover_speaks { (ann, End::Publish) } else { (ben, End::Subscribe) };
+            world.move_address(mover, end, 40_000 + u16::from(seed));
+            let new = world.clients[mover].connections[&end].address;
+            let mut steps = 0;
+            while !world.sent_to.contains(&new) {
+                world.run(20 * MS);
+                steps += 1;
+                assert!(steps < 1000, "its checks are answered");
+            }
+            world.clients[ben].heard.clear();
+            world.run(500 * MS);
+            assert!(!world.heard(ben, "TR_ann").is_empty(), "seed {seed}, speaks: {mover_speaks}");
+            world.run(Duration::from_secs(2));
+            assert!(world.heard(ben, "TR_ann").len() > 100);
+        }
+    }
+}

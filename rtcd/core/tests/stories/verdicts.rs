@@ -9,7 +9,8 @@ use rtcd_core::report::PeerReport;
 use rtcd_core::verdict::{LayerReason, Verdict};
 use rtcd_core::{PeerId, TrackId};
 
-use crate::world::{End, Profile, World};
+use crate::raw::{Raw, body_of, certificate, client_hello, pieces, sha256, signed_check};
+use crate::world::{End, Profile, World, announced, call};
 
 const LOST: Profile = Profile {
     delay: Duration::from_millis(10),
@@ -162,4 +163,136 @@ fn who_leaves_takes_a_last_verdict_along() {
     world.tell(Input::Leave { peer: peer.clone() });
     let (reason, report) = departed(&world, &peer).unwrap();
     assert_eq!((reason, report.diagnosis.unwrap().receives), (EndReason::Left, Verdict::Flows));
+}
+
+/// The steps of a connection, each left out in turn.
+#[test]
+fn how_far_a_connection_came_is_told() {
+    let mut world = World::new(119);
+    let own = certificate();
+    let named = |world: &mut World, name: &str, number| {
+        let line = format!("a=fingerprint:sha-256 {}", sha256(&own.certificate));
+        Raw::join_with(world, call(), name, number, own.clone(), &line).unwrap()
+    };
+    let sends = |world: &mut World, raw: &Raw| world.diagnose_peer(&raw.id).sends;
+
+    let silent = named(&mut world, "silent", 1);
+    assert_eq!(sends(&mut world, &silent), Verdict::NoChecks);
+
+    let wrong = named(&mut world, "wrong", 2);
+    world.inject(wrong.address, &signed_check(&wrong.ufrag, "another password of that length", 1));
+    assert_eq!(sends(&mut world, &wrong), Verdict::ChecksRefused);
+
+    let checked = named(&mut world, "checked", 3);
+    checked.prove(&mut world);
+    assert_eq!(sends(&mut world, &checked), Verdict::NoHandshake);
+
+    let stalled = named(&mut world, "stalled", 4);
+    stalled.prove(&mut world);
+    let body = body_of(&client_hello(&world)[0]);
+    world.inject(stalled.address, &pieces(1, &body)[0]);
+    assert_eq!(sends(&mut world, &stalled), Verdict::HandshakeStalled);
+
+    let mut secured = named(&mut world, "secured", 5);
+    secured.connect(&mut world);
+    assert_eq!(sends(&mut world, &secured), Verdict::NoPackets);
+    for index in 0..5 {
+        let mut packet = secured.protect(7, index, &[0xFC, 1, 2, 3]);
+        *packet.last_mut().unwrap() ^= 1;
+        world.inject(secured.address, &packet);
+    }
+    assert_eq!(sends(&mut world, &secured), Verdict::PacketsRefused);
+    for index in 10..15 {
+        secured.send_rtp(&mut world, 7, index, &[0xFC, 1, 2, 3]);
+    }
+    assert_eq!(sends(&mut world, &secured), Verdict::Flows);
+}
+
+#[test]
+fn who_shakes_hands_with_another_certificate_than_the_one_described_is_told_so() {
+    let mut world = World::new(120);
+    let (own, other) = (certificate(), certificate());
+    let line = format!("a=fingerprint:sha-256 {}", sha256(&other.certificate));
+    let mut raw = Raw::join_with(&mut world, call(), "raw", 1, own, &line).unwrap();
+    raw.connect_with(&mut world, dimpl::Config::builder().build().unwrap());
+    world.run(Duration::from_millis(100));
+    let (reason, report) = departed(&world, &raw.id).unwrap();
+    assert_eq!((reason, report.diagnosis.unwrap().sends), (EndReason::MediaLost, Verdict::WrongCertificate));
+}
+
+/// A client that lets no version of DTLS through that we speak, or whose own stack refuses ours.
+#[test]
+fn a_handshake_that_the_client_breaks_off_is_told() {
+    let mut world = World::new(121);
+    let raw = Raw::join(&mut world, "raw", 1);
+    raw.prove(&mut world);
+    for record in client_hello(&world) {
+        world.inject(raw.address, &record);
+    }
+    // A fatal alert: handshake_failure (RFC 8446 6.2).
+    world.inject(raw.address, &[21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 99, 0, 2, 2, 40]);
+    world.run(Duration::from_secs(31));
+    let (reason, report) = departed(&world, &raw.id).unwrap();
+    let verdict = report.diagnosis.unwrap().sends;
+    assert_eq!(reason, EndReason::MediaLost);
+    assert!(matches!(verdict, Verdict::HandshakeFailed | Verdict::HandshakeStalled), "{verdict:?}");
+}
+
+#[test]
+fn what_was_announced_and_not_offered_or_not_answered_is_told() {
+    let mut world = World::new(122);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    world.settle();
+    let peer = world.peer(ben);
+    world.tell(Input::Publish(Box::new(announced(peer, "TR_never", "never"))));
+    assert_eq!(world.diagnose(ben).sends, Verdict::NoDescription, "nothing of his way up is described");
+    let peer = world.peer(ann);
+    world.tell(Input::Publish(Box::new(announced(peer, "TR_later", "later"))));
+    assert_eq!(world.diagnose(ann).sends, Verdict::NotOffered);
+    world.clients[ben].deaf = true;
+    world.camera(ann, "cam", &[]);
+    world.run(Duration::from_secs(2));
+    let watched = world.diagnose(ben).watched.into_iter().find(|watched| watched.track.as_str() == "TR_cam").unwrap();
+    assert_eq!(watched.verdict, Verdict::NotAnswered);
+}
+
+#[test]
+fn what_is_not_allowed_not_wanted_or_kept_back_is_told() {
+    let mut world = World::new(123);
+    let ann = world.join("ann");
+    let (mute, blind) =
+        (world.join_with("mute", |join| join.can_publish = false), world.join_with("blind", |join| join.can_subscribe = false));
+    let ben = world.join("ben");
+    let microphone = world.microphone(ann, "ann");
+    world.camera(ann, "cam", &[]);
+    world.settle();
+    assert_eq!((world.diagnose(mute).sends, world.diagnose(blind).receives), (Verdict::NotPermitted, Verdict::NotPermitted));
+    let of = |world: &mut World, track: &str| {
+        world.diagnose(ben).watched.into_iter().find(|watched| watched.track.as_str() == track).unwrap().verdict
+    };
+    let hidden = TrackSettings { disabled: true, layer_max: 0, width: 0, height: 0, fps: 0, priority: 0 };
+    let peer = world.peer(ben);
+    world.tell(Input::TrackSettings { peer, track: TrackId::new("TR_cam").unwrap(), settings: hidden });
+    assert_eq!(of(&mut world, "TR_cam"), Verdict::NotWanted);
+    // What its encoder takes for silence.
+    (world.producers[microphone].level, world.producers[microphone].voice) = (-127, false);
+    world.run(Duration::from_secs(8));
+    assert_eq!(of(&mut world, "TR_ann"), Verdict::KeptBack);
+}
+
+#[test]
+fn a_picture_for_which_there_is_no_room_at_all_is_told() {
+    let mut world = World::new(124);
+    let (ann, ben) = (world.join("ann"), world.join("ben"));
+    world.microphone(ann, "ann");
+    let camera = world.camera(ann, "cam", &[]);
+    world.producers[camera].frame_packets = vec![8];
+    world.run(Duration::from_secs(3));
+    let up = link_model::Way { delay_ms: 10, ..link_model::Way::default() };
+    let down = link_model::Way { rate_kbit: 100, queue_ms: 600, ..up };
+    world.set_link(ben, &link_model::Profile { up, down, ..link_model::Profile::default() });
+    world.run(Duration::from_secs(20));
+    let seen = world.diagnose(ben);
+    assert_eq!((seen.receives, seen.watched[0].verdict), (Verdict::PausedForBandwidth, Verdict::PausedForBandwidth));
 }

@@ -745,10 +745,14 @@ impl World {
 
     /// Why one client's media does or does not flow.
     pub fn diagnose(&mut self, client: usize) -> rtcd_core::verdict::Diagnosis {
-        self.tell(Input::Report { token: 2, diagnose: true });
         let peer = self.peer(client);
+        self.diagnose_peer(&peer)
+    }
+
+    pub fn diagnose_peer(&mut self, peer: &PeerId) -> rtcd_core::verdict::Diagnosis {
+        self.tell(Input::Report { token: 2, diagnose: true });
         let report = self.report.take().unwrap();
-        let found = report.calls.iter().flat_map(|call| &call.peers).find(|report| report.peer == peer).unwrap();
+        let found = report.calls.iter().flat_map(|call| &call.peers).find(|report| report.peer == *peer).unwrap();
         *found.diagnosis.clone().unwrap()
     }
 
