@@ -1,7 +1,7 @@
 //! The program: settings, start, signals, end.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +25,22 @@ const END_MAX: Duration = Duration::from_secs(5);
 #[command(version)]
 struct Arguments {
     /// Settings, TOML. A missing file is fine: defaults and environment variables hold then.
-    #[arg(long, short, default_value = "config/config.toml")]
+    #[arg(long, short, default_value = CONFIG)]
     config: PathBuf,
 }
+
+/// Where a file is looked for that nobody names.
+const CONFIG: &str = "config/config.toml";
+/// The same in the image of Mattermost's rtcd, whose working directory is another: a site that mounts its file there and changes the image alone.
+const CONFIG_IN_ORIGINAL_IMAGE: &str = "/opt/rtcd/bin/config/config.toml";
 
 fn main() -> ExitCode {
     // The allocator asks for huge pages: 2 MiB for a few small things of each thread. Without them a peer costs half the
     // memory, at the same CPU (measured, docs/decisions/0006). An old kernel that does not know the request is fine too.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = Arguments::parse_from(std::env::args_os().map(with_two_dashes));
-    let loaded = match Config::load(&arguments.config) {
+    let config = file_of(arguments.config, CONFIG_IN_ORIGINAL_IMAGE.as_ref());
+    let loaded = match Config::load(&config) {
         Ok(loaded) => loaded,
         Err(error) => {
             logging::install("info");
@@ -48,9 +54,10 @@ fn main() -> ExitCode {
     }
     // Fails only when a library was first; then one is there, which is all that is needed.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let file = std::fs::read_to_string(&arguments.config).ok();
-    if file.is_none() {
-        tracing::info!(path = %arguments.config.display(), "no configuration file: defaults and environment variables hold");
+    let file = std::fs::read_to_string(&config).ok();
+    match &file {
+        Some(_) => tracing::info!(path = %config.display(), "configuration file"),
+        None => tracing::info!(path = %config.display(), "no configuration file: defaults and environment variables hold"),
     }
     for key in &loaded.unused {
         tracing::warn!(key, "a setting of the file means nothing here and is ignored");
@@ -91,6 +98,11 @@ fn with_two_dashes(argument: OsString) -> OsString {
         Some(text) if text == "-config" || text.starts_with("-config=") => format!("-{text}").into(),
         Some(_) | None => argument,
     }
+}
+
+/// The file to read: the one that was named, or where none was and none stands, the one of the original image.
+fn file_of(named: PathBuf, original: &Path) -> PathBuf {
+    if named.as_os_str() == CONFIG && !named.exists() && original.exists() { original.to_owned() } else { named }
 }
 
 async fn run(config: Config, described: Vec<(&'static str, String)>) -> anyhow::Result<()> {
@@ -147,5 +159,20 @@ async fn wait_for_the_end(node: &Arc<node::Node>, mut signals: Signals, deadline
             () = &mut drained => return false,
             _ = look.tick() => if node.is_broken() { return true },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_mounted_as_for_the_original_image_is_found_and_a_named_one_goes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let original = folder.path().join("config.toml");
+        assert_eq!(file_of(CONFIG.into(), &original), Path::new(CONFIG), "none stands there");
+        std::fs::write(&original, "").unwrap();
+        assert_eq!(file_of(CONFIG.into(), &original), original);
+        assert_eq!(file_of("elsewhere.toml".into(), &original), Path::new("elsewhere.toml"), "named, and missing: defaults hold");
     }
 }
