@@ -14,7 +14,7 @@ use crate::input;
 use crate::limits::LAYERS_MAX;
 use crate::negotiate::Codec;
 use crate::outbox::Notice;
-use crate::receive::{Arrivals, ClockMap, ClockPoint};
+use crate::receive::ClockPoint;
 use crate::rtcp::Arrival;
 use crate::rtp::{Extensions, Header};
 use crate::shards::ShardSet;
@@ -365,36 +365,28 @@ impl Core {
         self.restart_layer(now, key);
         let Some(layer) = self.layers.get_mut(key) else { return };
         layer.epoch = epoch;
-        layer.arrivals = Arrivals::new(layer.clock_rate);
-        layer.clock = ClockMap::default();
-        layer.cache.restart();
-        layer.slides = None;
+        layer.begin_anew();
     }
 
     #[allow(clippy::too_many_arguments, reason = "facts of one packet, each used once")]
     fn relayed(&mut self, now: Instant, key: LayerKey, codec: usize, seq: u64, header: Header, extensions: Extensions, packet: &[u8]) {
         let Some(layer) = self.layers.get_mut(key) else { return };
         let bound = self.tracks.get(layer.track).and_then(|track| track.bound.as_ref());
-        let kind_of = |codec: usize| bound.and_then(|bound| bound.codecs.get(codec)).map(|codec| codec.kind);
-        let Some(kind) = kind_of(codec) else {
+        let Some(kind) = bound.and_then(|bound| bound.codecs.get(codec)).map(|codec| codec.kind) else {
             return self.counters.one(Count::RtpBadPayloadType);
         };
-        let kind_changed = kind_of(layer.codec) != Some(kind);
         if let Arrival::AfterGap(_) = layer.arrivals.note(now, seq, header.timestamp, packet.len(), true) {
             // The origin asks for what is missing, and passes it on.
             layer.arrivals.forgive();
         }
-        let codec_changed = std::mem::replace(&mut layer.codec, codec) != codec;
+        let former_codec = std::mem::replace(&mut layer.codec, codec);
         let woke = !std::mem::replace(&mut layer.awake, true);
         if woke {
             layer.first_at.get_or_insert(now);
             self.layer_woke(now, key);
         }
-        if codec_changed {
-            if kind_changed {
-                self.forget_layers_inside(key);
-            }
-            self.codec_changed(now, key);
+        if former_codec != codec {
+            self.codec_changed(now, key, former_codec);
         }
         self.store(now, key, seq, header, extensions, packet, kind);
     }

@@ -208,6 +208,14 @@ impl Layer {
         }
     }
 
+    /// Its source counts from anywhere now: nothing that was learned by the numbers before holds.
+    pub(crate) fn begin_anew(&mut self) {
+        self.arrivals = Arrivals::new(self.clock_rate);
+        self.clock = ClockMap::default();
+        self.cache.restart();
+        self.slides = None;
+    }
+
     /// The publisher's number of what left under this one.
     pub(crate) fn original(&self, number: u64) -> Option<u64> {
         match (&self.microphone, &self.padding) {

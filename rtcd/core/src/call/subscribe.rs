@@ -274,9 +274,14 @@ impl Core {
     }
 
     /// The publisher sends another of its codecs now. Who agreed on that one gets it under its number.
-    pub(crate) fn codec_changed(&mut self, now: Instant, layer: LayerKey) {
-        let Some(layer) = self.layers.get(layer) else { return };
+    pub(crate) fn codec_changed(&mut self, now: Instant, key: LayerKey, former: usize) {
+        let Some(layer) = self.layers.get(key) else { return };
         let (track, used) = (layer.track, layer.codec);
+        let bound = self.tracks.get(track).and_then(|track| track.bound.as_ref());
+        let kind_of = |codec: usize| bound.and_then(|bound| bound.codecs.get(codec)).map(|codec| codec.kind);
+        if kind_of(former) != kind_of(used) {
+            self.forget_layers_inside(key);
+        }
         let mut demand_changed = false;
         for key in self.tracks.get(track).map(|track| track.subscriptions.clone()).unwrap_or_default() {
             if self.apply_agreement(key, used) {

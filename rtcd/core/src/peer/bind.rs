@@ -180,10 +180,7 @@ pub(crate) fn bind_source(
                 sources.remove(rtx);
             }
             // A new source counts from anywhere: its numbers must not be taken for the old one's.
-            layer.arrivals = crate::receive::Arrivals::new(layer.clock_rate);
-            layer.clock = crate::receive::ClockMap::default();
-            layer.cache.restart();
-            layer.slides = None;
+            layer.begin_anew();
         }
     }
     sources.insert(ssrc, SourceOf { layer: layer_key, rtx });

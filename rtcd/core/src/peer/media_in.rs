@@ -107,9 +107,7 @@ impl Core {
         };
         let is_media = packet.len() > header.len;
         let arrival = layer.arrivals.note(now, seq, header.timestamp, len, is_media);
-        let codec_changed = layer.codec != codec_index;
-        let kind_before = track.bound.as_ref().and_then(|bound| bound.codecs.get(layer.codec)).map(|codec| codec.kind);
-        layer.codec = codec_index;
+        let former_codec = std::mem::replace(&mut layer.codec, codec_index);
         let woke = is_media && !std::mem::replace(&mut layer.awake, true);
         if woke {
             layer.first_at.get_or_insert(now);
@@ -134,11 +132,8 @@ impl Core {
         if woke {
             self.layer_woke(now, source.layer);
         }
-        if codec_changed {
-            if kind_before != Some(kind) {
-                self.forget_layers_inside(source.layer);
-            }
-            self.codec_changed(now, source.layer);
+        if former_codec != codec_index {
+            self.codec_changed(now, source.layer, former_codec);
         }
         self.arm_reports(now, key);
         if redundant {

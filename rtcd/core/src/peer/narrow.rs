@@ -215,16 +215,16 @@ impl Narrow {
             return false;
         }
         // So little fills no way: the queue is somebody else's, and what leaves meanwhile says nothing of what the way carries.
-        if on_wire(sounds_bps) + pictures_bps < TALK_BPS {
+        let sent_bps = on_wire(sounds_bps) + pictures_bps;
+        if sent_bps < TALK_BPS {
             return false;
         }
         // One trouble is told of by every stream's report.
         if self.whole.is_some_and(|whole| now.saturating_duration_since(whole.fell) < FALL_EVERY) {
             return false;
         }
-        let sent_bps = (on_wire(sounds_bps) + pictures_bps) as f64;
         let measured_bps = self.carried.filter(|(at, _)| now.saturating_duration_since(*at) < FEEDBACK_VALID).map(|(_, bps)| bps);
-        let carried_bps = measured_bps.unwrap_or(sent_bps) * f64::from(1.0 - lost);
+        let carried_bps = measured_bps.unwrap_or(sent_bps as f64) * f64::from(1.0 - lost);
         let to_bps = carried_bps * USED;
         if to_bps >= WIDE_BPS {
             return false;
