@@ -114,8 +114,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 clear.push(Clear { at, opened, call: publisher % setup.calls });
             }
         }
-        let headers = if clear.len() > 1 { &mut train_headers } else { &mut plain_headers };
-        forward(&socket, &subscribers, setup.calls, &packets, &clear, &mut arena, headers)?;
+        // A train has one length: speech and pictures leave one after the other.
+        clear.sort_by_key(|packet| packet.opened.len);
+        for equal in clear.chunk_by(|one, other| one.opened.len == other.opened.len) {
+            let headers = if equal.len() > 1 { &mut train_headers } else { &mut plain_headers };
+            forward(&socket, &subscribers, setup.calls, &packets, equal, &mut arena, headers)?;
+        }
     }
 }
 

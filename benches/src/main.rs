@@ -34,6 +34,7 @@ mod rivals;
 mod scenario;
 mod sdp;
 mod signalling;
+mod strangers;
 mod subject;
 mod traffic;
 mod trials;

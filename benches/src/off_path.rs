@@ -10,8 +10,9 @@ use rtcd_core::config::Certificate;
 use rtcd_core::ids::Link;
 use rtcd_core::input::Join;
 use rtcd_core::output::Signal;
-use rtcd_core::stun::{BINDING, Class, IntegrityKey, RoleAttribute, StunWriter, TransactionId};
 use rtcd_core::{CallId, Core, CoreConfig, Input, Output, PeerId};
+
+use crate::strangers::{Kind, check, kinds};
 
 /// People in the core meanwhile: their addresses and names are what strangers' are compared with.
 const PEERS: usize = 200;
@@ -30,20 +31,6 @@ fn link(remote: SocketAddr) -> Link {
 
 fn stranger(n: usize) -> SocketAddr {
     (([203, 0, 113, (n % 251) as u8]), 1024 + (n % 60_013) as u16).into()
-}
-
-/// A check as a browser sends it.
-fn check(ufrag: &str, password: &str) -> anyhow::Result<Vec<u8>> {
-    let mut slot = [0; 256];
-    let mut writer = StunWriter::new(&mut slot, Class::Request, BINDING, TransactionId([7; 12]));
-    writer.username(format!("{ufrag}:abcd").as_bytes());
-    writer.priority(1);
-    writer.role(RoleAttribute::Controlling(1));
-    writer.use_candidate();
-    writer.integrity(&IntegrityKey::new(password));
-    writer.fingerprint();
-    let len = writer.finish().ok_or_else(|| anyhow::anyhow!("a check has room in 256 bytes"))?;
-    Ok(slot[..len].to_vec())
 }
 
 struct Node {
@@ -159,35 +146,17 @@ impl Node {
 /// Measures each kind and prints a table.
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut node = Node::new()?;
-    let mut chance = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut random = move || {
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        chance
-    };
-    let mut bytes =
-        |len: usize, head: &[u8]| -> Vec<u8> { head.iter().copied().chain((head.len()..len).map(|_| random() as u8)).collect() };
-    let junk: Vec<Vec<u8>> = (0..256).map(|n| bytes(40 + n * 4, &[])).collect();
-    let rtp: Vec<Vec<u8>> = (0..256).map(|n| bytes(120, &[0x80, 111, 0, n as u8])).collect();
-    let hello: Vec<Vec<u8>> = (0..256).map(|_| bytes(200, &[22, 0xFE, 0xFD, 0, 0])).collect();
-    let unknown: Vec<Vec<u8>> =
-        (0..256).map(|n| check(&format!("{:A<13}{n:03}", "nobody"), "a password nobody has")).collect::<anyhow::Result<_>>()?;
     let guessed: Vec<Vec<u8>> = node.names.iter().map(|(ufrag, _)| check(ufrag, "a password nobody has")).collect::<anyhow::Result<_>>()?;
+    // The integrity code has to be computed; the shard lets few of these through (`shard/ration.rs`).
+    let guessed = Kind { title: "check under a known name, wrong code", datagrams: guessed };
     println!("strangers' datagrams to a core with {PEERS} peers: CPU of the core, nothing is answered");
     let mut missed = Vec::new();
-    for (kind, datagrams, has_bar) in [
-        ("random bytes", &junk, true),
-        ("forged RTP", &rtp, true),
-        ("DTLS hello", &hello, true),
-        ("check under an unknown name", &unknown, true),
-        // The integrity code has to be computed; the shard lets few of these through (`shard/ration.rs`).
-        ("check under a known name, wrong code", &guessed, false),
-    ] {
-        let ns = node.cost(datagrams)?;
-        println!("{kind:<40} {ns:>7.1} ns {:>7.2} M/s", 1e3 / ns);
+    let kinds = kinds()?.into_iter().map(|kind| (kind, true)).chain([(guessed, false)]);
+    for (Kind { title, datagrams }, has_bar) in kinds {
+        let ns = node.cost(&datagrams)?;
+        println!("{title:<40} {ns:>7.1} ns {:>7.2} M/s", 1e3 / ns);
         if has_bar && 1e9 / ns < BAR {
-            missed.push(kind);
+            missed.push(title);
         }
     }
     if !missed.is_empty() {

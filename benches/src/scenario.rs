@@ -60,6 +60,11 @@ impl Scenario {
         Self { video: true, payload: 1150, burst: 9, every, ..Self::speech(name, title, publishers, target) }
     }
 
+    /// As many calls of ten, with two who speak in each.
+    const fn tens(name: &'static str, title: &'static str, calls: usize) -> Self {
+        Self { receivers: calls * 8, calls, ..Self::speech(name, title, calls * 2, None) }
+    }
+
     /// As many calls, with one speaker and one listener each.
     const fn pairs(name: &'static str, title: &'static str, calls: usize) -> Self {
         Self { receivers: calls, calls, ..Self::speech(name, title, calls, None) }
@@ -104,7 +109,7 @@ impl Scenario {
         Self { receivers, ..self }
     }
 
-    /// The same at another rate, packets a second to all receivers.
+    /// The same at another rate, packets a second to all receivers, of publishers that are all alike.
     pub(crate) fn at(self, per_second: f64) -> Self {
         Self { every: self.every.mul_f64(self.forwarded_per_second() / per_second), ..self }
     }
@@ -119,9 +124,11 @@ impl Scenario {
         sent * (self.receivers / self.calls) as u64
     }
 
-    /// Packets a second to all receivers, of publishers that are all alike.
+    /// Packets a second to all receivers.
     pub(crate) fn forwarded_per_second(&self) -> f64 {
-        (self.publishers * self.burst * (self.receivers / self.calls)) as f64 / self.every.as_secs_f64()
+        let published: f64 =
+            (0..self.publishers).map(|publisher| self.of(publisher)).map(|of| of.burst as f64 / of.every.as_secs_f64()).sum();
+        published * (self.receivers / self.calls) as f64
     }
 
     /// The bar for our CPU against another server's.
@@ -139,15 +146,28 @@ impl Scenario {
 /// Who hears and sees it all.
 const RECEIVERS: usize = 50;
 
-/// All of them.
-pub(crate) const ALL: [Scenario; 6] = [
-    Scenario::speech("audio-1-50", "1 speaker to 50", 1, None),
+/// Those with a bar against the ideal forwarder.
+pub(crate) const BARRED: [Scenario; 4] = [
     Scenario::speech("audio-10-50", "10 speakers to 50", 10, Some(1.15)),
-    Scenario::share("share-1-50", "1 screen share to 50", 1, Some(1.15)),
     Scenario::speech("audio-20-50", "20 speakers to 50", 20, Some(1.15)),
+    Scenario::share("share-1-50", "1 screen share to 50", 1, Some(1.15)),
     Scenario::share("share-3-50", "3 screen shares to 50", 3, Some(1.15)),
-    Scenario::pairs("pairs-50", "50 calls of two, one speaks", 50),
 ];
+
+/// All of them.
+pub(crate) const ALL: [Scenario; 8] = {
+    let [ten, twenty, share, three] = BARRED;
+    [
+        Scenario::talks("audio-2-50", "2 speakers to 50", 2, RECEIVERS),
+        ten,
+        share,
+        twenty,
+        three,
+        Scenario::pairs("pairs-50", "50 calls of two, one speaks", 50),
+        Scenario::tens("tens-10", "10 calls of ten, two speak in each", 10),
+        Scenario::talk_and_screen("talk-screen-50", "1 speaker and 1 screen of 1.6 Mbit/s to 50", RECEIVERS),
+    ]
+};
 
 #[cfg(test)]
 mod tests {
@@ -155,12 +175,16 @@ mod tests {
 
     #[test]
     fn a_rate_is_what_all_receivers_get() {
-        for scenario in ALL {
+        for scenario in ALL.into_iter().filter(|scenario| !scenario.screen) {
             assert!((scenario.at(40_000.0).forwarded_per_second() - 40_000.0).abs() < 1.0, "{scenario:?}");
         }
         let call = Scenario::plugin_call("call", "a call", 997);
         assert_eq!([0, 1, 2].map(|publisher| call.of(publisher).video), [false, false, true]);
         assert_eq!((call.talkers(), call.expected(10)), (3, 9970));
+        // 50 of the voice and 180 of the screen.
+        assert!((ALL[7].forwarded_per_second() - 50.0 * 230.0).abs() < 1.0);
+        let tens = ALL[6];
+        assert_eq!((tens.talkers(), tens.expected(10)), (2, 80));
         let pairs = ALL[5];
         assert_eq!((pairs.talkers(), pairs.expected(10)), (1, 10));
         assert_eq!((ALL[1].talkers(), ALL[1].expected(10)), (10, 500));

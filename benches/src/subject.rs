@@ -302,7 +302,7 @@ pub(crate) fn ideal(scenario: Scenario, place: Place, address: IpAddr) -> anyhow
         let socket = UdpSocket::bind((address, 0))?;
         socket.connect(server)?;
         socket.set_nonblocking(true)?;
-        senders.push(Sender::new(socket, Outbound::new(&keys.master()?)?, SSRC + u32::try_from(number)?, &scenario, None));
+        senders.push(Sender::new(socket, Outbound::new(&keys.master()?)?, SSRC + u32::try_from(number)?, &scenario.of(number), None));
     }
     let mut receivers = Vec::new();
     for (socket, (_, keys)) in sockets.into_iter().zip(&setup.subscribers) {

@@ -4,7 +4,7 @@
 //! client's own scheduling is not in the latency, and no receiver sleeps in a poll that every send would have to wake.
 
 use std::io::IoSliceMut;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -23,6 +23,7 @@ use crate::process::own_thread_ns;
 use crate::reports::{self, Asked, ReceiverReports, SenderReports};
 use crate::scenario::Scenario;
 use crate::sdp;
+use crate::strangers::Stranger;
 use crate::uplink::{Sent, Uplink};
 
 /// Where the stamp stands in the payload: behind a VP8 descriptor and key frame head.
@@ -172,12 +173,24 @@ pub(crate) struct Traffic {
     pub(crate) parts: u32,
     /// Every receiver asks for a key frame so often.
     pub(crate) ask_every: Option<Duration>,
+    /// Who sends to the server's port meanwhile without having been let in.
+    pub(crate) stranger: Option<Stranger>,
     buffers: Vec<u8>,
 }
 
 impl Traffic {
     pub(crate) fn new(senders: Vec<Sender>, receivers: Vec<Receiver>, scenario: Scenario) -> Self {
-        Self { senders, receivers, scenario, opened_every: 1, tick: TICK, parts: 1, ask_every: None, buffers: vec![0; BATCH_SIZE * 2048] }
+        Self {
+            senders,
+            receivers,
+            scenario,
+            opened_every: 1,
+            tick: TICK,
+            parts: 1,
+            ask_every: None,
+            stranger: None,
+            buffers: vec![0; BATCH_SIZE * 2048],
+        }
     }
 
     /// Runs for `window`, counting.
@@ -220,6 +233,9 @@ impl Traffic {
             {
                 *at += every;
                 self.ask()?;
+            }
+            if let Some(stranger) = &mut self.stranger {
+                stranger.act(start.elapsed());
             }
             self.ping(start.elapsed(), &mut pinged)?;
             self.drain(part, &mut seen)?;
@@ -356,6 +372,11 @@ impl Traffic {
 }
 
 impl Sender {
+    /// Where its media goes.
+    pub(crate) fn server(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.socket.peer_addr()?)
+    }
+
     fn burst(&mut self, scenario: &Scenario) -> anyhow::Result<u64> {
         let mut sent = 0;
         for (layer, stream) in self.streams.iter_mut().enumerate() {

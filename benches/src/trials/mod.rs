@@ -1,5 +1,6 @@
 //! What is measured beside the cost of a packet: a table of figures for each server.
 
+mod flood;
 mod idle;
 mod joins;
 mod key_frames;
@@ -10,6 +11,7 @@ mod loss_up;
 mod plugin_call;
 mod restart;
 mod shards;
+mod user_space;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -26,6 +28,7 @@ pub(crate) type Figures = Vec<Option<f64>>;
 /// What is done to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    Flood,
     Idle,
     Joins,
     KeyFrames,
@@ -36,6 +39,7 @@ pub(crate) enum Kind {
     PluginCall,
     Restart,
     Shards,
+    UserSpace,
 }
 
 /// One table.
@@ -99,12 +103,35 @@ const fn barred(title: &'static str, digits: usize, bar: Bar) -> Column {
 impl Kind {
     /// Does this need a server that people join?
     pub(crate) fn needs_signalling(self) -> bool {
-        self != Self::Knee
+        !matches!(self, Self::Knee | Self::UserSpace)
     }
 
     /// In the order of a sample's figures.
     pub(crate) fn columns(self) -> &'static [Column] {
         match self {
+            Self::Flood => {
+                const {
+                    &[
+                        column("nobody: p99 µs", 0),
+                        barred("random bytes: came, %", 2, Bar::AtLeast(100.0)),
+                        column("p99 µs", 0),
+                        column("CPU µs for each of them", 2),
+                        column("bytes answered for each of theirs", 2),
+                        barred("forged RTP: came, %", 2, Bar::AtLeast(100.0)),
+                        column("p99 µs", 0),
+                        column("CPU µs for each of them", 2),
+                        column("bytes answered for each of theirs", 2),
+                        barred("DTLS hello: came, %", 2, Bar::AtLeast(100.0)),
+                        column("p99 µs", 0),
+                        column("CPU µs for each of them", 2),
+                        column("bytes answered for each of theirs", 2),
+                        barred("check under an unknown name: came, %", 2, Bar::AtLeast(100.0)),
+                        column("p99 µs", 0),
+                        column("CPU µs for each of them", 2),
+                        column("bytes answered for each of theirs", 2),
+                    ]
+                }
+            }
             Self::Idle => {
                 const { &[barred("CPU µs per second and peer", 1, Bar::AtMost(50.0)), barred("KiB per peer", 0, Bar::AtMost(100.0))] }
             }
@@ -233,6 +260,16 @@ impl Kind {
             Self::Restart => {
                 const { &[column("forwarded in the 2 s after SIGTERM, %", 1), column("s from SIGKILL until all 50 hear again", 2)] }
             }
+            Self::UserSpace => {
+                const {
+                    &[
+                        barred("10 speakers, % of samples", 1, Bar::AtMost(15.0)),
+                        barred("20 speakers, %", 1, Bar::AtMost(15.0)),
+                        barred("1 screen share, %", 1, Bar::AtMost(15.0)),
+                        barred("3 screen shares, %", 1, Bar::AtMost(15.0)),
+                    ]
+                }
+            }
             Self::Shards => {
                 const {
                     &[
@@ -269,8 +306,9 @@ const SHARDS: &str = "Everybody in one call of ours, with one media thread and w
      passed to the other. What the kernel gave to the wrong one of them is handed over, sealed as it is, and counted apart.";
 
 /// All of them.
-pub(crate) fn all() -> [Trial; 13] {
-    let [one, ten, share, ..] = scenario::ALL;
+pub(crate) fn all() -> [Trial; 15] {
+    let [_, ten, share, ..] = scenario::ALL;
+    let one = Scenario::talks("audio-1-50", "1 speaker to 50", 1, 50);
     [
         Trial {
             name: "knee-audio",
@@ -367,6 +405,22 @@ pub(crate) fn all() -> [Trial; 13] {
             kind: Kind::PluginCall,
         },
         Trial {
+            name: "user-space",
+            title: "The server's own code: part of its CPU time that is not the kernel's",
+            note: "Of the samples that `perf` takes of the server's processes 3989 times a second, each scenario to 50 listeners as above. What is \
+                   left is the kernel's: sending above all, with the receivers' half of it.",
+            scenario: ten,
+            kind: Kind::UserSpace,
+        },
+        Trial {
+            name: "flood",
+            title: "Strangers: 10 speakers to 50, and 100 000 datagrams a second of somebody who was not let in",
+            note: "From 64 ports to the one where the first speaker's media goes, of one kind at a time, a million in all. What came is what the \
+                   50 got of the call meanwhile; CPU is what the server spent more than in the same time without strangers.",
+            scenario: ten,
+            kind: Kind::Flood,
+        },
+        Trial {
             name: "restart",
             title: "Restart under load: 1 speaker to 50",
             note: "What SIGTERM does to a call that goes on, and how long everybody's way back takes after a SIGKILL: start of the server and \
@@ -382,6 +436,7 @@ impl Trial {
     pub(crate) fn measure(&self, bench: &Bench, contender: &Contender, run: usize) -> anyhow::Result<Vec<Sample>> {
         let alone = |figures| vec![(contender.name(), figures)];
         let rows = match self.kind {
+            Kind::Flood => alone(flood::measure(bench, contender, self.scenario)?),
             Kind::Idle => alone(idle::measure(bench, contender, self.scenario)?),
             Kind::Joins => alone(joins::measure(bench, contender, self.scenario)?),
             Kind::KeyFrames => alone(key_frames::measure(bench, contender, self.scenario)?),
@@ -397,6 +452,7 @@ impl Trial {
                 None => Vec::new(),
             },
             Kind::Restart => alone(restart::measure(bench, contender, self.scenario)?),
+            Kind::UserSpace => alone(user_space::measure(bench, contender, &scenario::BARRED)?),
             Kind::Shards => match shards::measure(bench, contender, self.scenario, run)? {
                 Some(figures) => alone(figures),
                 None => Vec::new(),
