@@ -138,9 +138,7 @@ impl Core {
 
     fn wish(&self, now: Instant, subscription: &Subscription, track: &Track) -> Wish {
         let mut layer_bps = [0; STEPS_MAX];
-        // Who speaks on another shard is not known here.
-        let floor = self.calls.get(track.call).and_then(|call| call.speakers.floor());
-        let has_floor = track.peer.is_some_and(|peer| Some(peer.index()) == floor);
+        let has_floor = self.calls.get(track.call).and_then(|call| call.speakers.floor()) == Some(track.voice);
         if let Some(stream) = self.selectable(subscription, track) {
             let ladder = ladder(subscription, track, stream);
             let current = subscription.rewrite.layer().and_then(|_| subscription.selection.as_ref()?.target(stream));
@@ -387,11 +385,10 @@ impl Core {
             }
             // The wish counts, not what is granted: a layer that is off can only be granted once it is on.
             let wish = usize::from(layer_max(subscription, track)).min(track.layers.len() - 1);
-            let granted = subscription.target.and_then(|layer| self.layers.get(layer)).map(|layer| usize::from(layer.index));
-            for index in [Some(wish), granted].into_iter().flatten() {
-                if let Some(place) = wanted.get_mut(index) {
-                    *place = true;
-                }
+            let granted = subscription.target.and_then(|layer| self.layers.get(layer)).map_or(0, |layer| usize::from(layer.index));
+            // For whom the best is too much, each step on the way to it may be the one that fits.
+            for place in wanted.iter_mut().take(wish + 1).skip(granted) {
+                *place = true;
             }
             // The lowest stands by: it is what a viewer falls back to when its line gets thin.
             if let Some(place) = wanted.first_mut() {

@@ -18,17 +18,17 @@ const STAY: f32 = 0.12;
 /// Who speaks for as long while the one before is silent has the floor: a short yes takes it from nobody.
 const FLOOR_AFTER: Duration = Duration::from_secs(1);
 
-/// The speakers of one call.
-#[derive(Debug, Default)]
-pub struct Speakers {
-    people: Vec<Person>,
+/// The speakers of one call, by what their callers know them by.
+#[derive(Debug)]
+pub struct Speakers<K> {
+    people: Vec<Person<K>>,
     told_at: Option<Instant>,
-    floor: Option<u32>,
+    floor: Option<K>,
 }
 
 #[derive(Debug)]
-struct Person {
-    key: u32,
+struct Person<K> {
+    key: K,
     /// Running mean of "this packet was loud", 0…1.
     speech: f32,
     /// Running mean of the linear level, 0…1.
@@ -39,9 +39,15 @@ struct Person {
     heard_at: Instant,
 }
 
-impl Speakers {
+impl<K> Default for Speakers<K> {
+    fn default() -> Self {
+        Self { people: Vec::new(), told_at: None, floor: None }
+    }
+}
+
+impl<K: Copy + PartialEq> Speakers<K> {
     /// Told: a packet of that peer with this level, 0 loud … 127 silent.
-    pub fn observe(&mut self, now: Instant, key: u32, level_dbov: u8) {
+    pub fn observe(&mut self, now: Instant, key: K, level_dbov: u8) {
         let person = match self.people.iter_mut().position(|person| person.key == key) {
             Some(at) => self.people.get_mut(at),
             None => {
@@ -65,7 +71,7 @@ impl Speakers {
     }
 
     /// Told: that peer left or muted its microphone.
-    pub fn silence(&mut self, key: u32) {
+    pub fn silence(&mut self, key: K) {
         if let Some(person) = self.people.iter_mut().find(|person| person.key == key) {
             person.speech = 0.0;
             person.level = 0.0;
@@ -73,14 +79,14 @@ impl Speakers {
     }
 
     /// Told: that peer is gone.
-    pub fn remove(&mut self, key: u32) {
+    pub fn remove(&mut self, key: K) {
         self.people.retain(|person| person.key != key);
         self.floor = self.floor.filter(|floor| *floor != key);
     }
 
     /// Asked: who speaks, or spoke last. One at a time, and not taken by a short word.
     #[must_use]
-    pub fn floor(&self) -> Option<u32> {
+    pub fn floor(&self) -> Option<K> {
         self.floor
     }
 
@@ -88,13 +94,13 @@ impl Speakers {
         if self.people.iter().any(|person| Some(person.key) == self.floor && person.active) {
             return;
         }
-        let spoke = |person: &&Person| person.active_since.is_some_and(|since| now.saturating_duration_since(since) >= FLOOR_AFTER);
+        let spoke = |person: &&Person<K>| person.active_since.is_some_and(|since| now.saturating_duration_since(since) >= FLOOR_AFTER);
         let next = self.people.iter().filter(spoke).max_by(|a, b| a.level.total_cmp(&b.level));
         self.floor = next.map(|person| person.key).or(self.floor);
     }
 
     /// Asked: `(peer, level 0…1, active)` of everybody whose state changed, loudest first. `None`: nothing to tell now.
-    pub fn poll(&mut self, now: Instant) -> Option<Vec<(u32, f32, bool)>> {
+    pub fn poll(&mut self, now: Instant) -> Option<Vec<(K, f32, bool)>> {
         if self.told_at.is_some_and(|told_at| now.saturating_duration_since(told_at) < TELL_EVERY) {
             return None;
         }
@@ -139,7 +145,7 @@ fn linear(level_dbov: u8) -> f32 {
 mod tests {
     use super::*;
 
-    fn talk(speakers: &mut Speakers, now: &mut Instant, key: u32, level: u8, packets: usize) -> Vec<(u32, f32, bool)> {
+    fn talk(speakers: &mut Speakers<u32>, now: &mut Instant, key: u32, level: u8, packets: usize) -> Vec<(u32, f32, bool)> {
         let mut told = Vec::new();
         for _ in 0..packets {
             *now += Duration::from_millis(20);
@@ -151,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_talker_becomes_active_and_falls_silent() {
-        let (mut speakers, mut now) = (Speakers::default(), Instant::now());
+        let (mut speakers, mut now) = (Speakers::<u32>::default(), Instant::now());
         let told = talk(&mut speakers, &mut now, 1, 20, 50);
         assert!(told.iter().any(|&(key, level, active)| key == 1 && active && level > 0.1), "{told:?}");
         let told = talk(&mut speakers, &mut now, 1, 90, 100);
@@ -160,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_floor_is_taken_by_who_goes_on_speaking_and_kept_through_silence() {
-        let (mut speakers, mut now) = (Speakers::default(), Instant::now());
+        let (mut speakers, mut now) = (Speakers::<u32>::default(), Instant::now());
         talk(&mut speakers, &mut now, 1, 20, 100);
         assert_eq!(speakers.floor(), Some(1));
         talk(&mut speakers, &mut now, 1, 90, 100);
@@ -183,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_cough_is_not_a_speaker() {
-        let (mut speakers, mut now) = (Speakers::default(), Instant::now());
+        let (mut speakers, mut now) = (Speakers::<u32>::default(), Instant::now());
         talk(&mut speakers, &mut now, 1, 80, 50);
         let told = talk(&mut speakers, &mut now, 1, 10, 3);
         assert!(told.is_empty(), "{told:?}");
@@ -191,7 +197,7 @@ mod tests {
 
     #[test]
     fn nothing_is_told_more_often_than_every_300_ms() {
-        let (mut speakers, mut now) = (Speakers::default(), Instant::now());
+        let (mut speakers, mut now) = (Speakers::<u32>::default(), Instant::now());
         let mut times = Vec::new();
         for step in 0..500_u32 {
             now += Duration::from_millis(20);
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_speaker_whose_packets_stop_is_told_silent_by_the_timer_alone() {
-        let (mut speakers, mut now) = (Speakers::default(), Instant::now());
+        let (mut speakers, mut now) = (Speakers::<u32>::default(), Instant::now());
         talk(&mut speakers, &mut now, 1, 20, 50);
         let mut told = Vec::new();
         while let Some(at) = speakers.poll_timeout() {
@@ -224,7 +230,7 @@ mod tests {
 
     #[test]
     fn who_left_is_forgotten() {
-        let (mut speakers, mut now) = (Speakers::default(), Instant::now());
+        let (mut speakers, mut now) = (Speakers::<u32>::default(), Instant::now());
         talk(&mut speakers, &mut now, 1, 20, 50);
         speakers.remove(1);
         assert_eq!(speakers.poll_timeout(), None);

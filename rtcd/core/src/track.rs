@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::arena::Key;
 use crate::cache::Cache;
 use crate::call::CallKey;
+use crate::call::speaking::Voice;
 use crate::demand::Demand;
 use crate::ids::{Kind, PeerId, Source, TrackId};
 use crate::input;
@@ -43,6 +44,8 @@ pub(crate) struct Track {
     pub(crate) muted: bool,
     /// Its publisher's signalling wants to know how loud it is.
     pub(crate) tells_levels: bool,
+    /// Its publisher's.
+    pub(crate) voice: Voice,
     /// Where it comes in, once an offer carried it.
     pub(crate) bound: Option<Bound>,
     /// What it stands in for.

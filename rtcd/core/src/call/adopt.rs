@@ -4,6 +4,8 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
+use super::Call;
+use super::speaking::Voice;
 use crate::core::Core;
 use crate::counters::Count;
 use crate::demand::Demand;
@@ -30,10 +32,11 @@ impl Core {
         }
         let call = self.call_or_new(&origin.call);
         let declined = adoption.choices.iter().filter(|(_, wanted)| !wanted).filter_map(|(peer, _)| self.peer_by_id.get(peer).copied());
-        // Here too all tracks of one publisher share theirs.
+        // Here too all tracks of one publisher share their rooms, and are one voice.
         let stand_ins = self.calls.get(call).map_or(&[][..], |call| &call.stand_ins);
         let same = stand_ins.iter().filter_map(|key| self.tracks.get(*key)).find(|track| track.publisher == origin.peer);
-        let rooms = same.map(|track| track.rooms.clone()).unwrap_or_default();
+        let (rooms, voice) = same.map(|track| (track.rooms.clone(), track.voice)).unzip();
+        let voice = voice.or_else(|| self.calls.get_mut(call).map(Call::voice_elsewhere)).unwrap_or(Voice::Elsewhere(0));
         let key = self.tracks.insert(Track {
             id: origin.track.clone(),
             call,
@@ -45,6 +48,7 @@ impl Core {
             cid: String::new(),
             muted: adoption.muted,
             tells_levels: false,
+            voice,
             announced: origin.announced.clone(),
             stereo: origin.stereo,
             dtx: origin.dtx,
@@ -58,7 +62,7 @@ impl Core {
             demand_alarm: Alarm::default(),
             relays: Relays::default(),
             declined: declined.collect(),
-            rooms,
+            rooms: rooms.unwrap_or_default(),
         });
         self.track_by_id.insert(origin.track.clone(), key);
         self.track_by_origin.insert((origin.shard, origin.number), key);

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::CallKey;
+use super::speaking::Voice;
 use crate::core::Core;
 use crate::output::{EndReason, Event, Signal};
 use crate::peer::{PeerKey, TransportKey};
@@ -31,7 +32,7 @@ impl Core {
         self.peer_by_id.remove(&id);
         if let Some(call) = self.calls.get_mut(call_key) {
             call.peers.retain(|other| *other != key);
-            call.speakers.remove(key.index());
+            call.speakers.remove(Voice::Here(key.index()));
             let departed = Event::Departed { peer: id.clone(), reason, report };
             self.outbox.event(&call.id, departed);
         }
@@ -53,7 +54,7 @@ impl Core {
         self.outbox.signal(&peer.id, Signal::Ended { reason: EndReason::Internal });
         if let Some(call) = self.calls.get_mut(peer.call) {
             call.peers.retain(|other| *other != key);
-            call.speakers.remove(key.index());
+            call.speakers.remove(Voice::Here(key.index()));
         }
         self.end_call_if_empty(peer.call);
         orphans

@@ -15,6 +15,7 @@ pub(crate) mod speaking;
 mod subscribe;
 mod unpublish;
 
+use self::speaking::Voice;
 use crate::arena::Key;
 use crate::ids::CallId;
 use crate::limits::AUDIO_TOP_MAX;
@@ -31,13 +32,15 @@ pub(crate) type CallKey = Key<Call>;
 #[repr(C)]
 pub(crate) struct Call {
     pub(crate) loudest: Loudest<LayerKey>,
-    pub(crate) speakers: Speakers,
+    pub(crate) speakers: Speakers<Voice>,
     pub(crate) speakers_alarm: Alarm,
     pub(crate) quality_alarm: Alarm,
     pub(crate) id: CallId,
     pub(crate) peers: Vec<PeerKey>,
     /// Tracks of other shards.
     pub(crate) stand_ins: Vec<TrackKey>,
+    /// Voices of other shards, ever.
+    voices_elsewhere: u32,
     pub(crate) taps: Vec<TapKey>,
 }
 
@@ -47,11 +50,18 @@ impl Call {
             id,
             peers: Vec::new(),
             stand_ins: Vec::new(),
+            voices_elsewhere: 0,
             taps: Vec::new(),
             speakers: Speakers::default(),
             loudest: Loudest::new(audio_top_n.min(AUDIO_TOP_MAX)),
             speakers_alarm: Alarm::default(),
             quality_alarm: Alarm::default(),
         }
+    }
+
+    /// For somebody on another shard who was not known of.
+    fn voice_elsewhere(&mut self) -> Voice {
+        self.voices_elsewhere = self.voices_elsewhere.wrapping_add(1);
+        Voice::Elsewhere(self.voices_elsewhere)
     }
 }

@@ -17,7 +17,7 @@ impl Core {
             return;
         }
         track.muted = muted;
-        let (kind, publisher, call, id) = (track.kind, track.peer, track.call, track.id.clone());
+        let (kind, publisher, voice, call, id) = (track.kind, track.peer, track.voice, track.call, track.id.clone());
         let (subscriptions, layers) = (track.subscriptions.clone(), track.layers.clone());
         if muted {
             for layer in layers {
@@ -35,12 +35,12 @@ impl Core {
             self.refresh_subscription(now, subscription);
         }
         self.taps_muted(now, key, muted);
-        // Of a track of another shard everybody is told by that one.
-        let Some((publisher, peer)) = publisher.and_then(|key| Some((key, self.peers.get(key)?.id.clone()))) else { return };
         if let Some(call) = self.calls.get_mut(call) {
             if kind == Kind::Audio && muted {
-                call.speakers.silence(publisher.index());
+                call.speakers.silence(voice);
             }
+            // Of a track of another shard everybody is told by that one.
+            let Some(peer) = publisher.and_then(|key| Some(self.peers.get(key)?.id.clone())) else { return };
             let call_id = call.id.clone();
             self.outbox.event(&call_id, Event::TrackMuted { peer, track: id, muted });
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
+use super::speaking::Voice;
 use crate::core::Core;
 use crate::counters::Count;
 use crate::demand::Demand;
@@ -42,6 +43,7 @@ impl Core {
             cid: publish.cid.clone(),
             muted: publish.muted,
             tells_levels,
+            voice: Voice::Here(peer_key.index()),
             announced,
             stereo: publish.stereo,
             dtx: publish.dtx,

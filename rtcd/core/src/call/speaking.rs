@@ -9,19 +9,25 @@ use crate::output::Event;
 use crate::peer::PeerKey;
 use crate::timers::Timer;
 
+/// Whose sound is heard in a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// A peer's of this shard, by its place there.
+    Here(u32),
+    /// Somebody's on another shard, who is told of by that one; numbered by the call.
+    Elsewhere(u32),
+}
+
 /// Of one peer, not told yet.
 #[derive(Default)]
 pub(crate) struct Levels(smallvec::SmallVec<[u8; AUDIO_LEVELS_TOLD]>);
 
 impl Core {
-    /// A packet of that loudness came; `tells`: each level is told.
+    /// A packet of that loudness came.
     #[inline]
-    pub(crate) fn heard(&mut self, now: Instant, call_key: CallKey, peer: PeerKey, level: u8, tells: bool) {
-        if tells {
-            self.tell_level(call_key, peer, level);
-        }
+    pub(crate) fn heard(&mut self, now: Instant, call_key: CallKey, voice: Voice, level: u8) {
         let Some(call) = self.calls.get_mut(call_key) else { return };
-        call.speakers.observe(now, peer.index(), level);
+        call.speakers.observe(now, voice, level);
         if !call.speakers_alarm.is_set()
             && let Some(at) = call.speakers.poll_timeout()
         {
@@ -29,8 +35,9 @@ impl Core {
         }
     }
 
+    /// The same, of who tells each level.
     #[cold]
-    fn tell_level(&mut self, call_key: CallKey, peer: PeerKey, level: u8) {
+    pub(crate) fn tell_level(&mut self, call_key: CallKey, peer: PeerKey, level: u8) {
         let (Some(call), Some(peer)) = (self.calls.get(call_key), self.peers.get_mut(peer)) else { return };
         let Some(levels) = &mut peer.levels else { return };
         levels.0.push(level);
@@ -44,11 +51,14 @@ impl Core {
         let Some(call) = self.calls.get_mut(key) else { return };
         if let Some(changed) = call.speakers.poll(now) {
             let peers = &self.peers;
-            let told = changed
-                .into_iter()
-                .filter_map(|(index, level, active)| Some((peers.get(peers.key_at(index)?)?.id.clone(), level, active)))
-                .collect();
-            self.outbox.event(&call.id, Event::Speakers(told));
+            let here = |(voice, level, active)| match voice {
+                Voice::Here(index) => Some((peers.get(peers.key_at(index)?)?.id.clone(), level, active)),
+                Voice::Elsewhere(_) => None,
+            };
+            let told: Vec<_> = changed.into_iter().filter_map(here).collect();
+            if !told.is_empty() {
+                self.outbox.event(&call.id, Event::Speakers(told));
+            }
         }
         if let Some(at) = call.speakers.poll_timeout() {
             self.timers.set(&mut call.speakers_alarm, Timer::Speakers(key), at.max(now + std::time::Duration::from_millis(50)));

@@ -44,6 +44,9 @@ impl Core {
             self.track_by_origin.remove(&(origin.shard, origin.number));
             if let Some(call) = self.calls.get_mut(call) {
                 call.stand_ins.retain(|other| *other != key);
+                if !call.stand_ins.iter().filter_map(|other| self.tracks.get(*other)).any(|other| other.voice == track.voice) {
+                    call.speakers.remove(track.voice);
+                }
             }
         }
         let peer_id = publisher.and_then(|publisher| self.peers.get_mut(publisher)).map(|peer| {

@@ -331,9 +331,12 @@ impl Core {
                 self.dirty.push(viewer.transport);
             }
         }
-        if let (Some(level), Some(peer)) = (level, track.peer) {
-            let (call, tells) = (track.call, track.tells_levels);
-            self.heard(now, call, peer, level.level, tells);
+        if let Some(level) = level {
+            let (call, voice, teller) = (track.call, track.voice, track.peer.filter(|_| track.tells_levels));
+            if let Some(peer) = teller {
+                self.tell_level(call, peer, level.level);
+            }
+            self.heard(now, call, voice, level.level);
         }
         let taps = self.layers.get(key).is_some_and(|layer| !layer.taps.is_empty());
         if taps {

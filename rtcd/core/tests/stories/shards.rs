@@ -226,6 +226,37 @@ fn the_loudest_are_chosen_over_all_shards() {
     }
 }
 
+/// On a narrow way, whichever shard the speaker is on.
+#[test]
+fn who_speaks_on_another_shard_is_seen_before_other_cameras() {
+    const LOUD: (i8, bool) = (-20, true);
+    const SILENT: (i8, bool) = (-71, false);
+    let mut world = World::with_shards(12, 2);
+    let (ann, cat) = (join_on(&mut world, "ann", 0), join_on(&mut world, "cat", 0));
+    let ben = join_on(&mut world, "ben", 1);
+    let microphones = [world.microphone(ann, "ann"), world.microphone(cat, "cat")];
+    for camera in [world.camera(ann, "ann-cam", &["q", "h", "f"]), world.camera(cat, "cat-cam", &["q", "h", "f"])] {
+        // About 0.13, 0.4 and 1.5 Mbit/s: two of the lowest fit, or one of them and a better one.
+        world.producers[camera].every = 66 * MS;
+        world.producers[camera].frame_packets = vec![1, 3, 12];
+    }
+    world.settle();
+    world.set_profile(ben, Profile { down_bps: 750_000, ..Profile::default() });
+    for levels in [[LOUD, SILENT], [SILENT, LOUD], [LOUD, SILENT]] {
+        for (microphone, level) in microphones.iter().zip(levels) {
+            (world.producers[*microphone].level, world.producers[*microphone].voice) = level;
+        }
+        world.run(Duration::from_secs(20));
+        world.clients[ben].heard.clear();
+        world.run(Duration::from_secs(10));
+        let better = ["TR_ann-cam", "TR_cat-cam"].map(|track| {
+            let heard = world.heard(ben, track);
+            heard.iter().filter(|heard| read_vp8(&heard.payload).1 > 0).count() * 2 > heard.len()
+        });
+        assert_eq!(better, levels.map(|level| level == LOUD), "{levels:?}");
+    }
+}
+
 #[test]
 fn a_tap_follows_its_call_to_every_shard_and_hears_each_track_once() {
     let mut world = World::with_shards(14, 3);

@@ -152,6 +152,7 @@ fn a_recording_goes_on_with_the_layer_that_is_left() {
             world.join("ben");
         }
         let camera = world.camera(ann, "cam", &["q", "h", "f"]);
+        world.producers[camera].dynacast = false;
         world.open_tap("job", false);
         world.run(Duration::from_secs(5));
         world.producers[camera].on = vec![true, true, false];

@@ -208,6 +208,9 @@ impl Ord for Flying {
 /// A camera or microphone that runs by itself.
 pub struct Producer {
     pub client: usize,
+    track: TrackId,
+    /// Sends the layers that anybody wants, as browsers do (dynacast).
+    pub dynacast: bool,
     mid: Mid,
     kind: Kind,
     rids: Vec<Option<Rid>>,
@@ -644,6 +647,8 @@ impl World {
         let count = rids.len().max(1);
         self.producers.push(Producer {
             client,
+            track,
+            dynacast: true,
             mid,
             kind,
             rids: if rids.is_empty() { vec![None] } else { rids.iter().map(|rid| Some(Rid::from(*rid))).collect() },
@@ -1207,8 +1212,15 @@ impl World {
                 }
             }
             Signal::Refused { reason, .. } => panic!("refused: {reason}"),
-            Signal::WantedLayers { .. }
-            | Signal::StreamState { .. }
+            Signal::WantedLayers { track, layers } => {
+                let obeys = |producer: &&mut Producer| producer.dynacast && producer.client == client && producer.track == track;
+                for producer in self.producers.iter_mut().filter(obeys) {
+                    for (on, (_, wanted)) in producer.on.iter_mut().zip(&layers) {
+                        *on = *wanted;
+                    }
+                }
+            }
+            Signal::StreamState { .. }
             | Signal::Subscribed { .. }
             | Signal::Undecodable { .. }
             | Signal::Sending(_)
