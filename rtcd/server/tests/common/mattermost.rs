@@ -63,6 +63,13 @@ impl Site {
         assert_eq!(self.ask("POST", "/register", &[], &body).await.status, 201);
     }
 
+    /// The sum of the lines of `/metrics` that begin like this and have this label.
+    pub async fn sum(&self, name: &str, label: &str) -> f64 {
+        let page = self.ask("GET", "/metrics", &[], "").await.body;
+        let lines = page.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
     /// A connection of a registered client.
     pub async fn connect(&self, client: &str) -> Plugin {
         let (mut plugin, status) =
@@ -192,9 +199,14 @@ pub fn pair(key: &str, value: &str) -> (Value, Value) {
 
 /// A join as the plugin sends it.
 pub fn join(call: &str, user: &str, session: &str) -> Value {
+    joining(call, user, session, false, true)
+}
+
+/// The same of a client that knows AV1 or not, and takes offers over its data channel or not.
+pub fn joining(call: &str, user: &str, session: &str, av1: bool, dc_signaling: bool) -> Value {
     let mut fields = vec![pair("callID", call), pair("userID", user), pair("sessionID", session), pair("channelID", "channel")];
-    fields.push(("av1Support".into(), false.into()));
-    fields.push(("dcSignaling".into(), true.into()));
+    fields.push(("av1Support".into(), av1.into()));
+    fields.push(("dcSignaling".into(), dc_signaling.into()));
     Value::Map(fields)
 }
 
