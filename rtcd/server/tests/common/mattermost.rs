@@ -176,15 +176,19 @@ impl Plugin {
 
     /// The next message; `None` when the connection ends.
     pub async fn next(&mut self) -> Option<(String, Value)> {
+        let frame = self.next_bytes().await?;
+        let mut rest = &frame[..];
+        let kind = rmpv::decode::read_value(&mut rest).expect("a kind");
+        let data = rmpv::decode::read_value(&mut rest).expect("data");
+        assert!(rest.is_empty(), "nothing after the two values");
+        Some((kind.as_str().expect("a text").to_owned(), data))
+    }
+
+    /// The same, as it came.
+    pub async fn next_bytes(&mut self) -> Option<Bytes> {
         loop {
             match soon("a message", self.socket.next()).await {
-                Some(Ok(Message::Binary(frame))) => {
-                    let mut rest = &frame[..];
-                    let kind = rmpv::decode::read_value(&mut rest).expect("a kind");
-                    let data = rmpv::decode::read_value(&mut rest).expect("data");
-                    assert!(rest.is_empty(), "nothing after the two values");
-                    return Some((kind.as_str().expect("a text").to_owned(), data));
-                }
+                Some(Ok(Message::Binary(frame))) => return Some(frame),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(other)) => panic!("{other:?}"),
                 Some(Err(_)) | None => return None,
