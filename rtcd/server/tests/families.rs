@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::check::stun_server;
 use common::wire::{Wire, WirePeer};
 use common::{TOKEN, TestNode, hears, keep_talking};
 use rtc_client::{Dial, Participant};
@@ -40,20 +41,8 @@ async fn participants_of_both_families_hear_each_other_over_udp_and_tcp() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stun_server_tells_is_offered_with_the_port_that_is_forwarded() {
-    use rtcd_core::stun::{BINDING, Class, Message, StunWriter};
-    let server = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
-    let entry = format!("[\"stun:{}\"]", server.local_addr().expect("an address"));
-    let asked = tokio::spawn(async move {
-        let (mut bytes, mut slot) = ([0; 1500], [0; 1500]);
-        loop {
-            let (len, from) = server.recv_from(&mut bytes).await.expect("a question");
-            let transaction = Message::parse(&bytes[..len]).expect("STUN").transaction;
-            let mut answer = StunWriter::new(&mut slot, Class::Success, BINDING, transaction);
-            answer.mapped_address("203.0.113.5:30443".parse().expect("an address"));
-            let len = answer.finish().expect("room");
-            server.send_to(&slot[..len], from).await.expect("sends");
-        }
-    });
+    let (url, asked) = stun_server("203.0.113.5:30443").await;
+    let entry = format!("[\"{url}\"]");
     let settings = [("RTCD_RTC_ICESERVERS", entry.as_str()), ("RTCD_RTC_ICEHOSTPORTOVERRIDE", "30443")];
     let node = TestNode::start(&settings).await;
     for offered in [&node.node.listening.udp, &node.node.listening.tcp] {

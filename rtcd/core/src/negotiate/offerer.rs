@@ -262,9 +262,11 @@ impl Offerer {
             let room = self.lines.len() + 1 < limits::SDP_MEDIA_MAX;
             // What the client sends on a section it describes itself.
             let kind = sections::media_kind(outgoing.kind);
-            let free = |line: &&mut Line| line.kind == kind && matches!(line.state, LineState::Free) && line.receive.is_none();
+            let free = |line: &Line| line.kind == kind && matches!(line.state, LineState::Free) && line.receive.is_none();
+            let place = self.lines.iter().position(|line| free(line) && line.is_for(&codecs));
+            let place = if place.is_none() && !room { self.lines.iter().position(free) } else { place };
             let extensions = self.mutual.as_ref().map_or_else(|| our_extensions(outgoing.kind), |mutual| mutual.extensions(outgoing.kind));
-            if let Some(line) = self.lines.iter_mut().find(free) {
+            if let Some(line) = place.and_then(|at| self.lines.get_mut(at)) {
                 if line.dead {
                     // RFC 8829 5.2.2: a rejected section is taken up again under a new mid.
                     line.mid = new_mid(&mut self.next_mid, self.mutual.is_some());
@@ -322,6 +324,12 @@ impl Offerer {
 }
 
 impl Line {
+    /// Can it carry these codecs next? A client may keep a section's formats for good: webrtc 0.21 (our bots') and str0m 0.25 answer one
+    /// that had VP8 and is to have AV1 with VP8, and show nothing.
+    fn is_for(&self, codecs: &[Codec]) -> bool {
+        self.dead || codecs.iter().all(|wanted| self.codecs.iter().any(|known| known.kind == wanted.kind))
+    }
+
     /// The section as we see it.
     pub(super) fn write(&self, transport: &sdp::TransportAttributes, stream: fn(&Outgoing) -> String) -> sdp::Media {
         let used = match &self.state {

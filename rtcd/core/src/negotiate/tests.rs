@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ids::{Kind, PeerId, Source, TrackId};
+use crate::limits;
 use crate::sdp::{self, Direction, MediaKind, Setup};
 
 const CHROMIUM_SIMULCAST: &str = include_str!("../sdp/fixtures/chromium-publisher-simulcast.sdp");
@@ -384,6 +385,39 @@ fn a_track_the_client_rejects_is_not_offered_again_but_its_section_is_reused() {
     assert_eq!(second.sdp.matches("m=").count(), 2);
     offerer.handle_answer(&client_answer(&second.sdp).to_string(), 2).expect("answer");
     assert!(offerer.agreed().is_some_and(|agreed| agreed.sections[0].send.is_some()));
+}
+
+/// Seen with webrtc 0.21 and str0m 0.25: a section that had VP8 and is to have AV1 is answered with VP8.
+#[test]
+fn a_section_keeps_its_codec_while_there_is_room_for_another() {
+    let of = |name: &str, kind: CodecKind| {
+        let codecs: Vec<Codec> = codecs_of(CHROMIUM_SIMULCAST, "1").into_iter().filter(|codec| codec.kind == kind).collect();
+        outgoing(name, Kind::Video, &codecs)
+    };
+    let mut offerer = Offerer::new(settings(), 5, ice(1));
+    let next = |offerer: &mut Offerer, add: Option<Outgoing>, remove: &str| {
+        offerer.remove(&track(remove));
+        offerer.add(add.unwrap_or_else(|| audio("TR_a")));
+        let offer = offerer.poll_offer().expect("a change");
+        offerer.handle_answer(&client_answer(&offer.sdp).to_string(), offer.id).expect("answer");
+        offer.mids
+    };
+    let on = |mid: &str, name: &str| (mid.to_owned(), track(name));
+    assert_eq!(next(&mut offerer, Some(of("TR_1", CodecKind::Vp8)), "TR_0"), [on("1", "TR_1")]);
+    // What leaves is on its section until the answer; another sound makes one more offer.
+    next(&mut offerer, None, "TR_1");
+    assert_eq!(next(&mut offerer, Some(of("TR_2", CodecKind::Av1)), "TR_a"), [on("3", "TR_2")]);
+    assert_eq!(next(&mut offerer, Some(of("TR_3", CodecKind::Vp8)), "TR_0"), [on("1", "TR_3"), on("3", "TR_2")]);
+
+    // Where there is no room, any section is better than none.
+    for number in 4..limits::SDP_MEDIA_MAX {
+        offerer.add(of(&format!("TR_{number}"), CodecKind::Vp8));
+    }
+    let full = next(&mut offerer, Some(audio("TR_b")), "TR_0");
+    assert_eq!(full.len(), limits::SDP_MEDIA_MAX - 1);
+    next(&mut offerer, None, "TR_9");
+    let last = next(&mut offerer, Some(of("TR_last", CodecKind::Av1)), "TR_0");
+    assert!(last.contains(&(full.iter().find(|(_, name)| *name == track("TR_9")).expect("was there").0.clone(), track("TR_last"))));
 }
 
 #[test]

@@ -49,12 +49,17 @@ pub fn local() -> std::io::Result<Vec<LocalAddress>> {
 
 /// Decides what to bind and offer.
 ///
-/// `listen` is what the configuration names for this protocol (empty: every interface); `instead` is what is offered in place of
-/// own addresses, as configured or learnt ([`outside`]).
+/// `listen` is what the configuration names for this protocol (empty: every interface), of which IPv6 counts only where it is switched
+/// on, as with the original; `instead` is what is offered in place of own addresses, as configured or learnt ([`outside`]).
 ///
 /// # Errors
 /// Text for the operator when no address is left to offer.
 pub fn plan(local: &[LocalAddress], listen: &[IpAddr], ipv6: bool, instead: Option<&HostOverride>) -> Result<Plan, String> {
+    let named = !listen.is_empty();
+    let listen: Vec<IpAddr> = listen.iter().copied().filter(|ip| ipv6 || ip.is_ipv4()).collect();
+    if named && listen.is_empty() {
+        return Err("only IPv6 addresses are named to listen on, and IPv6 is off: set rtc.enable_ipv6 (RTCD_RTC_ENABLEIPV6)".to_owned());
+    }
     let bind = if listen.is_empty() {
         let mut wildcards = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
         if ipv6 && local.iter().any(|address| address.ip.is_ipv6()) {
@@ -62,9 +67,9 @@ pub fn plan(local: &[LocalAddress], listen: &[IpAddr], ipv6: bool, instead: Opti
         }
         wildcards
     } else {
-        listen.to_vec()
+        listen.clone()
     };
-    let own = reachable(local, listen, ipv6).into_iter();
+    let own = reachable(local, &listen, ipv6).into_iter();
     let mut offered: Vec<Offered> = match instead {
         None => own.map(|ip| Offered { ip, external: false }).collect(),
         Some(HostOverride::Single(ip)) => vec![Offered { ip: *ip, external: true }],
@@ -186,6 +191,16 @@ mod tests {
     fn a_configured_address_is_bound_and_offered_as_it_is() {
         let plan = planned(&machine(), &[v4(127, 0, 0, 1)], &config(&[])).expect("a plan");
         assert_eq!(plan, Plan { listen: vec![v4(127, 0, 0, 1)], advertise: own(&[v4(127, 0, 0, 1)]) });
+    }
+
+    /// Row 18 of the contract: naming an address does not switch IPv6 on.
+    #[test]
+    fn a_configured_ipv6_address_needs_the_switch() {
+        let (four, six) = (v4(10, 1, 1, 1), "2001:db8::5".parse::<IpAddr>().expect("an address"));
+        let with = |ipv6: bool, listen: &[IpAddr]| plan(&machine(), listen, ipv6, None);
+        assert_eq!(with(true, &[four, six]), Ok(Plan { listen: vec![four, six], advertise: own(&[four, six]) }));
+        assert_eq!(with(false, &[four, six]), Ok(Plan { listen: vec![four], advertise: own(&[four]) }));
+        assert!(with(false, &[six]).expect_err("nothing is left").contains("RTCD_RTC_ENABLEIPV6"));
     }
 
     fn own(ips: &[IpAddr]) -> Vec<Offered> {

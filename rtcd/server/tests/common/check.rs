@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use conclave_proto::v1::{self, from_media::Body, to_media};
 use livekit_protocol as lk;
 use prost::Message as _;
-use rtcd_core::stun::{BINDING, Class, IntegrityKey, RoleAttribute, StunWriter, TransactionId};
+use rtcd_core::stun::{BINDING, Class, IntegrityKey, Message, RoleAttribute, StunWriter, TransactionId};
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
 
 use super::{RawLink, TOKEN, TestNode, dial, hello, join, soon};
 
@@ -102,4 +104,22 @@ impl Checked {
     pub fn tcp_candidate(&self) -> SocketAddr {
         tcp_candidate(&self.sdp)
     }
+}
+
+/// A STUN server that sees everybody at this address, until it is aborted, and its URL.
+pub async fn stun_server(mapped: &'static str) -> (String, JoinHandle<()>) {
+    let server = UdpSocket::bind("127.0.0.1:0").await.expect("binds");
+    let url = format!("stun:{}", server.local_addr().expect("an address"));
+    let serving = tokio::spawn(async move {
+        let (mut bytes, mut slot) = ([0; 1500], [0; 1500]);
+        loop {
+            let (len, from) = server.recv_from(&mut bytes).await.expect("a question");
+            let transaction = Message::parse(&bytes[..len]).expect("STUN").transaction;
+            let mut answer = StunWriter::new(&mut slot, Class::Success, BINDING, transaction);
+            answer.mapped_address(mapped.parse().expect("an address"));
+            let len = answer.finish().expect("room");
+            server.send_to(&slot[..len], from).await.expect("sends");
+        }
+    });
+    (url, serving)
 }

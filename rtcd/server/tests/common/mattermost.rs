@@ -63,6 +63,13 @@ impl Site {
         assert_eq!(self.ask("POST", "/register", &[], &body).await.status, 201);
     }
 
+    /// The sum of the lines of `/metrics` that begin like this and have this label.
+    pub async fn sum(&self, name: &str, label: &str) -> f64 {
+        let page = self.ask("GET", "/metrics", &[], "").await.body;
+        let lines = page.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+
     /// A connection of a registered client.
     pub async fn connect(&self, client: &str) -> Plugin {
         let (mut plugin, status) =
@@ -169,15 +176,19 @@ impl Plugin {
 
     /// The next message; `None` when the connection ends.
     pub async fn next(&mut self) -> Option<(String, Value)> {
+        let frame = self.next_bytes().await?;
+        let mut rest = &frame[..];
+        let kind = rmpv::decode::read_value(&mut rest).expect("a kind");
+        let data = rmpv::decode::read_value(&mut rest).expect("data");
+        assert!(rest.is_empty(), "nothing after the two values");
+        Some((kind.as_str().expect("a text").to_owned(), data))
+    }
+
+    /// The same, as it came.
+    pub async fn next_bytes(&mut self) -> Option<Bytes> {
         loop {
             match soon("a message", self.socket.next()).await {
-                Some(Ok(Message::Binary(frame))) => {
-                    let mut rest = &frame[..];
-                    let kind = rmpv::decode::read_value(&mut rest).expect("a kind");
-                    let data = rmpv::decode::read_value(&mut rest).expect("data");
-                    assert!(rest.is_empty(), "nothing after the two values");
-                    return Some((kind.as_str().expect("a text").to_owned(), data));
-                }
+                Some(Ok(Message::Binary(frame))) => return Some(frame),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 Some(Ok(other)) => panic!("{other:?}"),
                 Some(Err(_)) | None => return None,
@@ -192,9 +203,14 @@ pub fn pair(key: &str, value: &str) -> (Value, Value) {
 
 /// A join as the plugin sends it.
 pub fn join(call: &str, user: &str, session: &str) -> Value {
+    joining(call, user, session, false, true)
+}
+
+/// The same of a client that knows AV1 or not, and takes offers over its data channel or not.
+pub fn joining(call: &str, user: &str, session: &str, av1: bool, dc_signaling: bool) -> Value {
     let mut fields = vec![pair("callID", call), pair("userID", user), pair("sessionID", session), pair("channelID", "channel")];
-    fields.push(("av1Support".into(), false.into()));
-    fields.push(("dcSignaling".into(), true.into()));
+    fields.push(("av1Support".into(), av1.into()));
+    fields.push(("dcSignaling".into(), dc_signaling.into()));
     Value::Map(fields)
 }
 

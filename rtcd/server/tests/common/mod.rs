@@ -6,6 +6,7 @@ pub mod check;
 pub mod hooks;
 pub mod livekit;
 pub mod mattermost;
+pub mod page;
 pub mod program;
 pub mod wire;
 

@@ -126,7 +126,7 @@ struct Leg {
     next: Instant,
 }
 
-enum Way {
+pub(super) enum Way {
     Udp(Arc<UdpSocket>, tokio::task::JoinHandle<()>),
     Tcp(tcp::OwnedWriteHalf, SocketAddr, tokio::task::JoinHandle<()>),
 }
@@ -139,8 +139,8 @@ impl Drop for Way {
 }
 
 impl Way {
-    fn begin(end: End, wire: Wire, told: &mpsc::UnboundedSender<Told>) -> Self {
-        let told = told.clone();
+    /// What comes goes to `told`, with the address it came from.
+    pub(super) fn begin(wire: Wire, told: impl Fn(SocketAddr, Vec<u8>) + Send + Sync + 'static) -> Self {
         match wire {
             Wire::Udp(socket) => {
                 let socket = Arc::new(socket);
@@ -148,7 +148,7 @@ impl Way {
                 let reading = tokio::spawn(async move {
                     let mut buffer = vec![0; 4096];
                     while let Ok((len, from)) = reader.recv_from(&mut buffer).await {
-                        let _ = told.send(Told::Packet(end, from, buffer[..len].to_vec()));
+                        told(from, buffer[..len].to_vec());
                     }
                 });
                 Self::Udp(socket, reading)
@@ -162,7 +162,7 @@ impl Way {
                         if reader.read_exact(&mut frame).await.is_err() {
                             return;
                         }
-                        let _ = told.send(Told::Packet(end, remote, frame));
+                        told(remote, frame);
                     }
                 });
                 Self::Tcp(writer, remote, reading)
@@ -170,7 +170,7 @@ impl Way {
         }
     }
 
-    async fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
+    pub(super) async fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
         match self {
             // Lost is lost, as in a network.
             Self::Udp(socket, _) => drop(socket.send_to(bytes, to).await),
@@ -193,7 +193,7 @@ impl Leg {
         let local = local.expect("bound");
         let mut rtc = Rtc::builder().set_rtp_mode(true).build(std::time::Instant::now());
         rtc.add_local_candidate(Candidate::host(local, name).expect("a candidate"));
-        Self { rtc, protocol, local, way: Way::begin(end, wire, told), unproved: protocol == Protocol::Tcp, next: Instant::now() }
+        Self { rtc, protocol, local, way: told_by(end, wire, told), unproved: protocol == Protocol::Tcp, next: Instant::now() }
     }
 
     fn receive(&mut self, from: SocketAddr, bytes: &[u8]) {
@@ -224,8 +224,13 @@ impl Leg {
     }
 }
 
+fn told_by(end: End, wire: Wire, told: &mpsc::UnboundedSender<Told>) -> Way {
+    let told = told.clone();
+    Way::begin(wire, move |from, bytes| drop(told.send(Told::Packet(end, from, bytes))))
+}
+
 /// First byte 0 to 3 (RFC 7983).
-fn is_stun(bytes: &[u8]) -> bool {
+pub(super) fn is_stun(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| *first < 4)
 }
 
@@ -258,7 +263,7 @@ impl Session {
                     Some(Told::Rewire(end, wire)) => {
                         let leg = &mut self.ends[end as usize];
                         leg.unproved = leg.protocol == Protocol::Tcp;
-                        leg.way = Way::begin(end, wire, &self.told);
+                        leg.way = told_by(end, wire, &self.told);
                     }
                     None => return,
                 },
