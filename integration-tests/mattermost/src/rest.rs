@@ -146,6 +146,9 @@ async fn upload(State(world): State<Arc<World>>, Path(id): Path<String>) -> Resp
 async fn take_upload(State(world): State<Arc<World>>, Path(id): Path<String>, body: Body) -> Response {
     let (cap, broken) = {
         let mut state = world.lock();
+        if state.faults.uploads_held && state.uploads.get(&id).is_some_and(|upload| !upload.bytes.is_empty()) {
+            return (StatusCode::BAD_GATEWAY, "upstream away").into_response();
+        }
         let broken = state.faults.broken_uploads > 0;
         state.faults.broken_uploads = state.faults.broken_uploads.saturating_sub(1);
         if !state.uploads.contains_key(&id) {
@@ -233,6 +236,11 @@ fn publish(world: &World, post: Option<Post>, asked: &Value) -> Response {
         let text = format!("a publication for another job or post: {asked}");
         state.breach(text);
         return failure(404, "job not found");
+    }
+    // The plugin makes it all the same, and people see it twice.
+    if state.posts.iter().any(|before| (before.kind, &before.job_id) == (post.kind, &post.job_id)) {
+        let text = format!("a second post of one job: {asked}");
+        state.breach(text);
     }
     state.posts.push(post);
     if state.faults.lost_answers > 0 {
