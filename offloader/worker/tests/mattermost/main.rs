@@ -9,6 +9,7 @@ mod common;
 mod endings;
 mod people;
 mod stage;
+mod time;
 mod uploads;
 mod v2;
 
