@@ -290,5 +290,9 @@ async fn status(State(world): State<Arc<World>>, Path((channel, job)): Path<(Str
         state.report(&channel, &job, &kind, &status, &error)
     };
     state.statuses.push(Status { job_id: job, status, error, answer });
+    if answer == 200 && state.faults.lost_statuses > 0 {
+        state.faults.lost_statuses -= 1;
+        return (StatusCode::GATEWAY_TIMEOUT, "upstream timed out").into_response();
+    }
     if answer == 200 { StatusCode::OK.into_response() } else { failure(answer, message) }
 }

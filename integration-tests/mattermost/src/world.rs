@@ -49,6 +49,8 @@ pub struct Faults {
     pub double_stop: bool,
     /// A status is refused so many times with 500.
     pub status_failures: u32,
+    /// So many times a status is taken without the answer reaching anybody.
+    pub lost_statuses: u32,
     /// So many requests for a LiveKit token answer 502, from now on.
     pub token_failures: u32,
     /// The proxy before the server refuses longer bodies.

@@ -218,10 +218,10 @@ impl Visit {
             self.began_us = now_us();
         }
         let asked = tell_started(&self.site, &self.call.channel_id, job_type, job).await;
-        asked.map_err(|error| format!("the plugin does not take that the job has started: {error}"))?;
+        let taken_us = asked.map_err(|error| format!("the plugin does not take that the job has started: {error}"))?;
         self.recording_started = true;
         if self.began_us == 0 {
-            self.began_us = now_us();
+            self.began_us = taken_us;
         }
         self.checkpoint.started.push(job.to_owned());
         self.save(address).await;
