@@ -111,6 +111,8 @@ struct Visit {
     portraits: mpsc::Receiver<Portrait>,
     /// The call's recording has started, by the plugin's own word.
     recording_started: bool,
+    /// A state of the call had no recording that runs: the word to stop came while nobody listened.
+    recording_over: bool,
     /// Time zero, by our clock, Unix µs.
     began_us: i64,
     /// When, by the plugin's clock: tells this recording's end from another's.
@@ -181,6 +183,7 @@ impl Visit {
             notes,
             portraits,
             recording_started: false,
+            recording_over: false,
             began_us: 0,
             start_at: 0,
             model: order.model.clone(),
@@ -260,6 +263,10 @@ impl Visit {
             self.begin_words(transcription, ready.clone());
         }
         loop {
+            if self.recording_over {
+                self.flush(commands, true).await;
+                return Last::End("stopped");
+            }
             tokio::select! {
                 biased;
                 _ = word.changed() => {
@@ -327,6 +334,9 @@ impl Visit {
                 if let Some(job) = state.recording.as_ref().filter(|job| job.start_at > 0 && job.end_at == 0) {
                     (self.recording_started, self.start_at) = (true, job.start_at);
                 }
+                // Told when a socket is another one: after our own start there is a recording for as long as ours goes on.
+                let begun = !self.checkpoint.started.is_empty();
+                self.recording_over |= begun && state.recording.as_ref().is_none_or(|job| job.end_at > 0);
                 self.notes.state(&state);
                 for session in &state.sessions {
                     self.ask_who(&session.session_id);

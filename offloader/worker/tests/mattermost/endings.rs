@@ -138,3 +138,24 @@ async fn while_a_room_goes_on_a_lost_socket_is_tried_for_half_a_minute_and_recor
     let seconds = came_out_once(&stage, &[KENNEDY, DAY]);
     assert!(seconds > cut + 28.0, "{seconds} s, the socket was lost after {cut}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_stopped_while_its_bot_was_away_is_over_when_it_is_back() {
+    let stage = Stage::open().await;
+    let channel = stage.fake.channel("Town Square");
+    let mut ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, WORDS).await;
+    started(&stage, &asked).await;
+    ada.say(&utterance(KENNEDY.0)).await;
+    stage.fake.faults(|faults| faults.no_websockets = true);
+    stage.fake.cut_bots();
+    // `job_stop` reaches nobody, and what is told of jobs later is of those that still are, or ended just now.
+    stage.fake.stop_recording(&channel);
+    ada.say(&[0.0; 16_000 * 2]).await;
+    stage.fake.faults(|faults| faults.no_websockets = false);
+    // The call goes on.
+    eventually("both posts", async || stage.fake.posts().len() >= 2).await;
+    stage.idle().await;
+    came_out_once(&stage, &[KENNEDY]);
+    assert_eq!(stage.fake.sessions(&channel).len(), 1, "Ada alone");
+}
