@@ -11,6 +11,8 @@ pub enum JobKind {
     Recording,
     /// Words.
     Transcribing,
+    /// Words while they are said: stands and falls with the transcription, and nobody is asked for it.
+    Captioning,
 }
 
 impl JobKind {
@@ -18,6 +20,7 @@ impl JobKind {
         match self {
             Self::Recording => "recording",
             Self::Transcribing => "transcribing",
+            Self::Captioning => "captioning",
         }
     }
 }
@@ -41,13 +44,15 @@ pub struct Job {
     pub start_at: i64,
     /// See `init_at`.
     pub end_at: i64,
+    /// When its bot was let into the call, in the same count; 0: not yet.
+    pub joined_at: i64,
     /// Why it failed.
     pub err: String,
     pub(crate) bot_session: String,
 }
 
 impl Job {
-    fn state(&self) -> Value {
+    pub(crate) fn state(&self) -> Value {
         let mut state = json!({ "type": self.kind.name(), "init_at": self.init_at, "start_at": self.start_at, "end_at": self.end_at });
         if !self.err.is_empty() {
             state["err"] = json!(self.err);
@@ -111,6 +116,7 @@ impl World {
                 init_at: now_ms(),
                 start_at: 0,
                 end_at: 0,
+                joined_at: 0,
                 err: String::new(),
                 bot_session: String::new(),
             };
@@ -119,6 +125,9 @@ impl World {
         };
         let recording = add(JobKind::Recording);
         let transcription = wants.transcription.then(|| add(JobKind::Transcribing));
+        if wants.transcription && wants.captions {
+            add(JobKind::Captioning);
+        }
         state.tell_jobs(channel);
         Ok(Asked { recording, transcription, captions: wants.captions })
     }
@@ -147,7 +156,10 @@ impl State {
         for job in self.jobs.iter_mut().filter(|job| job.channel == channel && job.end_at == 0) {
             job.end_at = now_ms();
             err.clone_into(&mut job.err);
-            stopped.push(job.id.clone());
+            // The row of captions is no job of its own.
+            if job.kind != JobKind::Captioning {
+                stopped.push(job.id.clone());
+            }
         }
         for id in &stopped {
             for _ in 0..=usize::from(self.faults.double_stop) {
@@ -171,7 +183,8 @@ impl State {
         let late: Vec<(String, JobKind)> = self
             .jobs
             .iter()
-            .filter(|job| job.end_at == 0 && job.start_at == 0 && now_ms() - job.init_at > 60_000)
+            .filter(|job| job.kind != JobKind::Captioning && job.end_at == 0 && job.start_at == 0)
+            .filter(|job| now_ms() - job.init_at > 60_000)
             .map(|job| (job.channel.clone(), job.kind))
             .collect();
         for (channel, kind) in late {
@@ -202,6 +215,11 @@ impl State {
             "started" if job.start_at > 0 => (400, "job has already started"),
             "started" => {
                 job.start_at = now_ms();
+                let (kind, start_at) = (job.kind, job.start_at);
+                let captions = |job: &&mut Job| {
+                    kind == JobKind::Transcribing && job.kind == JobKind::Captioning && job.channel == channel && job.end_at == 0
+                };
+                self.jobs.iter_mut().filter(captions).for_each(|job| job.start_at = start_at);
                 self.tell_jobs(channel);
                 (200, "")
             }

@@ -215,7 +215,13 @@ impl Fake {
         self.world.lock().uploads_made
     }
 
-    /// Bytes that upload requests carried, those of refused ones too.
+    /// How long the bodies of upload requests were that reached the proxy before the server, in order, refused ones too.
+    #[must_use]
+    pub fn upload_lengths(&self) -> Vec<usize> {
+        self.world.lock().upload_lengths.clone()
+    }
+
+    /// Bytes that reached the server in upload requests, those of requests that broke off too.
     #[must_use]
     pub fn upload_bytes(&self) -> u64 {
         self.world.lock().upload_bytes

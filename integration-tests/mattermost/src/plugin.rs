@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::jobs::JobKind;
+use crate::jobs::{Job, JobKind};
 use crate::livekit::Ticket;
 use crate::rtcd::ToRtcd;
 use crate::world::{Call, Caption, Member, Out, Person, State, World, new_id, now_ms};
@@ -106,12 +106,14 @@ impl World {
         let bot = user == state.bot().id;
         if bot {
             // The guard of consent: a bot only comes for a job of this call that waits for it.
-            let waits = state.jobs.iter_mut().find(|one| one.id == job && one.channel == channel && one.start_at == 0 && one.end_at == 0);
+            let waits = |one: &&mut Job| one.id == job && one.channel == channel && one.start_at == 0 && one.end_at == 0;
+            let waits = state.jobs.iter_mut().filter(|one| one.kind != JobKind::Captioning).find(waits);
             let Some(waits) = waits else {
                 state.breach(format!("the bot joined for job {job:?}, which does not wait for it"));
                 return refuse(state, "recording job not in progress");
             };
             connection.clone_into(&mut waits.bot_session);
+            waits.joined_at = now_ms();
         } else if !data["jobID"].is_null() && !job.is_empty() {
             state.breach("somebody joined with a job");
         }
@@ -302,13 +304,16 @@ impl State {
                 "video": one.video })
             })
             .collect();
-        let recording = self.jobs.iter().rfind(|job| job.channel == channel && job.kind == JobKind::Recording && job.end_at == 0);
+        let of_kind = |kind| self.jobs.iter().rfind(move |job| job.channel == channel && job.kind == kind && job.end_at == 0);
         let mut state = json!({
             "id": call.id, "start_at": call.start_at, "sessions": sessions, "thread_id": call.post, "post_id": call.post,
             "screen_sharing_session_id": call.screen.clone().unwrap_or_default(), "owner_id": call.host, "host_id": call.host,
         });
-        if let Some(job) = recording {
-            state["recording"] = json!({ "type": "recording", "init_at": job.init_at, "start_at": job.start_at, "end_at": job.end_at });
+        let kinds = [("recording", JobKind::Recording), ("transcription", JobKind::Transcribing), ("live_captions", JobKind::Captioning)];
+        for (name, kind) in kinds {
+            if let Some(job) = of_kind(kind) {
+                state[name] = job.state();
+            }
         }
         self.tell(
             connection,
@@ -357,6 +362,11 @@ impl State {
         let Some(speaker) = self.members.iter().find(|one| one.session == session && one.channel == channel) else {
             return self.breach(format!("a caption of somebody who is not in the call: {session}"));
         };
+        // One that comes after the end was on its way.
+        if !self.jobs.iter().any(|job| job.channel == channel && job.kind == JobKind::Captioning && job.start_at > 0) {
+            let text = format!("a caption in a call that has none, or before its words have begun: {data}");
+            return self.breach(text);
+        }
         let event = json!({ "channel_id": channel, "user_id": speaker.user, "session_id": session, "text": text });
         self.captions.push(Caption { session_id: session.to_owned(), text: text.to_owned(), new_audio_len_ms: length, at: Instant::now() });
         self.tell_call(channel, "caption", &event);

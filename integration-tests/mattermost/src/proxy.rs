@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
@@ -12,6 +12,9 @@ use crate::world::World;
 pub(crate) async fn pass(State(world): State<Arc<World>>, mut request: Request, next: Next) -> Response {
     let faults = world.lock().faults.clone();
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if request.method() == Method::POST && request.uri().path().contains("/bot/uploads/") {
+        world.lock().upload_lengths.push(length.unwrap_or_default());
+    }
     if faults.body_limit.is_some_and(|limit| length.is_some_and(|length| length > limit)) {
         return (StatusCode::PAYLOAD_TOO_LARGE, "<html>413 Request Entity Too Large</html>").into_response();
     }

@@ -146,6 +146,9 @@ async fn upload(State(world): State<Arc<World>>, Path(id): Path<String>) -> Resp
 async fn take_upload(State(world): State<Arc<World>>, Path(id): Path<String>, body: Body) -> Response {
     let (cap, broken) = {
         let mut state = world.lock();
+        if state.faults.uploads_held && state.uploads.get(&id).is_some_and(|upload| !upload.bytes.is_empty()) {
+            return (StatusCode::BAD_GATEWAY, "upstream away").into_response();
+        }
         let broken = state.faults.broken_uploads > 0;
         state.faults.broken_uploads = state.faults.broken_uploads.saturating_sub(1);
         if !state.uploads.contains_key(&id) {
@@ -234,6 +237,11 @@ fn publish(world: &World, post: Option<Post>, asked: &Value) -> Response {
         state.breach(text);
         return failure(404, "job not found");
     }
+    // The plugin makes it all the same, and people see it twice.
+    if state.posts.iter().any(|before| (before.kind, &before.job_id) == (post.kind, &post.job_id)) {
+        let text = format!("a second post of one job: {asked}");
+        state.breach(text);
+    }
     state.posts.push(post);
     if state.faults.lost_answers > 0 {
         state.faults.lost_answers -= 1;
@@ -282,5 +290,9 @@ async fn status(State(world): State<Arc<World>>, Path((channel, job)): Path<(Str
         state.report(&channel, &job, &kind, &status, &error)
     };
     state.statuses.push(Status { job_id: job, status, error, answer });
+    if answer == 200 && state.faults.lost_statuses > 0 {
+        state.faults.lost_statuses -= 1;
+        return (StatusCode::GATEWAY_TIMEOUT, "upstream timed out").into_response();
+    }
     if answer == 200 { StatusCode::OK.into_response() } else { failure(answer, message) }
 }

@@ -35,6 +35,8 @@ pub struct Faults {
     pub bad_gateway: u32,
     /// A request's body is read only so far: the rest has to come in further requests.
     pub chunk_cap: Option<usize>,
+    /// Of an upload that has some of its file nothing more is taken: 502, until this is taken back.
+    pub uploads_held: bool,
     /// So many uploads break off in the middle of their body.
     pub broken_uploads: u32,
     /// So many times an upload that has all of its bytes is not made a file: first the answer breaks off, then there is none.
@@ -47,6 +49,8 @@ pub struct Faults {
     pub double_stop: bool,
     /// A status is refused so many times with 500.
     pub status_failures: u32,
+    /// So many times a status is taken without the answer reaching anybody.
+    pub lost_statuses: u32,
     /// So many requests for a LiveKit token answer 502, from now on.
     pub token_failures: u32,
     /// The proxy before the server refuses longer bodies.
@@ -180,6 +184,7 @@ pub(crate) struct State {
     pub(crate) violations: Vec<String>,
     pub(crate) upload_bytes: u64,
     pub(crate) uploads_made: u64,
+    pub(crate) upload_lengths: Vec<usize>,
     pub(crate) tokens_asked: u64,
 }
 

@@ -375,6 +375,14 @@ async fn the_sites_bot_comes_for_its_job_and_does_it() {
         })
         .await;
     assert!(started.init_at > 0 && started.end_at == 0, "{started:?}");
+    // Captions stand with the words.
+    let words = &asked.transcription.as_ref().expect("wanted").id;
+    routes.status(&place.channel, words, JobType::Transcribing, &JobStatus::Started).await.expect("taken");
+    bot.until("the captions' start", |event| match event {
+        Event::JobState(state) if state.job_type == Some(JobType::Captioning) && state.start_at > 0 => Some(()),
+        _ => None,
+    })
+    .await;
 
     bot.bot.caption(&ann.session, "good morning", 1_980.0).expect("goes on");
     bot.bot.metric(&ann.session, "live_captions_window_dropped").expect("goes on");

@@ -24,7 +24,7 @@ use self::tracks::Track;
 use self::way_in::{Entered, NoWayIn, enter, job_of, tell_started};
 use self::words::{CAPTION_EVERY, Captions, next_caption, watch_order};
 use super::{Command, KeyFrames, Last, Writing, told};
-use crate::job::{JobAddress, Lease, Outcome, Word};
+use crate::job::{JobAddress, Lease, Outcome, Word, now_us};
 use crate::limits;
 
 /// The plugin gives up on a bot that has not begun within a minute of the request; what is left is the way to the offloader.
@@ -45,14 +45,14 @@ pub(super) async fn run(address: &JobAddress, order: &RecordOrder, bot: BotOrder
         Err(NotBegun::No(error)) if began => {
             // An earlier attempt recorded until it was killed; there is no way back into the call. What it has is the recording.
             tracing::warn!(job = %address.id, "{error}; the recording ends where the attempt before this one did");
-            return match Writing::start(&order) {
+            return match Writing::start(&order, now_us()) {
                 Ok(writing) => writing.end(Last::End("connection_lost"), lease).await,
                 Err(outcome) => outcome,
             };
         }
         Err(NotBegun::No(error)) => return Outcome::Failed { error, retry: false },
     };
-    let mut writing = match Writing::start(&order) {
+    let mut writing = match Writing::start(&order, visit.began_us) {
         Ok(writing) => writing,
         Err(outcome) => return outcome,
     };
@@ -111,6 +111,10 @@ struct Visit {
     portraits: mpsc::Receiver<Portrait>,
     /// The call's recording has started, by the plugin's own word.
     recording_started: bool,
+    /// A state of the call had no recording that runs: the word to stop came while nobody listened.
+    recording_over: bool,
+    /// Time zero, by our clock, Unix µs.
+    began_us: i64,
     /// When, by the plugin's clock: tells this recording's end from another's.
     start_at: i64,
     model: offloader_jobs::order::ModelOrder,
@@ -179,6 +183,8 @@ impl Visit {
             notes,
             portraits,
             recording_started: false,
+            recording_over: false,
+            began_us: 0,
             start_at: 0,
             model: order.model.clone(),
         }
@@ -196,7 +202,8 @@ impl Visit {
         }
     }
 
-    /// Tells the plugin that the job has started; returns at time zero.
+    /// Tells the plugin that the job has started, and notes time zero: what is done between it and the recording's first line may take
+    /// as long as a disk does.
     async fn started(
         &mut self,
         address: &JobAddress,
@@ -205,16 +212,20 @@ impl Visit {
         events: &mut mpsc::Receiver<mm::Event>,
     ) -> Result<(), String> {
         if self.checkpoint.started.iter().any(|one| one == job) {
-            self.recording_started = true;
+            (self.recording_started, self.began_us) = (true, now_us());
             return Ok(());
         }
         if job_type == JobType::Transcribing {
             // Words alone: another offloader records, and its start is time zero for both.
             self.wait_for_recording(events).await?;
+            self.began_us = now_us();
         }
         let asked = tell_started(&self.site, &self.call.channel_id, job_type, job).await;
-        asked.map_err(|error| format!("the plugin does not take that the job has started: {error}"))?;
+        let taken_us = asked.map_err(|error| format!("the plugin does not take that the job has started: {error}"))?;
         self.recording_started = true;
+        if self.began_us == 0 {
+            self.began_us = taken_us;
+        }
         self.checkpoint.started.push(job.to_owned());
         self.save(address).await;
         Ok(())
@@ -252,6 +263,10 @@ impl Visit {
             self.begin_words(transcription, ready.clone());
         }
         loop {
+            if self.recording_over {
+                self.flush(commands, true).await;
+                return Last::End("stopped");
+            }
             tokio::select! {
                 biased;
                 _ = word.changed() => {
@@ -319,6 +334,9 @@ impl Visit {
                 if let Some(job) = state.recording.as_ref().filter(|job| job.start_at > 0 && job.end_at == 0) {
                     (self.recording_started, self.start_at) = (true, job.start_at);
                 }
+                // Told when a socket is another one: after our own start there is a recording for as long as ours goes on.
+                let begun = !self.checkpoint.started.is_empty();
+                self.recording_over |= begun && state.recording.as_ref().is_none_or(|job| job.end_at > 0);
                 self.notes.state(&state);
                 for session in &state.sessions {
                     self.ask_who(&session.session_id);

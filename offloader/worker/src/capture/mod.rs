@@ -48,7 +48,7 @@ struct Written {
 pub async fn run(address: &JobAddress, order: RecordOrder, lease: &Lease) -> Outcome {
     match order.source.clone() {
         SourceOrder::Tap(tap) => {
-            let mut writing = match Writing::start(&order) {
+            let mut writing = match Writing::start(&order, now_us()) {
                 Ok(writing) => writing,
                 Err(outcome) => return outcome,
             };
@@ -77,15 +77,15 @@ struct Writing {
 }
 
 impl Writing {
-    /// Starts it; the recording's first line says that it began now.
-    fn start(order: &RecordOrder) -> Result<Self, Outcome> {
+    /// Starts it; the recording's first line says that it began then, and its files count from there.
+    fn start(order: &RecordOrder, began_us: i64) -> Result<Self, Outcome> {
         let grant: AttemptGrant = serde_json::from_value(order.grant.clone())
             .map_err(|e| Outcome::Failed { error: format!("the order's grant is not readable: {e}"), retry: false })?;
         let (commands, queue) = mpsc::channel(limits::CAPTURE_QUEUE);
         let (ended, end) = oneshot::channel();
         let writing = order.clone();
         let spawned = std::thread::Builder::new().name("capture".into()).spawn(move || {
-            let _ = ended.send(write(&writing, &grant, queue));
+            let _ = ended.send(write(&writing, &grant, began_us, queue));
         });
         match spawned {
             Ok(_) => Ok(Self { commands, end }),
@@ -150,7 +150,7 @@ fn outcome(reason: &str, written: Result<Written, CaptureError>) -> Outcome {
 }
 
 /// The writer's thread.
-fn write(order: &RecordOrder, grant: &AttemptGrant, mut queue: mpsc::Receiver<Command>) -> Result<Written, CaptureError> {
+fn write(order: &RecordOrder, grant: &AttemptGrant, began_us: i64, mut queue: mpsc::Receiver<Command>) -> Result<Written, CaptureError> {
     let params = &order.params;
     let start = StartInfo {
         call_id: params.call_id.clone(),
@@ -164,7 +164,7 @@ fn write(order: &RecordOrder, grant: &AttemptGrant, mut queue: mpsc::Receiver<Co
         language: params.language.clone(),
         free_bytes_min: order.free_bytes_min,
     };
-    let (mut writer, recovery) = CaptureWriter::open(&order.dir, grant, start, now_us())?;
+    let (mut writer, recovery) = CaptureWriter::open(&order.dir, grant, start, began_us)?;
     tracing::info!(recording = %order.recording_id, ?recovery, "recording");
     let mut names: HashMap<String, String> = HashMap::new();
     for consent in &params.consents {

@@ -112,25 +112,30 @@ pub fn voice(sid: &str, start_us: i64, samples_16k: &[f32]) -> Vec<Timed> {
 
 /// A video of one colour, encoded by the ffmpeg program and cut into RTP payloads.
 pub fn pictures(sid: &str, codec: &str, colour: &str, size: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
-    filmed(sid, codec, &format!("color={colour}:s={size}:r=10:d={seconds}"), 300, seconds, start_us)
+    filmed(sid, codec, &format!("color={colour}:s={size}:r=10:d={seconds}"), "500k", 300, seconds, start_us)
 }
 
 /// The same of a test pattern that moves, in packets as large as browsers make them.
 pub fn moving(sid: &str, codec: &str, size: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
-    filmed(sid, codec, &format!("testsrc2=s={size}:r=10:d={seconds}"), 1_150, seconds, start_us)
+    filmed(sid, codec, &format!("testsrc2=s={size}:r=10:d={seconds}"), "500k", 1_150, seconds, start_us)
+}
+
+/// The same of noise, which no encoder makes small: files grow fast by it.
+pub fn noise(sid: &str, size: &str, seconds: u32, start_us: i64) -> Vec<Timed> {
+    filmed(sid, "VP8", &format!("color=gray:s={size}:r=10:d={seconds},noise=alls=100:allf=t"), "6M", 1_150, seconds, start_us)
 }
 
 /// VP8 frames of one colour, ten a second, as an encoder gives them.
 pub fn vp8_frames(colour: &str, size: &str, seconds: u32) -> Vec<Vec<u8>> {
-    frames("VP8", &format!("color={colour}:s={size}:r=10:d={seconds}"), seconds)
+    frames("VP8", &format!("color={colour}:s={size}:r=10:d={seconds}"), "500k", seconds)
 }
 
-fn frames(codec: &str, source: &str, seconds: u32) -> Vec<Vec<u8>> {
+fn frames(codec: &str, source: &str, rate: &str, seconds: u32) -> Vec<Vec<u8>> {
     let dir = tempfile::tempdir().unwrap();
     let (encoder, format, file): (&[&str], _, _) = match codec {
-        "VP8" => (&["libvpx", "-b:v", "500k"], "ivf", "x.ivf"),
-        "VP9" => (&["libvpx-vp9", "-b:v", "500k", "-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0"], "ivf", "x.ivf"),
-        "AV1" => (&["libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-b:v", "500k", "-lag-in-frames", "0"], "ivf", "x.ivf"),
+        "VP8" => (&["libvpx", "-b:v", rate], "ivf", "x.ivf"),
+        "VP9" => (&["libvpx-vp9", "-b:v", rate, "-deadline", "realtime", "-cpu-used", "8", "-lag-in-frames", "0"], "ivf", "x.ivf"),
+        "AV1" => (&["libaom-av1", "-cpu-used", "8", "-usage", "realtime", "-b:v", rate, "-lag-in-frames", "0"], "ivf", "x.ivf"),
         "H264" => (&["libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-x264-params", "repeat-headers=1"], "h264", "x.h264"),
         _ => panic!("{codec}"),
     };
@@ -149,8 +154,8 @@ fn frames(codec: &str, source: &str, seconds: u32) -> Vec<Vec<u8>> {
     frames
 }
 
-fn filmed(sid: &str, codec: &str, source: &str, payload: usize, seconds: u32, start_us: i64) -> Vec<Timed> {
-    let frames = frames(codec, source, seconds);
+fn filmed(sid: &str, codec: &str, source: &str, rate: &str, payload: usize, seconds: u32, start_us: i64) -> Vec<Timed> {
+    let frames = frames(codec, source, rate, seconds);
     let mut seq = 40;
     let mut timed = Vec::new();
     for (n, frame) in frames.iter().enumerate() {

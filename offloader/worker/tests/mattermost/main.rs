@@ -6,8 +6,11 @@
 mod callers;
 #[path = "../common/mod.rs"]
 mod common;
+mod endings;
 mod people;
 mod stage;
+mod time;
+mod uploads;
 mod v2;
 
 use std::time::Duration;
@@ -315,25 +318,34 @@ async fn a_silent_call_has_its_file_and_no_words() {
 async fn who_leaves_before_their_name_is_known_is_heard_all_the_same() {
     let stage = Stage::open().await;
     let channel = stage.fake.channel("Town Square");
-    let ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
-    let asked = stage.record(&channel, Wants::default()).await;
+    let mut ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
     eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    let (tracks, _) = common::meeting();
+    let (ada_says, said) = (&tracks[1].1, &tracks[0].1[..16_000 * 5]);
+    let first = ada_says.iter().position(|sample| sample.abs() > 0.05).unwrap();
+    ada.say(&ada_says[first..first + 16_000 * 4]).await;
     // Nobody can say who is who for longer than Grace is there.
     stage.fake.faults(|faults| faults.profile_failures = u32::MAX);
     let mut grace = Talker::join(&stage.fake, &channel, "grace-hopper", 1).await;
-    let (tracks, _) = common::meeting();
-    let said = &tracks[0].1[..16_000 * 3];
     grace.say(said).await;
     grace.bot.leave().await.unwrap();
     eventually("nobody knows who that was", async || stage.log_has("the site cannot say who this is")).await;
     stage.fake.stop_recording(&channel);
-    eventually("the post", async || !stage.fake.posts().is_empty()).await;
+    eventually("both posts", async || stage.fake.posts().len() >= 2).await;
+    stage.idle().await;
+    let posts = stage.fake.posts();
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), stage.fake.file(&stage.fake.posts()[0].file_ids[0]).unwrap().bytes).unwrap();
+    std::fs::write(file.path(), stage.fake.file(&posts[0].file_ids[0]).unwrap().bytes).unwrap();
     let loud = |samples: &[f32]| samples.iter().filter(|sample| sample.abs() > 0.05).count();
-    let (heard, said) = (loud(&film::sound(file.path())), loud(said));
+    let (heard, said) = (loud(&film::sound(file.path())), loud(&ada_says[first..first + 16_000 * 4]) + loud(said));
     assert!(heard * 10 > said * 7, "{heard} loud samples in the film, {said} were said");
-    drop(ada);
+    // Whose name was known has it.
+    let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
+    for name in ["Ada Lovelace", "Unknown participant"] {
+        assert!(!words_of(&vtt, name).is_empty(), "{name}: {vtt}");
+    }
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
 }
 
 #[test]

@@ -153,6 +153,12 @@ impl Screen {
         Self::share_that(talker, recording::moving("screen", "VP8", "1280x720", 2, 0)).await
     }
 
+    /// Noise: some 600 kB of film a second, where the profile's rate lets it.
+    #[allow(dead_code, reason = "not for the bench")]
+    pub(crate) async fn share_noise(talker: &mut Talker) -> Self {
+        Self::share_that(talker, recording::noise("screen", "640x360", 2, 0)).await
+    }
+
     async fn share_that(talker: &mut Talker, pictures: Vec<recording::Timed>) -> Self {
         talker.bot.announce_screen("screen").expect("announced");
         let track = talker.bot.publish("screen", Codec::Vp8, 0x9999).await.expect("a screen");

@@ -16,6 +16,8 @@ pub(crate) struct Stage {
     pub(crate) livekit: LiveKit,
     pub(crate) service: Service,
     pub(crate) dir: TempDir,
+    /// The offloader's.
+    port: u16,
     offloader: Child,
     _rtcd: Child,
 }
@@ -140,7 +142,7 @@ impl Stage {
         let offloader = start_offloader(dir.path(), jobs);
         let url = format!("http://127.0.0.1:{jobs}");
         answers(&format!("{url}/version")).await;
-        Self { fake, livekit, service: Service::new(&url), dir, offloader, _rtcd: rtcd }
+        Self { fake, livekit, service: Service::new(&url), dir, port: jobs, offloader, _rtcd: rtcd }
     }
 
     /// The host presses the button: rows of jobs, before the service is asked.
@@ -185,6 +187,27 @@ impl Stage {
             Some((pid, words.get(at + 1)?.clone()))
         };
         workers(self.offloader.id().unwrap()).into_iter().filter_map(kind).collect()
+    }
+
+    /// Sends a signal to the worker of that kind, once there is one.
+    #[allow(dead_code, reason = "not for the bench")]
+    pub(crate) async fn signal(&self, kind: &str, signal: rustix::process::Signal) {
+        let mut found = None;
+        eventually(kind, async || {
+            found = self.workers().into_iter().find(|(_, its)| its == kind);
+            found.is_some()
+        })
+        .await;
+        rustix::process::kill_process(process(found.unwrap().0), signal).unwrap();
+    }
+
+    /// Ends the offloader as a service manager does, and starts it again.
+    #[allow(dead_code, reason = "not for the bench")]
+    pub(crate) async fn restart(&mut self) {
+        rustix::process::kill_process(process(self.offloader.id().unwrap()), rustix::process::Signal::TERM).unwrap();
+        assert!(self.offloader.wait().await.unwrap().success(), "it ends in order");
+        self.offloader = start_offloader(self.dir.path(), self.port);
+        answers(&format!("{}/version", self.service.url)).await;
     }
 
     /// The offloader or one of its workers has logged this.
@@ -249,7 +272,7 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
 /// With the configuration of calls-offloader alone, as a site that changes over has it.
 fn start_offloader(dir: &Path, port: u16) -> Child {
     let models = super::common::model_files();
-    let log = std::fs::File::create(dir.join("offloader.log")).unwrap();
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("offloader.log")).unwrap();
     Command::new(program("offloader"))
         .env("API_HTTP_LISTENADDRESS", format!("127.0.0.1:{port}"))
         .env("API_SECURITY_ALLOWSELFREGISTRATION", "true")
@@ -270,6 +293,10 @@ fn workers(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| stat(*pid).is_some_and(|its| its.parent == parent && !its.ended)).collect()
+}
+
+pub(crate) fn process(pid: u32) -> rustix::process::Pid {
+    rustix::process::Pid::from_raw(pid as i32).unwrap()
 }
 
 /// A process.

@@ -253,3 +253,26 @@ async fn one_offloader_serves_both_versions_of_the_plugin_at_once() {
         assert_eq!(fake.violations(), Vec::<String>::new(), "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_site_can_name_nobody_words_have_the_rooms_names() {
+    let stage = Stage::open_v2().await;
+    let channel = stage.fake.channel("Town Square");
+    stage.fake.faults(|faults| faults.profile_failures = u32::MAX);
+    let mut ada = Caller::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
+    eventually("it has started", async || stage.fake.job(&asked.recording.id).is_some_and(|job| job.start_at > 0)).await;
+    let (voice, said) = first_turn();
+    // What is said while the site is still asked again and again is kept, too.
+    ada.say(&voice).await;
+    eventually("it is not asked any more", async || stage.log_has("the site cannot say who this is")).await;
+    stage.fake.stop_recording(&channel);
+    eventually("both posts", async || stage.fake.posts().len() >= 2).await;
+    stage.idle().await;
+    let posts = stage.fake.posts();
+    assert!(probe(&stage.fake.file(&posts[0].file_ids[0]).unwrap().bytes).contains("h264"));
+    let vtt = String::from_utf8(stage.fake.file(&posts[1].file_ids[0]).unwrap().bytes).unwrap();
+    let (wrong, words) = wrong_words(&vtt, "ada-lovelace", &said);
+    assert!(wrong * 4 < words, "{wrong} of {words}\n{said}\n{vtt}");
+    assert_eq!(stage.fake.violations(), Vec::<String>::new());
+}

@@ -9,6 +9,7 @@ use rtc_client::mattermost::{self as mm, Address, Bot, BotDial, Ids, JobStatus, 
 use tokio::sync::mpsc;
 
 use super::BEGIN_WITHIN;
+use crate::job::now_us;
 use crate::limits;
 
 /// Without media after this a call cannot be recorded. The client gives up earlier, and says why.
@@ -99,16 +100,24 @@ async fn connected(events: &mut mpsc::Receiver<mm::Event>) -> Result<Vec<mm::Eve
     }
 }
 
-pub(super) async fn tell_started(site: &Site, channel: &str, job_type: JobType, job: &str) -> Result<(), SiteError> {
+/// Tells that a job has started. When the plugin took that, Unix µs by our clock.
+pub(super) async fn tell_started(site: &Site, channel: &str, job_type: JobType, job: &str) -> Result<i64, SiteError> {
     let mut tries = 0;
+    let mut told_us = None;
     loop {
         tries += 1;
+        let asked_us = now_us();
         match site.status(channel, job, job_type, &JobStatus::Started).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(now_us()),
             // Told before, by us, and the answer was lost.
-            Err(SiteError::Refused { status: 400, message }) if message.contains("already started") => return Ok(()),
+            Err(SiteError::Refused { status: 400, message }) if message.contains("already started") => {
+                return Ok(told_us.unwrap_or(asked_us));
+            }
             Err(error) if error.status().is_some_and(|status| status < 500) || tries == STATUS_TRIES => return Err(error),
             Err(error) => {
+                if error.is_ambiguous() {
+                    told_us = Some(asked_us);
+                }
                 tracing::warn!("{error}; trying again");
                 tokio::time::sleep(STATUS_PAUSE).await;
             }
