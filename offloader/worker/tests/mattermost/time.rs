@@ -56,7 +56,7 @@ fn tones_are_in_place(media: &[u8], sent: &[Instant], since_start: &impl Fn(&Ins
     let mut late: Vec<f64> = heard.iter().zip(played).map(|(heard, played)| heard - played).collect();
     late.sort_by(f64::total_cmp);
     println!("late by {late:?} s");
-    assert!(late[0].abs() < 0.05 && late[TONES / 2].abs() < 0.1, "{late:?}");
+    assert!(late[0].abs() < 0.05 && late[TONES / 2] < 0.5, "{late:?}");
 }
 
 /// Of `HH:MM:SS.mmm`.

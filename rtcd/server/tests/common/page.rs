@@ -41,11 +41,13 @@ pub struct Able {
     pub udp: Option<IpAddr>,
     /// Without it, it offers what a browser does besides; with it, each picture in the one codec that is sent.
     pub av1: bool,
+    /// Its join says that it takes AV1.
+    pub says_av1: bool,
 }
 
 impl Default for Able {
     fn default() -> Self {
-        Self { udp: Some(IpAddr::from([127, 0, 0, 1])), av1: false }
+        Self { udp: Some(IpAddr::from([127, 0, 0, 1])), av1: false, says_av1: false }
     }
 }
 
@@ -97,7 +99,7 @@ impl Page {
         // Fails only when another peer of this program was first.
         let _ = std::panic::catch_unwind(|| str0m::crypto::from_feature_flags().install_process_default());
         let mut plugin = site.connect("a").await;
-        plugin.send("join", joining(call, &format!("{name}s-user"), name, able.av1, false)).await;
+        plugin.send("join", joining(call, &format!("{name}s-user"), name, able.says_av1, false)).await;
         let (told, inbox) = mpsc::unbounded_channel();
         let (see, seen) = mpsc::unbounded_channel();
         let mut rtc = Rtc::builder().set_rtp_mode(true).enable_raw_packets(true).clear_codecs();
