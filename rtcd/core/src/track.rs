@@ -277,6 +277,7 @@ impl Track {
             declined: Vec::new(),
             rooms: Rooms::default(),
             tells_levels: false,
+            voice: Voice::Here(peer.index()),
         }
     }
 }
