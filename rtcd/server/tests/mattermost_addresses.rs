@@ -24,7 +24,7 @@ async fn site(settings: &[(&str, &str)]) -> Site {
 }
 
 fn able(udp: Option<IpAddr>) -> Able {
-    Able { udp, av1: false }
+    Able { udp, ..Able::default() }
 }
 
 /// Both speak, both hear.
