@@ -15,10 +15,6 @@ async fn site() -> Site {
     site
 }
 
-fn with_av1() -> Able {
-    Able { av1: true, says_av1: true, ..Able::default() }
-}
-
 /// Numbers of the frames in VP8, and of those in AV1.
 const VP8: std::ops::Range<u32> = 1_000_000..2_000_000;
 const AV1: std::ops::Range<u32> = 2_000_000..3_000_000;
@@ -40,16 +36,16 @@ async fn hears_only(page: &mut Page, codec: Codec, numbers: std::ops::Range<u32>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_screen_in_two_codecs_each_viewer_is_sent_the_one_it_can_show() {
     let site = site().await;
-    let mut ann = Page::comes(&site, "call", "ann", with_av1()).await;
+    let mut ann = Page::comes(&site, "call", "ann", Able::with_av1()).await;
     ann.says(SCREEN_ON, &json!({ "screenStreamID": "screen" }));
     let vp8 = ann.publishes("screen", Codec::Vp8, VP8.start).await;
     let both = ann.publishes("screen", Codec::Av1, AV1.start).await;
     assert!(vp8.contains(" VP8/90000") && both.contains(" VP8/90000") && both.contains(" AV1/90000"), "{both}");
 
     let mut old = Page::comes(&site, "call", "old", Able::default()).await;
-    let mut new = Page::comes(&site, "call", "new", with_av1()).await;
+    let mut new = Page::comes(&site, "call", "new", Able::with_av1()).await;
     // What counts is what the plugin was told, not what the page's stack could do.
-    let mut silent = Page::comes(&site, "call", "silent", Able { says_av1: false, ..with_av1() }).await;
+    let mut silent = Page::comes(&site, "call", "silent", Able { says_av1: false, ..Able::with_av1() }).await;
     for (page, codec, numbers) in [(&mut old, Codec::Vp8, VP8), (&mut new, Codec::Av1, AV1), (&mut silent, Codec::Vp8, VP8)] {
         let offer = page.offer("the screen", |sdp| sending(sdp, "screen").is_some()).await;
         assert_eq!(offer.matches(" screen_ann_").count(), 1, "one of two: {offer}");
@@ -61,10 +57,10 @@ async fn of_a_screen_in_two_codecs_each_viewer_is_sent_the_one_it_can_show() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_knows_av1_is_sent_vp8_where_there_is_nothing_else() {
     let site = site().await;
-    let mut ann = Page::comes(&site, "call", "ann", with_av1()).await;
+    let mut ann = Page::comes(&site, "call", "ann", Able::with_av1()).await;
     ann.says(SCREEN_ON, &json!({ "screenStreamID": "screen" }));
     ann.publishes("screen", Codec::Vp8, VP8.start).await;
-    let mut new = Page::comes(&site, "call", "new", with_av1()).await;
+    let mut new = Page::comes(&site, "call", "new", Able::with_av1()).await;
     hears_only(&mut new, Codec::Vp8, VP8, 20).await;
     // The better one comes later, and takes its place.
     ann.publishes("screen", Codec::Av1, AV1.start).await;

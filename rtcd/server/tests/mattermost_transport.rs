@@ -100,10 +100,10 @@ async fn of_all_codecs_mattermosts_are_taken_and_offered_with_their_numbers_exte
     let taken: Vec<Vec<String>> = sections(&answer).iter().map(|section| values(section, "rtpmap")).collect();
     assert_eq!(taken, [vec![], vec!["96 VP8/90000".to_owned(), "97 rtx/90000".to_owned()], vec!["111 opus/48000/2".to_owned()]]);
 
-    let mut av1 = Page::comes(&site, "other", "cem", Able { av1: true, ..Able::default() }).await;
+    let mut av1 = Page::comes(&site, "other", "cem", Able::with_av1()).await;
     av1.says(SCREEN_ON, &json!({ "screenStreamID": "screen" }));
     av1.publishes("screen", Codec::Av1, SCREEN.start).await;
-    let mut dan = Page::comes(&site, "other", "dan", Able { av1: true, ..Able::default() }).await;
+    let mut dan = Page::comes(&site, "other", "dan", Able::with_av1()).await;
     let newer = dan.offer("a screen", |sdp| sending(sdp, "screen").is_some()).await;
     let mut ben = Page::comes(&site, "call", "ben", Able::default()).await;
     let offer = ben.offer("both", |sdp| sending(sdp, "voice").is_some() && sending(sdp, "screen").is_some()).await;

@@ -51,6 +51,13 @@ impl Default for Able {
     }
 }
 
+impl Able {
+    /// Its stack takes AV1, and its join says so.
+    pub fn with_av1() -> Self {
+        Self { av1: true, says_av1: true, ..Self::default() }
+    }
+}
+
 /// What happens to a page.
 #[derive(Debug)]
 pub enum Seen {
