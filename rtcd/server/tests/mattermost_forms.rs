@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::mattermost::{Plugin, Site, pair, text};
+use common::mattermost::{Plugin, Site, message, pair, text};
 use rmpv::Value;
 use serde_json::json;
 
@@ -95,8 +95,7 @@ fn frames(session: &str, form: usize) -> [Vec<u8>; 2] {
 /// Row 12. What is not understood gets no answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_in_any_form_of_messagepack_is_answered_in_the_one_of_the_original() {
-    let site = Site::open().await;
-    site.register("a").await;
+    let site = Site::registered().await;
     let mut plugin: Plugin = site.connect("a").await;
     // Every form of each value is among them, and every pair of a text's form and a number's.
     for form in 0..TEXTS.len() * TWOS.len() {
@@ -105,10 +104,8 @@ async fn a_session_in_any_form_of_messagepack_is_answered_in_the_one_of_the_orig
             plugin.send_bytes(frame).await;
         }
         let frame = plugin.next_bytes().await.expect("an answer");
-        let mut rest = &frame[..];
-        let kind = rmpv::decode::read_value(&mut rest).expect("a kind");
-        let data = rmpv::decode::read_value(&mut rest).expect("data");
-        assert_eq!((kind.as_str(), text(&data, "session_id")), (Some("rtc"), &*session));
+        let (kind, data) = message(&frame);
+        assert_eq!((kind.as_str(), text(&data, "session_id")), ("rtc", &*session));
         let sdp = data.as_map().and_then(|map| map.last()).and_then(|(_, data)| data.as_slice()).expect("a description, at last").to_vec();
         assert!(sdp.starts_with(br#"{"#) && String::from_utf8_lossy(&sdp).contains(r#""type":"answer""#));
         // The encoder of the tests writes each value as short as it gets; the order is the contract's.

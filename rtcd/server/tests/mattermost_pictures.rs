@@ -9,12 +9,6 @@ use common::page::{Able, Page, SCREEN_ON, Seen, VIDEO_ON, sending};
 use serde_json::json;
 use str0m::format::Codec;
 
-async fn site() -> Site {
-    let site = Site::open().await;
-    site.register("a").await;
-    site
-}
-
 /// Numbers of the frames in VP8, and of those in AV1.
 const VP8: std::ops::Range<u32> = 1_000_000..2_000_000;
 const AV1: std::ops::Range<u32> = 2_000_000..3_000_000;
@@ -35,7 +29,7 @@ async fn hears_only(page: &mut Page, codec: Codec, numbers: std::ops::Range<u32>
 /// Row 31: a screen comes twice, and each viewer is sent one of the two.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_screen_in_two_codecs_each_viewer_is_sent_the_one_it_can_show() {
-    let site = site().await;
+    let site = Site::registered().await;
     let mut ann = Page::comes(&site, "call", "ann", Able::with_av1()).await;
     ann.says(SCREEN_ON, &json!({ "screenStreamID": "screen" }));
     let vp8 = ann.publishes("screen", Codec::Vp8, VP8.start).await;
@@ -56,7 +50,7 @@ async fn of_a_screen_in_two_codecs_each_viewer_is_sent_the_one_it_can_show() {
 /// Row 31: the original gives nothing to who knows AV1 where there is only VP8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_knows_av1_is_sent_vp8_where_there_is_nothing_else() {
-    let site = site().await;
+    let site = Site::registered().await;
     let mut ann = Page::comes(&site, "call", "ann", Able::with_av1()).await;
     ann.says(SCREEN_ON, &json!({ "screenStreamID": "screen" }));
     ann.publishes("screen", Codec::Vp8, VP8.start).await;
@@ -71,7 +65,7 @@ async fn who_knows_av1_is_sent_vp8_where_there_is_nothing_else() {
 /// Row 26: the page says what its camera is only after it sends it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_picture_that_nobody_announced_is_nobodys_until_somebody_does() {
-    let site = site().await;
+    let site = Site::registered().await;
     let mut ann = Page::comes(&site, "call", "ann", Able::default()).await;
     let mut ben = Page::comes(&site, "call", "ben", Able::default()).await;
     ann.publishes("camera", Codec::Vp8, VP8.start).await;

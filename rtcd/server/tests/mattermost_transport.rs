@@ -14,12 +14,6 @@ use str0m::rtp::rtcp::Rtcp;
 const VOICE: std::ops::Range<u32> = 1_000_000..2_000_000;
 const SCREEN: std::ops::Range<u32> = 2_000_000..3_000_000;
 
-async fn site() -> Site {
-    let site = Site::open().await;
-    site.register("a").await;
-    site
-}
-
 /// A page that shares its screen.
 async fn sharing(site: &Site) -> Page {
     let mut page = Page::comes(site, "call", "ann", Able::default()).await;
@@ -51,7 +45,7 @@ fn chosen(hello: &[u8]) -> (u16, u16) {
 /// Row 23.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_client_says_hello_and_is_given_aes_128_gcm() {
-    let site = site().await;
+    let site = Site::registered().await;
     let mut ann = Page::offers(&site, "call", "ann", Able::default()).await;
     assert_eq!(roles(&ann.answer), ["passive"]);
     let mut first = None;
@@ -93,7 +87,7 @@ const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-
 /// Row 24: chapter 4.7 of the contract.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_all_codecs_mattermosts_are_taken_and_offered_with_their_numbers_extensions_and_feedback() {
-    let site = site().await;
+    let site = Site::registered().await;
     let mut ann = sharing(&site).await;
     let answer = ann.publishes("mic", Codec::Opus, VOICE.start).await;
     // She offers PCMU, VP9 and H.264 besides.
@@ -133,7 +127,7 @@ async fn of_all_codecs_mattermosts_are_taken_and_offered_with_their_numbers_exte
 /// Row 33: counted for each transport, both ways.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packets_are_counted_for_the_transport_and_reported_both_ways() {
-    let site = site().await;
+    let site = Site::registered().await;
     let mut ann = sharing(&site).await;
     ann.until("the node's report of ann's packets", |seen| match seen {
         Seen::Packet(packet) => matches!(**packet, RawPacket::RtcpRx(Rtcp::Twcc(_))).then_some(()),
@@ -164,7 +158,7 @@ async fn packets_are_counted_for_the_transport_and_reported_both_ways() {
 /// Row 34: what is lost on the way to a viewer comes again, without asking the publisher.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_viewer_misses_comes_again() {
-    let site = site().await;
+    let site = Site::registered().await;
     let mut ann = sharing(&site).await;
     let mut ben = Page::comes(&site, "call", "ben", Able::default()).await;
     ben.hears("the screen", SCREEN, 10).await;
@@ -181,7 +175,7 @@ async fn what_a_viewer_misses_comes_again() {
 /// Row 34: what is lost on the way from a publisher is asked for, and everybody gets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_node_misses_is_asked_for() {
-    let site = site().await;
+    let site = Site::registered().await;
     let mut ann = sharing(&site).await;
     let mut ben = Page::comes(&site, "call", "ben", Able::default()).await;
     ben.hears("the screen", SCREEN, 10).await;

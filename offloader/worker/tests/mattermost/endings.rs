@@ -38,12 +38,21 @@ fn came_out_once(stage: &Stage, said: &[(&str, [&str; 3])]) -> f64 {
     decoded(&stage.fake.file(&posts[0].file_ids[0]).unwrap().bytes)
 }
 
-async fn started(stage: &Stage, asked: &Asked) {
+pub(super) async fn started(stage: &Stage, asked: &Asked) {
     eventually("both jobs have started", async || {
         let started = |id: &str| stage.fake.job(id).is_some_and(|job| job.start_at > 0);
         started(&asked.recording.id) && started(&asked.transcription.as_ref().unwrap().id)
     })
     .await;
+}
+
+/// A channel's call that is recorded, with Ada in it.
+async fn recorded(stage: &Stage) -> (String, Talker, Asked) {
+    let channel = stage.fake.channel("Town Square");
+    let ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
+    let asked = stage.record(&channel, WORDS).await;
+    started(stage, &asked).await;
+    (channel, ada, asked)
 }
 
 /// Ada is silent until what she sends lies on the disk.
@@ -62,10 +71,7 @@ async fn until_recorded(stage: &Stage, ada: &mut Talker) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_and_offloader_told_to_end_in_a_call_are_followed_by_others_in_the_same_visit() {
     let mut stage = Stage::open().await;
-    let channel = stage.fake.channel("Town Square");
-    let mut ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
-    let asked = stage.record(&channel, WORDS).await;
-    started(&stage, &asked).await;
+    let (channel, mut ada, asked) = recorded(&stage).await;
     let begun = std::time::Instant::now();
     ada.say(&utterance(PRINT.0)).await;
     stage.signal("record", Signal::TERM).await;
@@ -103,10 +109,7 @@ async fn workers_and_offloader_told_to_end_in_a_call_are_followed_by_others_in_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_whose_socket_does_not_come_back_has_what_was_said_until_its_plugin_ended_the_visit() {
     let stage = Stage::open().await;
-    let channel = stage.fake.channel("Town Square");
-    let mut ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
-    let asked = stage.record(&channel, WORDS).await;
-    started(&stage, &asked).await;
+    let (channel, mut ada, _) = recorded(&stage).await;
     ada.say(&utterance(KENNEDY.0)).await;
     stage.fake.faults(|faults| faults.no_websockets = true);
     stage.fake.cut_bots();
@@ -142,10 +145,7 @@ async fn while_a_room_goes_on_a_lost_socket_is_tried_for_half_a_minute_and_recor
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recording_stopped_while_its_bot_was_away_is_over_when_it_is_back() {
     let stage = Stage::open().await;
-    let channel = stage.fake.channel("Town Square");
-    let mut ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
-    let asked = stage.record(&channel, WORDS).await;
-    started(&stage, &asked).await;
+    let (channel, mut ada, _) = recorded(&stage).await;
     ada.say(&utterance(KENNEDY.0)).await;
     stage.fake.faults(|faults| faults.no_websockets = true);
     stage.fake.cut_bots();

@@ -5,6 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use fake_mattermost::Wants;
 
 use super::common::film;
+use super::endings::started;
 use super::people::Talker;
 use super::stage::{Stage, eventually};
 use super::{first_turn, words_of};
@@ -72,11 +73,7 @@ async fn the_plugin_hears_soon_that_it_has_started_and_film_and_words_count_from
     let mut ada = Talker::join(&stage.fake, &channel, "ada-lovelace", 0).await;
     let came_ms = coming.elapsed().as_millis() as i64;
     let asked = stage.record(&channel, Wants { transcription: true, captions: false }).await;
-    eventually("both jobs have started", async || {
-        let started = |id: &str| stage.fake.job(id).is_some_and(|job| job.start_at > 0);
-        started(&asked.recording.id) && started(&asked.transcription.as_ref().unwrap().id)
-    })
-    .await;
+    started(&stage, &asked).await;
     let job = stage.fake.job(&asked.recording.id).unwrap();
     // On a machine that is busy with a hundred other things everybody's way into the call takes longer: Ada's tells how much.
     let within = STARTED_WITHIN_MS.max(3 * came_ms);

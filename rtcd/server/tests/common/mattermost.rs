@@ -63,6 +63,13 @@ impl Site {
         assert_eq!(self.ask("POST", "/register", &[], &body).await.status, 201);
     }
 
+    /// As [`Site::open`], and client `a` is registered.
+    pub async fn registered() -> Self {
+        let site = Self::open().await;
+        site.register("a").await;
+        site
+    }
+
     /// The sum of the lines of `/metrics` that begin like this and have this label.
     pub async fn sum(&self, name: &str, label: &str) -> f64 {
         let page = self.ask("GET", "/metrics", &[], "").await.body;
@@ -176,12 +183,7 @@ impl Plugin {
 
     /// The next message; `None` when the connection ends.
     pub async fn next(&mut self) -> Option<(String, Value)> {
-        let frame = self.next_bytes().await?;
-        let mut rest = &frame[..];
-        let kind = rmpv::decode::read_value(&mut rest).expect("a kind");
-        let data = rmpv::decode::read_value(&mut rest).expect("data");
-        assert!(rest.is_empty(), "nothing after the two values");
-        Some((kind.as_str().expect("a text").to_owned(), data))
+        Some(message(&self.next_bytes().await?))
     }
 
     /// The same, as it came.
@@ -199,6 +201,15 @@ impl Plugin {
 
 pub fn pair(key: &str, value: &str) -> (Value, Value) {
     (key.into(), value.into())
+}
+
+/// The two values of a message.
+pub fn message(frame: &[u8]) -> (String, Value) {
+    let mut rest = frame;
+    let kind = rmpv::decode::read_value(&mut rest).expect("a kind");
+    let data = rmpv::decode::read_value(&mut rest).expect("data");
+    assert!(rest.is_empty(), "nothing after the two values");
+    (kind.as_str().expect("a text").to_owned(), data)
 }
 
 /// A join as the plugin sends it.
