@@ -24,7 +24,7 @@ export interface CallApi {
   captions(id: string, enabled: boolean, language: string): Promise<void>
   captionLines(id: string): Promise<Caption[]>
   guestLink(id: string): Promise<{ url: string; expires_at_ms: number }>
-  messages(channel: string, callId: string): Promise<Message[]>
+  messages(channel: string, callId: string, beforeMs?: number): Promise<Message[]>
   send(channel: string, text: string, callId: string): Promise<Message>
 }
 
@@ -581,14 +581,30 @@ export class CallModel {
   async #loadChat(): Promise<void> {
     const channel = this.call?.channel_id
     if (!channel) return
-    const messages = await this.#ports.api.messages(channel, this.id).catch(() => null)
+    const messages = await this.#newMessages(channel).catch(() => null)
     if (!messages) return
     const known = new Set(this.chat.map((message) => message.id))
-    const found = messages.filter((message) => message.call_id === this.id && !known.has(message.id))
+    const found = messages.filter((message) => !known.has(message.id))
     this.chat = [...found, ...this.chat].sort((a, b) => a.at_ms - b.at_ms).slice(-CHAT_MAX)
     // What was written before one came is there to read up; what a break kept away is news.
     if (this.#chatRead && this.panel !== 'chat') this.unread += found.filter((message) => message.author.id !== this.identity).length
     this.#chatRead = true
+  }
+
+  /** The newest page; after a break as many more as it takes to come to a message that is known. */
+  async #newMessages(channel: string): Promise<Message[]> {
+    // Not what comes live meanwhile: that is newer than what was missed.
+    const known = new Set(this.chat.map((message) => message.id))
+    let found: Message[] = []
+    for (;;) {
+      // The first moment of a page may have messages on the page before it, too.
+      const page = await this.#ports.api.messages(channel, this.id, found[0] && found[0].at_ms + 1)
+      const taken = new Set(found.map((message) => message.id))
+      const older = page.filter((message) => message.call_id === this.id && !taken.has(message.id))
+      found = [...older, ...found]
+      const isReached = page.some((message) => known.has(message.id))
+      if (!this.#chatRead || isReached || older.length === 0 || found.length >= CHAT_MAX) return found
+    }
   }
 
   #addMessage(message: Message): void {

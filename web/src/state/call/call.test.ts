@@ -42,7 +42,7 @@ function stage(options: { micError?: Error; engine?: Promise<void>; connecting?:
     captions: vi.fn(async () => undefined),
     captionLines: vi.fn(async (): Promise<Caption[]> => []),
     guestLink: vi.fn(async () => ({ url: '/join/x', expires_at_ms: 0 })),
-    messages: vi.fn(async (): Promise<Message[]> => []),
+    messages: vi.fn(async (_channel: string, _call: string, _before?: number): Promise<Message[]> => []),
     send: vi.fn(async (_: string, text: string): Promise<Message> => ({ id: 'm1', author: { id: 'me', display_name: 'ME' }, text, at_ms: 0, call_id: 'c' })),
   }
   const ports: CallPorts = {
@@ -304,6 +304,22 @@ describe('trouble', () => {
     await settled()
     expect(model.chat.map((one) => one.id)).toEqual(['before', 'missed', 'own', 'live'])
     expect(model.unread).toBe(2)
+  })
+
+  it('reads up page after page where a break kept more away than one page holds', async () => {
+    const { model, api, tell } = stage()
+    api.messages.mockResolvedValueOnce([message('before', 1)])
+    await model.load()
+    await model.join({ microphone: false, camera: false }, devices)
+    await settled()
+    // As the server answers, by pages of three. Two came in one moment, on either side of a page's edge.
+    const all = [message('before', 1), message('a', 2), message('b', 3), message('c', 3), message('d', 4), message('e', 5)]
+    api.messages.mockImplementation(async (_channel: string, _call: string, before = Infinity) => all.filter((one) => one.at_ms < before).slice(-3))
+    tell(hello)
+    await settled()
+    expect(model.chat.map((one) => one.id)).toEqual(['before', 'a', 'b', 'c', 'd', 'e'])
+    expect(model.unread).toBe(5)
+    expect(api.messages).toHaveBeenCalledTimes(4)
   })
 
   it('counts nothing as unread in a chat that is open, nor a whole chat that could not be read at first', async () => {
