@@ -4,8 +4,11 @@ use std::io::{self, Write};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
-use archive::bundle::{Extra, Prepared, prepare};
-use archive::derived::{DerivedReader, HEAD_BYTES};
+use archive::bundle::{ExportError, Extra, Prepared, prepare};
+use archive::derived::{DerivedError, DerivedReader, HEAD_BYTES};
+use archive::manifest::ManifestError;
+use archive::read::ReadError;
+use archive::seal::SealError;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
@@ -15,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::recordings::find;
+use super::recordings::{changed, find};
 use super::{ApiError, Officer};
 use crate::app::App;
 use crate::limits::PLAY_CHUNKS;
@@ -35,7 +38,7 @@ pub(super) async fn bundle(State(app): State<Arc<App>>, Officer(actor): Officer,
     app.note_access(&actor, "download", &id, "bundle").await?;
     let folder = WorkFolder::new(app.settings.data.join("work").join(format!("{PREFIX}{}", Uuid::now_v7())))
         .map_err(|error| ApiError::internal(&error))?;
-    let (prepared, folder) = make(&app, &row, folder).await.map_err(|error| ApiError::internal(&format!("{error:#}")))?;
+    let (prepared, folder) = make(&app, &row, folder).await.map_err(|error| no_bundle(&error))?;
     let length = prepared.bytes();
     let (sender, receiver) = mpsc::channel(PIECES);
     tokio::task::spawn_blocking(move || {
@@ -54,6 +57,19 @@ pub(super) async fn bundle(State(app): State<Arc<App>>, Officer(actor): Officer,
         (header::CACHE_CONTROL, "private, no-store".to_owned()),
     ];
     Ok((headers, body).into_response())
+}
+
+/// That the recording does not hold is for whoever asked; what failed on this machine is for its log.
+fn no_bundle(error: &anyhow::Error) -> ApiError {
+    let read = |error: &ReadError| !matches!(error, ReadError::Io(..));
+    let derived = |error: &DerivedError| matches!(error, DerivedError::Head | DerivedError::Chunk(_));
+    let export = |error: &ExportError| matches!(error, ExportError::Seal(_) | ExportError::Key(_) | ExportError::Derived(_));
+    let does_not_hold = error.is::<ManifestError>()
+        || error.is::<SealError>()
+        || error.downcast_ref().is_some_and(read)
+        || error.downcast_ref().is_some_and(derived)
+        || error.downcast_ref().is_some_and(export);
+    if does_not_hold { changed(error) } else { ApiError::internal(&format!("{error:#}")) }
 }
 
 async fn make(app: &Arc<App>, row: &RecordingRow, folder: WorkFolder) -> anyhow::Result<(Prepared, WorkFolder)> {

@@ -175,7 +175,7 @@ async fn statement(app: &App, row: &RecordingRow) -> Result<(Option<Manifest>, O
     Ok(((manifest.size() > 0).then_some(manifest), None))
 }
 
-fn changed(error: &dyn std::fmt::Display) -> ApiError {
+pub(super) fn changed(error: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(StatusCode::CONFLICT, "changed", format!("the stored recording has been changed ({error}): verify it"))
 }
 

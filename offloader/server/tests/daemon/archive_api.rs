@@ -237,7 +237,11 @@ async fn a_recording_written_anew_with_another_key_is_found_and_goes_nowhere() {
     let why = report["first_bad"]["reason"].as_str().unwrap();
     assert!(report["first_bad"]["segment"] == "seal.json" && why.contains(&forger.public().id()), "{report}");
     assert!(why.contains("OFFLOADER_OLDER_SIGNING_KEYS"), "{why}");
-    assert!(!house.get(&format!("/recordings/{id}/bundle")).send().await.unwrap().status().is_success());
+    let refused = house.get(&format!("/recordings/{id}/bundle")).send().await.unwrap();
+    assert_eq!(refused.status(), 409);
+    let refused: Value = refused.json().await.unwrap();
+    let why = refused["error"]["message"].as_str().unwrap();
+    assert!(refused["error"]["code"] == "changed" && why.contains(&forger.public().id()), "{refused}");
     // Nor is anything made from it.
     let app = &house.daemon.as_ref().unwrap().app;
     let error = app.fetch_into(&id, &house.path("fetched")).await.unwrap_err().to_string();
