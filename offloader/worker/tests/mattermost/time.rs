@@ -46,18 +46,26 @@ fn since(start_ms: i64) -> impl Fn(&Instant) -> f64 {
     move |at| (unix + at.saturating_duration_since(clock)).as_secs_f64() - start_ms as f64 / 1_000.0
 }
 
+/// So much longer than its own clock says was it under way to be sent, in seconds: a busy machine makes speech slower, and a film
+/// goes by the clock of what was said.
+fn lag(sent: &[Instant]) -> f64 {
+    (sent[sent.len() - 1] - sent[0]).as_secs_f64() - 0.02 * (sent.len() - 1) as f64
+}
+
 /// The film has the tones where they were played, to a frame of twenty a second.
 fn tones_are_in_place(media: &[u8], sent: &[Instant], since_start: &impl Fn(&Instant) -> f64) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), media).unwrap();
     let heard = onsets(&film::sound(file.path()));
     assert!(heard.len() >= TONES, "{heard:?}");
-    // Fifty packets of silence, fifteen of tone. They come late on a busy machine, never early: the least late one tells where zero is.
-    let played = (0..TONES).map(|n| since_start(&sent[n * 65 + 50]));
+    // Fifty packets of silence, fifteen of tone, by their own clock.
+    let played = (0..TONES).map(|n| since_start(&sent[0]) + 0.02 * (n * 65 + 50) as f64);
     let mut late: Vec<f64> = heard.iter().zip(played).map(|(heard, played)| heard - played).collect();
     late.sort_by(f64::total_cmp);
-    println!("late by {late:?} s");
-    assert!(late[0].abs() < 0.05 && late[TONES / 2] < 0.5, "{late:?}");
+    let lag = lag(sent);
+    println!("late by {late:?} s, sent in {lag} s more than they last");
+    // The least late one tells where zero is; how far off it may be on a busy machine, that machine's own lag tells.
+    assert!(late[0].abs() < 0.05 + lag && late[TONES / 2] < 0.5 + lag, "{late:?}, {lag}");
 }
 
 /// Of `HH:MM:SS.mmm`.
@@ -92,9 +100,9 @@ async fn the_plugin_hears_soon_that_it_has_started_and_film_and_words_count_from
     assert!(!words_of(&vtt, "Ada Lovelace").is_empty(), "{vtt}");
     // Her first words begin a quarter of a second into what she says; a cue may begin a little before its words.
     let cue = vtt.lines().find_map(|line| line.split_once(" --> ")).map(|(from, _)| seconds(from)).unwrap();
-    let said = since_start(&spoken[0]);
+    let (said, lag) = (since_start(&spoken[0]), lag(&sent));
     println!("spoken from {said} s on, the first cue at {cue} s");
-    assert!((said - 0.5..said + 1.0).contains(&cue), "spoken from {said} s on\n{vtt}");
+    assert!((said - lag - 0.5..said + 1.0).contains(&cue), "spoken from {said} s on\n{vtt}");
     assert_eq!(stage.fake.violations(), Vec::<String>::new());
 }
 
