@@ -37,6 +37,7 @@ export const ID = {
   channelName: 'channel-name',
   channelTopic: 'channel-topic',
   messageList: 'message-list',
+  messagesEarlier: 'messages-earlier',
   message: 'message',
   messageInput: 'message-input',
   messageSend: 'message-send',

@@ -46,6 +46,39 @@ describe("pages", { concurrency: false, timeout: 300_000 }, () => {
     });
   }
 
+  it("a channel is read back to its first message, and what is being read stays where it is", async () => {
+    const bob = await stage.person("bob");
+    const channel = (await bob.post("/channels", { name: "long", topic: "" })).id;
+    for (let n = 1; n <= 250; n++) await bob.post(`/channels/${channel}/messages`, { text: `message ${n}` });
+    const page = await stage.page("alice");
+    await page.goto(`${stage.system.http}/?channel=${channel}`);
+    await page.getByText("message 250", { exact: true }).waitFor();
+    const list = page.getByTestId("message-list");
+    assert.equal(await page.getByTestId("message").count(), 100);
+    const read = page.getByText("message 151", { exact: true });
+    await list.evaluate((box) => box.scrollTo({ top: 0 }));
+    // By scrolling alone; the message that was on top is where it was, with older ones above it.
+    await page.getByText("message 51", { exact: true }).waitFor({ state: "attached" });
+    assert.ok(await read.evaluate((text) => {
+      const box = text.closest("[role=log]").getBoundingClientRect();
+      const { top, bottom } = text.getBoundingClientRect();
+      return top >= box.top && bottom <= box.bottom;
+    }), "the message that was read has moved out of sight");
+    await shot(page, "channel-read-back");
+    // By the keyboard alone.
+    await page.getByTestId("messages-earlier").focus();
+    await page.keyboard.press("Enter");
+    await page.getByText("message 1", { exact: true }).waitFor({ state: "attached" });
+    await page.getByTestId("messages-earlier").waitFor({ state: "detached" });
+    assert.equal(await page.getByTestId("message").count(), 250);
+    assert.deepEqual(await axe(page), []);
+    await bob.post(`/channels/${channel}/messages`, { text: "something new" });
+    await page.getByText("something new", { exact: true }).waitFor({ state: "attached" });
+    assert.equal(await page.getByTestId("message").count(), 251);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
   it("the sign-in form works with the keyboard alone", async () => {
     const page = await openPage(browser);
     await page.goto(`${stage.system.http}/signin`);

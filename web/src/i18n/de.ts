@@ -92,6 +92,9 @@ export const de: Dictionary = {
   'channels.inCall': 'im Gespräch geschrieben',
   'channels.messages': 'Nachrichten',
   'channels.today': 'Heute',
+  'channels.earlier': 'Frühere Nachrichten zeigen',
+  'channels.earlierFailed': 'Frühere Nachrichten konnten nicht geladen werden.',
+  'channels.tooMany': 'Hier können nur die neuesten {n} Nachrichten gezeigt werden.',
 
   'ring.title': '{name} ruft an',
   'ring.in': 'in {channel}',

@@ -90,6 +90,9 @@ export const en = {
   'channels.inCall': 'written in the call',
   'channels.messages': 'Messages',
   'channels.today': 'Today',
+  'channels.earlier': 'Show earlier messages',
+  'channels.earlierFailed': 'Earlier messages could not be loaded.',
+  'channels.tooMany': 'Only the newest {n} messages can be shown here.',
 
   'ring.title': '{name} is calling',
   'ring.in': 'in {channel}',
