@@ -63,15 +63,44 @@ impl<T> fmt::Debug for Key<T> {
     }
 }
 
-/// An entry that begins on a cache line.
+/// A place of the table: begins on a cache line, with the word that says whether it is taken on the same line as what the entry has in front.
+/// An `Option` may keep it in any of the entry's fields.
 #[repr(C, align(64))]
-struct OwnLine<T>(T);
+enum Place<T> {
+    Taken(T),
+    Free,
+}
+
+impl<T> Place<T> {
+    #[inline]
+    fn get(&self) -> Option<&T> {
+        match self {
+            Self::Taken(entry) => Some(entry),
+            Self::Free => None,
+        }
+    }
+
+    #[inline]
+    fn get_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Self::Taken(entry) => Some(entry),
+            Self::Free => None,
+        }
+    }
+
+    fn take(&mut self) -> Option<T> {
+        match std::mem::replace(self, Self::Free) {
+            Self::Taken(entry) => Some(entry),
+            Self::Free => None,
+        }
+    }
+}
 
 /// A table with stable keys and reused places.
 pub(crate) struct Arena<T> {
     /// Apart from the entries, so that sixteen share a cache line.
     generations: Vec<u32>,
-    entries: Vec<Option<OwnLine<T>>>,
+    entries: Vec<Place<T>>,
     free: Vec<u32>,
 }
 
@@ -84,7 +113,7 @@ impl<T> Arena<T> {
     pub(crate) fn insert_with(&mut self, make: impl FnOnce(Key<T>) -> T) -> Key<T> {
         let index = self.free.pop().unwrap_or_else(|| {
             self.generations.push(0);
-            self.entries.push(None);
+            self.entries.push(Place::Free);
             // 2^32 peers do not fit in memory.
             (self.entries.len() - 1) as u32
         });
@@ -92,7 +121,7 @@ impl<T> Arena<T> {
         let key = Key { index, generation, kind: PhantomData };
         let entry = make(key);
         if let Some(place) = self.entries.get_mut(index as usize) {
-            *place = Some(OwnLine(entry));
+            *place = Place::Taken(entry);
         }
         key
     }
@@ -108,8 +137,7 @@ impl<T> Arena<T> {
 
     #[inline]
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
-        let entry = self.entries.get(key.index as usize).filter(|_| self.is_of(key))?;
-        entry.as_ref().map(|line| &line.0)
+        self.entries.get(key.index as usize).filter(|_| self.is_of(key))?.get()
     }
 
     #[inline]
@@ -117,7 +145,7 @@ impl<T> Arena<T> {
         if !self.is_of(key) {
             return None;
         }
-        self.entries.get_mut(key.index as usize)?.as_mut().map(|line| &mut line.0)
+        self.entries.get_mut(key.index as usize)?.get_mut()
     }
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
@@ -125,19 +153,18 @@ impl<T> Arena<T> {
         let entry = self.entries.get_mut(key.index as usize)?.take()?;
         *generation = generation.wrapping_add(1);
         self.free.push(key.index);
-        Some(entry.0)
+        Some(entry)
     }
 
     /// The key of the entry now at a place.
     pub(crate) fn key_at(&self, index: u32) -> Option<Key<T>> {
-        self.entries.get(index as usize)?.as_ref()?;
+        self.entries.get(index as usize)?.get()?;
         Some(Key { index, generation: *self.generations.get(index as usize)?, kind: PhantomData })
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
         self.entries.iter().zip(&self.generations).enumerate().filter_map(|(index, (entry, generation))| {
-            let OwnLine(entry) = entry.as_ref()?;
-            Some((Key { index: index as u32, generation: *generation, kind: PhantomData }, entry))
+            Some((Key { index: index as u32, generation: *generation, kind: PhantomData }, entry.get()?))
         })
     }
 

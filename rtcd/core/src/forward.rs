@@ -215,7 +215,9 @@ enum Choice {
 
 #[inline]
 fn choose(subscription: &mut Subscription, layer: &Layer, entry: &Entry, again: bool) -> Choice {
-    let (Some(stream), Some(selection)) = (&layer.scalable, &mut subscription.selection) else { return Choice::Whole };
+    // In this order: the layer's half lies far back.
+    let Some(selection) = &mut subscription.selection else { return Choice::Whole };
+    let Some(stream) = &layer.scalable else { return Choice::Whole };
     selection.choose(stream, entry, again).map_or(Choice::Withheld, Choice::Part)
 }
 

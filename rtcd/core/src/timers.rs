@@ -72,6 +72,7 @@ impl Timer {
 
 /// Owner's half of a timer.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub(crate) struct Alarm {
     due: Option<Instant>,
     queued: Option<Instant>,

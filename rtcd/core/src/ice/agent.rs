@@ -98,7 +98,7 @@ struct Proved {
 /// [`IceAgent::handle_link_closed`], [`IceAgent::set_remote`], [`IceAgent::restart`]. Asked: [`IceAgent::selected`],
 /// [`IceAgent::is_proved`], [`IceAgent::poll_timeout`].
 // Where to send stands in front: every packet that leaves needs it.
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct IceAgent {
     selected: Option<Link>,
     // PRIORITY of the check that nominated it and when; None before any nomination.

@@ -141,7 +141,7 @@ impl Core {
                 sctp.open_channel(channel);
             }
         }
-        transport.sctp = Some(sctp);
+        transport.sctp = Some(Box::new(sctp));
         self.drive_sctp(now, key);
     }
 

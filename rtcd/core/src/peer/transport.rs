@@ -40,21 +40,23 @@ pub(crate) struct Transport {
     pub(crate) dirty: bool,
     pub(crate) step: Step,
     pub(crate) side: Side,
+    pub(crate) peer: PeerKey,
     pub(crate) traffic: Traffic,
     pub(crate) alarms: Alarms,
     /// Header extensions the client sends; one map for all sections, as bundling demands.
     pub(crate) extensions: ExtensionMap,
-    /// What an authenticated SSRC is.
-    pub(crate) sources: Sources,
-    pub(crate) keys: Option<Keys>,
+    pub(crate) rtt: Option<std::time::Duration>,
     pub(crate) ice: IceAgent,
-    pub(crate) peer: PeerKey,
-    pub(crate) state: State,
-    pub(crate) negotiator: Negotiator,
     /// Addresses that passed a check and so lead here.
     pub(crate) links: Vec<Link>,
+    pub(crate) keys: Option<Keys>,
+    /// What an authenticated SSRC is.
+    pub(crate) sources: Sources,
+    pub(crate) state: State,
+    pub(crate) negotiator: Negotiator,
     pub(crate) dtls: Option<DtlsSession>,
-    pub(crate) sctp: Option<Sctp>,
+    /// Boxed: its alignment would be the table's.
+    pub(crate) sctp: Option<Box<Sctp>>,
     pub(crate) data: Option<DataSection>,
     /// Sections the client sends on, with the track each belongs to.
     pub(crate) incoming: Vec<Incoming>,
@@ -63,7 +65,6 @@ pub(crate) struct Transport {
     pub(crate) subscriptions: Vec<SubscriptionKey>,
     pub(crate) messages: super::messages::MessageRation,
     pub(crate) congestion: super::congestion::Congestion,
-    pub(crate) rtt: Option<std::time::Duration>,
     /// For its verdict.
     pub(crate) evidence: crate::verdict::Evidence,
     /// Packets of its data tracks.
@@ -104,7 +105,7 @@ impl Negotiator {
 }
 
 /// SRTP, after DTLS.
-#[repr(C, align(64))]
+#[repr(C)]
 pub(crate) struct Keys {
     pub(crate) outbound: Outbound,
     pub(crate) inbound: Inbound,
@@ -196,12 +197,12 @@ pub(crate) struct Pending {
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(crate) struct Traffic {
-    pub(crate) rate_out: Rate,
-    pub(crate) packets_out: u64,
-    pub(crate) bytes_out: u64,
     pub(crate) rate_in: Rate,
     pub(crate) packets_in: u64,
     pub(crate) last_in: Option<Instant>,
+    pub(crate) rate_out: Rate,
+    pub(crate) packets_out: u64,
+    pub(crate) bytes_out: u64,
 }
 
 /// One alarm per kind of timer.
@@ -286,5 +287,28 @@ impl Transport {
             rtt: None,
             evidence: crate::verdict::Evidence::default(),
         }
+    }
+}
+#[cfg(test)]
+mod tests {
+    use std::mem::{align_of, offset_of};
+
+    use super::*;
+
+    /// In the table a word stands in front that says whether the place is taken.
+    fn line_of(offset: usize) -> usize {
+        (align_of::<Transport>() + offset) / 64
+    }
+
+    #[test]
+    fn what_a_packet_for_a_viewer_needs_stands_on_four_cache_lines() {
+        let traffic = offset_of!(Transport, traffic);
+        assert_eq!(align_of::<Transport>(), 8);
+        assert_eq!(line_of(offset_of!(Transport, side)), 0, "whether it waits, and for what");
+        assert_eq!(line_of(traffic + offset_of!(Traffic, rate_out)), 2);
+        assert_eq!(line_of(offset_of!(Transport, alarms) + size_of::<Option<Instant>>() - 1), 2, "counts, and whether reports are due");
+        let (ice, keys) = (offset_of!(Transport, ice), offset_of!(Transport, keys));
+        assert_eq!(line_of(ice), line_of(ice + size_of::<Link>() - 1), "where to");
+        assert_eq!(line_of(keys), line_of(keys + size_of::<Outbound>() / 2), "under which key");
     }
 }
