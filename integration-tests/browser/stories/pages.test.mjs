@@ -58,7 +58,7 @@ describe("pages", { concurrency: false, timeout: 300_000 }, () => {
     const read = page.getByText("message 151", { exact: true });
     await list.evaluate((box) => box.scrollTo({ top: 0 }));
     // By scrolling alone; the message that was on top is where it was, with older ones above it.
-    await page.getByText("message 51", { exact: true }).waitFor({ state: "attached" });
+    await page.getByText("message 52", { exact: true }).waitFor({ state: "attached" });
     assert.ok(await read.evaluate((text) => {
       const box = text.closest("[role=log]").getBoundingClientRect();
       const { top, bottom } = text.getBoundingClientRect();
