@@ -5,7 +5,9 @@ import os from "node:os";
 import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { listen, openChromium, say } from "../lib/browser.mjs";
+import { behind } from "../lib/link.mjs";
 import { Plugin, RTC, Rtcd, joinCalls, openOrigin } from "../lib/mattermost.mjs";
+import { Nat } from "../lib/nat.mjs";
 import { LINES, recognise, speech, wordErrorRate } from "../lib/speech.mjs";
 import { until } from "../lib/system.mjs";
 
@@ -15,7 +17,7 @@ const MINUTES = Number(process.env.MINUTES ?? 0);
 const seen = (page) => page.evaluate(() => globalThis.calls.seen());
 
 describe("a call of Mattermost's plugin", { concurrency: false, timeout: 300_000 + MINUTES * 120_000 }, () => {
-  let rtcd, plugin, origin, browser, folder;
+  let rtcd, plugin, origin, browser, nat, folder;
   const people = {};
 
   before(async () => {
@@ -23,6 +25,7 @@ describe("a call of Mattermost's plugin", { concurrency: false, timeout: 300_000
     rtcd = await Rtcd.start();
     plugin = await Plugin.connect("a-mattermost-site");
     origin = await openOrigin();
+    nat = await Nat.open();
     browser = await openChromium();
     // The last one is an old client: no lock, and our offers over the plugin.
     for (const [name, options] of [["ann", {}], ["ben", {}], ["cem", { dcSignaling: false, locking: false }]]) {
@@ -32,6 +35,7 @@ describe("a call of Mattermost's plugin", { concurrency: false, timeout: 300_000
 
   after(async () => {
     await browser?.close();
+    nat?.close();
     origin?.close();
     plugin?.socket.terminate();
     await rtcd?.stop();
@@ -134,13 +138,22 @@ describe("a call of Mattermost's plugin", { concurrency: false, timeout: 300_000
     await until("media goes on", async () => (await people.ben.evaluate(() => globalThis.calls.packetsHeard())) > before + 50);
     await plugin.dial();
     plugin.send("reconnect", { sessionID: "cem" });
-    // Over the plugin, which cem has its offers by.
-    people.eve = await joinCalls(browser, origin, plugin, CALL, "eve");
+    // Over the plugin, which cem has its offers by. Eve is behind an address translator.
+    people.eve = await joinCalls(browser, origin, plugin, CALL, "eve", { prepare: (page) => behind(page, nat) });
     await people.eve.evaluate(() => globalThis.calls.unmute());
     await understood(people.eve, people.cem, "b1");
   });
 
-  it("it goes on: everybody hears and sees all the time, and nothing is offered", async () => {
+  it("somebody's outside address becomes another one: she is understood, and hears and sees on", async () => {
+    await nat.rebind();
+    await understood(people.eve, people.ann, "b1");
+    await understood(people.ann, people.eve, "a1");
+    await moving(people.eve, "screen", "cem");
+    assert.equal(await people.eve.evaluate(() => globalThis.calls.state()), "connected/open");
+    assert.equal(plugin.count("close", "eve"), 0);
+  });
+
+  it("it goes on, with another address each round: everybody hears and sees all the time, and nothing is offered", async () => {
     const [pages, end] = [Object.entries(people), Date.now() + MINUTES * 60_000];
     const offers = async () => Promise.all(pages.map(async ([, page]) => { const { offersByChannel, offersByPlugin } = await seen(page); return offersByChannel + offersByPlugin; }));
     const before = await offers();
@@ -154,6 +167,7 @@ describe("a call of Mattermost's plugin", { concurrency: false, timeout: 300_000
       for (const name of ["ann", "ben", "dan", "eve"]) await moving(people[name], "screen", "cem");
       for (const name of ["ann", "cem", "dan", "eve"]) await moving(people[name], "video", "ben");
       rounds++;
+      await nat.rebind();
     } while (Date.now() < end);
     console.log(`# ${rounds} rounds, ${JSON.stringify(before)} offers before them`);
     assert.deepEqual(await offers(), before);
